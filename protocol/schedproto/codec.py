@@ -1,0 +1,116 @@
+"""Messages to ZeroMQ frames and back.
+
+A message is exactly two frames: the magic `MAGIC` (which names the framing, not the protocol version) and one
+MessagePack map. ROUTER adds and takes away the peer's identity before the first of them. Whatever does not fit
+raises `SchedulerError`; the exception then carries, where it could be read, the `id` of the request, so that
+the daemon can answer it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+
+from .errors import ErrorCode, SchedulerError
+from .messages import Message, Reply, Request
+
+MAGIC = b"sched/1"
+#: The largest message a daemon reads (its sockets drop the connection above it) and a client sends.
+MAX_REQUEST_BYTES = 1 << 20
+#: The largest message a client reads.
+MAX_REPLY_BYTES = 16 << 20
+#: An `id` longer than this is not echoed.
+MAX_ID_LENGTH = 128
+
+_T = TypeVar("_T")
+_encoder = msgspec.msgpack.Encoder()
+
+
+class _Head(msgspec.Struct):
+    """What is read of a message that cannot be read whole."""
+
+    type: str = ""
+    id: str = ""
+
+
+_head = msgspec.msgpack.Decoder(_Head)
+_request: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_reply: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+_REQUEST_TAGS = frozenset(t.__struct_config__.tag for t in Request.__args__)
+_REPLY_TAGS = frozenset(t.__struct_config__.tag for t in Reply.__args__)
+
+
+class CodecError(SchedulerError):
+    """A message that could not be read. `request_id` is empty where it is unknown."""
+
+    def __init__(self, code: ErrorCode, message: str, *, hint: str = "", request_id: str = "") -> None:
+        super().__init__(code, message, hint=hint)
+        self.request_id = request_id
+
+
+def encode(message: Message, limit_bytes: int = MAX_REPLY_BYTES) -> list[bytes]:
+    """Return the frames of a message, or raise `CodecError` (`message_too_large`)."""
+    body = _encoder.encode(message)
+    if len(body) > limit_bytes:
+        raise CodecError(
+            ErrorCode.MESSAGE_TOO_LARGE,
+            f"the message has {len(body)} bytes; at most {limit_bytes} are allowed",
+            hint="Make the job's configuration overrides smaller, or ask for fewer jobs at once.",
+            request_id=message.id,
+        )
+    return [MAGIC, body]
+
+
+def encode_request(message: Message) -> list[bytes]:
+    """Return the frames of a request; its size is checked against what a daemon accepts."""
+    return encode(message, MAX_REQUEST_BYTES)
+
+
+def _body(frames: Sequence[bytes], limit_bytes: int) -> bytes:
+    if len(frames) != 2 or frames[0] != MAGIC:
+        raise CodecError(
+            ErrorCode.BAD_MESSAGE,
+            "this is not a message of the scheduler's protocol",
+            hint="Check the address: another program may be talking to this socket.",
+        )
+    if len(frames[1]) > limit_bytes:
+        raise CodecError(
+            ErrorCode.MESSAGE_TOO_LARGE,
+            f"the message has {len(frames[1])} bytes; at most {limit_bytes} are allowed",
+        )
+    return frames[1]
+
+
+def _decode(body: bytes, decoder: msgspec.msgpack.Decoder[_T], tags: frozenset[object]) -> _T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError, OverflowError) as error:
+        reason = str(error)[:300]
+    try:
+        head = _head.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError, OverflowError):
+        raise CodecError(ErrorCode.BAD_MESSAGE, f"the message cannot be read: {reason}") from None
+    request_id = head.id if len(head.id) <= MAX_ID_LENGTH else ""
+    if head.type and head.type not in tags:
+        raise CodecError(
+            ErrorCode.UNSUPPORTED_MESSAGE,
+            f"messages of type {head.type!r:.60} are not known here",
+            hint="The other side is newer; upgrade this one.",
+            request_id=request_id,
+        )
+    raise CodecError(ErrorCode.BAD_MESSAGE, f"the message cannot be read: {reason}", request_id=request_id)
+
+
+def decode_request(frames: Sequence[bytes]) -> Request:
+    """Return the request in these frames (the identity taken away), or raise `CodecError`."""
+    message = _decode(_body(frames, MAX_REQUEST_BYTES), _request, _REQUEST_TAGS)
+    if not message.id or len(message.id) > MAX_ID_LENGTH:
+        raise CodecError(ErrorCode.BAD_MESSAGE, f"a request needs an id of 1 to {MAX_ID_LENGTH} characters")
+    return message
+
+
+def decode_reply(frames: Sequence[bytes]) -> Reply:
+    """Return the reply in these frames, or raise `CodecError`."""
+    return _decode(_body(frames, MAX_REPLY_BYTES), _reply, _REPLY_TAGS)

@@ -1,0 +1,112 @@
+"""Errors as they travel: a code, a sentence, what to do next, and whether a repeat can help.
+
+The codes are part of the protocol: one is never renamed or given another meaning. A client that meets a code
+it does not know treats it by its `retryable` flag. The client's exception tree is built from this table
+(`schedclient.errors`), and a test holds that no code is left out there.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class ErrorCode(StrEnum):
+    """Every code a daemon may answer with."""
+
+    # The message itself.
+    BAD_MESSAGE = "bad_message"
+    MESSAGE_TOO_LARGE = "message_too_large"
+    UNSUPPORTED_MESSAGE = "unsupported_message"
+    UNSUPPORTED_PROTOCOL = "unsupported_protocol"
+    # The request.
+    INVALID_ARGUMENT = "invalid_argument"
+    INVALID_ORGANIZATION = "invalid_organization"
+    INVALID_CONFIGURATION = "invalid_configuration"
+    UNKNOWN_JOB = "unknown_job"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    # The daemon's state.
+    QUEUE_FULL = "queue_full"
+    SHUTTING_DOWN = "shutting_down"
+    # The organization's file.
+    DATABASE_MISSING = "database_missing"
+    DATABASE_NOT_SQLITE = "database_not_sqlite"
+    DATABASE_DAMAGED = "database_damaged"
+    DATABASE_LOCKED = "database_locked"
+    DATABASE_READ_ONLY = "database_read_only"
+    DATABASE_UNREADABLE = "database_unreadable"
+    DISK_FULL = "disk_full"
+    CONTACTS_MISSING = "contacts_missing"
+    CONTACTS_EMPTY = "contacts_empty"
+    COLUMN_MISSING = "column_missing"
+    DUPLICATE_KEYS = "duplicate_keys"
+    # The work.
+    CANCELLED = "cancelled"
+    WORKER_DIED = "worker_died"
+    OUT_OF_MEMORY = "out_of_memory"
+    INTERNAL = "internal"
+
+
+#: Codes for which the same request may succeed later without anybody changing anything.
+RETRYABLE = frozenset(
+    {
+        ErrorCode.QUEUE_FULL,
+        ErrorCode.SHUTTING_DOWN,
+        ErrorCode.DATABASE_LOCKED,
+        ErrorCode.WORKER_DIED,
+        ErrorCode.OUT_OF_MEMORY,
+    }
+)
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """An error in a message. `details` holds short named facts (a path, a column, a limit)."""
+
+    code: str
+    message: str
+    hint: str = ""
+    retryable: bool = False
+    details: dict[str, str] = {}
+
+
+class SchedulerError(Exception):
+    """An error with a code, raised anywhere below the socket and translated into `ErrorInfo` at it.
+
+    `retryable` follows the table `RETRYABLE` unless given.
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        hint: str = "",
+        retryable: bool | None = None,
+        details: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.retryable = code in RETRYABLE if retryable is None else retryable
+        self.details = details or {}
+
+    def info(self) -> ErrorInfo:
+        """Return the error in the form that travels."""
+        return ErrorInfo(
+            code=str(self.code),
+            message=self.message,
+            hint=self.hint,
+            retryable=self.retryable,
+            details=self.details,
+        )
+
+    @classmethod
+    def from_info(cls, info: ErrorInfo) -> SchedulerError:
+        """Rebuild the exception on the other side of a pipe; an unknown code becomes `internal`."""
+        try:
+            code = ErrorCode(info.code)
+        except ValueError:
+            code = ErrorCode.INTERNAL
+        return cls(code, info.message, hint=info.hint, retryable=info.retryable, details=dict(info.details))

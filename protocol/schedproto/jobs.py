@@ -1,0 +1,179 @@
+"""What a job is: its specification, its states, its progress and its result.
+
+Times are aware UTC datetimes, dates are `YYYY-MM-DD` strings, durations are seconds (`_s`), sizes bytes.
+States, modes and stages travel as plain strings, so that a new one does not break an old peer.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from .errors import ErrorInfo
+
+MIN_WORKERS = 1
+MAX_WORKERS = 32
+
+
+class JobState(StrEnum):
+    """The durable states of a job; the last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+
+class Mode(StrEnum):
+    """How a run treats the file; see docs/ARCHITECTURE.md, section "Two modes"."""
+
+    RELIABLE = "reliable"
+    HIGHPERF = "highperf"
+
+
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked for. `None` means: the daemon's or the organization's default.
+
+    as_of: `YYYY-MM-DD`, the date D of the rules; today in the organization's time zone.
+    workers: 1 to 32 shards and processes; chosen by the organization's size.
+    config: overrides in the shape of the rules' section 13, on top of the organization's configuration.
+    dry_run: compute and count, change nothing.
+    """
+
+    organization: str
+    as_of: str | None = None
+    mode: str = Mode.RELIABLE.value
+    workers: int | None = None
+    config: dict[str, Any] = {}
+    dry_run: bool = False
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a running job is. `fraction` is of the whole job, 0.0 to 1.0, and never falls in one attempt."""
+
+    stage: str
+    fraction: float = 0.0
+    contacts_done: int = 0
+    contacts_total: int = 0
+
+
+class RunResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run did. Of a dry run: what it would do.
+
+    counts: email type -> status (or `skipped`) -> rows of the plan.
+    skipped: skip reason -> rows.   issues: reason -> contacts.
+    volume: date -> pre-scheduled rows on it (follow-ups included).
+    stages: stage -> wall seconds, in the order they ran.
+    keys_held: planned rows left out because a row that is not the scheduler's holds their key.
+    """
+
+    run_id: str
+    organization: str
+    as_of: str
+    mode: str
+    workers: int
+    dry_run: bool = False
+    config_version: int | None = None
+    contacts: int = 0
+    contacts_eligible: int = 0
+    counts: dict[str, dict[str, int]] = {}
+    skipped: dict[str, int] = {}
+    issues: dict[str, int] = {}
+    volume: dict[str, int] = {}
+    rows_planned: int = 0
+    rows_inserted: int = 0
+    rows_updated: int = 0
+    rows_deleted: int = 0
+    rows_unchanged: int = 0
+    duplicates_dropped: int = 0
+    keys_held: int = 0
+    daily_cap: int = 0
+    daily_limit: int = 0
+    stages: dict[str, float] = {}
+    wall_s: float = 0.0
+    contacts_per_s: float = 0.0
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as the daemon's journal knows it.
+
+    position: how many jobs are before it in the queue, while queued.
+    attempts: how often work on it was begun (more than 1 after a worker or the daemon died).
+    """
+
+    job_id: str
+    spec: JobSpec
+    state: str
+    submitted_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempts: int = 0
+    position: int | None = None
+    progress: Progress | None = None
+    result: RunResult | None = None
+    error: ErrorInfo | None = None
+    idempotency_key: str | None = None
+    cancel_requested: bool = False
+
+    @property
+    def final(self) -> bool:
+        """Whether the job has ended."""
+        return self.state in FINAL_STATES
+
+
+class TableInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One table of an organization's file that the scheduler reads or writes."""
+
+    name: str
+    present: bool
+    rows: int | None = None
+    missing_columns: list[str] = []
+
+
+class LastRun(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest row of `scheduler_runs`."""
+
+    run_id: str
+    as_of: str
+    status: str
+    mode: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    error: str | None = None
+
+
+class OrganizationInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What `db-info` shows of one organization's file.
+
+    plan: status -> rows of `email_schedules`.   next_dates: date -> pre-scheduled rows, the first ones.
+    """
+
+    organization: str
+    path: str
+    size_bytes: int
+    journal_mode: str
+    page_size: int
+    contacts: int | None = None
+    plan: dict[str, int] = {}
+    next_dates: dict[str, int] = {}
+    issues: dict[str, int] = {}
+    tables: list[TableInfo] = []
+    last_run: LastRun | None = None
+    config_version: int | None = None
+    error: ErrorInfo | None = None
+
+
+class VolumeInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What `db-info` shows of the data folder. `organizations`: id -> file size in bytes."""
+
+    data_dir: str
+    total_bytes: int
+    free_bytes: int
+    organizations: dict[str, int] = {}

@@ -1,0 +1,52 @@
+"""Where things lie in a data folder: the daemon writes there, the local launcher looks there.
+
+DATA/org-123.db            one file per organization
+DATA/.schedd/journal.db    the durable journal of jobs
+DATA/.schedd/lock          held (flock) by the one daemon of this folder
+DATA/.schedd/launch.lock   held by a client while it starts a daemon
+DATA/.schedd/schedd.sock   the Unix socket
+DATA/.schedd/daemon.log    what a daemon started by the local launcher logs
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from .ids import DATABASE_SUFFIX, check_organization
+
+STATE_FOLDER = ".schedd"
+
+#: A Unix socket's path has at most 107 bytes on Linux (unix(7)); some room is kept for ZeroMQ.
+MAX_SOCKET_PATH_BYTES = 100
+
+
+def state_folder(data_dir: Path) -> Path:
+    """Return the folder of the daemon's own files."""
+    return data_dir / STATE_FOLDER
+
+
+def database_path(data_dir: Path, organization: str) -> Path:
+    """Return the file of an organization; the id is checked, links are not followed."""
+    return data_dir / f"{check_organization(organization)}{DATABASE_SUFFIX}"
+
+
+def socket_path(data_dir: Path) -> Path:
+    """Return the path of the data folder's Unix socket.
+
+    It lies in the data folder, except where that would be too long for a socket: then in a folder of this
+    user under the runtime or temporary folder, named by a hash of the data folder's real path.
+    """
+    path = state_folder(data_dir.resolve()) / "schedd.sock"
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
+        return path
+    digest = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    return Path(runtime) / f"schedd-{os.getuid()}" / f"{digest}.sock"
+
+
+def socket_endpoint(data_dir: Path) -> str:
+    """Return the ZeroMQ endpoint of the data folder's Unix socket."""
+    return f"ipc://{socket_path(data_dir)}"
