@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -31,9 +31,12 @@ class RunContext(Protocol):
     def on_cancel(self, callback: Callable[[], None] | None) -> None:
         """Have `callback` called from another thread when the job is to end; None takes it back."""
 
-    def shards(self, task: str, payloads: Sequence[bytes]) -> list[bytes]:
-        """Run `tasks.run_task(task, payload)` for each payload, here and in idle workers; results in order.
+    def shards(self, task: str, payloads: Sequence[bytes], workers: int) -> Iterator[bytes]:
+        """Run `tasks.run_task(task, payload)` for each payload in at most `workers` processes, this one counted.
 
-        Blocks until all are done. A helper that dies has its payload run again elsewhere; one that dies
-        again and again raises `SchedulerError` (`worker_died`). An error of a task is raised here.
+        Yields the results in the order of the payloads, each as soon as it is there, so that the caller can
+        work on one while idle workers produce the next. When the next result is not there, this process runs
+        a payload itself that nobody has begun (so it needs no idle worker to make progress). With `workers`
+        1 all run here. A helper that dies has its payload run again elsewhere; one that dies again and again
+        raises `SchedulerError` (`worker_died`). An error of a task is raised here.
         """
