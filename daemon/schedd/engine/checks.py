@@ -1,0 +1,155 @@
+"""Checks of single configuration values: each takes a value and its key, returns it in usable form or raises.
+
+Every message names the key, the value found and what is accepted.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import re
+import zoneinfo
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+Check = Callable[[Any, str], Any]
+
+
+class ConfigurationError(ValueError):
+    """A configuration that is not fully understood; the run does not start."""
+
+
+def _fail(key: str, value: Any, accepted: str) -> ConfigurationError:
+    return ConfigurationError(f"{key} = {value!r:.60} is not accepted; it takes {accepted}")
+
+
+def known_keys(table: Mapping[str, Any], known: Iterable[str], key: str) -> None:
+    """Raise for the first key of a table that is not known, with the nearest known one."""
+    known = sorted(known)
+    for name in table:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, 1)
+            meant = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(known)}"
+            raise ConfigurationError(f"unknown key {f'{key}.{name}' if key else name!r}{meant}")
+
+
+def table(value: Any, key: str) -> Mapping[str, Any]:
+    """Accept a table."""
+    if not isinstance(value, Mapping):
+        raise _fail(key, value, "a table")
+    return value
+
+
+def array(value: Any, key: str) -> list[Any]:
+    """Accept an array."""
+    if not isinstance(value, list):
+        raise _fail(key, value, "an array")
+    return value
+
+
+def text(value: Any, key: str) -> str:
+    """Accept a text that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise _fail(key, value, "a text")
+    return value
+
+
+def boolean(value: Any, key: str) -> bool:
+    """Accept true or false."""
+    if not isinstance(value, bool):
+        raise _fail(key, value, "true or false")
+    return value
+
+
+def integer(low: int, high: int) -> Check:
+    """Return the check for a whole number from `low` to `high`."""
+
+    def check(value: Any, key: str) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise _fail(key, value, f"a whole number from {low} to {high}")
+        return value
+
+    return check
+
+
+def odd_integer(low: int, high: int) -> Check:
+    """Return the check for an odd whole number from `low` to `high`."""
+    inner = integer(low, high)
+
+    def check(value: Any, key: str) -> int:
+        try:
+            number: int = inner(value, key)
+        except ConfigurationError:
+            number = 0
+        if number % 2 == 0:
+            raise _fail(key, value, f"an odd whole number from {low} to {high}")
+        return number
+
+    return check
+
+
+def hundredths(low: int, high: int) -> Check:
+    """Return the check for a number with two decimals; the result is in hundredths, `low` to `high`."""
+
+    def check(value: Any, key: str) -> int:
+        accepted = f"a number from {low / 100:g} to {high / 100:g} with at most two decimals"
+        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value * 100 <= high:
+            raise _fail(key, value, accepted)
+        number = round(value * 100)
+        if abs(number - value * 100) > 1e-6:
+            raise _fail(key, value, accepted)
+        return number
+
+    return check
+
+
+def choice(options: tuple[str, ...]) -> Check:
+    """Return the check for one of some texts."""
+
+    def check(value: Any, key: str) -> str:
+        if not isinstance(value, str) or value not in options:
+            raise _fail(key, value, "one of " + ", ".join(options))
+        return value
+
+    return check
+
+
+def timezone(value: Any, key: str) -> str:
+    """Accept the name of a time zone."""
+    accepted = "the name of a time zone, for example America/Chicago"
+    if not isinstance(value, str):
+        raise _fail(key, value, accepted)
+    try:
+        zoneinfo.ZoneInfo(value)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise _fail(key, value, accepted) from None
+    return value
+
+
+def time_of_day(value: Any, key: str) -> str:
+    """Accept `HH:MM:SS`."""
+    accepted = 'a time of day "HH:MM:SS"'
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{2}:[0-9]{2}:[0-9]{2}", value):
+        try:
+            datetime.time.fromisoformat(value)
+        except ValueError:
+            raise _fail(key, value, accepted) from None
+        return value
+    raise _fail(key, value, accepted)
+
+
+def month_days(value: Any, key: str) -> tuple[tuple[int, int], ...]:
+    """Accept an array of one or more days "MM-DD"; returns (month, day) pairs in calendar order, each once."""
+    accepted = 'an array of one or more days "MM-DD"'
+    if not isinstance(value, list) or not value:
+        raise _fail(key, value, accepted)
+    days = set()
+    for item in value:
+        if not isinstance(item, str) or not re.fullmatch(r"[0-9]{2}-[0-9]{2}", item):
+            raise _fail(key, item, accepted)
+        try:
+            day = datetime.date.fromisoformat(f"2000-{item}")
+        except ValueError:
+            raise _fail(key, item, accepted) from None
+        days.add((day.month, day.day))
+    return tuple(sorted(days))

@@ -1,0 +1,223 @@
+"""The configuration of a run (rules, section 13): layers of TOML, merged key by key, checked, made usable.
+
+Pure: it gets layers as dictionaries or TOML text and returns a `Configuration` or raises `ConfigurationError`,
+which names the key, the layer it stands in and what is accepted.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import checks
+from .checks import ConfigurationError
+from .zips import STATE_INDEX
+
+__all__ = ["BalanceLimits", "Configuration", "ConfigurationError", "Layer", "WindowRule", "build", "parse_toml"]
+
+KINDS = ("year_round", "birthday_window", "effective_date_window")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One source of settings; `place` is how an error names it, for example "the job's overrides"."""
+
+    place: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class WindowRule:
+    """One exclusion rule of a state (section 3); `before` counts without the pre-window extension."""
+
+    kind: str
+    before: int = 0
+    after: int = 0
+    month_start: bool = False
+    pre_window_days: int | None = None
+
+
+@dataclass(frozen=True)
+class BalanceLimits:
+    """The numbers of section 9 for one organization: rows a day."""
+
+    cap: int
+    soft: int
+    limit: int
+    profile: str
+
+
+DEFAULT_RULES: dict[str, tuple[WindowRule, ...]] = {
+    "CA": (WindowRule("birthday_window", 30, 60),),
+    "ID": (WindowRule("birthday_window", 0, 63),),
+    "KY": (WindowRule("birthday_window", 0, 60),),
+    "MD": (WindowRule("birthday_window", 0, 30),),
+    "NV": (WindowRule("birthday_window", 0, 60, month_start=True),),
+    "OK": (WindowRule("birthday_window", 0, 60),),
+    "OR": (WindowRule("birthday_window", 0, 31),),
+    "VA": (WindowRule("birthday_window", 0, 30),),
+    "MO": (WindowRule("effective_date_window", 30, 33),),
+    **{state: (WindowRule("year_round"),) for state in ("CT", "MA", "NY", "WA")},
+}
+
+#: name, first number of contacts it no longer covers, share of total in hundredths of a percent, soft limit
+PROFILES = (
+    ("small", 10_000, 2000, 50),
+    ("medium", 100_000, 1000, 200),
+    ("large", 500_000, 700, 500),
+    ("enterprise", None, 500, 1000),
+)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Every setting of a run; names as in section 13, in the order of its sections."""
+
+    timezone: str = "America/Chicago"
+    send_time: str = "08:30:00"
+    birthday_days_before: int = 14
+    effective_date_days_before: int = 30
+    effective_date_first_anniversary: int = 1
+    #: (month, day) pairs, in the order of the calendar
+    aep_days: tuple[tuple[int, int], ...] = ((9, 15),)
+    aep_slack_days: int = 30
+    enable_post_window: bool = True
+    exclude_failed_underwriting: bool = False
+    pre_window_days: int = 60
+    rules: Mapping[str, tuple[WindowRule, ...]] = field(default_factory=lambda: dict(DEFAULT_RULES))
+    #: hundredths of a percent; None: the profile by size
+    daily_cap: int | None = None
+    effective_date_soft_limit: int | None = None
+    smoothing_window_days: int = 5
+    catch_up_spread_days: int = 7
+    max_emails_per_period: int = 3
+    period_days: int = 30
+    enable_followups: bool = True
+    lookback_days: int = 35
+    delay_days: int = 2
+    templates: Mapping[str, str] = field(default_factory=dict)
+
+    def limits(self, total: int) -> BalanceLimits:
+        """Return the daily numbers for an organization of `total` contacts, in exact arithmetic (section 9)."""
+        name, _, share, soft = next(p for p in PROFILES if p[1] is None or total < p[1])
+        share = share if self.daily_cap is None else self.daily_cap
+        soft = soft if self.effective_date_soft_limit is None else self.effective_date_soft_limit
+        cap = max(1, total * share // 10_000)
+        return BalanceLimits(cap, max(1, min(soft, cap * 3 // 10)), cap * 12 // 10, name)
+
+    def template(self, email_type: str) -> str:
+        """Return the template of an e-mail that is not a campaign's."""
+        return self.templates.get(email_type, email_type)
+
+
+def parse_toml(text: str, place: str) -> Layer:
+    """Return the layer of a TOML text; what is not TOML raises `ConfigurationError` with line and column."""
+    try:
+        return Layer(place, tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{place} is not valid TOML: {error}") from None
+
+
+# Where each key goes: (section, key) -> (field, check). Section "" is the top level.
+_KEYS: dict[tuple[str, str], tuple[str, checks.Check]] = {
+    ("", "timezone"): ("timezone", checks.timezone),
+    ("", "send_time"): ("send_time", checks.time_of_day),
+    ("anniversary", "birthday_days_before"): ("birthday_days_before", checks.integer(0, 180)),
+    ("anniversary", "effective_date_days_before"): ("effective_date_days_before", checks.integer(0, 180)),
+    ("anniversary", "effective_date_first_anniversary"): (
+        "effective_date_first_anniversary",
+        checks.integer(1, 99),
+    ),
+    ("anniversary", "aep_days"): ("aep_days", checks.month_days),
+    ("anniversary", "aep_slack_days"): ("aep_slack_days", checks.integer(0, 90)),
+    ("anniversary", "enable_post_window"): ("enable_post_window", checks.boolean),
+    ("anniversary", "exclude_failed_underwriting"): ("exclude_failed_underwriting", checks.boolean),
+    ("exclusion", "pre_window_days"): ("pre_window_days", checks.integer(0, 120)),
+    ("balance", "daily_cap_percent"): ("daily_cap", checks.hundredths(1, 10_000)),
+    ("balance", "effective_date_soft_limit"): ("effective_date_soft_limit", checks.integer(1, 100_000_000)),
+    ("balance", "smoothing_window_days"): ("smoothing_window_days", checks.odd_integer(1, 31)),
+    ("balance", "catch_up_spread_days"): ("catch_up_spread_days", checks.integer(1, 60)),
+    ("frequency", "max_emails_per_period"): ("max_emails_per_period", checks.integer(1, 1000)),
+    ("frequency", "period_days"): ("period_days", checks.integer(1, 366)),
+    ("followup", "enable"): ("enable_followups", checks.boolean),
+    ("followup", "lookback_days"): ("lookback_days", checks.integer(0, 366)),
+    ("followup", "delay_days"): ("delay_days", checks.integer(0, 366)),
+}
+_SECTIONS = ("anniversary", "exclusion", "balance", "frequency", "followup", "templates")
+
+
+def _rule(value: Any, key: str) -> WindowRule:
+    table = checks.table(value, key)
+    kind = checks.choice(KINDS)(table.get("kind"), f"{key}.kind")
+    accepted: dict[str, checks.Check] = {"kind": checks.choice(KINDS)}
+    if kind != "year_round":
+        accepted |= {
+            "before": checks.integer(0, 366),
+            "after": checks.integer(0, 366),
+            "month_start": checks.boolean,
+            "pre_window_days": checks.integer(0, 120),
+        }
+    checks.known_keys(table, accepted, key)
+    if kind != "year_round":
+        for needed in ("before", "after"):
+            if needed not in table:
+                raise ConfigurationError(f"{key} lacks the key {needed!r} (days, 0 to 366)")
+    return WindowRule(**{name: accepted[name](item, f"{key}.{name}") for name, item in table.items()})
+
+
+def _rules(value: Any, key: str) -> dict[str, tuple[WindowRule, ...]]:
+    result = {}
+    for state, rules in checks.table(value, key).items():
+        place = f"{key}.{state}"
+        if state not in STATE_INDEX:
+            raise ConfigurationError(f"{place}: {state!r} is not a state's two-letter code")
+        items = checks.array(rules, place)
+        result[state] = tuple(_rule(rule, f"{place}[{number}]") for number, rule in enumerate(items))
+    return result
+
+
+def _check_layer(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    """Return the checked fields, the state rules and the templates of one layer."""
+    fields: dict[str, Any] = {}
+    rules: dict[str, Any] = {}
+    templates: dict[str, str] = {}
+    checks.known_keys(values, [key for section, key in _KEYS if not section] + list(_SECTIONS), "")
+    for name, value in values.items():
+        if ("", name) in _KEYS:
+            target, check = _KEYS["", name]
+            fields[target] = check(value, name)
+            continue
+        table = checks.table(value, name)
+        if name == "templates":
+            templates |= {str(t): checks.text(v, f"templates.{t}") for t, v in table.items()}
+            continue
+        keys = [key for section, key in _KEYS if section == name]
+        checks.known_keys(table, keys + (["rules"] if name == "exclusion" else []), name)
+        for key, item in table.items():
+            if (name, key) == ("exclusion", "rules"):
+                rules = _rules(item, "exclusion.rules")
+            else:
+                target, check = _KEYS[name, key]
+                fields[target] = check(item, f"{name}.{key}")
+    return fields, rules, templates
+
+
+def build(*layers: Layer) -> Configuration:
+    """Return the configuration of these layers, later ones winning key by key.
+
+    A state's list of rules replaces the earlier one as a whole. Raises `ConfigurationError`.
+    """
+    fields: dict[str, Any] = {}
+    rules = dict(DEFAULT_RULES)
+    templates: dict[str, str] = {}
+    for layer in layers:
+        try:
+            new_fields, new_rules, new_templates = _check_layer(layer.values)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{layer.place}: {error}") from None
+        fields |= new_fields
+        rules |= new_rules
+        templates |= new_templates
+    return Configuration(**fields, rules=rules, templates=templates)

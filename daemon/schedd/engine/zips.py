@@ -1,0 +1,42 @@
+"""ZIP codes to states (rules, section 1): one byte per code, looked up for whole columns at once."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .zipdata import STATES as _STATES
+from .zipdata import TABLE_ZLIB_BASE85
+
+#: State codes; the index is the state's number everywhere in the engine.
+STATES: tuple[str, ...] = tuple(_STATES.split())
+STATE_INDEX: dict[str, int] = {state: index for index, state in enumerate(STATES)}
+
+#: The number of an unknown ZIP's state.
+UNKNOWN = -1
+
+
+@cache
+def _table() -> NDArray[np.int8]:
+    packed = zlib.decompress(base64.b85decode(TABLE_ZLIB_BASE85))
+    return np.frombuffer(packed, dtype=np.int8) - np.int8(1)
+
+
+def state_of(codes: NDArray[np.int32]) -> NDArray[np.int8]:
+    """Return the state number of each ZIP code 0..99999, `UNKNOWN` where there is none."""
+    return _table()[codes]
+
+
+def state_of_text(text: str) -> int:
+    """Return the state number of one ZIP as written (5 digits, or 5, `-`, 4), else `UNKNOWN`."""
+    text = text.strip()
+    if not text.isascii():
+        return UNKNOWN
+    head, dash, tail = text.partition("-")
+    if len(head) != 5 or not head.isdigit() or (dash and (len(tail) != 4 or not tail.isdigit())):
+        return UNKNOWN
+    return int(_table()[int(head)])
