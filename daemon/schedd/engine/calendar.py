@@ -1,12 +1,12 @@
 """Dates as whole columns: ordinals, years, anniversaries.
 
-An *ordinal* is the number of days since 1970-01-01 (int32). `NONE` stands for an absent date. A *yearday* is the
-place of a month and day in a leap year, 0 (1 January) to 365 (31 December); 29 February is 59.
+An *ordinal* is the number of days since 1970-01-01 (int32). `NONE` stands for an absent date. A *yearday* is
+the place of a month and day in a leap year, 0 (1 January) to 365 (31 December); 29 February is 59.
 """
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ AnyInts = NDArray[Any]
 #: An absent date; smaller than every real one.
 NONE = np.int32(-(2**31))
 
-EPOCH = datetime.date(1970, 1, 1).toordinal()
+EPOCH = dt.date(1970, 1, 1).toordinal()
 #: The first and last ordinals a date can have: 0001-01-01 and 9999-12-31.
 FIRST = 1 - EPOCH
-LAST = datetime.date(9999, 12, 31).toordinal() - EPOCH
+LAST = dt.date(9999, 12, 31).toordinal() - EPOCH
 
 LEAP_DAY = 59
 _MONTH_LENGTHS = np.array([31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
@@ -37,14 +37,14 @@ LEAP = ((_YEARS % 4 == 0) & ((_YEARS % 100 != 0) | (_YEARS % 400 == 0))).astype(
 JANUARY_1 = (np.concatenate([[0], np.cumsum(365 + LEAP)[:-1]]) - 366 + FIRST).astype(np.int32)
 
 
-def ordinal(day: datetime.date) -> int:
+def ordinal(day: dt.date) -> int:
     """Return the ordinal of a date."""
     return day.toordinal() - EPOCH
 
 
-def to_date(value: int) -> datetime.date:
+def to_date(value: int) -> dt.date:
     """Return the date of an ordinal; raises `OverflowError` or `ValueError` outside the years 1 to 9999."""
-    return datetime.date.fromordinal(int(value) + EPOCH)
+    return dt.date.fromordinal(int(value) + EPOCH)
 
 
 def iso(value: int) -> str:
@@ -71,12 +71,14 @@ def parts(ordinals: AnyInts) -> tuple[AnyInts, AnyInts, AnyInts]:
 def yearday_in(ordinals: AnyInts, years: AnyInts) -> NDArray[np.int32]:
     """Return the yearday of each ordinal, given its year."""
     days = (ordinals - JANUARY_1[years]).astype(np.int32)
-    return days + ((days >= LEAP_DAY) & (LEAP[years] == 0)).astype(np.int32)
+    result: NDArray[np.int32] = days + ((days >= LEAP_DAY) & (LEAP[years] == 0)).astype(np.int32)
+    return result
 
 
 def anniversary(years: AnyInts, yeardays: AnyInts) -> Ordinals:
     """Return the day of each yearday in each year; 29 February is 28 February in a common year (section 1)."""
-    return (JANUARY_1[years] + yeardays - ((yeardays >= LEAP_DAY) & (LEAP[years] == 0))).astype(np.int32)
+    days: Ordinals = JANUARY_1[years] + yeardays - ((yeardays >= LEAP_DAY) & (LEAP[years] == 0))
+    return days.astype(np.int32)
 
 
 def ordinal_of_parts(years: AnyInts, months: AnyInts, days: AnyInts) -> Ordinals:

@@ -5,7 +5,7 @@ Every message names the key, the value found and what is accepted.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import difflib
 import re
 import zoneinfo
@@ -131,7 +131,7 @@ def time_of_day(value: Any, key: str) -> str:
     accepted = 'a time of day "HH:MM:SS"'
     if isinstance(value, str) and re.fullmatch(r"[0-9]{2}:[0-9]{2}:[0-9]{2}", value):
         try:
-            datetime.time.fromisoformat(value)
+            dt.time.fromisoformat(value)
         except ValueError:
             raise _fail(key, value, accepted) from None
         return value
@@ -148,7 +148,7 @@ def month_days(value: Any, key: str) -> tuple[tuple[int, int], ...]:
         if not isinstance(item, str) or not re.fullmatch(r"[0-9]{2}-[0-9]{2}", item):
             raise _fail(key, item, accepted)
         try:
-            day = datetime.date.fromisoformat(f"2000-{item}")
+            day = dt.date.fromisoformat(f"2000-{item}")
         except ValueError:
             raise _fail(key, item, accepted) from None
         days.add((day.month, day.day))

@@ -1,0 +1,220 @@
+"""Load balancing (rules, section 9): smoothing of effective-date e-mails, and the daily cap.
+
+The only step that needs the rows of all contacts together. It changes dates in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import calendar, windows
+from .calendar import NONE, Ordinals
+from .configuration import BalanceLimits
+from .contacts import People
+from .hashing import email_hash
+from .rows import EFFECTIVE_DATE, Classes
+from .windows import Windows
+
+# How the sort key of the cap is packed: priority rank, latest date, and as much of the hash as fits. What is
+# cut off here is compared when keys are equal.
+_RANK_BITS, _LATEST_BITS, _HASH_BITS = 14, 18, 32
+_FLAT = 1 << 15
+
+
+@dataclass
+class Movable:
+    """The pre-scheduled rows of all contacts, follow-ups aside; columns as in `rows.Rows`.
+
+    `who` counts through all chunks' people, in the order of `Balance.people`.
+    """
+
+    who: NDArray[np.int32]
+    cls: NDArray[np.int32]
+    date: Ordinals
+    event: Ordinals
+    latest: Ordinals
+
+    def __len__(self) -> int:
+        return len(self.who)
+
+
+class Balance:
+    """Section 9 for one run."""
+
+    def __init__(
+        self,
+        as_of: int,
+        limits: BalanceLimits,
+        smoothing_window: int,
+        rules: Windows,
+        classes: Classes,
+        people: People,
+        rows: Movable,
+    ) -> None:
+        self.as_of = as_of
+        self.limits = limits
+        self.smoothing_window = smoothing_window
+        self.windows = rules
+        self.classes = classes
+        self.people = people
+        self.rows = rows
+
+    def _hashes(self, chosen: NDArray[Any]) -> NDArray[np.uint64]:
+        rows = self.rows
+        years = calendar.year_of(rows.event[chosen])
+        return email_hash(self.people.ids[rows.who[chosen]], self.classes.salt[rows.cls[chosen]], years)
+
+    def smooth(self) -> int:
+        """Spread crowded effective-date days; returns how many rows moved."""
+        rows = self.rows
+        of_type = np.flatnonzero(rows.cls == EFFECTIVE_DATE)
+        if not len(of_type) or self.smoothing_window == 1:
+            return 0
+        offsets = rows.date[of_type] - self.as_of
+        crowded = np.bincount(offsets) > self.limits.soft
+        chosen = of_type[crowded[offsets]]
+        if not len(chosen):
+            return 0
+        width = self.smoothing_window
+        shift = (self._hashes(chosen) % np.uint64(width)).astype(np.int32) - (width - 1) // 2
+        date = rows.date[chosen] + shift
+        good = (shift != 0) & (date >= self.as_of) & (date <= rows.latest[chosen])
+        chosen, date = chosen[good], date[good]
+        free = self.windows.excluded(self.people, rows.who[chosen], date) == 0
+        rows.date[chosen[free]] = date[free]
+        return int(free.sum())
+
+    def cap(self, fixed: dict[int, int]) -> int:
+        """Move rows off the days above the limit; `fixed`: ordinal -> rows that cannot move.
+
+        Returns how often a row was moved.
+        """
+        if not len(self.rows):
+            return 0
+        counts = np.bincount(self.rows.date - self.as_of)
+        taken = np.zeros(len(counts), np.int64)
+        for day, number in fixed.items():
+            if 0 <= day - self.as_of < len(taken):
+                taken[day - self.as_of] = number
+        if not (counts + taken > self.limits.limit).any():
+            return 0
+        return _Cascade(self, fixed).run()
+
+    def sort_keys(self, chosen: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Return the packed key of (priority, latest, h) of each row, and h whole."""
+        rows = self.rows
+        hashes = self._hashes(chosen)
+        rank = np.minimum(self.classes.priority_rank[rows.cls[chosen]], (1 << _RANK_BITS) - 1).astype(np.uint64)
+        latest = np.minimum(rows.latest[chosen] - self.as_of, (1 << _LATEST_BITS) - 1).astype(np.uint64)
+        key = (rank << np.uint64(_LATEST_BITS + _HASH_BITS)) | (latest << np.uint64(_HASH_BITS))
+        return key | (hashes >> np.uint64(64 - _HASH_BITS)), hashes
+
+    def next_date(self, chosen: NDArray[Any], day: int) -> Ordinals:
+        """Return the first date after `day` on which each row may go out; `NONE` where there is none."""
+        rows = self.rows
+        date = np.full(len(chosen), day + 1, np.int32)
+        bound = np.flatnonzero(self.classes.respects[rows.cls[chosen]])
+        kinds = self.windows.excluded(self.people, rows.who[chosen[bound]], date[bound])
+        date[bound[kinds == windows.YEAR_ROUND]] = NONE
+        inside = bound[kinds > windows.YEAR_ROUND]
+        ends = self.windows.ends(self.people, rows.who[chosen[inside]], date[inside])
+        date[inside] = np.where(ends == NONE, NONE, ends + 1)
+        date[date > rows.latest[chosen]] = NONE
+        return date
+
+
+class _Queue:
+    """Rows in the order of the cap: row numbers, and their packed keys and hashes beside them."""
+
+    def __init__(self, rows: NDArray[np.int64], keys: NDArray[np.uint64], hashes: NDArray[np.uint64]) -> None:
+        self.rows, self.keys, self.hashes = rows, keys, hashes
+
+    def part(self, chosen: NDArray[Any] | slice) -> _Queue:
+        return _Queue(self.rows[chosen], self.keys[chosen], self.hashes[chosen])
+
+
+class _Cascade:
+    """The walk over the days. Rows that moved keep their order, so that a day's newcomers are merged in."""
+
+    def __init__(self, balance: Balance, fixed: dict[int, int]) -> None:
+        self.balance = balance
+        self.fixed = fixed
+        offsets = balance.rows.date - balance.as_of
+        narrow = offsets.astype(np.int16) if int(offsets.max()) < _FLAT else offsets
+        #: rows by day; numpy sorts 16-bit numbers by radix, in linear time
+        self.order = np.argsort(narrow, kind="stable").astype(np.int32)
+        self.bounds = np.concatenate([[0], np.cumsum(np.bincount(offsets))])
+        self.arrived: dict[int, list[_Queue]] = {}
+
+    def run(self) -> int:
+        balance, moves = self.balance, 0
+        offset, last = 0, len(self.bounds) - 2
+        while offset <= last or self.arrived:
+            day = balance.as_of + offset
+            fresh = self._fresh(offset)
+            parts = self.arrived.pop(offset, [])
+            fixed = self.fixed.get(day, 0)
+            if fixed + len(fresh) + sum(len(part.rows) for part in parts) > balance.limits.limit:
+                moves += self._spill(day, fresh, parts, max(0, balance.limits.cap - fixed))
+            offset += 1
+        return moves
+
+    def _fresh(self, offset: int) -> NDArray[np.int64]:
+        if offset + 1 >= len(self.bounds):
+            return np.zeros(0, np.int64)
+        return self.order[self.bounds[offset] : self.bounds[offset + 1]].astype(np.int64)
+
+    def _spill(self, day: int, fresh: NDArray[np.int64], parts: list[_Queue], room: int) -> int:
+        queue = self._sorted(_Queue(fresh, *self.balance.sort_keys(fresh)))
+        for part in sorted(parts, key=lambda part: len(part.rows)):
+            queue = self._merged(part, queue)
+        rest = queue.part(slice(room, None))
+        date = self.balance.next_date(rest.rows, day)
+        moving = np.flatnonzero(date != NONE)
+        rest, date = rest.part(moving), date[moving]
+        self.balance.rows.date[rest.rows] = date
+        for target in np.unique(date):
+            chosen = slice(None) if len(moving) and (date == target).all() else np.flatnonzero(date == target)
+            self.arrived.setdefault(int(target) - self.balance.as_of, []).append(rest.part(chosen))
+        return len(moving)
+
+    def _sorted(self, queue: _Queue) -> _Queue:
+        return self._settled(queue.part(np.argsort(queue.keys, kind="stable")))
+
+    def _merged(self, one: _Queue, other: _Queue) -> _Queue:
+        small, large = (one, other) if len(one.rows) < len(other.rows) else (other, one)
+        at = np.searchsorted(large.keys, small.keys)
+        return self._settled(
+            _Queue(
+                np.insert(large.rows, at, small.rows),
+                np.insert(large.keys, at, small.keys),
+                np.insert(large.hashes, at, small.hashes),
+            )
+        )
+
+    def _settled(self, queue: _Queue) -> _Queue:
+        """Put rows with equal packed keys into their exact order."""
+        equal = np.flatnonzero(queue.keys[1:] == queue.keys[:-1])
+        if not len(equal):
+            return queue
+        places = np.union1d(equal, equal + 1)
+        tied = queue.part(places)
+        rows, classes = self.balance.rows, self.balance.classes
+        cls = rows.cls[tied.rows]
+        order = np.lexsort(
+            (
+                classes.instance[cls],
+                self.balance.people.ids[rows.who[tied.rows]],
+                tied.hashes,
+                rows.latest[tied.rows],
+                classes.priority_rank[cls],
+                tied.keys,
+            )
+        )
+        queue.rows[places] = tied.rows[order]
+        queue.hashes[places] = tied.hashes[order]
+        return queue

@@ -1,0 +1,258 @@
+"""Campaign e-mails (rules, section 7): the active instances, their audience and dates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import calendar
+from .anniversary import catch_up
+from .calendar import NONE, Ordinals
+from .configuration import Configuration
+from .contacts import People, date_of
+from .hashing import Salt, email_hash
+from .rows import FIXED_TYPES, History, Rows, exclusion_reason, make_rows
+from .values import boolean_of, integer_of, list_of
+from .windows import Windows
+from .zips import STATE_INDEX
+
+#: A campaign that does not go out before its trigger may go out this many days after its ideal date.
+SLACK = 30
+#: Targets with these states are waiting (a NULL is `pending`).
+WAITING = ("pending", "scheduled")
+
+
+@dataclass(frozen=True)
+class CampaignType:
+    """A row of `campaign_types`, defaults filled in."""
+
+    name: str
+    respects_windows: bool
+    enable_followups: bool
+    days_before: int
+    target_all: bool
+    priority: int
+    active: bool
+    spread_evenly: bool
+    skip_failed: bool
+
+
+@dataclass(frozen=True)
+class Instance:
+    """An active row of `campaign_instances` with its type. Dates are ordinals, `NONE` where absent."""
+
+    id: int
+    type: CampaignType
+    email_template: str | None
+    sms_template: str | None
+    start: int
+    end: int
+    #: first and last day of an even spread, or None
+    spread: tuple[int, int] | None
+    #: numbers of the states, case-folded carriers; None for everyone
+    states: frozenset[int] | None
+    carriers: frozenset[str] | None
+
+
+@dataclass
+class Targets:
+    """Rows of `contact_campaigns` for one chunk. instance: index into the active instances.
+
+    trigger: `NONE` where unreadable.   waiting: whether the status is `pending` or `scheduled`.
+    """
+
+    who: NDArray[np.int32]
+    instance: NDArray[np.int32]
+    trigger: Ordinals
+    waiting: NDArray[np.bool_]
+
+
+def campaign_types(rows: Iterable[Mapping[str, Any]]) -> dict[str, CampaignType]:
+    """Return the campaign types by name."""
+    return {
+        str(row["name"]): CampaignType(
+            name=str(row["name"]),
+            respects_windows=boolean_of(row.get("respect_exclusion_windows"), 1),
+            enable_followups=boolean_of(row.get("enable_followups"), 1),
+            days_before=integer_of(row.get("days_before_event"), 0),
+            target_all=boolean_of(row.get("target_all_contacts"), 0),
+            priority=integer_of(row.get("priority"), 10),
+            active=boolean_of(row.get("active"), 1),
+            spread_evenly=boolean_of(row.get("spread_evenly"), 0),
+            skip_failed=boolean_of(row.get("skip_failed_underwriting"), 0),
+        )
+        for row in rows
+        if row.get("name") is not None
+    }
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def active_instances(
+    types: Mapping[str, CampaignType], rows: Iterable[Mapping[str, Any]], as_of: int
+) -> list[Instance]:
+    """Return the instances that are active on `as_of`, in the order of their ids."""
+    result = []
+    for row in rows:
+        kind = types.get(str(row.get("campaign_type")))
+        start, end = date_of(row.get("active_start_date"))[0], date_of(row.get("active_end_date"))[0]
+        if kind is None or not kind.active or start > as_of or (end != NONE and end < as_of):
+            continue
+        first, last = date_of(row.get("spread_start_date"))[0], date_of(row.get("spread_end_date"))[0]
+        states, carriers = list_of(row.get("target_states")), list_of(row.get("target_carriers"))
+        result.append(
+            Instance(
+                id=int(row["id"]),
+                type=kind,
+                email_template=_text(row.get("email_template")),
+                sms_template=_text(row.get("sms_template")),
+                start=start,
+                end=end,
+                spread=(first, last) if kind.spread_evenly and NONE not in {first, last} else None,
+                states=None
+                if states is None
+                else frozenset(STATE_INDEX[s.upper()] for s in states if s.upper() in STATE_INDEX),
+                carriers=None if carriers is None else frozenset(c.casefold() for c in carriers),
+            )
+        )
+    return sorted(result, key=lambda instance: instance.id)
+
+
+class Campaigns:
+    """Section 7 for one run."""
+
+    def __init__(
+        self, as_of: int, configuration: Configuration, rules: Windows, instances: Sequence[Instance]
+    ) -> None:
+        self.as_of = as_of
+        self.configuration = configuration
+        self.windows = rules
+        self.instances = instances
+        self.ids = np.array([i.id for i in instances], np.int64)
+        self._days_before = (
+            np.array([i.type.days_before for i in instances], np.float64).clip(-4e6, 4e6).astype(np.int64)
+        )
+        self._end = np.array([i.end if i.end != NONE else calendar.LAST for i in instances], np.int64)
+        self._spread = np.array([i.spread is not None for i in instances], np.bool_)
+        self._first = np.array([i.spread[0] if i.spread else 0 for i in instances], np.int64)
+        self._last = np.array([i.spread[1] if i.spread else 0 for i in instances], np.int64)
+        self._respects = np.array([i.type.respects_windows for i in instances], np.bool_)
+
+    def plan(
+        self,
+        people: People,
+        carriers: Sequence[str],
+        targets: Targets,
+        history: History,
+        class_types: NDArray[Any],
+    ) -> Rows:
+        """Return the rows of section 7. `class_types`: class -> type number, as in `history`."""
+        who, instance, trigger = self._audience(people, carriers, targets)
+        open_ = ~self._handled(who, instance, history, class_types)
+        who, instance, trigger = who[open_], instance[open_], trigger[open_]
+        return self._dates(people, who, instance, trigger)
+
+    def _audience(
+        self, people: People, carriers: Sequence[str], targets: Targets
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+        """Return contact, instance and trigger date of each candidate."""
+        readable = (targets.trigger != NONE) | self._spread[targets.instance]
+        order = np.argsort(targets.instance, kind="stable")
+        order = order[readable[order]]
+        bounds = np.searchsorted(targets.instance[order], np.arange(len(self.instances) + 1))
+        whos, instances, triggers = [], [], []
+        for number, instance in enumerate(self.instances):
+            rows = order[bounds[number] : bounds[number + 1]]
+            if not instance.type.target_all:
+                rows = rows[targets.waiting[rows]]
+            who = targets.who[rows]
+            trigger = targets.trigger[rows].astype(np.int64)
+            if instance.type.target_all and (instance.start != NONE or instance.spread):
+                listed = np.zeros(len(people), np.bool_)
+                listed[who] = True
+                others = np.flatnonzero(~listed).astype(np.int32)
+                who = np.concatenate([who, others])
+                trigger = np.concatenate([trigger, np.full(len(others), instance.start, np.int64)])
+            chosen = self._narrowed(people, carriers, instance, who)
+            whos.append(who[chosen])
+            triggers.append(trigger[chosen])
+            instances.append(np.full(len(whos[-1]), number, np.int32))
+        if not whos:
+            return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64)
+        return np.concatenate(whos), np.concatenate(instances), np.concatenate(triggers)
+
+    def _narrowed(
+        self, people: People, carriers: Sequence[str], instance: Instance, who: NDArray[np.int32]
+    ) -> NDArray[np.bool_]:
+        chosen = np.ones(len(who), np.bool_)
+        if instance.states is not None:
+            chosen &= np.isin(people.state[who], np.array(sorted(instance.states), np.int8))
+        if instance.carriers is not None:
+            accepted = [number for number, name in enumerate(carriers) if name in instance.carriers]
+            chosen &= np.isin(people.carrier[who], np.array(accepted, np.int32))
+        if instance.type.skip_failed or self.configuration.exclude_failed_underwriting:
+            chosen &= ~people.failed_underwriting[who]
+        return chosen
+
+    def _handled(
+        self,
+        who: NDArray[np.int32],
+        instance: NDArray[np.int32],
+        history: History,
+        class_types: NDArray[Any],
+    ) -> NDArray[np.bool_]:
+        """Return which candidates have a dispatched row of the same type and instance (section 4)."""
+        if not len(self.ids) or not len(history):
+            return np.zeros(len(who), np.bool_)
+        place = np.searchsorted(self.ids, history.instance).clip(0, len(self.ids) - 1)
+        same = (self.ids[place] == history.instance) & (
+            class_types[len(FIXED_TYPES) + place] == history.type_number
+        )
+        sent = history.who[same].astype(np.int64) * len(self.ids) + place[same]
+        return np.isin(who.astype(np.int64) * len(self.ids) + instance, sent)
+
+    def _dates(
+        self, people: People, who: NDArray[np.int32], instance: NDArray[np.int32], trigger: NDArray[np.int64]
+    ) -> Rows:
+        spread = self._spread[instance]
+        event = np.where(spread, self._first[instance], trigger)
+        before = self._days_before[instance]
+        ideal = event - before
+        latest = np.where(before > 0, event - 1, ideal + SLACK)
+        latest = np.where(spread, self._last[instance], latest)
+        latest = np.minimum(latest, self._end[instance])
+        # Beyond the calendar there is no day to send on.
+        possible = (latest >= self.as_of) & (latest <= calendar.LAST) & (event <= calendar.LAST)
+        possible &= ~spread | (self._first[instance] <= self._last[instance])
+        rows = np.flatnonzero(possible)
+        who, instance, event, ideal, latest = who[rows], instance[rows], event[rows], ideal[rows], latest[rows]
+        late = ideal < self.as_of
+        hashed = np.flatnonzero(late | spread[rows])
+        hashes = np.zeros(len(rows), np.uint64)
+        salts = int(Salt.CAMPAIGN) + self.ids[instance[hashed]]
+        hashes[hashed] = email_hash(people.ids[who[hashed]], salts, calendar.year_of(event[hashed]))
+        lengths = np.where(spread[rows], self._last[instance] - self._first[instance] + 1, 1)
+        ideal = np.where(spread[rows], event + (hashes % lengths.astype(np.uint64)).astype(np.int64), ideal)
+        late = ideal < self.as_of
+        date = np.where(
+            late, catch_up(self.as_of, hashes, latest, self.configuration.catch_up_spread_days), ideal
+        )
+        possible = ideal <= latest
+        who, instance, date = who[possible], instance[possible], date[possible]
+        kinds = np.zeros(len(who), np.int8)
+        bound = np.flatnonzero(self._respects[instance])
+        kinds[bound] = self.windows.excluded(people, who[bound], date[bound].astype(np.int32))
+        return make_rows(
+            who,
+            len(FIXED_TYPES) + instance,
+            date,
+            event[possible],
+            latest[possible],
+            exclusion_reason(people.state[who], kinds),
+        )

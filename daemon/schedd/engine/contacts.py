@@ -1,0 +1,224 @@
+"""Contacts as columns: who is eligible, where, and which dates count (rules, section 1).
+
+The store reads the well-formed bulk of a column as fixed-width bytes, which are parsed here for all rows at
+once; what is not well-formed at first sight comes as single values and is judged by the functions at the end.
+Both ways follow the same rules.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import calendar, zips
+from .calendar import NONE, Ordinals
+
+
+class Reason(IntEnum):
+    """Why a contact is not eligible, in the order of the checks; `OK` where it is."""
+
+    OK = 0
+    SUPPRESSED = 1
+    MISSING_EMAIL = 2
+    INVALID_EMAIL = 3
+    MISSING_ZIP = 4
+    UNKNOWN_ZIP = 5
+
+
+#: The text of each reason in `contact_issues`, and of the two that leave a contact eligible.
+ISSUES = (
+    "",
+    "suppressed",
+    "missing_email",
+    "invalid_email",
+    "missing_zip",
+    "unknown_zip",
+    "invalid_birth_date",
+    "invalid_effective_date",
+)
+INVALID_BIRTH_DATE = 6
+INVALID_EFFECTIVE_DATE = 7
+
+
+@dataclass
+class Contacts:
+    """One chunk of contacts as read; all arrays have one element a contact, ids ascending.
+
+    reason: the first failing check (`Reason`).   state: number of the state, -1 where unknown.
+    birth, effective: ordinals, `NONE` where absent or invalid; the two masks say where they were invalid.
+    carrier: number in `carriers`, -1 where absent; `carriers` are case-folded.
+    """
+
+    ids: NDArray[np.int64]
+    reason: NDArray[np.int8]
+    state: NDArray[np.int8]
+    birth: Ordinals
+    effective: Ordinals
+    invalid_birth: NDArray[np.bool_]
+    invalid_effective: NDArray[np.bool_]
+    failed_underwriting: NDArray[np.bool_]
+    carrier: NDArray[np.int32]
+    carriers: list[str]
+
+
+@dataclass
+class People:
+    """The eligible contacts of a chunk: what the rules look at. Elements are in the order of the ids.
+
+    birth_day, effective_day: yeardays, -1 where the date is absent.   effective_year: 0 where absent.
+    """
+
+    ids: NDArray[np.int64]
+    state: NDArray[np.int8]
+    birth_day: NDArray[np.int16]
+    effective_day: NDArray[np.int16]
+    effective_year: NDArray[np.int16]
+    failed_underwriting: NDArray[np.bool_]
+    carrier: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def _yeardays(ordinals: Ordinals) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    present = ordinals != NONE
+    safe = np.where(present, ordinals, 0)
+    years = calendar.year_of(safe)
+    days = np.where(present, calendar.yearday_in(safe, years), -1)
+    return days.astype(np.int16), np.where(present, years, 0).astype(np.int16)
+
+
+def future_births_absent(contacts: Contacts, as_of: int) -> None:
+    """Make a birth date after `as_of` absent and invalid, in place."""
+    future = contacts.birth > as_of
+    contacts.birth[future] = NONE
+    contacts.invalid_birth |= future
+
+
+def eligible(contacts: Contacts) -> People:
+    """Return the eligible contacts."""
+    chosen = np.flatnonzero(contacts.reason == Reason.OK)
+    birth_day, _ = _yeardays(contacts.birth[chosen])
+    effective_day, effective_year = _yeardays(contacts.effective[chosen])
+    return People(
+        ids=contacts.ids[chosen],
+        state=contacts.state[chosen],
+        birth_day=birth_day,
+        effective_day=effective_day,
+        effective_year=effective_year,
+        failed_underwriting=contacts.failed_underwriting[chosen],
+        carrier=contacts.carrier[chosen],
+    )
+
+
+def issues(contacts: Contacts) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+    """Return contact ids and numbers in `ISSUES`, in the order (contact, number)."""
+    usable = contacts.reason == Reason.OK
+    wrong_birth = np.flatnonzero(usable & contacts.invalid_birth)
+    wrong_effective = np.flatnonzero(usable & contacts.invalid_effective)
+    not_eligible = np.flatnonzero(~usable)
+    rows = np.concatenate([not_eligible, wrong_birth, wrong_effective])
+    kinds = np.concatenate(
+        [
+            contacts.reason[not_eligible],
+            np.full(len(wrong_birth), INVALID_BIRTH_DATE, np.int8),
+            np.full(len(wrong_effective), INVALID_EFFECTIVE_DATE, np.int8),
+        ]
+    )
+    order = np.lexsort((kinds, rows))
+    return contacts.ids[rows[order]], kinds[order].astype(np.int8)
+
+
+# Columns -------------------------------------------------------------------------------------------------
+
+
+def parse_digits(text: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the numbers in a matrix of ASCII digits (rows x width), and where all were digits."""
+    digits = text - np.uint8(48)
+    clean: NDArray[np.bool_] = np.all(digits <= 9, axis=1)
+    value = np.zeros(len(text), np.int64)
+    for column in range(text.shape[1]):
+        value *= 10
+        value += digits[:, column]
+    return value, clean
+
+
+def parse_dates(text: NDArray[np.uint8]) -> tuple[Ordinals, NDArray[np.bool_]]:
+    """Return the ordinals of a matrix of `YYYY-MM-DD` (rows x 10 bytes), and where they are real dates."""
+    years, clean_years = parse_digits(text[:, 0:4])
+    months, clean_months = parse_digits(text[:, 5:7])
+    days, clean_days = parse_digits(text[:, 8:10])
+    real = clean_years & clean_months & clean_days & (text[:, 4] == ord("-")) & (text[:, 7] == ord("-"))
+    ordinals = calendar.ordinal_of_parts(
+        np.where(real, years, 0).astype(np.int32),
+        np.where(real, months, 0).astype(np.int32),
+        np.where(real, days, 0).astype(np.int32),
+    )
+    return ordinals, ordinals != NONE
+
+
+# Single values -------------------------------------------------------------------------------------------
+
+_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?:[T ].*)?", re.DOTALL)
+
+
+def text_of(value: Any) -> str:
+    """Return a SQLite value as SQLite's CAST to TEXT would show it; NULL as the empty text."""
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return str(value)
+
+
+def date_of(value: Any) -> tuple[int, bool]:
+    """Return the ordinal of a date as written (`NONE` where there is none) and whether it was invalid."""
+    text = text_of(value)
+    if not text.strip():
+        return int(NONE), False
+    match = _DATE.fullmatch(text)
+    if match is None:
+        return int(NONE), True
+    year, month, day = (np.array([int(part)], np.int32) for part in match.groups())
+    ordinal = int(calendar.ordinal_of_parts(year, month, day)[0])
+    return ordinal, ordinal == NONE
+
+
+def email_reason(value: Any) -> Reason:
+    """Judge one e-mail address as written."""
+    address = text_of(value).strip()
+    if not address:
+        return Reason.MISSING_EMAIL
+    local, _, domain = address.partition("@")
+    whitespace = any(character.isspace() for character in address)
+    if not local or "@" in domain or "." not in domain[1:-1] or whitespace:
+        return Reason.INVALID_EMAIL
+    return Reason.OK
+
+
+def zip_state(value: Any) -> tuple[Reason, int]:
+    """Judge one ZIP as written: the reason and the state's number."""
+    short_number = isinstance(value, int) and 0 <= value < 10_000
+    text = f"{value:05d}" if short_number else text_of(value).strip()
+    if not text:
+        return Reason.MISSING_ZIP, zips.UNKNOWN
+    state = zips.state_of_text(text)
+    return (Reason.UNKNOWN_ZIP if state == zips.UNKNOWN else Reason.OK), state
+
+
+def truth(value: Any) -> bool:
+    """Return whether a value of a boolean column is true: a number other than 0, or such a text, or `true`."""
+    if isinstance(value, int | float):
+        return value != 0
+    text = text_of(value).strip().lower()
+    if text in {"true", "t", "yes", "y", "on"}:
+        return True
+    try:
+        return float(text) != 0
+    except ValueError:
+        return False

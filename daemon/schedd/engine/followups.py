@@ -1,0 +1,106 @@
+"""Follow-ups to e-mails that were sent (rules, section 8). Sections 9 and 10 pass them by."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .calendar import NONE, Ordinals
+from .configuration import Configuration
+from .contacts import People, text_of
+from .rows import exclusion_reason
+from .windows import Windows
+
+
+@dataclass
+class Parents:
+    """Sent or delivered rows whose type has follow-ups. sent: the day t, `NONE` where unreadable."""
+
+    who: NDArray[np.int32]
+    row_id: NDArray[np.int64]
+    sent: Ordinals
+
+
+@dataclass
+class Engagement:
+    """Clicks and answered eligibility questions: contact, day, and for answers whether one was a yes."""
+
+    click_who: NDArray[np.int32]
+    click_day: Ordinals
+    answer_who: NDArray[np.int32]
+    answer_day: Ordinals
+    answer_yes: NDArray[np.bool_]
+
+
+@dataclass
+class FollowUps:
+    """Planned follow-ups, at most one a contact. parent: index into `Parents`; kind: index of the type."""
+
+    who: NDArray[np.int32]
+    kind: NDArray[np.int8]
+    date: Ordinals
+    event: Ordinals
+    parent: NDArray[np.int64]
+    reason: NDArray[np.int16]
+
+    def __len__(self) -> int:
+        return len(self.who)
+
+
+def says_yes(metadata: Any) -> bool:
+    """Return whether the metadata of an answer tells of a medical condition or a question answered yes."""
+    try:
+        answers = json.loads(text_of(metadata))
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(answers, dict):
+        return False
+    count = answers.get("main_questions_yes_count")
+    if answers.get("has_medical_conditions") is True:
+        return True
+    return isinstance(count, int | float) and not isinstance(count, bool) and count > 0
+
+
+def plan_followups(
+    as_of: int,
+    configuration: Configuration,
+    rules: Windows,
+    people: People,
+    parents: Parents,
+    engagement: Engagement,
+    dispatched: tuple[NDArray[np.int32], Ordinals],
+) -> FollowUps:
+    """Return the follow-ups. `dispatched`: contact and date of each dispatched follow-up."""
+    recent = (parents.sent <= as_of) & (parents.sent >= as_of - configuration.lookback_days)
+    rows = np.flatnonzero(recent & (parents.sent != NONE))
+    # The latest parent of each contact: the last one in the order (contact, day, row id).
+    rows = rows[np.lexsort((parents.row_id[rows], parents.sent[rows], parents.who[rows]))]
+    who = parents.who[rows]
+    last = np.ones(len(rows), np.bool_)
+    last[:-1] = who[1:] != who[:-1]
+    rows, who = rows[last], who[last]
+    sent = parents.sent[rows]
+
+    since = np.full(len(people), np.iinfo(np.int32).max, np.int32)
+    since[who] = sent
+
+    def engaged(contact: NDArray[np.int32], day: Ordinals) -> NDArray[np.bool_]:
+        found = np.zeros(len(people), np.bool_)
+        found[contact[(day != NONE) & (day >= since[contact])]] = True
+        return found[who]
+
+    answered = engaged(engagement.answer_who, engagement.answer_day)
+    yes = engagement.answer_yes
+    yes_answered = engaged(engagement.answer_who[yes], engagement.answer_day[yes])
+    clicked = engaged(engagement.click_who, engagement.click_day)
+    kind = np.where(yes_answered, 3, np.where(answered, 2, np.where(clicked, 1, 0))).astype(np.int8)
+
+    chosen = ~engaged(*dispatched)
+    who, rows, sent, kind = who[chosen], rows[chosen], sent[chosen], kind[chosen]
+    date = np.maximum(sent + np.int32(configuration.delay_days), np.int32(as_of))
+    kinds = rules.excluded(people, who, date)
+    return FollowUps(who, kind, date, sent, rows, exclusion_reason(people.state[who], kinds))

@@ -1,0 +1,142 @@
+"""One contact, one day; the frequency limit; one row a key (rules, section 10).
+
+Nearly all contacts have few e-mails, far apart: they are recognised at once for whole columns. The others are
+judged row by row in their order, but all contacts side by side.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .calendar import NONE
+from .configuration import Configuration
+from .rows import FREQUENCY, NOT_SKIPPED, SAME_DAY, Classes, History, Rows
+
+
+def limit_frequency(configuration: Configuration, classes: Classes, rows: Rows, history: History) -> None:
+    """Skip the pre-scheduled rows that section 10 does not accept, in place (`reason`)."""
+    planned = np.flatnonzero(rows.reason == NOT_SKIPPED)
+    past = np.flatnonzero(~history.followup & (history.date != NONE))
+    risky = _risky(configuration, rows, planned, history, past)
+    if not len(risky):
+        return
+    size = int(max(rows.who.max(), history.who.max() if len(history) else 0)) + 1
+    marked = np.zeros(size, np.bool_)
+    marked[risky] = True
+    planned = planned[marked[rows.who[planned]]]
+    past = past[marked[history.who[past]]]
+    order = np.lexsort(
+        (
+            classes.type_number[rows.cls[planned]],
+            classes.instance[rows.cls[planned]],
+            rows.date[planned],
+            classes.priority_rank[rows.cls[planned]],
+            rows.who[planned],
+        )
+    )
+    planned = planned[order]
+    past = past[np.argsort(history.who[past], kind="stable")]
+    _judge(configuration, rows, planned, history, past)
+
+
+def _risky(
+    configuration: Configuration, rows: Rows, planned: NDArray[Any], history: History, past: NDArray[Any]
+) -> NDArray[np.int32]:
+    """Return the contacts for whom a same day or a full period is possible at all."""
+    who = np.concatenate([rows.who[planned], history.who[past]])
+    date = np.concatenate([rows.date[planned], history.date[past]])
+    # The date is shifted to be never negative, so that it stays apart from the contact's bits.
+    key = np.sort((who.astype(np.int64) << 32) + date.astype(np.int64) + (1 << 31))
+    who, date = (key >> 32).astype(np.int32), key & 0xFFFFFFFF
+    same_day = key[1:] == key[:-1]
+    found = [who[1:][same_day]]
+    # A row that is limited has `most` others less than a period away, so all of them lie within two periods.
+    most = configuration.max_emails_per_period
+    if len(who) > most:
+        near = (who[most:] == who[:-most]) & (date[most:] - date[:-most] <= 2 * (configuration.period_days - 1))
+        found.append(who[most:][near])
+    return np.unique(np.concatenate(found))
+
+
+def _judge(
+    configuration: Configuration, rows: Rows, planned: NDArray[Any], history: History, past: NDArray[Any]
+) -> None:
+    """Judge the planned rows (grouped by contact, in order), the n-th of every contact in round n."""
+    contacts, start, count = np.unique(rows.who[planned], return_index=True, return_counts=True)
+    past_who = history.who[past]
+    past_start = np.searchsorted(past_who, contacts)
+    past_count = np.searchsorted(past_who, contacts, side="right") - past_start
+    # Contacts of similar size together, so that a few with very many rows do not widen everybody's table.
+    width = count + past_count
+    for low, high in zip((0, 8, 32, 128, 512), (8, 32, 128, 512, 1 << 40), strict=True):
+        group = np.flatnonzero((width > low) & (width <= high))
+        if not len(group):
+            continue
+        table = np.full((len(group), int(width[group].max())), NONE, np.int64)
+        for column in range(int(past_count[group].max())):
+            has = past_count[group] > column
+            table[has, column] = history.date[past[past_start[group[has]] + column]]
+        for turn in range(int(count[group].max())):
+            alive = np.flatnonzero(count[group] > turn)
+            _round(
+                configuration,
+                rows,
+                planned[start[group[alive]] + turn],
+                table,
+                alive,
+                past_count[group[alive]] + turn,
+            )
+
+
+def _round(
+    configuration: Configuration,
+    rows: Rows,
+    judged: NDArray[Any],
+    table: NDArray[np.int64],
+    lines: NDArray[Any],
+    column: NDArray[Any],
+) -> None:
+    """Judge one row of each contact against the dates accepted so far (`table`, a line a contact)."""
+    date = rows.date[judged].astype(np.int64)
+    accepted = table[lines]
+    distance = np.abs(accepted - date[:, None])
+    same_day = (distance == 0).any(axis=1)
+    near = (distance < configuration.period_days) & (accepted != NONE)
+    full = near.sum(axis=1) >= configuration.max_emails_per_period
+    rows.reason[judged] = np.where(same_day, SAME_DAY, np.where(full, FREQUENCY, NOT_SKIPPED))
+    good = ~same_day & ~full
+    table[lines[good], column[good]] = date[good]
+
+
+def key_order(classes: Classes, rows: Rows) -> NDArray[np.intp]:
+    """Return the order of (contact, type, date), and among equal keys the one that stays first (section 10).
+
+    The accepted row of a key stays, else the one with the lowest (priority, campaign instance).
+    """
+    cls = rows.cls
+    return np.lexsort(
+        (
+            classes.instance[cls],
+            classes.priority_rank[cls],
+            rows.reason != NOT_SKIPPED,
+            rows.date,
+            classes.type_number[cls],
+            rows.who,
+        )
+    )
+
+
+def drop_duplicates(classes: Classes, rows: Rows) -> tuple[Rows, int]:
+    """Return the rows in key order with one row a key, and how many were left out."""
+    ordered = rows.take(key_order(classes, rows))
+    kind = classes.type_number[ordered.cls]
+    same = (
+        (ordered.who[1:] == ordered.who[:-1])
+        & (kind[1:] == kind[:-1])
+        & (ordered.date[1:] == ordered.date[:-1])
+    )
+    keep = np.concatenate([[True], ~same])[: len(ordered)]
+    return (ordered, 0) if keep.all() else (ordered.take(keep), int(len(keep) - keep.sum()))

@@ -1,0 +1,150 @@
+"""One run of the engine: what all chunks share, and the plan of one chunk up to load balancing.
+
+The order of a run: `plan_chunk` for every chunk (sections 1 to 8), then `balance` over all of them (section 9),
+then `finish_chunk` for every chunk (section 10). The store reads what goes in and writes what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import contacts as contacts_module
+from .anniversary import Anniversaries
+from .campaigns import Campaigns, CampaignType, Instance, Targets, active_instances, campaign_types
+from .configuration import Configuration
+from .contacts import Contacts, People
+from .followups import Engagement, FollowUps, Parents, plan_followups
+from .frequency import drop_duplicates, limit_frequency
+from .hashing import Salt
+from .rows import (
+    AEP,
+    BIRTHDAY,
+    CAMPAIGN_PREFIX,
+    EFFECTIVE_DATE,
+    FIXED_PRIORITIES,
+    FIXED_TYPES,
+    FOLLOWUP_TYPES,
+    POST_WINDOW,
+    Classes,
+    History,
+    Rows,
+)
+from .windows import Windows
+
+
+def make_classes(configuration: Configuration, instances: Sequence[Instance]) -> Classes:
+    """Return the classes of a run: the four fixed types, then one for each active campaign instance."""
+    names = [*FIXED_TYPES, *(CAMPAIGN_PREFIX + instance.type.name for instance in instances)]
+    types = tuple(sorted({*names, *FOLLOWUP_TYPES}))
+    number = {name: index for index, name in enumerate(types)}
+    priorities = (*FIXED_PRIORITIES, *(instance.type.priority for instance in instances))
+    rank = {priority: index for index, priority in enumerate(sorted(set(priorities)))}
+    fixed = len(FIXED_TYPES)
+    salts = [int(Salt.AEP), int(Salt.BIRTHDAY), int(Salt.EFFECTIVE_DATE), int(Salt.POST_WINDOW)]
+    ids = [instance.id for instance in instances]
+    return Classes(
+        types=types,
+        type_number=np.array([number[name] for name in names], np.int32),
+        priorities=priorities,
+        priority_rank=np.array([rank[priority] for priority in priorities], np.int32),
+        respects=np.array([True] * fixed + [i.type.respects_windows for i in instances], np.bool_),
+        instance=np.array([0] * fixed + ids, np.int64),
+        salt=np.array(salts + [int(Salt.CAMPAIGN) + i for i in ids], np.int64),
+        email_template=(
+            *(configuration.template(name) for name in FIXED_TYPES),
+            *(instance.email_template for instance in instances),
+        ),
+        sms_template=(*(None for _ in FIXED_TYPES), *(instance.sms_template for instance in instances)),
+    )
+
+
+@dataclass
+class ChunkInput:
+    """What the store read for one chunk of contacts. `who` columns count through `eligible(contacts)`."""
+
+    contacts: Contacts
+    people: People
+    history: History
+    targets: Targets
+    parents: Parents
+    engagement: Engagement
+
+
+@dataclass
+class ChunkPlan:
+    """The plan of one chunk before load balancing."""
+
+    rows: Rows
+    followups: FollowUps
+
+
+class Run:
+    """What all chunks of a run share. `as_of` is the ordinal of D."""
+
+    def __init__(
+        self,
+        as_of: int,
+        configuration: Configuration,
+        type_rows: Iterable[Mapping[str, Any]],
+        instance_rows: Iterable[Mapping[str, Any]],
+    ) -> None:
+        self.as_of = as_of
+        self.configuration = configuration
+        self.types: dict[str, CampaignType] = campaign_types(type_rows)
+        self.instances: list[Instance] = active_instances(self.types, instance_rows, as_of)
+        self.windows = Windows(configuration.rules, configuration.pre_window_days)
+        self.classes = make_classes(configuration, self.instances)
+        self._anniversaries = Anniversaries(as_of, configuration, self.windows)
+        self._campaigns = Campaigns(as_of, configuration, self.windows, self.instances)
+
+    @property
+    def parent_types(self) -> list[str]:
+        """Return the e-mail types that have follow-ups (section 8)."""
+        campaigns = [CAMPAIGN_PREFIX + t.name for t in self.types.values() if t.enable_followups]
+        return [*FIXED_TYPES, *campaigns] if self.configuration.enable_followups else []
+
+    def people(self, contacts: Contacts) -> People:
+        """Return the eligible contacts of a chunk; birth dates after D become absent first (section 1)."""
+        contacts_module.future_births_absent(contacts, self.as_of)
+        return contacts_module.eligible(contacts)
+
+    def plan_chunk(self, chunk: ChunkInput) -> ChunkPlan:
+        """Return the rows of sections 5 to 8."""
+        numbers = {
+            cls: int(self.classes.type_number[cls]) for cls in (AEP, BIRTHDAY, EFFECTIVE_DATE, POST_WINDOW)
+        }
+        people, history = chunk.people, chunk.history
+        parts = [self._anniversaries.plan(people, history, numbers)]
+        if self.instances:
+            parts.append(
+                self._campaigns.plan(
+                    people, chunk.contacts.carriers, chunk.targets, history, self.classes.type_number
+                )
+            )
+        followup = history.followup
+        followups = plan_followups(
+            self.as_of,
+            self.configuration,
+            self.windows,
+            people,
+            chunk.parents,
+            chunk.engagement,
+            (history.who[followup], history.date[followup]),
+        )
+        return ChunkPlan(Rows.concatenate(parts), followups)
+
+    def finish_chunk(self, rows: Rows, history: History) -> tuple[Rows, int]:
+        """Apply section 10 to a chunk's rows; returns them in key order, and how many duplicates were dropped."""
+        limit_frequency(self.configuration, self.classes, rows, history)
+        return drop_duplicates(self.classes, rows)
+
+
+def day_counts(dates: NDArray[np.int32]) -> dict[int, int]:
+    """Return how many of some dates fall on each day."""
+    days, counts = np.unique(dates, return_counts=True)
+    return dict(zip(days.tolist(), counts.tolist(), strict=True))
