@@ -138,9 +138,7 @@ class Anniversaries:
             following = self._open(upcoming, people, history, numbers[cls])
             kinds = self.windows.excluded(people, following.who, following.date)
             reasons = exclusion_reason(people.state[following.who], kinds)
-            parts.append(
-                make_rows(following.who, cls, following.date, following.event, following.latest, reasons)
-            )
+            parts.append(make_rows(following.who, cls, following.date, following.event, following.latest, reasons))
             if not self.configuration.enable_post_window:
                 continue
             swallowed.append(following.take((kinds > windows.YEAR_ROUND) & passed[following.who]))

@@ -240,9 +240,7 @@ class Campaigns:
         lengths = np.where(spread[rows], self._last[instance] - self._first[instance] + 1, 1)
         ideal = np.where(spread[rows], event + (hashes % lengths.astype(np.uint64)).astype(np.int64), ideal)
         late = ideal < self.as_of
-        date = np.where(
-            late, catch_up(self.as_of, hashes, latest, self.configuration.catch_up_spread_days), ideal
-        )
+        date = np.where(late, catch_up(self.as_of, hashes, latest, self.configuration.catch_up_spread_days), ideal)
         possible = ideal <= latest
         who, instance, date = who[possible], instance[possible], date[possible]
         kinds = np.zeros(len(who), np.int8)

@@ -28,8 +28,9 @@ def pack_keys(who: NDArray[Any], type_number: NDArray[Any], date: NDArray[Any]) 
 
 @dataclass
 class Difference:
-    """insert, update, held: indices of planned rows; delete, updated: indices of present rows (`updated[n]` is the
-    row that becomes planned row `update[n]`).
+    """What to do, as indices.
+
+    insert, update: planned rows.   delete, updated: present rows; `updated[n]` becomes planned row `update[n]`.
     """
 
     insert: NDArray[np.int64]

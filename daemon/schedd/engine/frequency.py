@@ -133,10 +133,6 @@ def drop_duplicates(classes: Classes, rows: Rows) -> tuple[Rows, int]:
     """Return the rows in key order with one row a key, and how many were left out."""
     ordered = rows.take(key_order(classes, rows))
     kind = classes.type_number[ordered.cls]
-    same = (
-        (ordered.who[1:] == ordered.who[:-1])
-        & (kind[1:] == kind[:-1])
-        & (ordered.date[1:] == ordered.date[:-1])
-    )
+    same = (ordered.who[1:] == ordered.who[:-1]) & (kind[1:] == kind[:-1]) & (ordered.date[1:] == ordered.date[:-1])
     keep = np.concatenate([[True], ~same])[: len(ordered)]
     return (ordered, 0) if keep.all() else (ordered.take(keep), int(len(keep) - keep.sum()))

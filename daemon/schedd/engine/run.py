@@ -115,9 +115,7 @@ class Run:
 
     def plan_chunk(self, chunk: ChunkInput) -> ChunkPlan:
         """Return the rows of sections 5 to 8."""
-        numbers = {
-            cls: int(self.classes.type_number[cls]) for cls in (AEP, BIRTHDAY, EFFECTIVE_DATE, POST_WINDOW)
-        }
+        numbers = {cls: int(self.classes.type_number[cls]) for cls in (AEP, BIRTHDAY, EFFECTIVE_DATE, POST_WINDOW)}
         people, history = chunk.people, chunk.history
         parts = [self._anniversaries.plan(people, history, numbers)]
         if self.instances:

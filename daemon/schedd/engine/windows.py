@@ -83,9 +83,7 @@ class Windows:
             kinds[rows] = self._containing(people, who[rows], dates[rows])[0]
         return kinds
 
-    def _containing(
-        self, people: People, who: NDArray[Any], dates: Ordinals
-    ) -> tuple[NDArray[np.int8], Ordinals]:
+    def _containing(self, people: People, who: NDArray[Any], dates: Ordinals) -> tuple[NDArray[np.int8], Ordinals]:
         """Return the first kind of window that contains each date, and the latest end of those that do."""
         states = people.state[who]
         years = calendar.year_of(dates)

@@ -1,0 +1,364 @@
+"""The stages of one job, from the file to the file. Knows neither socket nor pool (see `contract`).
+
+All of a run is one transaction: the write lock is taken first, so that every process of the run reads the same
+state, and nothing is written before all have read. What fails leaves the file as it was.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+import zoneinfo
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+import msgspec
+import numpy as np
+
+from schedd.engine import calendar
+from schedd.engine.configuration import Configuration, ConfigurationError, Layer, build, parse_toml
+from schedd.engine.run import Run
+from schedd.store import campaigns as campaign_store
+from schedd.store import maintenance, schema
+from schedd.store.connection import interrupt_when, open_reader, open_writer
+from schedd.store.contacts import chunk_starts
+from schedd.store.errors import sqlite_errors, translate
+from schedd.store.runs import RunRecord, StoredConfiguration, applicable_configuration, record_run
+from schedd.store.schedules import ScheduleReader
+from schedd.store.write import PlainRows, PlanWriter, write_issues
+from schedproto import ErrorCode, JobSpec, Mode, RunResult, SchedulerError
+
+from . import scratch
+from .chunks import ChunkTask, Finished, Planned, RunInput, balance_chunks, write_run_input
+from .contract import RunContext
+from .tally import Tally
+
+#: Contacts in a chunk: few enough that a chunk's columns stay in the processor's caches.
+CHUNK_CONTACTS = 32_768
+#: From so many contacts on, a job that names no number of workers uses all there are.
+PARALLEL_CONTACTS = 50_000
+#: The dates for which a run can be asked: those around which all arithmetic of the rules stays in the calendar.
+FIRST_AS_OF, LAST_AS_OF = dt.date(1971, 1, 1), dt.date(8999, 12, 31)
+
+_T = TypeVar("_T")
+
+
+class Stages:
+    """Wall seconds of each stage, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._start = time.perf_counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time that the block takes."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 6)
+
+    @property
+    def total(self) -> float:
+        """Return the seconds since the beginning."""
+        return time.perf_counter() - self._start
+
+
+def utc_now() -> dt.datetime:
+    """Return the time; the default of `run_job`'s `clock`."""
+    return dt.datetime.now(dt.UTC)
+
+
+def run_job(
+    spec: JobSpec,
+    database: Path,
+    defaults_toml: str,
+    context: RunContext,
+    clock: Callable[[], dt.datetime] = utc_now,
+) -> RunResult:
+    """Schedule one organization; raises `SchedulerError`.
+
+    defaults_toml: the daemon's configuration file (rules, section 13), or an empty text.
+    """
+    job = _Job(spec, database, defaults_toml, context, clock)
+    connection = job.open()
+    context.on_cancel(connection.interrupt)
+    try:
+        with sqlite_errors(database):
+            return job.run(connection)
+    except (SchedulerError, apsw.Error) as error:
+        job.note_failure(connection, error)
+        context.check()
+        raise
+    finally:
+        context.on_cancel(None)
+        connection.close()
+
+
+class _Job:
+    def __init__(
+        self,
+        spec: JobSpec,
+        database: Path,
+        defaults_toml: str,
+        context: RunContext,
+        clock: Callable[[], dt.datetime],
+    ) -> None:
+        self.spec, self.database, self.context, self.clock = spec, database, context, clock
+        self.defaults_toml = defaults_toml
+        self.mode = Mode(spec.mode)
+        self.stages = Stages()
+        self.started = clock()
+        self.stored: StoredConfiguration | None = None
+        self.as_of = 0
+        self.contacts = 0
+        self.workers = 1
+
+    def open(self) -> apsw.Connection:
+        """Open the file; a dry run can do with a file that may only be read."""
+        try:
+            connection = open_writer(self.database, self.mode)
+        except SchedulerError as error:
+            if not self.spec.dry_run or error.code != ErrorCode.DATABASE_READ_ONLY:
+                raise
+            connection = open_reader(self.database)
+        interrupt_when(connection, self._cancelled)
+        return connection
+
+    def _cancelled(self) -> bool:
+        try:
+            self.context.check()
+        except SchedulerError:
+            return True
+        return False
+
+    def run(self, connection: apsw.Connection) -> RunResult:
+        with self.stages.stage("open"):
+            self.context.progress("open", 0.0)
+            maintenance.check_integrity(connection, self.database, self.mode)
+            present = schema.read_schema(connection)
+            schema.check_contacts(connection, present, str(self.database))
+        readonly = connection.readonly("main")
+        with maintenance.journal_for(connection, self.mode, change=not self.spec.dry_run):
+            connection.execute("BEGIN" if readonly else "BEGIN IMMEDIATE")
+            try:
+                result = self._in_transaction(connection)
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            if self.spec.dry_run:
+                connection.execute("ROLLBACK")
+        return msgspec.structs.replace(
+            result,
+            stages=self.stages.seconds,
+            wall_s=round(self.stages.total, 6),
+            contacts_per_s=round(self.contacts / self.stages.total, 1),
+        )
+
+    def _in_transaction(self, connection: apsw.Connection) -> RunResult:
+        present = schema.read_schema(connection)
+        self.stored = applicable_configuration(connection, present)
+        layers, configuration = self._configuration()
+        self.as_of = self._as_of(configuration)
+        [(self.contacts,)] = connection.execute("SELECT count(*) FROM contacts")
+        if not self.contacts:
+            raise SchedulerError(
+                ErrorCode.CONTACTS_EMPTY,
+                "the table 'contacts' has no rows",
+                hint="Check that this is the right file; the present plan, if there is one, was left alone.",
+                details={"path": str(self.database)},
+            )
+        self.workers = self.spec.workers or (
+            self.context.default_workers if self.contacts >= PARALLEL_CONTACTS else 1
+        )
+        types, instances = campaign_store.campaign_tables(connection, present)
+        run = Run(self.as_of, configuration, types, instances)
+        write_run_input(
+            self.context.scratch,
+            RunInput(
+                str(self.database), self.as_of, [(la.place, dict(la.values)) for la in layers], types, instances
+            ),
+        )
+        tasks = self._tasks(connection)
+        with self.stages.stage("plan"):
+            planned = self._each("plan", tasks, Planned, "plan", 0.02, 0.45)
+        reader = ScheduleReader(connection, present, run.classes, configuration.send_time)
+        with self.stages.stage("balance"):
+            self.context.progress("balance", 0.46, self.contacts, self.contacts)
+            files = [self.context.scratch / task.name for task in tasks]
+            fixed = [part.fixed for part in planned]
+            outside = reader.orphan_days(tasks[0].low)
+            balance_chunks(run, files, self.contacts, fixed, outside, self.context.check)
+        orphans = reader.orphans(tasks[0].low)
+        writer = None
+        if not self.spec.dry_run:
+            schema.complete(connection, present)
+            now = self.clock().strftime("%Y-%m-%d %H:%M:%S")
+            writer = PlanWriter(connection, run.classes, configuration.send_time, self.context.run_id, now)
+        tally = Tally(run.classes, sum(part.eligible for part in planned))
+        expected = sum(part.rows for part in planned) - sum(part.present for part in planned)
+        with self.stages.stage("write"), maintenance.bulk_load(connection, expected, active=writer is not None):
+            self._write(tasks, writer, tally, orphans)
+            if writer is not None:
+                write_issues(connection, *tally.issue_columns())
+        result = tally.result(
+            self.spec,
+            self.context.run_id,
+            self.as_of,
+            self.workers,
+            self.contacts,
+            None if self.stored is None else self.stored.version,
+            configuration.limits(self.contacts),
+            tally.changes if writer is None else writer.changes,
+        )
+        if writer is not None:
+            with self.stages.stage("commit"):
+                self.context.progress("commit", 0.97, self.contacts, self.contacts)
+                self.context.check()
+                record_run(connection, self._record(result))
+                connection.execute("COMMIT")
+        return result
+
+    def _configuration(self) -> tuple[list[Layer], Configuration]:
+        try:
+            layers = [parse_toml(self.defaults_toml, "the daemon's configuration file")]
+            if self.stored is not None:
+                place = f"version {self.stored.version} of the organization's configuration"
+                layers.append(parse_toml(self.stored.toml, place))
+            layers.append(Layer("the job's configuration", self.spec.config))
+            return layers, build(*layers)
+        except ConfigurationError as error:
+            raise SchedulerError(
+                ErrorCode.INVALID_CONFIGURATION,
+                str(error),
+                hint="docs/RULES.md, section 13, lists the keys and what they accept. Nothing was changed.",
+            ) from None
+
+    def _as_of(self, configuration: Configuration) -> int:
+        if self.spec.as_of is None:
+            return calendar.ordinal(self.clock().astimezone(zoneinfo.ZoneInfo(configuration.timezone)).date())
+        return calendar.ordinal(parse_as_of(self.spec.as_of))
+
+    def _tasks(self, connection: apsw.Connection) -> list[ChunkTask]:
+        size = CHUNK_CONTACTS
+        if self.spec.workers and self.spec.workers > 1:
+            size = min(size, -(-self.contacts // self.spec.workers))
+        starts = chunk_starts(connection, size)
+        ends = [*starts[1:], None]
+        folder = str(self.context.scratch)
+        return [
+            ChunkTask(folder, f"chunk{number}", low, high)
+            for number, (low, high) in enumerate(zip(starts, ends, strict=True))
+        ]
+
+    def _stream(self, task: str, tasks: list[ChunkTask], kind: type[_T]) -> Iterator[_T]:
+        payloads = [msgspec.msgpack.encode(item) for item in tasks]
+        for answer in self.context.shards(task, payloads, self.workers):
+            self.context.check()
+            yield msgspec.msgpack.decode(answer, type=kind)
+
+    def _each(
+        self, task: str, tasks: list[ChunkTask], kind: type[_T], stage: str, start: float, end: float
+    ) -> list[_T]:
+        results = []
+        for answer in self._stream(task, tasks, kind):
+            results.append(answer)
+            share = len(results) / len(tasks)
+            self.context.progress(stage, start + (end - start) * share, int(self.contacts * share), self.contacts)
+        return results
+
+    def _write(self, tasks: list[ChunkTask], writer: PlanWriter | None, tally: Tally, orphans: list[int]) -> None:
+        """Take the changes of each chunk as they come, in the order of the keys, and write them."""
+        if orphans:
+            tally.changes.deleted += len(orphans)
+            if writer is not None:
+                writer.delete(np.array(orphans, np.int64))
+        for number, (task, answer) in enumerate(
+            zip(tasks, self._stream("finish", tasks, Finished), strict=True), start=1
+        ):
+            path = self.context.scratch / task.name
+            out, _ = scratch.load(path.with_suffix(".out"))
+            tally.add(answer, out, scratch.load(path)[0])
+            if writer is not None:
+                writer.delete(out["delete"])
+                writer.update(out["update.row_id"], _rows(out, "update"))
+                writer.update_followups(answer.followup_updates)
+                writer.insert(_rows(out, "insert"))
+                writer.insert_followups(answer.followups)
+            path.unlink()
+            path.with_suffix(".out").unlink()
+            share = number / len(tasks)
+            self.context.progress("write", 0.5 + 0.45 * share, int(self.contacts * share), self.contacts)
+
+    def _record(self, result: RunResult | None, error: str | None = None) -> RunRecord:
+        def text(time_: dt.datetime) -> str:
+            return time_.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+        record = RunRecord(
+            run_id=self.context.run_id,
+            as_of=calendar.iso(self.as_of) if self.as_of else self.spec.as_of or "",
+            config_version=None if self.stored is None else self.stored.version,
+            mode=self.mode.value,
+            started_at=text(self.started),
+            finished_at=text(self.clock()),
+            status="failed" if result is None else "completed",
+            error=error,
+        )
+        if result is None:
+            return record
+        return RunRecord(
+            **{
+                **vars(record),
+                "contacts_read": result.contacts,
+                "contacts_eligible": result.contacts_eligible,
+                "rows_inserted": result.rows_inserted,
+                "rows_updated": result.rows_updated,
+                "rows_deleted": result.rows_deleted,
+                "rows_unchanged": result.rows_unchanged,
+                "counts": result.counts,
+                "stage_timings": dict(self.stages.seconds),
+            }
+        )
+
+    def note_failure(self, connection: apsw.Connection, error: Exception) -> None:
+        """Record a failed run, where that is possible and the fault is not the file's own.
+
+        A file that could not be read or understood stays exactly as it was.
+        """
+        cause = error if isinstance(error, SchedulerError) else None
+        if cause is None and isinstance(error, apsw.Error):
+            cause = translate(error, self.database)
+        if cause is None or cause.code not in {ErrorCode.CANCELLED, ErrorCode.INTERNAL} or self.spec.dry_run:
+            return
+        try:
+            connection.set_progress_handler(None)
+            if not schema.read_schema(connection).has("scheduler_runs", "run_id", "counts"):
+                return
+            with connection:
+                record_run(connection, self._record(None, f"{cause.code}: {cause.message}"))
+        except apsw.Error:
+            return  # the first error is the one to report
+
+
+def parse_as_of(text: str) -> dt.date:
+    """Return the date D of a job, or raise `SchedulerError` (`invalid_argument`)."""
+    try:
+        day = dt.datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a date has no time zone
+    except ValueError:
+        raise SchedulerError(
+            ErrorCode.INVALID_ARGUMENT, f"as_of = {text!r:.40} is not a date", hint="Write it as YYYY-MM-DD."
+        ) from None
+    if not FIRST_AS_OF <= day <= LAST_AS_OF:
+        raise SchedulerError(
+            ErrorCode.INVALID_ARGUMENT, f"as_of = {text} is out of range", hint=f"{FIRST_AS_OF} to {LAST_AS_OF}."
+        )
+    return day
+
+
+def _rows(arrays: dict[str, np.ndarray], name: str) -> PlainRows:  # type: ignore[type-arg]
+    return PlainRows(*(arrays[f"{name}.{c}"] for c in ("contact_id", "cls", "reason", "date", "event")))

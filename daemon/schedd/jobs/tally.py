@@ -1,0 +1,101 @@
+"""What the chunks of a run did, added up into the result of its job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schedd.engine import calendar
+from schedd.engine.configuration import BalanceLimits
+from schedd.engine.contacts import ISSUES
+from schedd.engine.rows import SKIP_REASONS, Classes
+from schedd.store.write import Changes
+from schedproto import JobSpec, RunResult
+
+from .chunks import Finished
+
+
+class Tally:
+    """Counts of one run, of the plan (`planned`, `counts`, ...) and of the difference (`inserted`, ...)."""
+
+    def __init__(self, classes: Classes, eligible: int) -> None:
+        self.classes = classes
+        self.eligible = eligible
+        self.planned = self.unchanged = self.dropped = self.held = 0
+        self.changes = Changes()
+        self.counts: dict[str, dict[str, int]] = {}
+        self.skipped: dict[str, int] = {}
+        self.volume: dict[int, int] = {}
+        self._issues: list[tuple[NDArray[Any], NDArray[Any]]] = []
+
+    def add(self, answer: Finished, out: dict[str, NDArray[Any]], chunk: dict[str, NDArray[Any]]) -> None:
+        """Add one finished chunk: its answer, the rows it writes, and its columns."""
+        self.planned += answer.planned
+        self.unchanged += answer.unchanged
+        self.dropped += answer.dropped
+        self.held += answer.held
+        self.changes.inserted += len(out["insert.date"]) + len(answer.followups)
+        self.changes.updated += len(out["update.date"]) + len(answer.followup_updates)
+        self.changes.deleted += len(out["delete"])
+        for number, count in answer.counts.items():
+            cls, reason = divmod(number, len(SKIP_REASONS))
+            self._count(self.classes.types[self.classes.type_number[cls]], reason, count)
+        for kind, reason, count in answer.followup_counts:
+            self._count(kind, reason, count)
+        for day, count in answer.volume.items():
+            self.volume[day] = self.volume.get(day, 0) + count
+        self._issues.append((chunk["issues.contact"].copy(), chunk["issues.kind"].copy()))
+
+    def _count(self, kind: str, reason: int, count: int) -> None:
+        statuses = self.counts.setdefault(kind, {})
+        status = "skipped" if reason else "pre-scheduled"
+        statuses[status] = statuses.get(status, 0) + count
+        if reason:
+            self.skipped[SKIP_REASONS[reason]] = self.skipped.get(SKIP_REASONS[reason], 0) + count
+
+    def issue_columns(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return contact ids and numbers in `ISSUES` of all chunks."""
+        return (
+            np.concatenate([contacts for contacts, _ in self._issues]),
+            np.concatenate([kinds for _, kinds in self._issues]),
+        )
+
+    def result(
+        self,
+        spec: JobSpec,
+        run_id: str,
+        as_of: int,
+        workers: int,
+        contacts: int,
+        config_version: int | None,
+        limits: BalanceLimits,
+        changes: Changes,
+    ) -> RunResult:
+        """Return the job's result, but for its timings. `changes`: what SQLite says it changed."""
+        kinds, numbers = np.unique(self.issue_columns()[1], return_counts=True)
+        return RunResult(
+            run_id=run_id,
+            organization=spec.organization,
+            as_of=calendar.iso(as_of),
+            mode=spec.mode,
+            workers=workers,
+            dry_run=spec.dry_run,
+            config_version=config_version,
+            contacts=contacts,
+            contacts_eligible=self.eligible,
+            counts={kind: dict(sorted(self.counts[kind].items())) for kind in sorted(self.counts)},
+            skipped=dict(sorted(self.skipped.items())),
+            issues={ISSUES[k]: int(n) for k, n in zip(kinds.tolist(), numbers.tolist(), strict=True)},
+            volume={calendar.iso(day): count for day, count in sorted(self.volume.items())},
+            rows_planned=self.planned,
+            rows_inserted=changes.inserted,
+            rows_updated=changes.updated,
+            rows_deleted=changes.deleted,
+            rows_unchanged=self.unchanged,
+            duplicates_dropped=self.dropped,
+            keys_held=self.held,
+            daily_cap=limits.cap,
+            daily_limit=limits.limit,
+        )

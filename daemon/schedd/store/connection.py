@@ -1,0 +1,100 @@
+"""How an organization's file is opened: one small function for each decision, with its reason."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+
+from schedproto import ErrorCode, Mode, SchedulerError
+
+from .errors import sqlite_errors
+
+#: How long a lock of another program is waited for.
+BUSY_TIMEOUT_MS = 5_000
+#: Page cache of a reader: chunks are read front to back, so little is read twice.
+READER_CACHE_KIB = 16 * 1024
+#: Page cache of the writer, by mode; the rules' high-performance mode has 2 GB (docs/PERFORMANCE.md).
+WRITER_CACHE_KIB = {Mode.RELIABLE: 64 * 1024, Mode.HIGHPERF: 2 * 1024 * 1024}
+#: Every so many steps of SQLite's virtual machine a running statement looks whether it is to end.
+PROGRESS_STEPS = 200_000
+
+
+def check_file(path: Path) -> None:
+    """Raise a clear error for a file that is not there, not a file, or marked read-only for everybody."""
+    try:
+        info = path.stat()
+    except FileNotFoundError:
+        raise SchedulerError(
+            ErrorCode.DATABASE_MISSING,
+            f"there is no file {path.name} in {path.parent}",
+            hint="Upload the organization's database first, or check the organization's id and the data folder.",
+            details={"path": str(path)},
+        ) from None
+    except OSError as error:
+        raise SchedulerError(
+            ErrorCode.DATABASE_UNREADABLE,
+            f"{path.name} cannot be looked at: {error.strerror}",
+            hint="Check the rights of the file and its folder.",
+            details={"path": str(path)},
+        ) from None
+    if not stat.S_ISREG(info.st_mode):
+        raise SchedulerError(
+            ErrorCode.DATABASE_UNREADABLE,
+            f"{path.name} is not a regular file",
+            hint="An organization's database is one SQLite file.",
+            details={"path": str(path)},
+        )
+
+
+def check_writable(path: Path) -> None:
+    """Raise for a file that is marked read-only, also when the daemon is root, whom marks do not stop."""
+    if not path.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):
+        raise SchedulerError(
+            ErrorCode.DATABASE_READ_ONLY,
+            f"{path.name} is marked read-only",
+            hint="Allow writing (chmod u+w) if the scheduler may change it; a dry run works without.",
+            details={"path": str(path)},
+        )
+
+
+def _base(connection: apsw.Connection) -> apsw.Connection:
+    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+    # Text that is no text, or a cell that reaches beyond its page, is reported instead of read.
+    connection.execute("PRAGMA cell_size_check = ON")
+    # Sorting and temporary tables stay off the volume.
+    connection.execute("PRAGMA temp_store = MEMORY")
+    # The schema belongs to another program: it may not run functions with side effects.
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
+
+
+def open_reader(path: Path) -> apsw.Connection:
+    """Open for reading only; SQLite itself refuses writes. Raises `SchedulerError`."""
+    check_file(path)
+    with sqlite_errors(path):
+        connection = _base(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX))
+        connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
+        # Finds out now whether this is a database at all.
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        return connection
+
+
+def open_writer(path: Path, mode: Mode) -> apsw.Connection:
+    """Open an existing file for reading and writing. Changes nothing yet. Raises `SchedulerError`."""
+    check_file(path)
+    check_writable(path)
+    with sqlite_errors(path):
+        connection = _base(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX))
+        connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB[mode]}")
+        # Durable at commit, in both modes and with either journal.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        return connection
+
+
+def interrupt_when(connection: apsw.Connection, cancelled: Callable[[], bool]) -> None:
+    """Have running statements end with `InterruptError` once `cancelled` says so."""
+    connection.set_progress_handler(cancelled, PROGRESS_STEPS)

@@ -1,0 +1,80 @@
+"""What surrounds the one transaction of a run: integrity, journal mode, and bulk loading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import apsw
+
+from schedproto import ErrorCode, Mode, SchedulerError
+
+from .schema import PLAN, quoted, sender_indexes
+
+#: A file up to this size is checked whole before a reliable run; it costs some tens of milliseconds.
+QUICK_CHECK_BYTES = 64 * 1024 * 1024
+#: From so many new rows on, and if they are more than those that are there, the sender's index is made anew
+#: after the rows instead of row by row.
+BULK_ROWS = 20_000
+
+
+def check_integrity(connection: apsw.Connection, path: Path, mode: Mode) -> None:
+    """Raise `database_damaged` if SQLite finds the file inconsistent; large files are not read twice for this."""
+    if mode is not Mode.RELIABLE or path.stat().st_size > QUICK_CHECK_BYTES:
+        return
+    [(found,)] = connection.execute("PRAGMA quick_check(1)")
+    if found != "ok":
+        raise SchedulerError(
+            ErrorCode.DATABASE_DAMAGED,
+            f"{path.name} is damaged: {str(found).strip().splitlines()[-1]}",
+            hint="Restore it from a backup; nothing was changed.",
+            details={"path": str(path), "quick_check": str(found)[:500]},
+        )
+
+
+def _journal_mode(connection: apsw.Connection, mode: str | None = None) -> str:
+    sql = "PRAGMA main.journal_mode" + (f" = {mode}" if mode else "")
+    [(result,)] = connection.execute(sql)
+    return str(result)
+
+
+@contextmanager
+def journal_for(connection: apsw.Connection, mode: Mode, *, change: bool) -> Iterator[None]:
+    """Give the file the journal of the mode for the time of a run, and its own back afterwards.
+
+    Reliable runs use a write-ahead log, so that readers go on reading; high-performance runs a rollback journal,
+    which writes new pages once instead of twice. Where another program has the file open the journal may not
+    change; every kind is safe, so the run goes on with the one there is.
+    """
+    before = _journal_mode(connection)
+    wanted = "wal" if mode is Mode.RELIABLE else "delete"
+    if not change or before == wanted or before not in {"delete", "truncate", "persist", "wal"}:
+        yield
+        return
+    try:
+        _journal_mode(connection, wanted)
+    except apsw.BusyError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        # Another program may have come meanwhile; the file is whole in either journal mode.
+        with suppress(apsw.Error):
+            _journal_mode(connection, before)
+
+
+@contextmanager
+def bulk_load(connection: apsw.Connection, new_rows: int, *, active: bool) -> Iterator[None]:
+    """Build the sender's indexes after the block instead of during it, when it adds more rows than there are."""
+    if not active or new_rows < BULK_ROWS:
+        yield
+        return
+    [(rows,)] = connection.execute(f"SELECT count(*) FROM (SELECT 1 FROM {PLAN} LIMIT {new_rows})")
+    indexes = sender_indexes(connection) if rows < new_rows else {}
+    for name in indexes:
+        connection.execute(f"DROP INDEX {quoted(name)}")
+    yield
+    for sql in indexes.values():
+        connection.execute(sql)

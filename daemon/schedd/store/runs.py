@@ -1,0 +1,61 @@
+"""The scheduler's own small tables: runs and versioned configuration (docs/DATABASE.md, "Written")."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import apsw
+
+from .schema import Schema
+
+
+@dataclass(frozen=True)
+class StoredConfiguration:
+    """The configuration version that applies to an organization."""
+
+    version: int
+    toml: str
+
+
+def applicable_configuration(connection: apsw.Connection, schema: Schema) -> StoredConfiguration | None:
+    """Return the newest version that is not withdrawn, or None."""
+    if not schema.has("scheduler_config", "version", "toml"):
+        return None
+    withdrawn = "withdrawn_at" if schema.has("scheduler_config", "withdrawn_at") else "NULL"
+    row = connection.execute(
+        f"SELECT version, toml FROM scheduler_config WHERE {withdrawn} IS NULL ORDER BY version DESC LIMIT 1"
+    ).fetchone()
+    return None if row is None else StoredConfiguration(int(row[0]), str(row[1]))
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A row of `scheduler_runs`; times are UTC, `YYYY-MM-DD HH:MM:SS`."""
+
+    run_id: str
+    as_of: str
+    config_version: int | None
+    mode: str
+    started_at: str
+    finished_at: str
+    status: str
+    error: str | None = None
+    contacts_read: int | None = None
+    contacts_eligible: int | None = None
+    rows_inserted: int | None = None
+    rows_updated: int | None = None
+    rows_deleted: int | None = None
+    rows_unchanged: int | None = None
+    counts: dict[str, dict[str, int]] | None = None
+    stage_timings: dict[str, float] | None = None
+
+
+def record_run(connection: apsw.Connection, record: RunRecord) -> None:
+    """Insert a row of `scheduler_runs`."""
+    values = dict(vars(record))
+    for name in ("counts", "stage_timings"):
+        values[name] = None if values[name] is None else json.dumps(values[name], sort_keys=name == "counts")
+    names = ", ".join(values)
+    places = ", ".join(f":{name}" for name in values)
+    connection.execute(f"INSERT OR REPLACE INTO scheduler_runs({names}) VALUES ({places})", values)

@@ -1,0 +1,276 @@
+"""The rows of `email_schedules` of one chunk as columns: the present plan, the history, and who holds keys.
+
+One pass over the chunk's rows yields all three. What a plan row says besides its key is reduced, inside
+SQLite, to numbers that can be compared with the new plan's: its class (`rows.Classes`), its skip reason, its
+event date, and whether everything else is as a row of that class would have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from schedd.engine.calendar import NONE, Ordinals
+from schedd.engine.contacts import date_of, parse_dates, parse_digits
+from schedd.engine.rows import FIXED_TYPES, FOLLOWUP_PREFIX, NO_INSTANCE, SKIP_REASONS, Classes, History
+
+from . import blocks
+from .blocks import MisalignedError
+from .contacts import Range
+from .schema import PLAN, Schema
+
+#: What a row's status makes of it.
+SCHEDULED, SKIPPED, DISPATCHED, OTHER = 0, 1, 2, 3
+DISPATCHED_STATUSES = ("scheduled", "processing", "sent", "delivered")
+
+#: Stands for "no type / no class of this run"; both numbers have five digits.
+_NO_NUMBER = 99_999
+#: Keys of the fixed types in the table of classes, where an instance's id is the key of the others.
+_FIXED_KEY = -(1 << 62)
+_NO_DATE = "0000-00-00"
+_DATE_AND_TIME = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][T ]*"
+
+
+@dataclass
+class Present:
+    """All rows of a chunk, in no particular order.
+
+    kind: SCHEDULED, SKIPPED, DISPATCHED or OTHER.   type_number: -1 for a type that this run does not plan.
+    cls: the class whose type and instance the row has, -1 for none.   reason: number in `SKIP_REASONS`, -1 for
+    another text.   event: year * 10000 + month * 100 + day, 0 for anything else.   regular: whether all other
+    columns are as in a new row of the class.   followup: whether the type is a follow-up's.
+    plain_date: whether the date is written without a time part, so that it can be a planned row's key.
+    """
+
+    row_id: NDArray[np.int64]
+    contact_id: NDArray[np.int64]
+    kind: NDArray[np.int8]
+    type_number: NDArray[np.int32]
+    cls: NDArray[np.int32]
+    date: Ordinals
+    reason: NDArray[np.int16]
+    event: NDArray[np.int32]
+    regular: NDArray[np.bool_]
+    followup: NDArray[np.bool_]
+    plain_date: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.row_id)
+
+
+class ScheduleReader:
+    """Reads the present rows of one file; makes its lookup tables in the connection's temporary database."""
+
+    def __init__(self, connection: apsw.Connection, schema: Schema, classes: Classes, send_time: str) -> None:
+        self._connection = connection
+        self._classes = classes
+        self._columns = schema.columns.get(PLAN, frozenset())
+        self._sql = ""
+        needed = {"id", "contact_id", "email_type", "scheduled_send_date", "status"}
+        self._usable = needed <= self._columns
+        if self._usable:
+            self._make_lookups()
+            self._sql = self._statement(send_time)
+
+    def _make_lookups(self) -> None:
+        execute, classes = self._connection.execute, self._classes
+        execute("CREATE TEMP TABLE run_type(name TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID")
+        execute("CREATE TEMP TABLE run_reason(name TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID")
+        execute(
+            "CREATE TEMP TABLE run_class(key INTEGER PRIMARY KEY, number INTEGER, email_type TEXT, "
+            "priority INTEGER, instance INTEGER, email_template TEXT, sms_template TEXT)"
+        )
+        many = self._connection.executemany
+        many("INSERT INTO run_type VALUES (?, ?)", [(n, i) for i, n in enumerate(classes.types)])
+        many("INSERT INTO run_reason VALUES (?, ?)", [(n, i) for i, n in enumerate(SKIP_REASONS) if n])
+        fixed = len(FIXED_TYPES)
+        many(
+            "INSERT INTO run_class VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    _FIXED_KEY + cls if cls < fixed else int(classes.instance[cls]),
+                    cls,
+                    classes.types[classes.type_number[cls]],
+                    classes.priorities[cls],
+                    None if cls < fixed else int(classes.instance[cls]),
+                    classes.email_template[cls],
+                    classes.sms_template[cls],
+                )
+                for cls in range(len(classes))
+            ],
+        )
+
+    def _column(self, name: str) -> str:
+        return f"s.{name}" if name in self._columns else "NULL"
+
+    def _statement(self, send_time: str) -> str:
+        """Return the statement but for its condition; see `_by_block` for what comes out."""
+        c = self._column
+        fixed_key = " ".join(f"WHEN '{name}' THEN {_FIXED_KEY + cls}" for cls, name in enumerate(FIXED_TYPES))
+        fixed_number = " ".join(
+            f"WHEN '{name}' THEN {self._classes.type_number[cls]}" for cls, name in enumerate(FIXED_TYPES)
+        )
+        dispatched = ", ".join(f"'{name}'" for name in DISPATCHED_STATUSES)
+        status = (
+            f"CASE s.status WHEN 'pre-scheduled' THEN {SCHEDULED} WHEN 'skipped' THEN {SKIPPED} "
+            f"ELSE CASE WHEN s.status IN ({dispatched}) THEN {DISPATCHED} ELSE {OTHER} END END"
+        )
+        type_number = (
+            f"CASE s.email_type {fixed_number} ELSE "
+            f"coalesce((SELECT number FROM run_type WHERE name = s.email_type), {_NO_NUMBER}) END"
+        )
+        cls = f"CASE WHEN c.email_type = s.email_type THEN c.number ELSE {_NO_NUMBER} END"
+        reason = (
+            f"CASE WHEN {c('skip_reason')} IS NULL THEN 0 ELSE "
+            f"coalesce((SELECT number FROM run_reason WHERE name = {c('skip_reason')}), 999) END"
+        )
+        regular = (
+            f"coalesce({c('scheduled_send_time')} = '{send_time}' AND {c('metadata')} IS NULL "
+            f"AND {c('priority')} IS c.priority AND {c('email_template')} IS c.email_template "
+            f"AND {c('sms_template')} IS c.sms_template, 0)"
+        )
+        # A date with a time part is a day that an e-mail went out, but not a key that a plan can have.
+        plain = "typeof(s.scheduled_send_date) = 'text' AND octet_length(s.scheduled_send_date) = 10"
+        followup = f"(substr(s.email_type, 1, {len(FOLLOWUP_PREFIX)}) = '{FOLLOWUP_PREFIX}')"
+        year, month, day = c("event_year"), c("event_month"), c("event_day")
+        event = (
+            f"CASE WHEN {year} BETWEEN 1 AND 9999 AND {month} BETWEEN 1 AND 12 AND {day} BETWEEN 1 AND 31 "
+            f"THEN CAST({year} * 10000 + {month} * 100 + {day} AS INTEGER) ELSE 0 END"
+        )
+        # Digits, from the left: 1, status, type (5), class (5), regular, reason (3), and
+        # 1 for a follow-up plus 2 for a plain date.
+        packed = (
+            f"10000000000000000 + ({status}) * 1000000000000000 + ({type_number}) * 10000000000 "
+            f"+ ({cls}) * 100000 + {regular} * 10000 + ({reason}) * 10 + {followup} + 2 * coalesce({plain}, 0)"
+        )
+        date = (
+            f"CASE WHEN {plain} THEN s.scheduled_send_date "
+            f"WHEN s.scheduled_send_date GLOB '{_DATE_AND_TIME}' THEN substr(s.scheduled_send_date, 1, 10) "
+            f"ELSE '{_NO_DATE}' END"
+        )
+        instance = c("campaign_instance_id")
+        key = f"CASE WHEN {instance} IS NULL THEN CASE s.email_type {fixed_key} END ELSE {instance} END"
+        return (
+            f"SELECT count(*), {blocks.number('s.id')}, {blocks.number('s.contact_id - ?1')}, "
+            f"{blocks.text(packed)}, {blocks.text('100000000 + ' + event)}, {blocks.text(date)} "
+            f"FROM {PLAN} s LEFT JOIN run_class c ON c.key = ({key}) WHERE "
+        )
+
+    def read(self, chunk: Range) -> Present:
+        """Return the rows of a chunk's contacts (and of contacts missing between them)."""
+        if not self._usable:
+            return self._of_columns([])
+        try:
+            return self._by_block(chunk)
+        except MisalignedError:
+            return self._by_value(chunk)
+
+    def _by_block(self, chunk: Range) -> Present:
+        [(count, ids, contacts, packed, event, date)] = self._connection.execute(
+            self._sql + chunk.where("s.contact_id"), (chunk.low,)
+        )
+        digits = blocks.matrix(packed, count, 17)
+
+        def field(start: int, width: int) -> NDArray[np.int64]:
+            return parse_digits(digits[:, start : start + width])[0]
+
+        dates, _ = parse_dates(blocks.matrix(date, count, 10))
+        type_number, cls, reason = field(2, 5), field(7, 5), field(13, 3)
+        return Present(
+            row_id=blocks.numbers(ids, count),
+            contact_id=blocks.numbers(contacts, count) + chunk.low,
+            kind=field(1, 1).astype(np.int8),
+            type_number=np.where(type_number == _NO_NUMBER, -1, type_number).astype(np.int32),
+            cls=np.where(cls == _NO_NUMBER, -1, cls).astype(np.int32),
+            date=dates,
+            reason=np.where(reason == 999, -1, reason).astype(np.int16),
+            event=(parse_digits(blocks.matrix(event, count, 9))[0] - 100_000_000).astype(np.int32),
+            regular=field(12, 1) == 1,
+            followup=(field(16, 1) & 1) == 1,
+            plain_date=(field(16, 1) & 2) == 2,
+        )
+
+    def _by_value(self, chunk: Range) -> Present:
+        """Return the rows of a chunk whose ids or texts do not fit into blocks.
+
+        Nothing but ids and dates can be too odd for blocks, so these rows are marked as irregular: a plan row
+        among them is written again.
+        """
+        rows = self._connection.execute(
+            f"SELECT s.id, s.contact_id, s.status, s.email_type, s.scheduled_send_date, "
+            f"{self._column('campaign_instance_id')} FROM {PLAN} s WHERE {chunk.where('s.contact_id')}"
+        ).fetchall()
+        return self._of_columns([row for row in rows if isinstance(row[1], int | float)])
+
+    def _of_columns(self, rows: list[tuple[Any, ...]]) -> Present:
+        number = {name: index for index, name in enumerate(self._classes.types)}
+        classes: dict[tuple[Any, Any], int] = {
+            (int(self._classes.instance[cls]), self._classes.types[self._classes.type_number[cls]]): cls
+            for cls in range(len(FIXED_TYPES), len(self._classes))
+        }
+        classes |= {(None, name): cls for cls, name in enumerate(FIXED_TYPES)}
+        kinds = {"pre-scheduled": SCHEDULED, "skipped": SKIPPED, **dict.fromkeys(DISPATCHED_STATUSES, DISPATCHED)}
+        size = len(rows)
+        return Present(
+            row_id=np.array([row[0] for row in rows], np.int64),
+            # A contact id that is a fraction belongs to nobody; 2**62 is no id either.
+            contact_id=np.array([r[1] if isinstance(r[1], int) else 1 << 62 for r in rows], np.int64),
+            kind=np.array([kinds.get(row[2], OTHER) for row in rows], np.int8),
+            type_number=np.array([number.get(row[3], -1) for row in rows], np.int32),
+            cls=np.array([classes.get((row[5], row[3]), -1) for row in rows], np.int32),
+            date=np.array([date_of(row[4])[0] for row in rows], np.int32),
+            reason=np.full(size, -1, np.int16),
+            event=np.zeros(size, np.int32),
+            regular=np.zeros(size, np.bool_),
+            followup=np.array([str(row[3]).startswith(FOLLOWUP_PREFIX) for row in rows], np.bool_),
+            plain_date=np.array([isinstance(row[4], str) and len(row[4]) == 10 for row in rows], np.bool_),
+        )
+
+    def _outside(self, columns: str, first: int, statuses: Sequence[str]) -> list[Any]:
+        """Return columns of the rows of no chunk: before the first contact, or with an id that is no number.
+
+        One range of the key's index at a time, so that nothing else is looked at.
+        """
+        if not self._usable:
+            return []
+        wanted = ", ".join(f"'{name}'" for name in statuses)
+        rows: list[Any] = []
+        for condition in (f"contact_id < {first}", "contact_id >= ''", "contact_id IS NULL"):
+            rows += self._connection.execute(
+                f"SELECT {columns} FROM {PLAN} WHERE {condition} AND +status IN ({wanted})"
+            )
+        return rows
+
+    def orphans(self, first: int) -> list[int]:
+        """Return the plan rows of no chunk; `first` is the lowest contact id.
+
+        Those behind the last contact belong to the last chunk, which is open.
+        """
+        return [int(row_id) for (row_id,) in self._outside("id", first, ("pre-scheduled", "skipped"))]
+
+    def orphan_days(self, first: int) -> list[int]:
+        """Return the ordinals of dispatched rows of no chunk; they too fill their day (section 9)."""
+        rows = self._outside("scheduled_send_date", first, DISPATCHED_STATUSES)
+        return [day for day in (date_of(value)[0] for (value,) in rows) if day != NONE]
+
+
+def history_of(present: Present, classes: Classes, people: NDArray[np.int64]) -> History:
+    """Return the dispatched rows of eligible contacts (ids `people`, ascending) as the rules look at them."""
+    rows = np.flatnonzero(present.kind == DISPATCHED)
+    place = np.searchsorted(people, present.contact_id[rows])
+    there = place < len(people)
+    there[there] = people[place[there]] == present.contact_id[rows[there]]
+    rows, who = rows[there], place[there].astype(np.int32)
+    cls = present.cls[rows]
+    return History(
+        who=who,
+        type_number=present.type_number[rows],
+        date=present.date[rows],
+        instance=np.where(cls >= len(FIXED_TYPES), classes.instance[cls], NO_INSTANCE),
+        followup=present.followup[rows],
+    )

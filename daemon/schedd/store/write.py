@@ -1,0 +1,247 @@
+"""The plan into the file: inserts, updates and deletes of one run, inside the caller's transaction.
+
+SQLite takes rows from one bound array of 64-bit numbers: contact, kind of row, send date and event date are
+packed into each, and small temporary tables turn the numbers into the columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from schedd.engine import calendar
+from schedd.engine.contacts import ISSUES
+from schedd.engine.rows import FIXED_TYPES, NOT_SKIPPED, SKIP_REASONS, Classes
+
+from .schema import PLAN
+
+_KIND_STATUS = {True: "skipped", False: "pre-scheduled"}
+
+_COLUMNS = (
+    "scheduled_send_time, status, skip_reason, priority, campaign_instance_id, email_template, sms_template, "
+    "event_year, event_month, event_day, scheduler_run_id, metadata, updated_at"
+)
+_VALUES = (
+    "?2, k.status, k.skip_reason, k.priority, k.instance, k.email_template, k.sms_template, "
+    "e.year, e.month, e.day, ?3, NULL, ?4"
+)
+
+
+@dataclass
+class PlainRows:
+    """Rows to write, follow-ups aside, in the order of their keys; columns as in `rows.Rows`."""
+
+    contact_id: NDArray[np.int64]
+    cls: NDArray[np.int32]
+    reason: NDArray[np.int16]
+    date: NDArray[np.int32]
+    event: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.contact_id)
+
+    def part(self, chosen: NDArray[Any] | slice) -> PlainRows:
+        """Return some of the rows."""
+        return PlainRows(
+            self.contact_id[chosen], self.cls[chosen], self.reason[chosen], self.date[chosen], self.event[chosen]
+        )
+
+
+@dataclass
+class Changes:
+    """Counts of what a writer did."""
+
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+
+
+@dataclass
+class _Numbers:
+    """Dense numbers for values met so far, and which are new to the temporary table."""
+
+    known: dict[int, int] = field(default_factory=dict)
+
+    def of(self, values: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[tuple[int, int]]]:
+        unique, inverse = np.unique(values, return_inverse=True)
+        new = []
+        for value in unique.tolist():
+            if value not in self.known:
+                self.known[value] = len(self.known)
+                new.append((self.known[value], value))
+        numbers = np.array([self.known[value] for value in unique.tolist()], np.int64)
+        return numbers[inverse] if len(values) else values, new
+
+
+class PlanWriter:
+    """Writes one run's rows. now: UTC, `YYYY-MM-DD HH:MM:SS`."""
+
+    def __init__(
+        self, connection: apsw.Connection, classes: Classes, send_time: str, run_id: str, now: str
+    ) -> None:
+        self.connection = connection
+        self.changes = Changes()
+        self._classes = classes
+        self._constants = (send_time, run_id, now)
+        self._kinds, self._days = _Numbers(), _Numbers()
+        connection.execute(
+            "CREATE TEMP TABLE write_kind(id INTEGER PRIMARY KEY, email_type, status, skip_reason, priority, "
+            "instance, email_template, sms_template)"
+        )
+        connection.execute(
+            "CREATE TEMP TABLE write_day(id INTEGER PRIMARY KEY, text TEXT, "
+            "year INTEGER, month INTEGER, day INTEGER)"
+        )
+        connection.execute("CREATE TEMP TABLE write_row(place INTEGER PRIMARY KEY, id INTEGER)")
+        connection.execute("CREATE TEMP TABLE write_value(place INTEGER PRIMARY KEY, value INTEGER)")
+
+    def _count(self, sql: str, bindings: Sequence[Any]) -> int:
+        before = self.connection.total_changes()
+        self.connection.execute(sql, tuple(bindings))
+        return self.connection.total_changes() - before
+
+    def _pack(self, rows: PlainRows) -> tuple[NDArray[np.int64], int, int]:
+        """Return kind, date and event of each row in one number, and the bits of a kind and of a day."""
+        reasons = len(SKIP_REASONS)
+        kinds, new_kinds = self._kinds.of(rows.cls.astype(np.int64) * reasons + rows.reason)
+        days, new_days = self._days.of(np.concatenate([rows.date, rows.event]).astype(np.int64))
+        self.connection.executemany(
+            "INSERT INTO write_kind VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(number, *self._kind(value // reasons, value % reasons)) for number, value in new_kinds],
+        )
+        self.connection.executemany(
+            "INSERT INTO write_day VALUES (?, ?, ?, ?, ?)", [(number, *_day(value)) for number, value in new_days]
+        )
+        kind_bits = len(self._kinds.known).bit_length()
+        day_bits = len(self._days.known).bit_length()
+        size = len(rows)
+        return (kinds << (2 * day_bits)) | (days[:size] << day_bits) | days[size:], kind_bits, day_bits
+
+    def _kind(self, cls: int, reason: int) -> tuple[Any, ...]:
+        classes = self._classes
+        return (
+            classes.types[classes.type_number[cls]],
+            _KIND_STATUS[reason != NOT_SKIPPED],
+            SKIP_REASONS[reason] or None,
+            classes.priorities[cls],
+            None if cls < len(FIXED_TYPES) else int(classes.instance[cls]),
+            classes.email_template[cls],
+            classes.sms_template[cls],
+        )
+
+    @staticmethod
+    def _joins(value: str, kind_bits: int, day_bits: int) -> str:
+        kind = f"({value} >> {2 * day_bits}) & {(1 << kind_bits) - 1}"
+        day = f"({value} >> {day_bits}) & {(1 << day_bits) - 1}"
+        event = f"{value} & {(1 << day_bits) - 1}"
+        return (
+            f"CROSS JOIN write_kind k ON k.id = ({kind}) CROSS JOIN write_day d ON d.id = ({day}) "
+            f"CROSS JOIN write_day e ON e.id = ({event})"
+        )
+
+    def insert(self, rows: PlainRows) -> None:
+        """Insert rows; they come in the order of their keys, so that both b-trees grow at their ends."""
+        if not len(rows):
+            return
+        packed, kind_bits, day_bits = self._pack(rows)
+        shift = kind_bits + 2 * day_bits
+        reach = 1 << (63 - shift)
+        sql = (
+            f"INSERT INTO {PLAN}(contact_id, email_type, scheduled_send_date, created_at, {_COLUMNS}) "
+            f"SELECT ?5 + (v.value >> {shift}), k.email_type, d.text, ?4, {_VALUES} FROM carray(?1) v "
+            + self._joins("v.value", kind_bits, day_bits)
+        )
+        start = 0
+        while start < len(rows):
+            base = int(rows.contact_id[start])
+            # Contacts too far apart for the bits that are left go into another statement.
+            distance = rows.contact_id[start:].astype(np.uint64) - np.uint64(base % (1 << 64))
+            end = start + int(np.searchsorted(distance, np.uint64(reach)))
+            values = (distance[: end - start].astype(np.int64) << shift) | packed[start:end]
+            self.changes.inserted += self._count(
+                sql, (apsw.carray(np.ascontiguousarray(values)), *self._constants, base)
+            )
+            start = end
+
+    def update(self, row_ids: NDArray[np.int64], rows: PlainRows) -> None:
+        """Make the rows with these ids say what `rows` say; their keys are the same already."""
+        if not len(rows):
+            return
+        packed, kind_bits, day_bits = self._pack(rows)
+        self.connection.execute("DELETE FROM write_row")
+        self.connection.execute("DELETE FROM write_value")
+        for table, values in (("write_row", row_ids), ("write_value", packed)):
+            self.connection.execute(
+                f"INSERT INTO {table} SELECT NULL, value FROM carray(?)",
+                (apsw.carray(np.ascontiguousarray(values)),),
+            )
+        self.changes.updated += self._count(
+            f"UPDATE {PLAN} AS s SET ({_COLUMNS}) = ({_VALUES}) FROM write_row r "
+            "CROSS JOIN write_value v ON v.place = r.place "
+            + self._joins("v.value", kind_bits, day_bits)
+            + " WHERE s.id = r.id",
+            (None, *self._constants),
+        )
+
+    def delete(self, row_ids: NDArray[np.int64]) -> None:
+        """Delete the rows with these ids."""
+        if len(row_ids):
+            self.changes.deleted += self._count(
+                f"DELETE FROM {PLAN} WHERE id IN (SELECT value FROM carray(?))",
+                (apsw.carray(np.ascontiguousarray(row_ids.astype(np.int64))),),
+            )
+
+    def insert_followups(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Insert follow-ups given as (contact_id, type, date, columns of `followup_columns`)."""
+        send_time, run_id, now = self._constants
+        self.changes.inserted += len(rows)
+        self.connection.executemany(
+            f"INSERT INTO {PLAN}(contact_id, email_type, scheduled_send_date, status, skip_reason, priority, "
+            "campaign_instance_id, email_template, sms_template, event_year, event_month, event_day, metadata, "
+            "scheduled_send_time, scheduler_run_id, created_at, updated_at) "
+            f"VALUES ({', '.join('?' * 13)}, ?, ?, ?, ?)",
+            [(*row, send_time, run_id, now, now) for row in rows],
+        )
+
+    def update_followups(self, rows: Sequence[tuple[int, Sequence[Any]]]) -> None:
+        """Make the rows with these ids say what these follow-ups say."""
+        send_time, run_id, now = self._constants
+        self.changes.updated += len(rows)
+        self.connection.executemany(
+            f"UPDATE {PLAN} SET status = ?, skip_reason = ?, priority = ?, campaign_instance_id = ?, "
+            "email_template = ?, sms_template = ?, event_year = ?, event_month = ?, event_day = ?, metadata = ?, "
+            "scheduled_send_time = ?, scheduler_run_id = ?, updated_at = ? WHERE id = ?",
+            [(*row[3:], send_time, run_id, now, row_id) for row_id, row in rows],
+        )
+
+
+def _day(ordinal: int) -> tuple[str, int, int, int]:
+    day = calendar.to_date(ordinal)
+    return day.isoformat(), day.year, day.month, day.day
+
+
+def write_issues(connection: apsw.Connection, contacts: NDArray[np.int64], kinds: NDArray[np.int8]) -> None:
+    """Make `contact_issues` say exactly these (contact, number in `ISSUES`), touching only what differs."""
+    connection.execute(
+        "CREATE TEMP TABLE new_issue(contact_id INTEGER, reason TEXT, PRIMARY KEY (contact_id, reason))"
+    )
+    for number, reason in enumerate(ISSUES):
+        chosen = np.ascontiguousarray(contacts[kinds == number])
+        if len(chosen):
+            connection.execute(
+                "INSERT INTO new_issue SELECT value, ? FROM carray(?)", (reason, apsw.carray(chosen))
+            )
+    connection.execute(
+        "DELETE FROM contact_issues WHERE NOT EXISTS (SELECT 1 FROM new_issue n "
+        "WHERE n.contact_id = contact_issues.contact_id AND n.reason = contact_issues.reason)"
+    )
+    connection.execute(
+        "INSERT INTO contact_issues(contact_id, reason) SELECT contact_id, reason FROM new_issue n "
+        "WHERE NOT EXISTS (SELECT 1 FROM contact_issues i "
+        "WHERE i.contact_id = n.contact_id AND i.reason = n.reason) ORDER BY 1, 2"
+    )
