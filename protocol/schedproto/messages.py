@@ -179,7 +179,5 @@ class Failure(Message, tag="failure", frozen=True, kw_only=True):
     error: ErrorInfo
 
 
-Request = (
-    Hello | GetHealth | Submit | GetJob | ListJobs | Watch | Unwatch | Cancel | GetOrganization | GetVolume
-)
+Request = Hello | GetHealth | Submit | GetJob | ListJobs | Watch | Unwatch | Cancel | GetOrganization | GetVolume
 Reply = Welcome | Health | JobReply | JobList | JobEvent | Done | OrganizationReply | VolumeReply | Failure

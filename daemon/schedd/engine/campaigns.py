@@ -127,9 +127,7 @@ def active_instances(
 class Campaigns:
     """Section 7 for one run."""
 
-    def __init__(
-        self, as_of: int, configuration: Configuration, rules: Windows, instances: Sequence[Instance]
-    ) -> None:
+    def __init__(self, as_of: int, configuration: Configuration, rules: Windows, instances: Sequence[Instance]) -> None:
         self.as_of = as_of
         self.configuration = configuration
         self.windows = rules
@@ -211,9 +209,7 @@ class Campaigns:
         if not len(self.ids) or not len(history):
             return np.zeros(len(who), np.bool_)
         place = np.searchsorted(self.ids, history.instance).clip(0, len(self.ids) - 1)
-        same = (self.ids[place] == history.instance) & (
-            class_types[len(FIXED_TYPES) + place] == history.type_number
-        )
+        same = (self.ids[place] == history.instance) & (class_types[len(FIXED_TYPES) + place] == history.type_number)
         sent = history.who[same].astype(np.int64) * len(self.ids) + place[same]
         return np.isin(who.astype(np.int64) * len(self.ids) + instance, sent)
 

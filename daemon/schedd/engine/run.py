@@ -120,9 +120,7 @@ class Run:
         parts = [self._anniversaries.plan(people, history, numbers)]
         if self.instances:
             parts.append(
-                self._campaigns.plan(
-                    people, chunk.contacts.carriers, chunk.targets, history, self.classes.type_number
-                )
+                self._campaigns.plan(people, chunk.contacts.carriers, chunk.targets, history, self.classes.type_number)
             )
         followup = history.followup
         followups = plan_followups(

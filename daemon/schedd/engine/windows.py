@@ -91,9 +91,7 @@ class Windows:
         ends = np.full(len(who), calendar.NONE, np.int32)
         for slot in self._slots:
             slot_kind = slot.kind[states]
-            days = np.where(slot_kind == BIRTHDAY, people.birth_day[who], people.effective_day[who]).astype(
-                np.int32
-            )
+            days = np.where(slot_kind == BIRTHDAY, people.birth_day[who], people.effective_day[who]).astype(np.int32)
             rows = np.flatnonzero((slot_kind > 0) & (days >= 0))
             if not len(rows):
                 continue

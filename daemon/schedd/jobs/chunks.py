@@ -123,9 +123,7 @@ def _plan(run: Run, task: ChunkTask, connection: Any, schema: Schema) -> Planned
     present = reader.read(chunk)
     history = history_of(present, run.classes, people.ids)
     instances = np.array([instance.id for instance in run.instances], np.int64)
-    parents, parent_values = campaign_store.read_parents(
-        connection, schema, chunk, people.ids, run.parent_types, since
-    )
+    parents, parent_values = campaign_store.read_parents(connection, schema, chunk, people.ids, run.parent_types, since)
     plan = run.plan_chunk(
         ChunkInput(
             contacts=contacts,

@@ -173,16 +173,12 @@ class _Job:
                 hint="Check that this is the right file; the present plan, if there is one, was left alone.",
                 details={"path": str(self.database)},
             )
-        self.workers = self.spec.workers or (
-            self.context.default_workers if self.contacts >= PARALLEL_CONTACTS else 1
-        )
+        self.workers = self.spec.workers or (self.context.default_workers if self.contacts >= PARALLEL_CONTACTS else 1)
         types, instances = campaign_store.campaign_tables(connection, present)
         run = Run(self.as_of, configuration, types, instances)
         write_run_input(
             self.context.scratch,
-            RunInput(
-                str(self.database), self.as_of, [(la.place, dict(la.values)) for la in layers], types, instances
-            ),
+            RunInput(str(self.database), self.as_of, [(la.place, dict(la.values)) for la in layers], types, instances),
         )
         tasks = self._tasks(connection)
         with self.stages.stage("plan"):
@@ -360,5 +356,5 @@ def parse_as_of(text: str) -> dt.date:
     return day
 
 
-def _rows(arrays: dict[str, np.ndarray], name: str) -> PlainRows:  # type: ignore[type-arg]
+def _rows(arrays: dict[str, np.ndarray], name: str) -> PlainRows:
     return PlainRows(*(arrays[f"{name}.{c}"] for c in ("contact_id", "cls", "reason", "date", "event")))

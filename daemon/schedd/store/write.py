@@ -81,9 +81,7 @@ class _Numbers:
 class PlanWriter:
     """Writes one run's rows. now: UTC, `YYYY-MM-DD HH:MM:SS`."""
 
-    def __init__(
-        self, connection: apsw.Connection, classes: Classes, send_time: str, run_id: str, now: str
-    ) -> None:
+    def __init__(self, connection: apsw.Connection, classes: Classes, send_time: str, run_id: str, now: str) -> None:
         self.connection = connection
         self.changes = Changes()
         self._classes = classes
@@ -94,8 +92,7 @@ class PlanWriter:
             "instance, email_template, sms_template)"
         )
         connection.execute(
-            "CREATE TEMP TABLE write_day(id INTEGER PRIMARY KEY, text TEXT, "
-            "year INTEGER, month INTEGER, day INTEGER)"
+            "CREATE TEMP TABLE write_day(id INTEGER PRIMARY KEY, text TEXT, year INTEGER, month INTEGER, day INTEGER)"
         )
         connection.execute("CREATE TEMP TABLE write_row(place INTEGER PRIMARY KEY, id INTEGER)")
         connection.execute("CREATE TEMP TABLE write_value(place INTEGER PRIMARY KEY, value INTEGER)")
@@ -227,15 +224,11 @@ def _day(ordinal: int) -> tuple[str, int, int, int]:
 
 def write_issues(connection: apsw.Connection, contacts: NDArray[np.int64], kinds: NDArray[np.int8]) -> None:
     """Make `contact_issues` say exactly these (contact, number in `ISSUES`), touching only what differs."""
-    connection.execute(
-        "CREATE TEMP TABLE new_issue(contact_id INTEGER, reason TEXT, PRIMARY KEY (contact_id, reason))"
-    )
+    connection.execute("CREATE TEMP TABLE new_issue(contact_id INTEGER, reason TEXT, PRIMARY KEY (contact_id, reason))")
     for number, reason in enumerate(ISSUES):
         chosen = np.ascontiguousarray(contacts[kinds == number])
         if len(chosen):
-            connection.execute(
-                "INSERT INTO new_issue SELECT value, ? FROM carray(?)", (reason, apsw.carray(chosen))
-            )
+            connection.execute("INSERT INTO new_issue SELECT value, ? FROM carray(?)", (reason, apsw.carray(chosen)))
     connection.execute(
         "DELETE FROM contact_issues WHERE NOT EXISTS (SELECT 1 FROM new_issue n "
         "WHERE n.contact_id = contact_issues.contact_id AND n.reason = contact_issues.reason)"

@@ -1,0 +1,275 @@
+"""The one place that wires: settings, folders, journal, pool, service and sockets, from start to exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import structlog
+import zmq.asyncio
+from zmq.auth.asyncio import AsyncioAuthenticator
+
+from schedproto import SchedulerError, __version__
+from schedproto.layout import socket_endpoint, state_folder
+
+from .engine.configuration import ConfigurationError, build, parse_toml
+from .exitcodes import ExitCode, FatalError
+from .jobs.journal import Journal
+from .jobs.pool import Pool
+from .jobs.service import JobService, resolve_database
+from .server.endpoints import check_endpoint, open_router
+from .server.keys import admitted_clients, server_secret
+from .server.server import Server
+from .settings import Settings
+from .store import info
+
+RUNNER, TASKS = "schedd.jobs.runner", "schedd.jobs.tasks"
+ZAP_DOMAIN = "schedd"
+#: How long to wait for workers of a daemon that was killed to notice it.
+ORPHANS_TIMEOUT_S = 20.0
+#: How long workers get to end by themselves once no job runs.
+POOL_CLOSE_S = 3.0
+
+
+class Daemon:
+    """One daemon over one data folder."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.state = state_folder(settings.data)
+        self._log = structlog.get_logger()
+        self._stop = asyncio.Event()
+        self._signals = 0
+        self._why = ""
+
+    async def run(self) -> ExitCode:
+        """Serve until a signal or idleness ends it."""
+        settings = self.settings
+        secret = server_secret(settings.server_key_file, settings.server_key)
+        clients = admitted_clients(settings.client_keys, settings.allow_clients)
+        endpoints = settings.listen or (socket_endpoint(settings.data),)
+        for endpoint in endpoints:
+            check_endpoint(endpoint, has_keys=secret is not None)
+        defaults = self._defaults()
+        lock = self._take_folder()
+        try:
+            return await self._serve(endpoints, secret, clients, defaults)
+        finally:
+            os.close(lock)
+
+    def _defaults(self) -> str:
+        path = self.settings.defaults
+        if path is None:
+            return ""
+        try:
+            text = path.read_text(encoding="utf-8")
+            build(parse_toml(text, str(path)))
+        except (OSError, UnicodeDecodeError) as error:
+            raise FatalError(ExitCode.USAGE, f"the configuration file {path} cannot be read: {error}") from None
+        except ConfigurationError as error:
+            raise FatalError(ExitCode.USAGE, str(error), "docs/RULES.md, section 13, lists the keys.") from None
+        return text
+
+    def _take_folder(self) -> int:
+        """Make the state folder and lock it; one daemon has one data folder."""
+        data = self.settings.data
+        try:
+            if not data.is_dir():
+                raise FatalError(
+                    ExitCode.DATA,
+                    f"the data folder {data} does not exist",
+                    "Mount the volume there, make the folder, or name another one with --data.",
+                )
+            self.state.mkdir(mode=0o700, exist_ok=True)
+            lock = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise FatalError(
+                ExitCode.DATA, f"the data folder {data} cannot be used: {error.strerror}", "Check its owner and rights."
+            ) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(lock)
+            raise FatalError(
+                ExitCode.LOCKED,
+                f"another daemon (process {owner}) has the data folder {data}",
+                "Use that one, or stop it first.",
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        return lock
+
+    def _await_orphans(self) -> Path:
+        """Wait until the workers of a killed daemon have ended; they hold this file with a shared lock."""
+        path = self.state / "workers.lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + ORPHANS_TIMEOUT_S
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    if time.monotonic() > deadline:
+                        raise FatalError(
+                            ExitCode.DATA,
+                            "workers of an earlier daemon still use the data folder",
+                            "Look for processes named schedd and end them.",
+                        ) from None
+                    time.sleep(0.02)
+                else:
+                    return path
+        finally:
+            os.close(descriptor)
+
+    def _scratch(self) -> Path:
+        """Return an empty folder for arrays between processes, in memory where the machine has room for it."""
+        memory = Path("/dev/shm")  # noqa: S108 - named after the data folder and for this user alone
+        folder = self.state / "scratch"
+        if memory.is_dir() and os.access(memory, os.W_OK):
+            stats = os.statvfs(memory)
+            if stats.f_bavail * stats.f_frsize > 1 << 30:
+                identity = self.settings.data.resolve().stat()
+                folder = memory / f"schedd-{os.getuid()}-{identity.st_dev:x}-{identity.st_ino:x}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    def _journal(self) -> Journal:
+        try:
+            return Journal(self.state / "journal.db", time.time)
+        except SchedulerError as error:
+            raise FatalError(ExitCode.DATA, f"the journal cannot be opened: {error.message}", error.hint) from None
+
+    async def _serve(
+        self, endpoints: tuple[str, ...], secret: bytes | None, clients: frozenset[bytes], defaults: str
+    ) -> ExitCode:
+        settings, data = self.settings, self.settings.data.resolve()
+        alive_file = self._await_orphans()
+        scratch, journal = self._scratch(), self._journal()
+        service = JobService(
+            data,
+            scratch,
+            journal,
+            settings.workers,
+            queue_limit=settings.queue_limit,
+            organization_limit=settings.organization_queue_limit,
+            worker_retries=settings.worker_retries,
+            keep_jobs=settings.keep_jobs,
+            defaults_toml=defaults,
+        )
+        server = Server(
+            service,
+            lambda organization: info.describe(resolve_database(data, organization), organization),
+            lambda: info.volume(data),
+            queue_limit=settings.queue_limit,
+            idle_timeout_s=settings.idle_timeout_s,
+        )
+        context = zmq.asyncio.Context()
+        authenticator = _authenticator(context, clients) if secret is not None else None
+        try:
+            for endpoint in endpoints:
+                server.listen(open_router(context, endpoint, secret, ZAP_DOMAIN))
+            self._watch_signals()
+            service.resume()
+            service.pool = pool = Pool(settings.workers, RUNNER, TASKS, alive_file, service.start_next)
+            self._log.info(
+                "listening",
+                endpoints=list(endpoints),
+                pid=os.getpid(),
+                version=__version__,
+                data=str(data),
+                encrypted=secret is not None,
+                clients=len(clients),
+                idle_timeout_s=settings.idle_timeout_s or None,
+            )
+            server.start()
+            pool.start()
+            await self._until_stopped(server)
+            return await self._end(service, pool)
+        finally:
+            server.close()
+            if authenticator is not None:
+                authenticator.stop()
+            journal.close()
+            context.destroy(linger=500)
+            for endpoint in endpoints:
+                if endpoint.startswith("ipc://"):
+                    Path(endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number.name)
+
+    def _on_signal(self, name: str) -> None:
+        self._signals += 1
+        self._why = self._why or name
+        self._log.info("signal", signal=name, count=self._signals)
+        self._stop.set()
+
+    async def _until_stopped(self, server: Server) -> None:
+        while not self._stop.is_set():
+            left = server.idle_exit_in_s
+            if left is not None and left <= 0:
+                if await server.has_pending():
+                    await asyncio.sleep(0)
+                    continue
+                server.service.accepting = False
+                self._why = "idle"
+                self._log.info("idle, exiting", idle_timeout_s=self.settings.idle_timeout_s)
+                return
+            try:
+                await asyncio.wait_for(self._stop.wait(), min(1.0, left) + 0.01 if left is not None else 1.0)
+            except TimeoutError:
+                continue
+
+    async def _end(self, service: JobService, pool: Pool) -> ExitCode:
+        """Let running jobs end within the drain time; a second signal ends the wait."""
+        service.accepting = False
+        if service.running:
+            self._log.info("draining", running=service.running, drain_s=self.settings.drain_s)
+        self._stop.clear()
+        drained = asyncio.create_task(service.drain(self.settings.drain_s))
+        again = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({drained, again}, return_when=asyncio.FIRST_COMPLETED)
+        again.cancel()
+        complete = await drained if drained.done() else False
+        if not complete:
+            drained.cancel()
+            service.abandon()
+        await pool.close(POOL_CLOSE_S if complete else 0.0)
+        code = ExitCode.OK if complete else ExitCode.FORCED
+        self._log.info("exit", code=int(code), name=code.name, why=self._why)
+        return code
+
+
+def _authenticator(context: zmq.asyncio.Context, clients: frozenset[bytes]) -> AsyncioAuthenticator:
+    """Return the ZAP handler that admits these clients' keys and no others."""
+
+    class Provider:
+        def callback(self, domain: str, key: bytes) -> bool:
+            admitted = domain == ZAP_DOMAIN and key in clients
+            if not admitted:
+                structlog.get_logger().warning("client refused", key=key.decode("ascii", "replace"))
+            return admitted
+
+    authenticator = AsyncioAuthenticator(context)
+    authenticator.start()
+    authenticator.configure_curve_callback("*", Provider())
+    return authenticator
+
+
+def serve(settings: Settings) -> ExitCode:
+    """Run a daemon; raises `FatalError` where it cannot start."""
+
+    async def main() -> ExitCode:
+        return await Daemon(settings).run()
+
+    return asyncio.run(main())

@@ -1,0 +1,85 @@
+"""The command `schedd`: serve, version, settings. Imports what it needs when it needs it, to start fast."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from schedproto import __version__
+
+from .exitcodes import ExitCode, FatalError
+from .settings import SETTINGS, load, markdown
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="schedd")
+def cli() -> None:
+    """The e-mail scheduler's daemon: decides for every contact which e-mail goes out on which day."""
+
+
+def _with_settings(command: Any) -> Any:
+    for setting in reversed(SETTINGS):
+        default = f" [default: {setting.default}]" if setting.default not in {None, (), ""} else ""
+        command = click.option(
+            setting.flag,
+            setting.name,
+            multiple=setting.many,
+            metavar=setting.accepts.split(",")[0].upper().replace(" ", "_"),
+            help=f"{setting.help}{default} (environment: {setting.variable})",
+        )(command)
+    return command
+
+
+@cli.command()
+@click.option(
+    "--settings",
+    "file",
+    type=click.Path(path_type=Path),
+    envvar="SCHEDD_SETTINGS",
+    help="TOML file with settings; flags and environment win over it. (environment: SCHEDD_SETTINGS)",
+)
+@_with_settings
+def serve(file: Path | None, **flags: Any) -> None:
+    """Listen for jobs and run them, until stopped or idle."""
+    from . import logs  # noqa: PLC0415 - `schedd version` need not wait for it
+
+    try:
+        settings = load(flags, file=file)
+        logs.configure(settings.log_format, settings.log_level)
+        from .app import serve as run  # noqa: PLC0415 - numpy, SQLite and ZeroMQ are loaded once the settings are right
+
+        code = run(settings)
+    except FatalError as error:
+        click.echo(f"schedd: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"  {error.hint}", err=True)
+        sys.exit(int(error.code))
+    sys.exit(int(code))
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(__version__)
+
+
+@cli.command("settings")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print the table as Markdown.")
+def show_settings(as_markdown: bool) -> None:
+    """Print all settings, their defaults and what they accept."""
+    if as_markdown:
+        click.echo(markdown(), nl=False)
+        return
+    for setting in SETTINGS:
+        click.echo(f"{setting.name}\n    {setting.flag}, {setting.variable}: {setting.accepts}\n    {setting.help}")
+    click.echo("\nExit codes: " + ", ".join(f"{code.value} {code.name}" for code in ExitCode))
+
+
+def main() -> None:
+    """Run the command."""
+    multiprocessing.freeze_support()
+    cli(prog_name="schedd")

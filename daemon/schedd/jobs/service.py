@@ -1,0 +1,365 @@
+"""What can be asked of the daemon about jobs: submit, look, list, cancel; and the order in which they run.
+
+One active job per organization, others of it wait in the order of their submission; different organizations run
+side by side as workers are free. Every state is in the journal before anybody hears of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from schedd.engine.configuration import ConfigurationError, Layer, build
+from schedproto import (
+    ErrorCode,
+    ErrorInfo,
+    Job,
+    JobSpec,
+    JobState,
+    Mode,
+    Progress,
+    RunResult,
+    SchedulerError,
+)
+from schedproto.ids import check_organization, new_job_id
+from schedproto.jobs import MAX_WORKERS, MIN_WORKERS
+from schedproto.layout import database_path
+
+from . import pipe
+from .journal import Journal
+from .pool import Pool, WorkerDiedError
+from .runner import parse_as_of
+
+#: How long a cancelled job may take to end by itself before its worker is killed.
+CANCEL_GRACE_S = 5.0
+#: How long to wait before the journal, on a full disk for example, is tried again.
+JOURNAL_RETRY_S = 1.0
+#: Longest idempotency key.
+MAX_KEY_LENGTH = 200
+
+
+def check_spec(spec: JobSpec) -> None:
+    """Raise `SchedulerError` for a specification that could never run."""
+    check_organization(spec.organization)
+    if spec.as_of is not None:
+        parse_as_of(spec.as_of)
+    if spec.mode not in set(Mode):
+        raise SchedulerError(
+            ErrorCode.INVALID_ARGUMENT, f"there is no mode {spec.mode!r:.40}", hint=f"Modes: {', '.join(Mode)}."
+        )
+    if spec.workers is not None and not MIN_WORKERS <= spec.workers <= MAX_WORKERS:
+        raise SchedulerError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"workers = {spec.workers} is out of range",
+            hint=f"{MIN_WORKERS} to {MAX_WORKERS}, or none to let the daemon choose.",
+        )
+    try:
+        build(Layer("the job's configuration", spec.config))
+    except ConfigurationError as error:
+        raise SchedulerError(
+            ErrorCode.INVALID_CONFIGURATION,
+            str(error),
+            hint="docs/RULES.md, section 13, lists the keys and what they accept.",
+        ) from None
+
+
+def resolve_database(data_dir: Path, organization: str) -> Path:
+    """Return an organization's file, or raise if a symbolic link leads out of the data folder."""
+    path = database_path(data_dir, organization)
+    if path.resolve().parent != data_dir.resolve():
+        raise SchedulerError(
+            ErrorCode.INVALID_ORGANIZATION,
+            f"{path.name} is a link that leads out of the data folder",
+            hint="Put the file itself into the data folder.",
+        )
+    return path
+
+
+class JobService:
+    """The jobs of one daemon. `changed(job_id)` is called whenever a job's state or progress has changed."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        scratch: Path,
+        journal: Journal,
+        pool_size: int,
+        *,
+        queue_limit: int,
+        organization_limit: int,
+        worker_retries: int,
+        keep_jobs: int,
+        defaults_toml: str,
+    ) -> None:
+        self.data_dir, self.scratch, self.journal = data_dir, scratch, journal
+        self.pool: Pool | None = None
+        self.changed: Callable[[str], None] = lambda _job_id: None
+        self.accepting = True
+        self._pool_size = pool_size
+        self._queue_limit, self._organization_limit = queue_limit, organization_limit
+        self._worker_retries, self._keep_jobs = worker_retries, keep_jobs
+        self._defaults = defaults_toml
+        self._queue: list[Job] = []
+        self._running: dict[str, Job] = {}
+        self._progress: dict[str, Progress] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._followers: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._log = structlog.get_logger()
+
+    def resume(self) -> None:
+        """Take up what an earlier daemon left: jobs that had been running begin another attempt."""
+        self._queue = self.journal.unfinished()
+        for job in self._queue:
+            if job.state == JobState.RUNNING:
+                self.journal.requeued(job.job_id)
+            self._log.info("job taken up", job_id=job.job_id, organization=job.spec.organization, state=job.state)
+
+    @property
+    def active(self) -> bool:
+        """Return whether a job waits or runs."""
+        return bool(self._queue or self._running)
+
+    @property
+    def running(self) -> int:
+        """Return how many jobs run."""
+        return len(self._running)
+
+    # Requests --------------------------------------------------------------------------------------------
+
+    def submit(self, spec: JobSpec, key: str | None) -> tuple[Job, bool]:
+        """Accept a job, or return the one that was accepted under this key. Raises `SchedulerError`."""
+        if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
+            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"an idempotency key has 1 to {MAX_KEY_LENGTH} characters")
+        check_spec(spec)
+        resolve_database(self.data_dir, spec.organization)
+        if not self.accepting:
+            raise SchedulerError(
+                ErrorCode.SHUTTING_DOWN, "the daemon is shutting down", hint="Submit again when it has been started."
+            )
+        job_id = new_job_id()
+        self._check_limits(spec.organization, key)
+        job, duplicate = self.journal.add(job_id, spec, key)
+        if not duplicate:
+            self._log.info("job accepted", job_id=job_id, organization=spec.organization)
+            self._queue.append(job)
+            self.start_next()
+        return self.job(job.job_id), duplicate
+
+    def _check_limits(self, organization: str, key: str | None) -> None:
+        if key is not None and self.journal.knows(key):
+            return
+        waiting = sum(1 for job in self._queue if job.spec.organization == organization)
+        if len(self._queue) >= self._queue_limit:
+            what, limit = "the queue", self._queue_limit
+        elif waiting >= self._organization_limit:
+            what, limit = f"the queue of {organization}", self._organization_limit
+        else:
+            return
+        raise SchedulerError(
+            ErrorCode.QUEUE_FULL,
+            f"{what} is full: {limit} jobs wait",
+            hint="Wait until some have ended, or cancel some (`schedctl list --state queued`).",
+            details={"limit": str(limit)},
+        )
+
+    def job(self, job_id: str) -> Job:
+        """Return a job with its progress and its place in the queue."""
+        job = self.journal.get(job_id)
+        position = None
+        if job.state == JobState.QUEUED:
+            position = next((i for i, waiting in enumerate(self._queue) if waiting.job_id == job_id), None)
+        return msgspec.structs.replace(job, progress=self._progress.get(job_id), position=position)
+
+    def page(
+        self, organization: str | None, states: list[str], limit: int, before: str | None
+    ) -> tuple[list[Job], bool]:
+        """Return jobs, newest first, and whether there are more."""
+        if not 1 <= limit <= 1000:
+            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"limit = {limit} is out of range", hint="1 to 1000.")
+        unknown = [state for state in states if state not in set(JobState)]
+        if unknown:
+            raise SchedulerError(
+                ErrorCode.INVALID_ARGUMENT,
+                f"there is no state {unknown[0]!r:.40}",
+                hint=f"States: {', '.join(JobState)}.",
+            )
+        jobs, more = self.journal.page(organization, states, limit, before)
+        return [msgspec.structs.replace(job, progress=self._progress.get(job.job_id)) for job in jobs], more
+
+    def cancel(self, job_id: str) -> Job:
+        """End a job: at once while it waits, within `CANCEL_GRACE_S` while it runs; ended ones stay as they are."""
+        job = self.journal.get(job_id)
+        if job.final:
+            return job
+        self.journal.cancel_requested(job_id)
+        if job_id in self._running:
+            self._log.info("job to be cancelled", job_id=job_id)
+            if self.pool is not None:
+                self.pool.cancel(job_id)
+            self._spawn(self._kill_after_grace(job_id))
+        else:
+            self._queue = [waiting for waiting in self._queue if waiting.job_id != job_id]
+            self._finish(job_id, JobState.CANCELLED, error=_cancelled())
+        return self.job(job_id)
+
+    async def _kill_after_grace(self, job_id: str) -> None:
+        await asyncio.sleep(CANCEL_GRACE_S)
+        if job_id in self._running and self.pool is not None:
+            self._log.warning("job does not end; its worker is killed", job_id=job_id)
+            self.pool.kill_lead(job_id)
+
+    # Running ---------------------------------------------------------------------------------------------
+
+    def start_next(self) -> None:
+        """Begin waiting jobs as long as a worker is free; called by the pool when one becomes so."""
+        while self.pool is not None and self.pool.can_lead and not self._stopping:
+            active = {job.spec.organization for job in self._running.values()}
+            job = next((job for job in self._queue if job.spec.organization not in active), None)
+            if job is None:
+                return
+            try:
+                attempt = self.journal.started(job.job_id)
+            except SchedulerError as error:
+                self._log.error("the journal cannot be written; waiting", code=str(error.code), error=error.message)
+                self._spawn(self._start_later())
+                return
+            self._queue.remove(job)
+            self._running[job.job_id] = job
+            self._begin(job, attempt, self.pool)
+
+    async def _start_later(self) -> None:
+        await asyncio.sleep(JOURNAL_RETRY_S)
+        self.start_next()
+
+    def _begin(self, job: Job, attempt: int, pool: Pool) -> None:
+        run_id = f"{job.job_id}.{attempt}"
+        folder = self.scratch / run_id
+        folder.mkdir(parents=True, exist_ok=True)
+        message = pipe.LeadJob(
+            job_id=job.job_id,
+            run_id=run_id,
+            spec=job.spec,
+            database=str(database_path(self.data_dir, job.spec.organization)),
+            defaults_toml=self._defaults,
+            scratch=str(folder),
+            default_workers=self._pool_size,
+        )
+        done = pool.lead(message, job.spec.workers, self._on_progress)
+        self._log.info("job begins", job_id=job.job_id, run_id=run_id, organization=job.spec.organization)
+        self.changed(job.job_id)
+        follower = self._spawn(self._follow(job, run_id, folder, done))
+        self._followers.add(follower)
+        follower.add_done_callback(self._followers.discard)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _on_progress(self, message: pipe.Progressed) -> None:
+        self._progress[message.job_id] = Progress(
+            stage=message.stage,
+            fraction=message.fraction,
+            contacts_done=message.done,
+            contacts_total=message.total,
+        )
+        self.changed(message.job_id)
+
+    async def _follow(self, job: Job, run_id: str, folder: Path, done: asyncio.Future[RunResult]) -> None:
+        log = self._log.bind(job_id=job.job_id, run_id=run_id, organization=job.spec.organization)
+        try:
+            result = await done
+        except SchedulerError as error:
+            state = JobState.CANCELLED if error.code == ErrorCode.CANCELLED else JobState.FAILED
+            self._ended(job)
+            self._finish(job.job_id, state, error=error.info())
+            log.warning("job ended", state=state.value, code=str(error.code), error=error.message)
+        except WorkerDiedError as error:
+            self._ended(job)
+            self._worker_died(job, error, log)
+        else:
+            self._ended(job)
+            self._finish(job.job_id, JobState.SUCCEEDED, result=result)
+            log.info(
+                "job ended",
+                state="succeeded",
+                contacts=result.contacts,
+                inserted=result.rows_inserted,
+                updated=result.rows_updated,
+                deleted=result.rows_deleted,
+                unchanged=result.rows_unchanged,
+                wall_s=result.wall_s,
+            )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            self.start_next()
+
+    def _ended(self, job: Job) -> None:
+        self._running.pop(job.job_id, None)
+        self._progress.pop(job.job_id, None)
+
+    def _worker_died(self, job: Job, error: WorkerDiedError, log: structlog.stdlib.BoundLogger) -> None:
+        if self._stopping:
+            self.journal.requeued(job.job_id)
+            return
+        if self.journal.get(job.job_id).cancel_requested:
+            self._finish(job.job_id, JobState.CANCELLED, error=_cancelled())
+            return
+        deaths = self.journal.worker_died(job.job_id)
+        log.warning("worker of job died", exit_code=error.exit_code, deaths=deaths)
+        if deaths <= self._worker_retries:
+            self._queue.insert(0, self.journal.get(job.job_id))
+            self.changed(job.job_id)
+            return
+        cause = SchedulerError(
+            ErrorCode.WORKER_DIED,
+            f"the worker process died {deaths} times on this job (exit code {error.exit_code})",
+            hint="Nothing was changed. The machine may lack memory; try fewer workers or a larger machine.",
+        )
+        self._finish(job.job_id, JobState.FAILED, error=cause.info())
+
+    def _finish(
+        self, job_id: str, state: JobState, result: RunResult | None = None, error: ErrorInfo | None = None
+    ) -> None:
+        try:
+            self.journal.finished(job_id, state, result, error)
+            self.journal.forget(self._keep_jobs)
+        except SchedulerError as trouble:
+            # The work is done and in the organization's file; only the note of it has to wait.
+            self._log.error("the journal cannot be written; trying again", code=str(trouble.code), job_id=job_id)
+            self._spawn(self._finish_later(job_id, state, result, error))
+            return
+        self.changed(job_id)
+
+    async def _finish_later(
+        self, job_id: str, state: JobState, result: RunResult | None, error: ErrorInfo | None
+    ) -> None:
+        await asyncio.sleep(JOURNAL_RETRY_S)
+        self._finish(job_id, state, result, error)
+
+    # The end ---------------------------------------------------------------------------------------------
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Begin no more jobs and wait for the running ones; returns whether all have ended."""
+        self.accepting = False
+        self._stopping = True
+        if self._followers:
+            await asyncio.wait(self._followers, timeout=timeout_s)
+        return not self._running
+
+    def abandon(self) -> None:
+        """Leave the running jobs to the next daemon; their workers are about to be killed."""
+        for job_id in list(self._running):
+            self.journal.requeued(job_id)
+
+
+def _cancelled() -> ErrorInfo:
+    return SchedulerError(ErrorCode.CANCELLED, "the job was cancelled", hint="It changed nothing.").info()

@@ -1,0 +1,95 @@
+"""The sockets the daemon listens on: what may be listened on without keys, and how each is set up."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import zmq
+import zmq.asyncio
+
+from schedd.exitcodes import ExitCode, FatalError
+from schedproto.codec import MAX_REQUEST_BYTES
+
+#: Messages that may wait for a slow client before it is given up.
+HIGH_WATER_MARK = 1000
+
+
+def is_private(endpoint: str) -> bool:
+    """Return whether only this machine can reach an endpoint: a Unix socket or a loopback address."""
+    if endpoint.startswith("ipc://"):
+        return True
+    host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def check_endpoint(endpoint: str, *, has_keys: bool) -> None:
+    """Raise `FatalError` for an endpoint that is malformed, or reachable by others without keys."""
+    scheme, separator, address = endpoint.partition("://")
+    port = address.rpartition(":")[2]
+    if scheme not in {"ipc", "tcp"} or not separator or not address or (scheme == "tcp" and not port.isdigit()):
+        raise FatalError(
+            ExitCode.USAGE,
+            f"{endpoint!r} is not an endpoint",
+            "Write tcp://ADDRESS:PORT (IPv6 in brackets: tcp://[::]:7300) or ipc:///path/to/socket.",
+        )
+    if not has_keys and not is_private(endpoint):
+        raise FatalError(
+            ExitCode.BIND,
+            f"refusing to listen on {endpoint} without keys",
+            "Make keys with `schedctl keys new` and set --server-key-file and --client-keys; "
+            "without keys only Unix sockets and loopback addresses are listened on.",
+        )
+
+
+def open_router(
+    context: zmq.asyncio.Context, endpoint: str, server_secret: bytes | None, domain: str
+) -> zmq.asyncio.Socket:
+    """Return a listening ROUTER socket; with a secret key it speaks CURVE, except on Unix sockets."""
+    socket: zmq.asyncio.Socket = context.socket(zmq.ROUTER)
+    socket.setsockopt(zmq.LINGER, 500)
+    socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
+    socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
+    # A peer that sends more loses its connection; the daemon never holds it.
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
+    # Sending to a peer that has gone is an error instead of nothing, so that its watches end.
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    # A client that connects again under the same identity takes its place over.
+    socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 10_000)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 30_000)
+    if endpoint.startswith("tcp://"):
+        socket.setsockopt(zmq.IPV6, 1)
+        if server_secret is not None:
+            socket.setsockopt(zmq.CURVE_SERVER, 1)
+            socket.setsockopt(zmq.CURVE_SECRETKEY, server_secret)
+            socket.setsockopt(zmq.ZAP_DOMAIN, domain.encode())
+    try:
+        if endpoint.startswith("ipc://"):
+            _prepare_unix_socket(Path(endpoint.removeprefix("ipc://")))
+        socket.bind(endpoint)
+        if endpoint.startswith("ipc://"):
+            Path(endpoint.removeprefix("ipc://")).chmod(0o600)
+    except (zmq.ZMQError, OSError) as error:
+        socket.close(0)
+        raise FatalError(
+            ExitCode.BIND,
+            f"cannot listen on {endpoint}: {error}",
+            "Another program may use the address, or this machine may not have it.",
+        ) from None
+    return socket
+
+
+def _prepare_unix_socket(path: Path) -> None:
+    """Make the socket's folder, for this user alone, and remove a socket that a killed daemon left.
+
+    The data folder's lock is ours by now, so a socket that is there belongs to nobody.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.is_socket():
+        path.unlink()

@@ -1,0 +1,283 @@
+"""The daemon's settings: one table, three sources (flag over environment over file), and their checks."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .exitcodes import ExitCode, FatalError
+
+ENVIRONMENT_PREFIX = "SCHEDD_"
+
+
+class SettingError(ValueError):
+    """A value that a setting does not take; the text says what it takes."""
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise SettingError("a text")
+    return value.strip()
+
+
+def _path(value: Any) -> Path:
+    return Path(_text(value)).expanduser()
+
+
+def _number(low: float, high: float) -> Callable[[Any], float]:
+    def convert(value: Any) -> float:
+        accepted = f"a number of seconds from {low:g} to {high:g}"
+        try:
+            number = float(value) if not isinstance(value, bool) else float("nan")
+        except (TypeError, ValueError):
+            raise SettingError(accepted) from None
+        if not low <= number <= high:
+            raise SettingError(accepted)
+        return number
+
+    return convert
+
+
+def _integer(low: int, high: int) -> Callable[[Any], int]:
+    def convert(value: Any) -> int:
+        accepted = f"a whole number from {low} to {high}"
+        try:
+            number = int(value) if not isinstance(value, bool | float) else low - 1
+        except (TypeError, ValueError):
+            raise SettingError(accepted) from None
+        if not low <= number <= high:
+            raise SettingError(accepted)
+        return number
+
+    return convert
+
+
+def _choice(*options: str) -> Callable[[Any], str]:
+    def convert(value: Any) -> str:
+        if value not in options:
+            raise SettingError("one of " + ", ".join(options))
+        return str(value)
+
+    return convert
+
+
+def _list(value: Any) -> tuple[str, ...]:
+    """Accept an array of texts (file), or one text with commas or white space between (environment)."""
+    if isinstance(value, str):
+        return tuple(value.replace(",", " ").split())
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    raise SettingError("texts, separated by commas")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting. `name` is the key in the file; flag and variable are made from it. many: may be repeated."""
+
+    name: str
+    convert: Callable[[Any], Any]
+    default: Any
+    accepts: str
+    help: str
+    many: bool = False
+
+    @property
+    def flag(self) -> str:
+        """Return the command line flag."""
+        return "--" + self.name.removesuffix("_s").replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """Return the environment variable."""
+        return ENVIRONMENT_PREFIX + self.name.removesuffix("_s").upper()
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("data", _path, Path("/data"), "a folder", "Folder of the organizations' databases and of the journal."),
+    Setting(
+        "listen",
+        _list,
+        (),
+        "ZeroMQ endpoints",
+        "Endpoint to listen on, for example tcp://[::]:7300; may be repeated. "
+        "Without one, the Unix socket of the data folder. Anything but a Unix socket or loopback needs keys.",
+        many=True,
+    ),
+    Setting(
+        "server_key_file",
+        _path,
+        None,
+        "a file",
+        "The server's secret key, as made by `schedctl keys new`. Turns encryption on for TCP endpoints.",
+    ),
+    Setting(
+        "server_key",
+        _text,
+        None,
+        "40 characters",
+        "The server's secret key itself (for secrets in the environment).",
+    ),
+    Setting(
+        "client_keys",
+        _path,
+        None,
+        "a file or folder",
+        "Public keys of the clients that are admitted: a file with one a line, or a folder of such files.",
+    ),
+    Setting(
+        "allow_clients",
+        _list,
+        (),
+        "public keys",
+        "Public keys of admitted clients themselves (for secrets).",
+        many=True,
+    ),
+    Setting(
+        "idle_timeout_s",
+        _number(0, 86_400 * 365),
+        0.0,
+        "seconds, 0 for never",
+        "Exit when for so long no job was there and no client sent anything.",
+    ),
+    Setting(
+        "workers",
+        _integer(1, 32),
+        None,
+        "1 to 32",
+        "Worker processes; default: the machine's cores. A job that asks for more gets them for its time.",
+    ),
+    Setting("queue_limit", _integer(1, 1_000_000), 1000, "1 to 1000000", "Jobs that may wait, all together."),
+    Setting(
+        "organization_queue_limit",
+        _integer(1, 100_000),
+        20,
+        "1 to 100000",
+        "Jobs of one organization that may wait.",
+    ),
+    Setting(
+        "worker_retries",
+        _integer(0, 100),
+        2,
+        "0 to 100",
+        "How often a job is begun again after its worker died, before it fails.",
+    ),
+    Setting(
+        "drain_s",
+        _number(0, 3600),
+        30.0,
+        "seconds, 0 to 3600",
+        "How long running jobs may take to end after SIGTERM or SIGINT; then they are stopped and continue at the "
+        "next start.",
+    ),
+    Setting("defaults", _path, None, "a TOML file", "Configuration of all organizations (docs/RULES.md, section 13)."),
+    Setting("keep_jobs", _integer(1, 10_000_000), 10_000, "1 to 10000000", "Ended jobs that the journal keeps."),
+    Setting(
+        "log_format",
+        _choice("auto", "pretty", "json"),
+        "auto",
+        "auto, pretty or json",
+        "auto: pretty on a terminal, JSON elsewhere.",
+    ),
+    Setting(
+        "log_level",
+        _choice("debug", "info", "warning", "error"),
+        "info",
+        "debug to error",
+        "The least level logged.",
+    ),
+)
+BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, checked. See `SETTINGS` for what each means."""
+
+    data: Path
+    listen: tuple[str, ...]
+    server_key_file: Path | None
+    server_key: str | None
+    client_keys: Path | None
+    allow_clients: tuple[str, ...]
+    idle_timeout_s: float
+    workers: int
+    queue_limit: int
+    organization_queue_limit: int
+    worker_retries: int
+    drain_s: float
+    defaults: Path | None
+    keep_jobs: int
+    log_format: str
+    log_level: str
+
+
+def _convert(setting: Setting, value: Any, source: str) -> Any:
+    try:
+        return setting.convert(value)
+    except SettingError as error:
+        shown = "***" if setting.name == "server_key" else f"{value!r:.80}"
+        raise FatalError(
+            ExitCode.USAGE, f"{source}: {shown} is not accepted for {setting.name}; it takes {error}"
+        ) from None
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FatalError(ExitCode.USAGE, f"the settings file {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FatalError(ExitCode.USAGE, f"the settings file {path} is not valid TOML: {error}") from None
+    for name in values:
+        if name not in BY_NAME:
+            near = difflib.get_close_matches(name, BY_NAME, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known settings: {', '.join(BY_NAME)}."
+            raise FatalError(ExitCode.USAGE, f"{path}: unknown setting {name!r}", hint)
+    return values
+
+
+def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None, file: Path | None = None) -> Settings:
+    """Return the settings of these sources, or raise `FatalError` (USAGE).
+
+    flags: setting name -> value as given, None where it was not.
+    """
+    environment = os.environ if environment is None else environment
+    in_file = _from_file(file) if file is not None else {}
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        if flags.get(setting.name) not in {None, ()}:
+            values[setting.name] = _convert(setting, flags[setting.name], setting.flag)
+        elif environment.get(setting.variable):
+            values[setting.name] = _convert(setting, environment[setting.variable], setting.variable)
+        elif setting.name in in_file:
+            values[setting.name] = _convert(setting, in_file[setting.name], f"{file}")
+        else:
+            values[setting.name] = setting.default
+    if values["workers"] is None:
+        values["workers"] = min(32, len(os.sched_getaffinity(0)))
+    return Settings(**values)
+
+
+def markdown() -> str:
+    """Return the table for docs/SETTINGS.md."""
+    lines = [
+        "| setting (file) | flag | environment | accepts | default | meaning |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for setting in SETTINGS:
+        if setting.name == "workers":
+            default = "the machine's cores"
+        elif setting.default in {None, ()}:
+            default = "none"
+        else:
+            default = f"{setting.default:g}" if isinstance(setting.default, float) else str(setting.default)
+        lines.append(
+            f"| `{setting.name}` | `{setting.flag}` | `{setting.variable}` | {setting.accepts} | {default} "
+            f"| {setting.help} |"
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,121 @@
+"""What `info` shows of an organization's file and of the data folder. Reads only, and never waits long."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import apsw
+
+from schedproto import OrganizationInfo, SchedulerError, VolumeInfo
+from schedproto.ids import DATABASE_SUFFIX, ORGANIZATION_ID
+from schedproto.jobs import LastRun, TableInfo
+
+from .connection import open_reader
+from .errors import sqlite_errors
+from .runs import applicable_configuration
+from .schema import OWN_TABLES, PLAN, PLAN_COLUMNS, READ_TABLES, Schema, read_schema
+
+#: How many of the next days are listed.
+NEXT_DAYS = 14
+
+
+def describe(path: Path, organization: str) -> OrganizationInfo:
+    """Return what there is to know about a file; raises `SchedulerError` where it cannot be read at all.
+
+    Damage that is met on the way is reported in the `error` field, beside what could be read.
+    """
+    connection = open_reader(path)
+    try:
+        with sqlite_errors(path):
+            connection.execute("BEGIN")
+            present = read_schema(connection)
+            [(page_size,)] = connection.execute("PRAGMA page_size")
+            [(journal,)] = connection.execute("PRAGMA journal_mode")
+        info = OrganizationInfo(
+            organization=organization,
+            path=str(path),
+            size_bytes=path.stat().st_size,
+            journal_mode=str(journal),
+            page_size=int(page_size),
+            tables=[TableInfo(name=name, present=name in present.columns) for name in (*READ_TABLES, PLAN)],
+        )
+        try:
+            with sqlite_errors(path):
+                return _details(connection, present, info)
+        except SchedulerError as error:
+            return _replaced(info, error=error.info())
+    finally:
+        connection.close()
+
+
+def _replaced(info: OrganizationInfo, **changes: object) -> OrganizationInfo:
+    values = {name: getattr(info, name) for name in info.__struct_fields__}
+    return OrganizationInfo(**(values | changes))
+
+
+def _details(connection: apsw.Connection, present: Schema, info: OrganizationInfo) -> OrganizationInfo:
+    tables = []
+    for name in (*READ_TABLES, PLAN, *OWN_TABLES):
+        if name not in present.columns:
+            tables.append(TableInfo(name=name, present=False))
+            continue
+        [(rows,)] = connection.execute(f"SELECT count(*) FROM {name}")
+        known = READ_TABLES.get(name, tuple(PLAN_COLUMNS) if name == PLAN else ())
+        missing = [column for column in known if column not in present.columns[name]]
+        if name == "contacts" and "carrier" not in missing:
+            missing = [column for column in missing if column != "current_carrier"]
+        tables.append(TableInfo(name=name, present=True, rows=int(rows), missing_columns=missing))
+    contacts = next((table.rows for table in tables if table.name == "contacts"), None)
+    plan: dict[str, int] = {}
+    next_dates: dict[str, int] = {}
+    if present.has(PLAN, "status", "scheduled_send_date"):
+        plan = _counts(connection, f"SELECT status, count(*) FROM {PLAN} GROUP BY 1 ORDER BY 1")
+        next_dates = _counts(
+            connection,
+            f"SELECT scheduled_send_date, count(*) FROM {PLAN} WHERE status = 'pre-scheduled' "
+            f"GROUP BY 1 ORDER BY 1 LIMIT {NEXT_DAYS}",
+        )
+    issues = {}
+    if present.has("contact_issues", "reason"):
+        issues = _counts(connection, "SELECT reason, count(*) FROM contact_issues GROUP BY 1 ORDER BY 1")
+    stored = applicable_configuration(connection, present)
+    return _replaced(
+        info,
+        contacts=contacts,
+        plan=plan,
+        next_dates=next_dates,
+        issues=issues,
+        tables=tables,
+        last_run=_last_run(connection, present),
+        config_version=None if stored is None else stored.version,
+    )
+
+
+def _counts(connection: apsw.Connection, sql: str) -> dict[str, int]:
+    return {str(name): int(count) for name, count in connection.execute(sql)}
+
+
+def _last_run(connection: apsw.Connection, present: Schema) -> LastRun | None:
+    columns = ("run_id", "as_of", "status", "mode", "started_at", "finished_at", "error")
+    if not present.has("scheduler_runs", *columns):
+        return None
+    row = connection.execute(
+        f"SELECT {', '.join(columns)} FROM scheduler_runs ORDER BY started_at DESC, rowid DESC LIMIT 1"
+    ).fetchone()
+    return None if row is None else LastRun(**dict(zip(columns, row, strict=True)))
+
+
+def volume(data_dir: Path) -> VolumeInfo:
+    """Return the data folder's space and the organizations in it."""
+    stats = os.statvfs(data_dir)
+    organizations = {}
+    for path in sorted(data_dir.glob(f"*{DATABASE_SUFFIX}")):
+        if ORGANIZATION_ID.fullmatch(path.stem) and path.is_file():
+            organizations[path.stem] = path.stat().st_size
+    return VolumeInfo(
+        data_dir=str(data_dir),
+        total_bytes=stats.f_blocks * stats.f_frsize,
+        free_bytes=stats.f_bavail * stats.f_frsize,
+        organizations=organizations,
+    )
