@@ -1,1 +1,48 @@
-"""The light client: talks to the daemon, starts one where none runs. Never imports schedd."""
+"""The light client: talks to the daemon and starts one where none runs.
+
+    from schedclient import Client
+
+    with Client() as client:
+        result = client.schedule("org-123")
+
+What needs ZeroMQ is loaded when it is first used, so that importing this package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from schedproto import Job, JobSpec, JobState, Mode, OrganizationInfo, RunResult, VolumeInfo, __version__
+
+from . import errors
+from .errors import SchedulerClientError
+
+if TYPE_CHECKING:
+    from .aio import AsyncClient, AsyncJobHandle
+    from .sync import Client, JobHandle
+
+_LAZY = {"AsyncClient": "aio", "AsyncJobHandle": "aio", "Client": "sync", "JobHandle": "sync"}
+
+__all__ = [
+    "AsyncClient",
+    "AsyncJobHandle",
+    "Client",
+    "Job",
+    "JobHandle",
+    "JobSpec",
+    "JobState",
+    "Mode",
+    "OrganizationInfo",
+    "RunResult",
+    "SchedulerClientError",
+    "VolumeInfo",
+    "__version__",
+    "errors",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,7 +22,7 @@ from .exitcodes import ExitCode, FatalError
 from .jobs.journal import Journal
 from .jobs.pool import Pool
 from .jobs.service import JobService, resolve_database
-from .server.endpoints import check_endpoint, open_router
+from .server.endpoints import check_endpoint, open_router, remove_unix_sockets
 from .server.keys import admitted_clients, server_secret
 from .server.server import Server
 from .settings import Settings
@@ -198,9 +198,7 @@ class Daemon:
                 authenticator.stop()
             journal.close()
             context.destroy(linger=500)
-            for endpoint in endpoints:
-                if endpoint.startswith("ipc://"):
-                    Path(endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
+            remove_unix_sockets(endpoints)
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _watch_signals(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from pathlib import Path
 
 import zmq
@@ -93,3 +94,10 @@ def _prepare_unix_socket(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.is_socket():
         path.unlink()
+
+
+def remove_unix_sockets(endpoints: Iterable[str]) -> None:
+    """Remove the socket files of endpoints that are no longer listened on."""
+    for endpoint in endpoints:
+        if endpoint.startswith("ipc://"):
+            Path(endpoint.removeprefix("ipc://")).unlink(missing_ok=True)

@@ -1,0 +1,369 @@
+"""The client for asyncio programs; `sync` offers the same calls without asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import zmq.asyncio
+
+from schedproto import ErrorInfo, Job, JobSpec, JobState, Mode, OrganizationInfo, RunResult, VolumeInfo
+from schedproto.ids import new_key
+from schedproto.messages import (
+    Cancel,
+    GetHealth,
+    GetJob,
+    GetOrganization,
+    GetVolume,
+    Health,
+    JobList,
+    JobReply,
+    ListJobs,
+    Message,
+    OrganizationReply,
+    Submit,
+    VolumeReply,
+    Welcome,
+)
+
+from .connection import Connection, ConnectionLostError, new_request_id
+from .errors import (
+    AuthenticationError,
+    BusyError,
+    DaemonError,
+    ExecutionError,
+    UnreachableError,
+    WaitTimeoutError,
+    from_info,
+)
+from .launch import Launcher
+from .launch.local import LocalLauncher
+from .launch.static import StaticLauncher
+from .settings import load
+
+_T = TypeVar("_T", bound=Message)
+
+#: How long a call may take in all, new connections and a daemon's start included.
+DEFAULT_TIMEOUT_S = 30.0
+#: How long an answer may take before the connection is given up; the daemon answers in milliseconds.
+ANSWER_TIMEOUT_S = 5.0
+#: A watch that was silent for so many heartbeats is begun anew over a new connection.
+SILENT_HEARTBEATS = 3
+#: While a job is watched the daemon hears from the client at least so often (it forgets watchers after 60 s).
+KEEPALIVE_S = 20.0
+_BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+OnProgress = Callable[[Job], None]
+
+
+class AsyncJobHandle:
+    """A job that was submitted, or is looked at again."""
+
+    def __init__(self, client: AsyncClient, job: Job) -> None:
+        self._client = client
+        #: the job as it was last seen
+        self.job = job
+
+    @property
+    def job_id(self) -> str:
+        """Return the job's id."""
+        return self.job.job_id
+
+    async def status(self) -> Job:
+        """Ask for the job's present state."""
+        self.job = await self._client.status(self.job_id)
+        return self.job
+
+    async def cancel(self) -> Job:
+        """Ask that the job ends; returns it as it is then."""
+        self.job = await self._client.cancel(self.job_id)
+        return self.job
+
+    async def progress(self) -> AsyncIterator[Job]:
+        """Yield the job whenever it has changed, last in its final state; survives restarts of the daemon."""
+        async for job in self._client.events(self.job_id):
+            self.job = job
+            yield job
+
+    async def wait(self, timeout_s: float | None = None, on_progress: OnProgress | None = None) -> RunResult:
+        """Wait for the end and return the result.
+
+        Raises the job's error (`DaemonError`), `JobCancelledError`, or `WaitTimeoutError` (the job goes on).
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                async for job in self.progress():
+                    if on_progress is not None:
+                        on_progress(job)
+        except TimeoutError:
+            raise WaitTimeoutError(
+                f"job {self.job_id} has not ended after {timeout_s:g} seconds; it goes on",
+                f"Come back with `schedctl watch {self.job_id}`, or wait again.",
+                retryable=True,
+            ) from None
+        return result_of(self.job)
+
+
+def result_of(job: Job) -> RunResult:
+    """Return the result of an ended job, or raise its error."""
+    if job.state == JobState.SUCCEEDED and job.result is not None:
+        return job.result
+    if job.error is not None:
+        raise from_info(job.error, job)
+    raise ExecutionError(
+        ErrorInfo(code="internal", message=f"job {job.job_id} is {job.state}, with neither result nor error"), job
+    )
+
+
+class AsyncClient:
+    """Talks to a daemon, starting one where the launcher can.
+
+    endpoint, data, key_file, key, server_key, idle_timeout: see `schedclient.settings.TABLE`.
+    timeout_s: how long a call (not a wait for a job) may take in all.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        data: str | Path | None = None,
+        key_file: str | Path | None = None,
+        key: str | None = None,
+        server_key: str | None = None,
+        idle_timeout: float | None = None,
+        launcher: Launcher | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        self.settings = load(
+            {
+                "endpoint": endpoint,
+                "data": data,
+                "key_file": key_file,
+                "key": key,
+                "server_key": server_key,
+                "idle_timeout": idle_timeout,
+            }
+        )
+        if launcher is None and self.settings.endpoint is not None:
+            launcher = StaticLauncher(self.settings.endpoint)
+        self.launcher: Launcher = launcher or LocalLauncher(self.settings.data, self.settings.idle_timeout_s)
+        self.timeout_s = timeout_s
+        self._context: zmq.asyncio.Context | None = None
+        self._connection: Connection | None = None
+        self._connecting = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; the client can be used again afterwards."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+        context, self._context = self._context, None
+        if context is not None:
+            context.destroy(linger=0)
+
+    # Connections -----------------------------------------------------------------------------------------
+
+    async def _connected(self, deadline: float) -> Connection:
+        """Return a connection on which the daemon has greeted; raises `UnreachableError` at the deadline."""
+        async with self._connecting:
+            if self._connection is not None and self._connection.usable:
+                return self._connection
+            attempt = 0
+            while True:
+                await self._drop(self._connection)
+                endpoint = await self.launcher.ensure()
+                if self._context is None:
+                    self._context = zmq.asyncio.Context()
+                connection = Connection(self._context, endpoint, self.settings.secret_key, self.settings.server_key)
+                self._connection = connection
+                left = deadline - time.monotonic()
+                try:
+                    await connection.hello(max(0.05, min(ANSWER_TIMEOUT_S, left)))
+                except (TimeoutError, ConnectionLostError):
+                    attempt += 1
+                    if time.monotonic() >= deadline:
+                        await self._drop(connection)
+                        raise UnreachableError(
+                            f"no daemon answers at {endpoint}",
+                            "Check that it runs and that the address and port are right.",
+                            retryable=True,
+                        ) from None
+                    await asyncio.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
+                except BaseException:
+                    await self._drop(connection)
+                    raise
+                else:
+                    return connection
+
+    async def _drop(self, connection: Connection | None) -> None:
+        if connection is not None:
+            if self._connection is connection:
+                self._connection = None
+            await connection.close()
+
+    async def _ask(self, message: Message, expected: type[_T]) -> _T:
+        """Ask until there is an answer; every request may be sent twice without harm."""
+        deadline = time.monotonic() + self.timeout_s
+        attempt = 0
+        while True:
+            connection = await self._connected(deadline)
+            left = max(0.05, deadline - time.monotonic())
+            try:
+                return await connection.ask(message, expected, min(ANSWER_TIMEOUT_S, left))
+            except (TimeoutError, ConnectionLostError):
+                await self._drop(connection)
+                if time.monotonic() >= deadline:
+                    raise UnreachableError(
+                        f"the daemon at {connection.endpoint} does not answer", "Look at its log.", retryable=True
+                    ) from None
+            except BusyError as error:
+                # A daemon that is going away is started again; this very request is then its first.
+                if error.code != "shutting_down" or not self.launcher.can_start or time.monotonic() >= deadline:
+                    raise
+                await self._drop(connection)
+            await asyncio.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
+            attempt += 1
+
+    async def events(self, job_id: str) -> AsyncIterator[Job]:
+        """Yield a job now, at every change and at every heartbeat, last in its final state."""
+        silent_since = time.monotonic()
+        while True:
+            connection = await self._connected(time.monotonic() + self.timeout_s)
+            heartbeat_s = connection.welcome.heartbeat_s if connection.welcome is not None else 2.0
+            watching = await connection.watch(job_id)
+            keepalive = asyncio.create_task(self._keepalive(connection))
+            try:
+                while True:
+                    event = await watching.next(SILENT_HEARTBEATS * heartbeat_s + 1.0)
+                    silent_since = time.monotonic()
+                    yield event.job
+                    if event.job.final:
+                        return
+            except (TimeoutError, ConnectionLostError):
+                if time.monotonic() - silent_since > self.timeout_s:
+                    raise UnreachableError(
+                        f"the daemon at {connection.endpoint} was lost while it worked on job {job_id}",
+                        f"An accepted job is not lost; come back with `schedctl watch {job_id}`.",
+                        retryable=True,
+                    ) from None
+                await self._drop(connection)
+            finally:
+                keepalive.cancel()
+                with suppress(asyncio.CancelledError):
+                    await keepalive
+                if connection.usable:
+                    await watching.end()
+
+    @staticmethod
+    async def _keepalive(connection: Connection) -> None:
+        with suppress(TimeoutError, ConnectionLostError, AuthenticationError, DaemonError):
+            while True:
+                await asyncio.sleep(KEEPALIVE_S)
+                await connection.ask(GetHealth(id=new_request_id()), Health, ANSWER_TIMEOUT_S)
+
+    # Calls -----------------------------------------------------------------------------------------------
+
+    async def schedule(
+        self,
+        organization: str,
+        *,
+        as_of: str | None = None,
+        mode: str = Mode.RELIABLE.value,
+        workers: int | None = None,
+        config: dict[str, Any] | None = None,
+        dry_run: bool = False,
+        idempotency_key: str | None = None,
+        timeout_s: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> RunResult:
+        """Schedule an organization: submit, wait, return the result. Raises `SchedulerClientError`.
+
+        as_of: `YYYY-MM-DD`, by default today in the organization's time zone.   workers: 1 to 32.
+        config: overrides in the shape of the rules' section 13.   timeout_s: how long to wait for the job.
+        """
+        handle = await self.submit(
+            organization,
+            as_of=as_of,
+            mode=mode,
+            workers=workers,
+            config=config,
+            dry_run=dry_run,
+            idempotency_key=idempotency_key,
+        )
+        return await handle.wait(timeout_s, on_progress)
+
+    async def submit(
+        self,
+        organization: str,
+        *,
+        as_of: str | None = None,
+        mode: str = Mode.RELIABLE.value,
+        workers: int | None = None,
+        config: dict[str, Any] | None = None,
+        dry_run: bool = False,
+        idempotency_key: str | None = None,
+    ) -> AsyncJobHandle:
+        """Submit a job and return its handle once it is accepted, which means on disk."""
+        spec = JobSpec(
+            organization=organization, as_of=as_of, mode=mode, workers=workers, config=config or {}, dry_run=dry_run
+        )
+        message = Submit(id=new_request_id(), spec=spec, idempotency_key=idempotency_key or new_key())
+        return AsyncJobHandle(self, (await self._ask(message, JobReply)).job)
+
+    async def job(self, job_id: str) -> AsyncJobHandle:
+        """Return the handle of a job that exists."""
+        return AsyncJobHandle(self, await self.status(job_id))
+
+    async def status(self, job_id: str) -> Job:
+        """Return a job as it is now."""
+        return (await self._ask(GetJob(id=new_request_id(), job_id=job_id), JobReply)).job
+
+    async def cancel(self, job_id: str) -> Job:
+        """Ask that a job ends; returns it as it is then (a running one ends a moment later)."""
+        return (await self._ask(Cancel(id=new_request_id(), job_id=job_id), JobReply)).job
+
+    async def list(
+        self,
+        organization: str | None = None,
+        *,
+        states: list[str] | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> list[Job]:
+        """Return jobs, newest first; `before` is the last job id of the previous page."""
+        message = ListJobs(
+            id=new_request_id(), organization=organization, states=states or [], limit=limit, before=before
+        )
+        return (await self._ask(message, JobList)).jobs
+
+    async def info(self, organization: str) -> OrganizationInfo:
+        """Return what is known of an organization's file."""
+        message = GetOrganization(id=new_request_id(), organization=organization)
+        return (await self._ask(message, OrganizationReply)).organization
+
+    async def volume(self) -> VolumeInfo:
+        """Return the data folder's organizations and free space."""
+        return (await self._ask(GetVolume(id=new_request_id()), VolumeReply)).volume
+
+    async def health(self) -> Health:
+        """Return how the daemon is."""
+        return await self._ask(GetHealth(id=new_request_id()), Health)
+
+    async def welcome(self) -> Welcome:
+        """Return what the daemon said of itself when the connection was made."""
+        connection = await self._connected(time.monotonic() + self.timeout_s)
+        assert connection.welcome is not None
+        return connection.welcome

@@ -1,0 +1,198 @@
+"""The client's exceptions.
+
+    SchedulerClientError
+    ├── ConnectionFailedError         the daemon was not reached
+    │   ├── UnreachableError          nothing answers at the address
+    │   ├── AuthenticationError       the daemon does not admit this key (or the server's key is another)
+    │   ├── LaunchError               a daemon could not be started
+    │   └── IncompatibleError         protocol versions do not meet (unsupported_protocol, unsupported_message)
+    ├── WaitTimeoutError              the job goes on, only the wait ended
+    ├── SettingsError                 a setting of the client is wrong
+    └── DaemonError                   the daemon answered with an error; has code, hint, retryable, details
+        ├── RequestError              the request can never succeed as it is
+        │   ├── InvalidMessageError       bad_message, message_too_large
+        │   ├── InvalidArgumentError      invalid_argument
+        │   ├── InvalidOrganizationError  invalid_organization
+        │   ├── ConfigurationError        invalid_configuration
+        │   ├── UnknownJobError           unknown_job
+        │   └── IdempotencyError          idempotency_conflict
+        ├── BusyError                 try again later: queue_full, shutting_down
+        ├── DatabaseError             the organization's file
+        │   ├── DatabaseMissingError      database_missing
+        │   ├── DatabaseUnusableError     database_not_sqlite, _damaged, _unreadable, _read_only, duplicate_keys
+        │   ├── DatabaseLockedError       database_locked
+        │   ├── DiskFullError             disk_full
+        │   └── ContactsError             contacts_missing, contacts_empty, column_missing
+        ├── JobCancelledError         cancelled
+        └── ExecutionError            worker_died, out_of_memory, internal, and codes this release does not know
+
+`retryable` says whether the same call may succeed later without anybody changing anything.
+"""
+
+from __future__ import annotations
+
+from schedproto import ErrorCode, ErrorInfo, Job
+
+
+class SchedulerClientError(Exception):
+    """The base of all exceptions of this package. `hint` says what to do next."""
+
+    def __init__(self, message: str, hint: str = "", *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.retryable = retryable
+        self.code = _name(type(self).__name__)
+        self.details: dict[str, str] = {}
+
+
+def _name(class_name: str) -> str:
+    words = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in class_name)
+    return words.strip("_").removesuffix("_error")
+
+
+class ConnectionFailedError(SchedulerClientError):
+    """The daemon was not reached."""
+
+
+class UnreachableError(ConnectionFailedError):
+    """Nothing answers at the address."""
+
+
+class AuthenticationError(ConnectionFailedError):
+    """The encrypted connection was refused."""
+
+
+class LaunchError(ConnectionFailedError):
+    """A daemon could not be started."""
+
+
+class IncompatibleError(ConnectionFailedError):
+    """Client and daemon speak different protocol versions."""
+
+
+class WaitTimeoutError(SchedulerClientError, TimeoutError):
+    """The wait ended, the job goes on."""
+
+
+class SettingsError(SchedulerClientError):
+    """A setting of the client is wrong."""
+
+
+class DaemonError(SchedulerClientError):
+    """The daemon answered with an error. `job` is the job that ended with it, if there is one."""
+
+    def __init__(self, info: ErrorInfo, job: Job | None = None) -> None:
+        super().__init__(info.message, info.hint, retryable=info.retryable)
+        self.info = info
+        self.code = info.code
+        self.details = dict(info.details)
+        self.job = job
+
+
+class RequestError(DaemonError):
+    """The request can never succeed as it is."""
+
+
+class InvalidMessageError(RequestError):
+    """The daemon could not read the message."""
+
+
+class InvalidArgumentError(RequestError):
+    """An argument is out of its range."""
+
+
+class InvalidOrganizationError(RequestError):
+    """That is not an organization id."""
+
+
+class ConfigurationError(RequestError):
+    """The configuration was not fully understood."""
+
+
+class UnknownJobError(RequestError):
+    """The daemon does not know the job."""
+
+
+class IdempotencyError(RequestError):
+    """The idempotency key belongs to another job."""
+
+
+class BusyError(DaemonError):
+    """The daemon takes no more jobs now."""
+
+
+class DatabaseError(DaemonError):
+    """The organization's file cannot be scheduled; it is as it was before."""
+
+
+class DatabaseMissingError(DatabaseError):
+    """There is no such file."""
+
+
+class DatabaseUnusableError(DatabaseError):
+    """The file is no SQLite database, damaged, unreadable, read-only, or has duplicate keys."""
+
+
+class DatabaseLockedError(DatabaseError):
+    """Another program holds the file's lock."""
+
+
+class DiskFullError(DatabaseError):
+    """The volume is full."""
+
+
+class ContactsError(DatabaseError):
+    """The table of contacts is missing, empty, or lacks columns."""
+
+
+class JobCancelledError(DaemonError):
+    """The job was cancelled."""
+
+
+class ExecutionError(DaemonError):
+    """The job failed for a reason that is neither the request's nor the file's."""
+
+
+#: What is raised for each code; a test holds that none is missing.
+BY_CODE: dict[ErrorCode, type[DaemonError | IncompatibleError]] = {
+    ErrorCode.BAD_MESSAGE: InvalidMessageError,
+    ErrorCode.MESSAGE_TOO_LARGE: InvalidMessageError,
+    ErrorCode.UNSUPPORTED_MESSAGE: IncompatibleError,
+    ErrorCode.UNSUPPORTED_PROTOCOL: IncompatibleError,
+    ErrorCode.INVALID_ARGUMENT: InvalidArgumentError,
+    ErrorCode.INVALID_ORGANIZATION: InvalidOrganizationError,
+    ErrorCode.INVALID_CONFIGURATION: ConfigurationError,
+    ErrorCode.UNKNOWN_JOB: UnknownJobError,
+    ErrorCode.IDEMPOTENCY_CONFLICT: IdempotencyError,
+    ErrorCode.QUEUE_FULL: BusyError,
+    ErrorCode.SHUTTING_DOWN: BusyError,
+    ErrorCode.DATABASE_MISSING: DatabaseMissingError,
+    ErrorCode.DATABASE_NOT_SQLITE: DatabaseUnusableError,
+    ErrorCode.DATABASE_DAMAGED: DatabaseUnusableError,
+    ErrorCode.DATABASE_LOCKED: DatabaseLockedError,
+    ErrorCode.DATABASE_READ_ONLY: DatabaseUnusableError,
+    ErrorCode.DATABASE_UNREADABLE: DatabaseUnusableError,
+    ErrorCode.DISK_FULL: DiskFullError,
+    ErrorCode.CONTACTS_MISSING: ContactsError,
+    ErrorCode.CONTACTS_EMPTY: ContactsError,
+    ErrorCode.COLUMN_MISSING: ContactsError,
+    ErrorCode.DUPLICATE_KEYS: DatabaseUnusableError,
+    ErrorCode.CANCELLED: JobCancelledError,
+    ErrorCode.WORKER_DIED: ExecutionError,
+    ErrorCode.OUT_OF_MEMORY: ExecutionError,
+    ErrorCode.INTERNAL: ExecutionError,
+}
+
+
+def from_info(info: ErrorInfo, job: Job | None = None) -> SchedulerClientError:
+    """Return the exception for an error that the daemon reported."""
+    try:
+        kind = BY_CODE[ErrorCode(info.code)]
+    except (ValueError, KeyError):
+        return ExecutionError(info, job)
+    if issubclass(kind, DaemonError):
+        return kind(info, job)
+    error = kind(info.message, info.hint, retryable=info.retryable)
+    error.code = info.code
+    return error

@@ -1,0 +1,159 @@
+"""The launcher that starts `schedd` as a detached child over a data folder, on its Unix socket.
+
+The daemon goes away by itself when idle. Any number of clients at once start one: the first to hold the launch
+lock starts it, the others wait for the lock and find it there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from schedclient.errors import LaunchError
+from schedproto.layout import socket_endpoint, socket_path, state_folder
+
+#: How long a daemon may take until it listens.
+START_TIMEOUT_S = 20.0
+_POLL_S = 0.01
+#: How much of the daemon's log an error shows.
+LOG_TAIL_LINES = 8
+#: The daemon's exit code for "another daemon has the folder" (schedd.exitcodes.ExitCode.LOCKED).
+_EXIT_LOCKED = 3
+
+#: Daemons started by this process, which outlive it; kept only to collect those that have ended.
+_children: list[subprocess.Popen[bytes]] = []
+
+
+def daemon_command() -> list[str]:
+    """Return how to call `schedd` here, or raise `LaunchError` where it is not installed."""
+    beside = Path(sys.executable).with_name("schedd")
+    if find_spec("schedd") is not None and find_spec("apsw") is not None and find_spec("numpy") is not None:
+        return [sys.executable, "-m", "schedd"]
+    if beside.is_file() and os.access(beside, os.X_OK) and find_spec("schedd") is None:
+        return [str(beside)]
+    found = shutil.which("schedd")
+    if found is not None and Path(found).resolve().parent != Path(sys.executable).resolve().parent:
+        return [found]
+    raise LaunchError(
+        "no daemon is configured and none can be started here: the daemon is not installed",
+        "Install it with `pip install 'email-scheduler[daemon]'`, or name one that runs elsewhere with "
+        "--endpoint or SCHEDCTL_ENDPOINT.",
+    )
+
+
+class LocalLauncher:
+    """Starts a daemon over `data_dir` when none is there."""
+
+    can_start = True
+
+    def __init__(self, data_dir: Path, idle_timeout_s: float) -> None:
+        self.data_dir = data_dir
+        self.idle_timeout_s = idle_timeout_s
+
+    async def ensure(self) -> str:
+        """Return the endpoint of the folder's daemon, started if need be."""
+        await asyncio.to_thread(self._ensure)
+        return socket_endpoint(self.data_dir)
+
+    def _ensure(self) -> None:
+        _children[:] = [child for child in _children if child.poll() is None]
+        if not self.data_dir.is_dir():
+            raise LaunchError(
+                f"the data folder {self.data_dir} does not exist",
+                "Make it and put the organizations' databases there (`org-123.db`), or name another with --data.",
+            )
+        state = state_folder(self.data_dir)
+        try:
+            state.mkdir(mode=0o700, exist_ok=True)
+            lock = os.open(state / "launch.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise LaunchError(
+                f"the data folder {self.data_dir} cannot be written: {error.strerror}", "Check its owner and rights."
+            ) from None
+        deadline = time.monotonic() + START_TIMEOUT_S
+        try:
+            self._take(lock, deadline)
+            if not self._running():
+                self._start(state, deadline)
+        finally:
+            os.close(lock)
+
+    def _take(self, lock: int, deadline: float) -> None:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise LaunchError(
+                        f"another client has been starting a daemon over {self.data_dir} for too long",
+                        f"Look at {state_folder(self.data_dir) / 'daemon.log'}.",
+                    ) from None
+                time.sleep(_POLL_S)
+            else:
+                return
+
+    def _running(self) -> bool:
+        """Return whether a daemon holds the folder's lock and its socket is there."""
+        try:
+            lock = os.open(state_folder(self.data_dir) / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return socket_path(self.data_dir).is_socket()
+        finally:
+            os.close(lock)
+        return False
+
+    def _start(self, state: Path, deadline: float) -> None:
+        log = state / "daemon.log"
+        command = [
+            *daemon_command(),
+            "serve",
+            "--data",
+            str(self.data_dir),
+            "--idle-timeout",
+            f"{self.idle_timeout_s:g}",
+        ]
+        while True:
+            socket_path(self.data_dir).unlink(missing_ok=True)
+            with log.open("ab") as output:
+                position = output.tell()
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                )
+            while not self._running():
+                code = process.poll()
+                if code == _EXIT_LOCKED and time.monotonic() < deadline:
+                    break  # an earlier daemon is just going away; it had the folder a moment longer
+                if code is not None:
+                    raise LaunchError(
+                        f"the daemon could not be started (exit code {code}): {_tail(log, position)}",
+                        f"Its log is {log}.",
+                    )
+                if time.monotonic() > deadline:
+                    process.terminate()
+                    raise LaunchError(
+                        f"the daemon did not listen within {START_TIMEOUT_S:g} seconds: {_tail(log, position)}",
+                        f"Its log is {log}.",
+                    )
+                time.sleep(_POLL_S)
+            else:
+                _children.append(process)
+                return
+            time.sleep(_POLL_S * 5)
+
+
+def _tail(log: Path, position: int) -> str:
+    with log.open("rb") as file:
+        file.seek(position)
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    return " | ".join(line.strip() for line in lines[-LOG_TAIL_LINES:]) or "it said nothing"

@@ -1,0 +1,251 @@
+"""The client for programs without asyncio: the same calls as `aio.AsyncClient`, on a thread of its own.
+
+Thread-safe: any thread may call. After a fork the child gets a new thread and a new connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from schedproto import Job, OrganizationInfo, RunResult, VolumeInfo
+from schedproto.messages import Health, Welcome
+
+from .aio import DEFAULT_TIMEOUT_S, AsyncClient, AsyncJobHandle, OnProgress, result_of
+from .errors import WaitTimeoutError
+from .launch import Launcher
+
+_T = TypeVar("_T")
+
+
+class JobHandle:
+    """A job that was submitted, or is looked at again."""
+
+    def __init__(self, client: Client, handle: AsyncJobHandle) -> None:
+        self._client, self._handle = client, handle
+
+    @property
+    def job_id(self) -> str:
+        """Return the job's id."""
+        return self._handle.job_id
+
+    @property
+    def job(self) -> Job:
+        """Return the job as it was last seen."""
+        return self._handle.job
+
+    def status(self) -> Job:
+        """Ask for the job's present state."""
+        return self._client._run(self._handle.status())  # noqa: SLF001 - two halves of one thing
+
+    def cancel(self) -> Job:
+        """Ask that the job ends; returns it as it is then."""
+        return self._client._run(self._handle.cancel())  # noqa: SLF001
+
+    def progress(self, timeout_s: float | None = None) -> Iterator[Job]:
+        """Yield the job whenever it has changed, last in its final state. Raises `TimeoutError`."""
+        events = self._handle.progress()
+
+        async def following() -> Job | None:
+            return await anext(events, None)
+
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            while True:
+                job = self._client._run(following(), None if deadline is None else deadline - time.monotonic())  # noqa: SLF001
+                if job is None:
+                    return
+                yield job
+        finally:
+            self._client._run(events.aclose())  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def wait(self, timeout_s: float | None = None, on_progress: OnProgress | None = None) -> RunResult:
+        """Wait for the end and return the result; `on_progress` is called in this thread.
+
+        Raises the job's error (`DaemonError`), `JobCancelledError`, or `WaitTimeoutError` (the job goes on).
+        """
+        try:
+            for job in self.progress(timeout_s):
+                if on_progress is not None:
+                    on_progress(job)
+        except TimeoutError:
+            raise WaitTimeoutError(
+                f"job {self.job_id} has not ended after {timeout_s:g} seconds; it goes on",
+                f"Come back with `schedctl watch {self.job_id}`, or wait again.",
+                retryable=True,
+            ) from None
+        return result_of(self.job)
+
+
+class Client:
+    """Talks to a daemon, starting one where the launcher can; arguments as `aio.AsyncClient`."""
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        data: str | Path | None = None,
+        key_file: str | Path | None = None,
+        key: str | None = None,
+        server_key: str | None = None,
+        idle_timeout: float | None = None,
+        launcher: Launcher | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        self._make = partial(
+            AsyncClient,
+            endpoint,
+            data=data,
+            key_file=key_file,
+            key=key,
+            server_key=server_key,
+            idle_timeout=idle_timeout,
+            launcher=launcher,
+            timeout_s=timeout_s,
+        )
+        self._client = self._make()
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection and end the thread; the client can be used again afterwards."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is None or thread is None or self._pid != os.getpid():
+            return
+        asyncio.run_coroutine_threadsafe(self._client.close(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._pid != os.getpid():
+                # A forked child has neither the thread nor a right to its parent's connection.
+                self._client, self._loop, self._pid = self._make(), None, os.getpid()
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="schedclient", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    def _run(self, work: Coroutine[Any, Any, _T], timeout_s: float | None = None) -> _T:
+        future = asyncio.run_coroutine_threadsafe(work, self._started())
+        try:
+            return future.result(timeout_s)
+        except BaseException:
+            future.cancel()
+            raise
+
+    def schedule(
+        self,
+        organization: str,
+        *,
+        as_of: str | None = None,
+        mode: str = "reliable",
+        workers: int | None = None,
+        config: dict[str, Any] | None = None,
+        dry_run: bool = False,
+        idempotency_key: str | None = None,
+        timeout_s: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> RunResult:
+        """Schedule an organization: submit, wait, return the result. Raises `SchedulerClientError`.
+
+        as_of: `YYYY-MM-DD`, by default today in the organization's time zone.   workers: 1 to 32.
+        config: overrides in the shape of the rules' section 13.   timeout_s: how long to wait for the job.
+        """
+        handle = self.submit(
+            organization,
+            as_of=as_of,
+            mode=mode,
+            workers=workers,
+            config=config,
+            dry_run=dry_run,
+            idempotency_key=idempotency_key,
+        )
+        return handle.wait(timeout_s, on_progress)
+
+    def submit(
+        self,
+        organization: str,
+        *,
+        as_of: str | None = None,
+        mode: str = "reliable",
+        workers: int | None = None,
+        config: dict[str, Any] | None = None,
+        dry_run: bool = False,
+        idempotency_key: str | None = None,
+    ) -> JobHandle:
+        """Submit a job and return its handle once it is accepted, which means on disk."""
+        submitting = self._current().submit(
+            organization,
+            as_of=as_of,
+            mode=mode,
+            workers=workers,
+            config=config,
+            dry_run=dry_run,
+            idempotency_key=idempotency_key,
+        )
+        return JobHandle(self, self._run(submitting))
+
+    def _current(self) -> AsyncClient:
+        self._started()
+        return self._client
+
+    def job(self, job_id: str) -> JobHandle:
+        """Return the handle of a job that exists."""
+        return JobHandle(self, self._run(self._current().job(job_id)))
+
+    def status(self, job_id: str) -> Job:
+        """Return a job as it is now."""
+        return self._run(self._current().status(job_id))
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask that a job ends; returns it as it is then (a running one ends a moment later)."""
+        return self._run(self._current().cancel(job_id))
+
+    def list(
+        self,
+        organization: str | None = None,
+        *,
+        states: list[str] | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> list[Job]:
+        """Return jobs, newest first; `before` is the last job id of the previous page."""
+        return self._run(self._current().list(organization, states=states, limit=limit, before=before))
+
+    def info(self, organization: str) -> OrganizationInfo:
+        """Return what is known of an organization's file."""
+        return self._run(self._current().info(organization))
+
+    def volume(self) -> VolumeInfo:
+        """Return the data folder's organizations and free space."""
+        return self._run(self._current().volume())
+
+    def health(self) -> Health:
+        """Return how the daemon is."""
+        return self._run(self._current().health())
+
+    def welcome(self) -> Welcome:
+        """Return what the daemon said of itself when the connection was made."""
+        return self._run(self._current().welcome())
