@@ -21,6 +21,7 @@ from schedproto.messages import Health, Welcome
 from .aio import DEFAULT_TIMEOUT_S, AsyncClient, AsyncJobHandle, OnProgress, result_of
 from .errors import WaitTimeoutError
 from .launch import Launcher
+from .settings import ClientSettings
 
 _T = TypeVar("_T")
 
@@ -123,6 +124,11 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def settings(self) -> ClientSettings:
+        """Return the settings that this client uses."""
+        return self._client.settings
 
     def close(self) -> None:
         """Close the connection and end the thread; the client can be used again afterwards."""

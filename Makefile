@@ -1,0 +1,41 @@
+# Every target sets up what it needs in .venv by itself (tools/setup.sh).
+
+SHELL := /bin/bash
+BIN := .venv/bin
+# Tests run side by side, one process a core.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint bench lock docs clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Make .venv (the other targets do it by themselves)
+	@tools/setup.sh
+
+demo: setup ## Schedule a synthetic organization of 100,000 contacts (ARGS="--contacts 1000000")
+	@$(BIN)/schedctl demo $(ARGS)
+
+test: setup ## Run the fast tests (ARGS="-k name")
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: setup lint ## Run lint and all tests, as CI does
+	@$(PYTEST) $(ARGS)
+
+lint: setup ## Check style and types
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy --no-error-summary
+
+bench: setup ## Run the benchmarks (ARGS="--contacts 100000")
+	@$(BIN)/python -m tests.bench.run $(ARGS)
+
+docs: setup ## Write the generated pages anew: docs/CLI.md, docs/SETTINGS.md
+	@$(BIN)/python tools/make_docs.py
+
+lock: setup ## Lock the dependencies anew, with hashes and without addresses
+	@tools/lock.sh
+
+clean: ## Remove what was built and .venv
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,111 @@
+"""What the commands share: the options that find a daemon, output as JSON or for people, errors, typos."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from schedclient.errors import DaemonError, SchedulerClientError
+
+from .exitcodes import ExitCode, of_error
+
+
+class TypoGroup(click.Group):
+    """A group that, for an unknown command, names the one that was probably meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command or say which is near."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1, 0.5)
+            if near and "did you mean" not in error.message.lower():
+                error.message += f" Did you mean {near[0]!r}?"
+            raise
+
+
+def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --data, --endpoint, the keys and --json."""
+    for option in reversed(
+        (
+            click.option(
+                "--data",
+                type=click.Path(path_type=Path),
+                help="Data folder; a daemon over it is started if none runs. (SCHEDCTL_DATA)",
+            ),
+            click.option("--endpoint", help="Address of a daemon that is up: tcp://[::1]:7300. (SCHEDCTL_ENDPOINT)"),
+            click.option("--key-file", type=click.Path(path_type=Path), help="This client's key. (SCHEDCTL_KEY_FILE)"),
+            click.option("--server-key", help="The daemon's public key, or its file. (SCHEDCTL_SERVER_KEY)"),
+            click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def make_client(options: dict[str, Any]) -> Any:
+    """Return a client for the connection options of a command, which are taken out of `options`."""
+    from schedclient.sync import Client  # noqa: PLC0415 - ZeroMQ is loaded only by commands that talk
+
+    names = ("data", "endpoint", "key_file", "server_key")
+    return Client(**{name: options.pop(name, None) for name in names})
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one JSON document, readable and stable."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    click.echo(text)
+
+
+def error_document(error: SchedulerClientError) -> dict[str, Any]:
+    """Return an error in the form of the JSON contract (docs/CLI.md)."""
+    document: dict[str, Any] = {
+        "error": {
+            "code": error.code,
+            "message": error.message,
+            "hint": error.hint,
+            "retryable": error.retryable,
+            "details": error.details,
+        }
+    }
+    if isinstance(error, DaemonError) and error.job is not None:
+        document["job_id"] = error.job.job_id
+    return document
+
+
+def report_error(error: SchedulerClientError, *, as_json: bool) -> ExitCode:
+    """Show an error and return the exit code that goes with it."""
+    if as_json:
+        print_json(error_document(error))
+    else:
+        click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(error.message, err=True)
+        if error.hint:
+            click.echo(f"  {error.hint}", err=True)
+    return of_error(error)
+
+
+def handles_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn the client's exceptions into messages and exit codes."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **options: Any) -> None:
+        try:
+            code = command(*args, **options)
+        except SchedulerClientError as error:
+            sys.exit(int(report_error(error, as_json=bool(options.get("as_json")))))
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted.", err=True)
+            sys.exit(int(ExitCode.DETACHED))
+        sys.exit(int(code or ExitCode.OK))
+
+    return wrapped

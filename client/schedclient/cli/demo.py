@@ -1,0 +1,90 @@
+"""The command demo: a synthetic organization, scheduled by a real daemon."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import click
+
+from schedclient.errors import SettingsError
+from schedclient.synthetic import make_organization
+from schedproto.ids import DATABASE_SUFFIX
+
+from . import show
+from .common import handles_errors, print_json
+from .exitcodes import ExitCode
+
+ORGANIZATION = "demo"
+
+
+def _date(text: str | None) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text) if text else dt.datetime.now().astimezone().date()
+    except ValueError:
+        raise SettingsError(f"{text!r} is not a date", "Write it as YYYY-MM-DD.") from None
+
+
+def _make(path: Path, contacts: int, seed: int, as_of: dt.date) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make_organization(path, contacts, seed, as_of)
+    except OSError as error:
+        raise SettingsError(str(error), "Choose another place, or free some space.") from None
+
+
+@click.command("demo")
+@click.option("--contacts", type=click.IntRange(1, 10_000_000), default=100_000, show_default=True, help="How many.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed makes the same people.")
+@click.option("--as-of", metavar="YYYY-MM-DD", help="The date of the run; today.")
+@click.option("--out", type=click.Path(path_type=Path), help="Only write the organization's file, here.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    help="Data folder to make and use.",
+)
+@click.option("--workers", type=click.IntRange(1, 32), help="Worker processes; chosen by size.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+@handles_errors
+def demo_command(
+    *, contacts: int, seed: int, as_of: str | None, out: Path | None, data: Path, as_json: bool, **options: Any
+) -> ExitCode:
+    """Make a synthetic organization and watch a real daemon schedule it."""
+    day = _date(as_of)
+    talk = not as_json
+    if out is not None:
+        _make(out, contacts, seed, day)
+        if as_json:
+            print_json({"file": str(out), "contacts": contacts, "seed": seed, "as_of": day.isoformat()})
+        else:
+            click.echo(f"{out}: {contacts:,} contacts, {show.size(out.stat().st_size)}")
+        return ExitCode.OK
+    from schedclient.sync import Client  # noqa: PLC0415 - not needed to write a file
+
+    path = data / f"{ORGANIZATION}{DATABASE_SUFFIX}"
+    if talk:
+        click.echo(f"Making {contacts:,} people (seed {seed}) in {path} ...", err=True)
+    _make(path, contacts, seed, day)
+    with Client(data=data) as client:
+        if talk:
+            welcome = client.welcome()
+            click.echo(
+                f"Daemon {welcome.daemon_version} (process {welcome.pid}) listens on {data}/.schedd; "
+                "it exits by itself when idle.",
+                err=True,
+            )
+        with show.JobProgress(quiet=as_json) as progress:
+            handle = client.submit(ORGANIZATION, as_of=day.isoformat(), **options)
+            result = handle.wait(on_progress=progress.update)
+    if as_json:
+        print_json(result)
+        return ExitCode.OK
+    click.echo()
+    show.print_result(result)
+    click.echo(
+        f"\nAgain: schedctl submit {ORGANIZATION} --data {data}    Look: schedctl info {ORGANIZATION} --data {data}"
+    )
+    return ExitCode.OK

@@ -1,0 +1,186 @@
+"""The commands about jobs: submit, watch, status, list, cancel."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from schedclient.errors import SettingsError, WaitTimeoutError
+from schedproto import Job, JobState
+
+from . import show
+from .common import connection_options, handles_errors, make_client, print_json
+from .exitcodes import ExitCode
+
+
+def _overrides(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}", "--config names a TOML file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from None
+
+
+@click.command("submit")
+@click.argument("organization")
+@click.option("--as-of", metavar="YYYY-MM-DD", help="The date of the run; today in the organization's time zone.")
+@click.option("--workers", type=click.IntRange(1, 32), help="Worker processes; chosen by size.")
+@click.option(
+    "--mode",
+    type=click.Choice(["reliable", "highperf"]),
+    default="reliable",
+    show_default=True,
+    help="How the file is treated; both are safe.",
+)
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file with overrides of the configuration.")
+@click.option("--dry-run", is_flag=True, help="Compute and count, change nothing.")
+@click.option("--detach", is_flag=True, help="Return as soon as the job is accepted.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.1), help="Seconds to wait; the job goes on.")
+@click.option("--key", "idempotency_key", help="Idempotency key: a second submit with it returns the first job.")
+@connection_options
+@handles_errors
+def submit_command(
+    organization: str, *, config: Path | None, detach: bool, timeout_s: float | None, as_json: bool, **options: Any
+) -> ExitCode:
+    """Schedule an organization and show what was planned.
+
+    ORGANIZATION is an id, for example org-123; its file is org-123.db in the data folder.
+    """
+    overrides = _overrides(config)
+    with make_client(options) as client:
+        handle = client.submit(organization, config=overrides, **options)
+        if detach:
+            if as_json:
+                print_json(handle.job)
+            else:
+                click.echo(handle.job_id)
+                click.echo(f"Watch it with: schedctl watch {handle.job_id}{_again(client)}", err=True)
+            return ExitCode.OK
+        return _follow(client, handle, timeout_s, as_json=as_json)
+
+
+@click.command("watch")
+@click.argument("job_id")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.1), help="Seconds to wait; the job goes on.")
+@connection_options
+@handles_errors
+def watch_command(job_id: str, *, timeout_s: float | None, as_json: bool, **options: Any) -> ExitCode:
+    """Follow a job to its end and show its result."""
+    with make_client(options) as client:
+        return _follow(client, client.job(job_id), timeout_s, as_json=as_json)
+
+
+def _follow(client: Any, handle: Any, timeout_s: float | None, *, as_json: bool) -> ExitCode:
+    """Wait for a job with a progress bar; Ctrl-C asks what becomes of it."""
+    while True:
+        try:
+            with show.JobProgress(quiet=as_json) as progress:
+                result = handle.wait(timeout_s, progress.update)
+        except WaitTimeoutError as error:
+            error.hint = f"Come back with: schedctl watch {handle.job_id}{_again(client)}"
+            raise
+        except KeyboardInterrupt:
+            choice = _ask_what_to_do(handle.job_id)
+            if choice == "cancel":
+                client.cancel(handle.job_id)
+                click.echo("The job is being cancelled.", err=True)
+            elif choice == "detach":
+                click.echo(f"The job goes on. Come back with: schedctl watch {handle.job_id}{_again(client)}", err=True)
+                return ExitCode.DETACHED
+        else:
+            if as_json:
+                print_json(result)
+            else:
+                show.print_result(result)
+            return ExitCode.OK
+
+
+def _ask_what_to_do(job_id: str) -> str:
+    """Ask after Ctrl-C; without a terminal, and at a second Ctrl-C, detach."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return "detach"
+    click.echo(f"\nJob {job_id} is still running.", err=True)
+    try:
+        answer = click.prompt(
+            "[c]ancel it, [d]etach and leave it running, or [g]o on watching?",
+            type=click.Choice(["c", "d", "g"], case_sensitive=False),
+            default="d",
+            show_choices=False,
+            err=True,
+        )
+    except (KeyboardInterrupt, click.Abort):
+        return "detach"
+    return {"c": "cancel", "d": "detach", "g": "go on"}[str(answer).lower()]
+
+
+def _again(client: Any) -> str:
+    """Return the options that lead to the same daemon, where they are not what is configured anyway."""
+    from schedclient.settings import load  # noqa: PLC0415
+
+    here = client.settings
+    try:
+        usual = load()
+    except SettingsError:
+        return ""
+    if here.endpoint is not None:
+        return "" if usual.endpoint == here.endpoint else f" --endpoint {here.endpoint}"
+    return "" if usual.endpoint is None and usual.data == here.data else f" --data {here.data}"
+
+
+@click.command("status")
+@click.argument("job_id", required=False)
+@connection_options
+@handles_errors
+def status_command(job_id: str | None, *, as_json: bool, **options: Any) -> None:
+    """Show a job, or without one, how the daemon is."""
+    with make_client(options) as client:
+        found = client.health() if job_id is None else client.status(job_id)
+    if as_json:
+        print_json(found)
+    elif isinstance(found, Job):
+        show.print_job(found)
+    else:
+        show.print_health(found)
+
+
+@click.command("list")
+@click.option("--organization", help="Only this organization's jobs.")
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice([s.value for s in JobState]), help="Only jobs in this state."
+)
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
+@connection_options
+@handles_errors
+def list_command(
+    *, organization: str | None, states: tuple[str, ...], limit: int, as_json: bool, **options: Any
+) -> None:
+    """List jobs, newest first."""
+    with make_client(options) as client:
+        jobs = client.list(organization, states=list(states), limit=limit)
+    if as_json:
+        print_json({"jobs": jobs})
+    else:
+        show.print_jobs(jobs)
+
+
+@click.command("cancel")
+@click.argument("job_id")
+@connection_options
+@handles_errors
+def cancel_command(job_id: str, *, as_json: bool, **options: Any) -> None:
+    """End a job, waiting or running; a run that is cancelled changes nothing."""
+    with make_client(options) as client:
+        job = client.cancel(job_id)
+    if as_json:
+        print_json(job)
+    elif job.final:
+        click.echo(f"{job.job_id}: {job.state}")
+    else:
+        click.echo(f"{job.job_id}: is being cancelled")

@@ -1,0 +1,291 @@
+"""How results look on a terminal: tables, the progress bar, and the plan's volume per day as a picture."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from schedproto import Job, OrganizationInfo, RunResult, VolumeInfo
+from schedproto.messages import Health
+
+#: Eighths of a character's height.
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_STATE_STYLE = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
+_PICTURE_ROWS = 8
+
+
+def console(*, err: bool = False) -> Console:
+    """Return a console; colours only where a terminal is (rich honours NO_COLOR)."""
+    return Console(stderr=err, highlight=False, soft_wrap=False)
+
+
+class JobProgress:
+    """A progress bar on standard error while a job runs; shows nothing where there is no terminal."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = console(err=True)
+        self._enabled = self._console.is_terminal and not quiet
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        if self._enabled:
+            self._progress = Progress(
+                TextColumn("{task.description:<10}"),
+                BarColumn(bar_width=40),
+                TextColumn("{task.percentage:>3.0f} %"),
+                TextColumn("{task.fields[detail]}"),
+                TimeElapsedColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._progress.start()
+            self._task = self._progress.add_task("queued", total=1.0, detail="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def update(self, job: Job) -> None:
+        """Show a job's state."""
+        if self._progress is None or self._task is None:
+            return
+        if job.progress is not None and job.state == "running":
+            total = job.progress.contacts_total
+            detail = f"{job.progress.contacts_done:,} of {total:,} contacts" if total else ""
+            self._progress.update(
+                self._task, description=job.progress.stage, completed=job.progress.fraction, detail=detail
+            )
+        else:
+            waiting = f"{job.position} before it" if job.position else ""
+            self._progress.update(self._task, description=job.state, detail=waiting)
+
+
+def seconds(value: float) -> str:
+    """Return a duration for people."""
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
+
+
+def print_result(result: RunResult) -> None:
+    """Show what a run did."""
+    out = console()
+    done = "would change" if result.dry_run else "scheduled"
+    out.print(
+        f"[bold]{result.organization}[/bold] {done} for {result.as_of}: "
+        f"{result.contacts_eligible:,} of {result.contacts:,} contacts eligible, {result.rows_planned:,} e-mails planned"
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("type")
+    statuses = ("pre-scheduled", "skipped")
+    for status in statuses:
+        table.add_column(status, justify="right")
+    for kind, counts in result.counts.items():
+        table.add_row(kind, *(f"{counts.get(status, 0):,}" for status in statuses))
+    sums = [sum(counts.get(status, 0) for counts in result.counts.values()) for status in statuses]
+    table.add_row("total", *(f"{number:,}" for number in sums), style="bold")
+    out.print()
+    out.print(table)
+    out.print()
+    picture(out, result)
+    _print_details(out, result)
+
+
+def _print_details(out: Console, result: RunResult) -> None:
+    rows = (
+        f"{result.rows_inserted:,} inserted, {result.rows_updated:,} updated, {result.rows_deleted:,} deleted, "
+        f"{result.rows_unchanged:,} unchanged"
+    )
+    out.print(f"rows      {rows}")
+    if result.issues:
+        out.print("issues    " + ", ".join(f"{count:,} {reason}" for reason, count in result.issues.items()))
+    stages = ", ".join(f"{name} {seconds(value)}" for name, value in result.stages.items())
+    out.print(f"time      {seconds(result.wall_s)} ({stages})")
+    out.print(f"speed     {result.contacts_per_s:,.0f} contacts/s with {result.workers} worker(s), mode {result.mode}")
+    out.print(f"run       {result.run_id}", style="dim")
+
+
+def picture(out: Console, result: RunResult) -> None:
+    """Draw the e-mails per day: a column for some days, as high as their busiest; months below."""
+    days = {dt.date.fromisoformat(day): count for day, count in result.volume.items()}
+    if not days:
+        out.print("No e-mail is planned to go out.")
+        return
+    first, last = min(days), max(days)
+    span = (last - first).days + 1
+    width = max(10, min(out.width - 2, 120))
+    per_column = max(1, -(-span // width))
+    columns = [
+        max(days.get(first + dt.timedelta(days=i), 0) for i in range(start, min(start + per_column, span)))
+        for start in range(0, span, per_column)
+    ]
+    peak = max(columns)
+    busiest = max(days, key=lambda day: days[day])
+    out.print(
+        f"e-mails per day: busiest {busiest} with {peak:,}, cap {result.daily_cap:,}"
+        + (f" (a column is {per_column} days)" if per_column > 1 else "")
+    )
+    for row in range(_PICTURE_ROWS - 1, -1, -1):
+        line = "".join(_BLOCKS[max(0, min(8, round(8 * (count * _PICTURE_ROWS / peak - row))))] for count in columns)
+        out.print(Text(line, style="cyan"), no_wrap=True, crop=True)
+    out.print(Text(_months(first, len(columns), per_column), style="dim"), no_wrap=True, crop=True)
+    out.print()
+
+
+def _months(first: dt.date, columns: int, per_column: int) -> str:
+    line = [" "] * columns
+    end = 0
+    for index in range(columns):
+        day = first + dt.timedelta(days=index * per_column)
+        begins = index == 0 or day.month != (day - dt.timedelta(days=per_column)).month
+        label = f"{day:%b}" if day.month > 1 or index == 0 else f"{day:%Y}"
+        if begins and index >= end and index + len(label) <= columns:
+            line[index : index + len(label)] = label
+            end = index + len(label) + 1
+    return "".join(line)
+
+
+def _local(moment: dt.datetime | None) -> str:
+    return "" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def print_jobs(jobs: list[Job]) -> None:
+    """List jobs."""
+    out = console()
+    if not jobs:
+        out.print("No jobs.")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("job", "organization", "state", "as of", "submitted", "took", "rows changed"):
+        table.add_column(name, no_wrap=True)
+    for job in jobs:
+        result = job.result
+        changed = "" if result is None else f"{result.rows_inserted + result.rows_updated + result.rows_deleted:,}"
+        table.add_row(
+            job.job_id,
+            job.spec.organization,
+            Text(job.state, style=_STATE_STYLE.get(job.state, "")),
+            (result.as_of if result else job.spec.as_of) or "",
+            _local(job.submitted_at),
+            seconds(result.wall_s) if result else "",
+            changed if job.error is None else job.error.code,
+        )
+    out.print(table)
+
+
+def print_pairs(out: Console, pairs: Mapping[str, Any]) -> None:
+    """Print names and values below each other; empty values are left out."""
+    width = max(map(len, pairs))
+    for name, value in pairs.items():
+        if value not in {None, ""}:
+            out.print(f"{name:<{width}}  {value}", soft_wrap=True)
+
+
+def print_job(job: Job) -> None:
+    """Show one job."""
+    out = console()
+    progress = f"{job.progress.stage} {job.progress.fraction:.0%}" if job.progress else None
+    print_pairs(
+        out,
+        {
+            "job": job.job_id,
+            "organization": job.spec.organization,
+            "state": f"[{_STATE_STYLE.get(job.state, 'none')}]{job.state}[/]",
+            "progress": progress,
+            "before it": job.position,
+            "submitted": _local(job.submitted_at),
+            "started": _local(job.started_at),
+            "finished": _local(job.finished_at),
+            "attempts": job.attempts,
+            "error": f"{job.error.code}: {job.error.message}" if job.error else None,
+            "hint": job.error.hint if job.error else None,
+        },
+    )
+    if job.result is not None:
+        out.print()
+        print_result(job.result)
+
+
+def print_health(health: Health) -> None:
+    """Show how the daemon is."""
+    idle = None if health.idle_exit_in_s is None else f"exits in {health.idle_exit_in_s:.0f} s unless used"
+    print_pairs(
+        console(),
+        {
+            "daemon": f"{health.status}, version {health.daemon_version}",
+            "up": seconds(health.uptime_s),
+            "idle": idle,
+            "jobs": ", ".join(f"{count} {state}" for state, count in health.jobs.items()),
+            "workers": f"{health.workers_busy} of {health.workers} busy",
+            "free space": size(health.free_bytes),
+        },
+    )
+
+
+def size(size_bytes: int) -> str:
+    """Return a size for people."""
+    value = float(size_bytes)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            break
+        value /= 1024
+    return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
+
+
+def print_volume(volume: VolumeInfo) -> None:
+    """Show the data folder."""
+    out = console()
+    print_pairs(
+        out,
+        {"data folder": volume.data_dir, "free space": f"{size(volume.free_bytes)} of {size(volume.total_bytes)}"},
+    )
+    out.print()
+    if not volume.organizations:
+        out.print("No organizations: put their databases there, for example org-123.db.")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("organization")
+    table.add_column("size", justify="right")
+    for name, size_bytes in volume.organizations.items():
+        table.add_row(name, size(size_bytes))
+    out.print(table)
+
+
+def print_organization(info: OrganizationInfo) -> None:
+    """Show an organization's file."""
+    out = console()
+    run = info.last_run
+    print_pairs(
+        out,
+        {
+            "organization": info.organization,
+            "file": f"{info.path} ({size(info.size_bytes)}, journal mode {info.journal_mode})",
+            "contacts": None if info.contacts is None else f"{info.contacts:,}",
+            "plan": ", ".join(f"{count:,} {status}" for status, count in info.plan.items()) or "none yet",
+            "issues": ", ".join(f"{count:,} {reason}" for reason, count in info.issues.items()),
+            "configuration": "defaults" if info.config_version is None else f"version {info.config_version}",
+            "last run": None
+            if run is None
+            else f"{run.run_id}, as of {run.as_of}, {run.status}, {run.finished_at} UTC",
+            "next days": ", ".join(f"{day[5:]} {count:,}" for day, count in list(info.next_dates.items())[:7]),
+            "error": None if info.error is None else f"[red]{info.error.message}[/]",
+        },
+    )
+    out.print()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("table")
+    table.add_column("rows", justify="right")
+    table.add_column("columns not there")
+    for entry in info.tables:
+        rows = "-" if entry.rows is None else f"{entry.rows:,}"
+        table.add_row(entry.name, rows if entry.present else "not there", ", ".join(entry.missing_columns))
+    out.print(table)

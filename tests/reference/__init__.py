@@ -1,0 +1,22 @@
+"""A second reading of the scheduling rules, one contact at a time, to hold the engine against.
+
+Written from the text of the rules alone. Nothing here imports the daemon, and nothing of the daemon may be
+copied here: the value of a comparison lies in the independence of its two sides. Speed is no aim.
+
+    values         odd values of a SQLite column -> text, whole number, truth, date
+    dates          anniversaries and days (section 1)
+    hashing        mix64 and h (section 2)
+    configuration  defaults and overrides (section 13)
+    organization   one organization's file -> plain records
+    windows        exclusion windows (section 3)
+    rows           the planned row, history and the catch-up (sections 4 and 5)
+    anniversaries  birthday, effective_date, aep, post_window (sections 5 and 6)
+    campaigns      section 7
+    followups      section 8
+    balance        section 9
+    frequency      section 10
+    plan           all of it in order: `plan(connection, as_of, overrides) -> Plan`
+
+    organizations  random organizations       compare     two plans, their differences in words
+    invariants     section 12 on a plan        year        a year of daily runs with a sender
+"""

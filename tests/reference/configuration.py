@@ -1,0 +1,137 @@
+"""Defaults and overrides (rules, sections 3, 9 and 13).
+
+Takes overrides that are valid: it merges them and refuses unknown keys, but does not check ranges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from decimal import Decimal
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ExclusionRule:
+    """One rule of one state. The kinds: birthday_window, effective_date_window, year_round."""
+
+    kind: str
+    before: int = 0
+    after: int = 0
+    month_start: bool = False
+    pre_window_days: int | None = None
+
+
+def _birthday(before: int, after: int, *, month_start: bool = False) -> tuple[ExclusionRule, ...]:
+    return (ExclusionRule("birthday_window", before, after, month_start),)
+
+
+def default_rules() -> dict[str, tuple[ExclusionRule, ...]]:
+    """Return the rules of section 3, by state."""
+    rules = {
+        "CA": _birthday(30, 60),
+        "ID": _birthday(0, 63),
+        "KY": _birthday(0, 60),
+        "MD": _birthday(0, 30),
+        "NV": _birthday(0, 60, month_start=True),
+        "OK": _birthday(0, 60),
+        "OR": _birthday(0, 31),
+        "VA": _birthday(0, 30),
+        "MO": (ExclusionRule("effective_date_window", 30, 33),),
+    }
+    return rules | {state: (ExclusionRule("year_round"),) for state in ("CT", "MA", "NY", "WA")}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All settings that a plan depends on, flat; the table each comes from is in `_PLACES`."""
+
+    birthday_days_before: int = 14
+    effective_date_days_before: int = 30
+    effective_date_first_anniversary: int = 1
+    aep_days: tuple[str, ...] = ("09-15",)
+    aep_slack_days: int = 30
+    enable_post_window: bool = True
+    exclude_failed_underwriting: bool = False
+    pre_window_days: int = 60
+    rules: dict[str, tuple[ExclusionRule, ...]] = field(default_factory=default_rules)
+    #: None: by the size of the organization.
+    daily_cap_percent: int | float | None = None
+    effective_date_soft_limit: int | None = None
+    smoothing_window_days: int = 5
+    catch_up_spread_days: int = 7
+    max_emails_per_period: int = 3
+    period_days: int = 30
+    followup_enable: bool = True
+    followup_lookback_days: int = 35
+    followup_delay_days: int = 2
+    templates: dict[str, str] = field(default_factory=dict)
+
+    def month_days(self) -> list[tuple[int, int]]:
+        """Return the AEP days as (month, day)."""
+        return [(int(day[:2]), int(day[3:])) for day in self.aep_days]
+
+    def template(self, email_type: str) -> str:
+        """Return the email template of a type that is no campaign's."""
+        return self.templates.get(email_type, email_type)
+
+
+_TABLES = ("anniversary", "exclusion", "balance", "frequency", "followup")
+_FOLLOWUP = {"enable": "followup_enable", "lookback_days": "followup_lookback_days", "delay_days": "followup_delay_days"}
+_NAMES = {item.name for item in fields(Configuration)}
+
+
+def configure(overrides: dict[str, Any]) -> Configuration:
+    """Return the defaults with the overrides (the shape of section 13) laid over them, key by key."""
+    changes: dict[str, Any] = {}
+    for table, content in overrides.items():
+        if table in {"timezone", "send_time"}:
+            continue  # no part of what a plan says about dates
+        if table == "templates":
+            changes["templates"] = dict(content)
+            continue
+        if table not in _TABLES:
+            raise ValueError(f"unknown table {table!r}")
+        for key, value in content.items():
+            changes.update(_setting(table, key, value))
+    return replace(Configuration(), **changes)
+
+
+def _setting(table: str, key: str, value: Any) -> dict[str, Any]:
+    if (table, key) == ("exclusion", "rules"):
+        own = {state: tuple(ExclusionRule(**rule) for rule in rules) for state, rules in value.items()}
+        return {"rules": default_rules() | own}
+    name = _FOLLOWUP[key] if table == "followup" else key
+    if name not in _NAMES:
+        raise ValueError(f"unknown key {table}.{key}")
+    return {name: tuple(value) if name == "aep_days" else value}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many emails a day may hold."""
+
+    cap: int
+    soft: int
+    limit: int
+
+
+def limits(configuration: Configuration, total: int) -> Limits:
+    """Return the limits of an organization of `total` contacts (section 9), in exact arithmetic."""
+    percent, soft_limit = _profile(total)
+    if configuration.daily_cap_percent is not None:
+        percent = Decimal(str(configuration.daily_cap_percent))
+    if configuration.effective_date_soft_limit is not None:
+        soft_limit = configuration.effective_date_soft_limit
+    hundredths = int((percent * 100).to_integral_value())
+    cap = max(1, total * hundredths // 10_000)
+    return Limits(cap, soft=max(1, min(soft_limit, cap * 3 // 10)), limit=cap * 12 // 10)
+
+
+def _profile(total: int) -> tuple[Decimal, int]:
+    if total < 10_000:
+        return Decimal(20), 50
+    if total < 100_000:
+        return Decimal(10), 200
+    if total < 500_000:
+        return Decimal(7), 500
+    return Decimal(5), 1000
