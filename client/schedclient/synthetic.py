@@ -118,8 +118,8 @@ class _Maker:
         ),
         (
             "sent",
-            "INSERT INTO email_schedules(contact_id, email_type, scheduled_send_date, status, priority, email_template, "
-            "actual_send_datetime) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            """INSERT INTO email_schedules(contact_id, email_type, scheduled_send_date, status, priority,
+            email_template, actual_send_datetime) VALUES (?, ?, ?, ?, ?, ?, ?)""",
         ),
         ("clicks", "INSERT INTO tracking_clicks(contact_id, clicked_at) VALUES (?, ?)"),
         ("events", "INSERT INTO contact_events(contact_id, event_type, metadata, created_at) VALUES (?, ?, ?, ?)"),
@@ -160,10 +160,22 @@ class _Maker:
             birth = "unknown"
         elif odd < 0.030:
             effective = None
-        failed = int(self.random() < 0.02)
+        failed, created = int(self.random() < 0.02), self.past[399]
         self.rows["people"].append(
-            (number, first, last, email, self.pick(_CARRIERS), zip_code, birth, effective, "555-0100", status, failed)
-            + (self.past[399],)
+            (
+                number,
+                first,
+                last,
+                email,
+                self.pick(_CARRIERS),
+                zip_code,
+                birth,
+                effective,
+                None,
+                status,
+                failed,
+                created,
+            )
         )
 
     def story(self, number: int) -> None:

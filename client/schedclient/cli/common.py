@@ -29,7 +29,7 @@ class TypoGroup(click.Group):
         except click.UsageError as error:
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1, 0.5)
             if near and "did you mean" not in error.message.lower():
-                error.message += f" Did you mean {near[0]!r}?"
+                raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from None
             raise
 
 

@@ -84,7 +84,6 @@ def demo_command(
         return ExitCode.OK
     click.echo()
     show.print_result(result)
-    click.echo(
-        f"\nAgain: schedctl submit {ORGANIZATION} --data {data}    Look: schedctl info {ORGANIZATION} --data {data}"
-    )
+    click.echo(f"\nAgain: schedctl submit {ORGANIZATION} --data {data}")
+    click.echo(f"Look:  schedctl info {ORGANIZATION} --data {data}")
     return ExitCode.OK

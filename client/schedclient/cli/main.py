@@ -38,10 +38,12 @@ First steps:
 class _LazyGroup(TypoGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order in which they are usually needed."""
+        del ctx
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load a command."""
+        del ctx
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f".{COMMANDS[cmd_name]}", __package__)

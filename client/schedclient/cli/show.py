@@ -80,9 +80,11 @@ def print_result(result: RunResult) -> None:
     """Show what a run did."""
     out = console()
     done = "would change" if result.dry_run else "scheduled"
+    eligible = f"{result.contacts_eligible:,} of {result.contacts:,} contacts eligible"
     out.print(
         f"[bold]{result.organization}[/bold] {done} for {result.as_of}: "
-        f"{result.contacts_eligible:,} of {result.contacts:,} contacts eligible, {result.rows_planned:,} e-mails planned"
+        f"{eligible}, {result.rows_planned:,} rows planned",
+        soft_wrap=True,
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("type")
@@ -105,13 +107,27 @@ def _print_details(out: Console, result: RunResult) -> None:
         f"{result.rows_inserted:,} inserted, {result.rows_updated:,} updated, {result.rows_deleted:,} deleted, "
         f"{result.rows_unchanged:,} unchanged"
     )
-    out.print(f"rows      {rows}")
-    if result.issues:
-        out.print("issues    " + ", ".join(f"{count:,} {reason}" for reason, count in result.issues.items()))
     stages = ", ".join(f"{name} {seconds(value)}" for name, value in result.stages.items())
-    out.print(f"time      {seconds(result.wall_s)} ({stages})")
-    out.print(f"speed     {result.contacts_per_s:,.0f} contacts/s with {result.workers} worker(s), mode {result.mode}")
-    out.print(f"run       {result.run_id}", style="dim")
+    print_pairs(
+        out,
+        {
+            "rows": rows,
+            "issues": ", ".join(f"{count:,} {reason}" for reason, count in result.issues.items()),
+            "left out": _left_out(result),
+            "time": f"{seconds(result.wall_s)} ({stages})",
+            "speed": f"{result.contacts_per_s:,.0f} contacts/s with {result.workers} worker(s), mode {result.mode}",
+            "run": result.run_id,
+        },
+    )
+
+
+def _left_out(result: RunResult) -> str:
+    parts = []
+    if result.duplicates_dropped:
+        parts.append(f"{result.duplicates_dropped:,} duplicates")
+    if result.keys_held:
+        parts.append(f"{result.keys_held:,} whose key another row holds")
+    return ", ".join(parts)
 
 
 def picture(out: Console, result: RunResult) -> None:
