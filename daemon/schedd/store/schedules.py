@@ -30,10 +30,9 @@ DISPATCHED_STATUSES = ("scheduled", "processing", "sent", "delivered")
 
 #: Stands for "no type / no class of this run"; both numbers have five digits.
 _NO_NUMBER = 99_999
-#: Keys of the fixed types in the table of classes, where an instance's id is the key of the others.
-_FIXED_KEY = -(1 << 62)
 _NO_DATE = "0000-00-00"
-_DATE_AND_TIME = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][T ]*"
+# Where each number stands in the packed one.
+_TYPE_PLACE, _CLASS_PLACE, _REGULAR_PLACE = 10_000_000_000, 100_000, 10_000
 
 
 @dataclass
@@ -82,26 +81,24 @@ class ScheduleReader:
         execute("CREATE TEMP TABLE run_type(name TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID")
         execute("CREATE TEMP TABLE run_reason(name TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID")
         execute(
-            "CREATE TEMP TABLE run_class(key INTEGER PRIMARY KEY, number INTEGER, email_type TEXT, "
-            "priority INTEGER, instance INTEGER, email_template TEXT, sms_template TEXT)"
+            "CREATE TEMP TABLE run_class(instance INTEGER PRIMARY KEY, number INTEGER, email_type TEXT, "
+            "priority INTEGER, email_template TEXT, sms_template TEXT)"
         )
         many = self._connection.executemany
         many("INSERT INTO run_type VALUES (?, ?)", [(n, i) for i, n in enumerate(classes.types)])
         many("INSERT INTO run_reason VALUES (?, ?)", [(n, i) for i, n in enumerate(SKIP_REASONS) if n])
-        fixed = len(FIXED_TYPES)
         many(
-            "INSERT INTO run_class VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO run_class VALUES (?, ?, ?, ?, ?, ?)",
             [
                 (
-                    _FIXED_KEY + cls if cls < fixed else int(classes.instance[cls]),
+                    int(classes.instance[cls]),
                     cls,
                     classes.types[classes.type_number[cls]],
                     classes.priorities[cls],
-                    None if cls < fixed else int(classes.instance[cls]),
                     classes.email_template[cls],
                     classes.sms_template[cls],
                 )
-                for cls in range(len(classes))
+                for cls in range(len(FIXED_TYPES), len(classes))
             ],
         )
 
@@ -109,57 +106,66 @@ class ScheduleReader:
         return f"s.{name}" if name in self._columns else "NULL"
 
     def _statement(self, send_time: str) -> str:
-        """Return the statement but for its condition; see `_by_block` for what comes out."""
+        """Return the statement but for its condition; see `_by_block` for what comes out.
+
+        The fixed types, which are nearly all rows, cost no look-up: their class is known from the type's name.
+        """
         c = self._column
-        fixed_key = " ".join(f"WHEN '{name}' THEN {_FIXED_KEY + cls}" for cls, name in enumerate(FIXED_TYPES))
-        fixed_number = " ".join(
-            f"WHEN '{name}' THEN {self._classes.type_number[cls]}" for cls, name in enumerate(FIXED_TYPES)
-        )
-        dispatched = ", ".join(f"'{name}'" for name in DISPATCHED_STATUSES)
         status = (
             f"CASE s.status WHEN 'pre-scheduled' THEN {SCHEDULED} WHEN 'skipped' THEN {SKIPPED} "
-            f"ELSE CASE WHEN s.status IN ({dispatched}) THEN {DISPATCHED} ELSE {OTHER} END END"
+            f"ELSE CASE WHEN s.status IN ({_quoted(DISPATCHED_STATUSES)}) THEN {DISPATCHED} ELSE {OTHER} END END"
         )
-        type_number = (
-            f"CASE s.email_type {fixed_number} ELSE "
-            f"coalesce((SELECT number FROM run_type WHERE name = s.email_type), {_NO_NUMBER}) END"
-        )
-        cls = f"CASE WHEN c.email_type = s.email_type THEN c.number ELSE {_NO_NUMBER} END"
         reason = (
             f"CASE WHEN {c('skip_reason')} IS NULL THEN 0 ELSE "
             f"coalesce((SELECT number FROM run_reason WHERE name = {c('skip_reason')}), 999) END"
         )
-        regular = (
-            f"coalesce({c('scheduled_send_time')} = '{send_time}' AND {c('metadata')} IS NULL "
-            f"AND {c('priority')} IS c.priority AND {c('email_template')} IS c.email_template "
-            f"AND {c('sms_template')} IS c.sms_template, 0)"
-        )
-        # A date with a time part is a day that an e-mail went out, but not a key that a plan can have.
-        plain = "typeof(s.scheduled_send_date) = 'text' AND octet_length(s.scheduled_send_date) = 10"
-        followup = f"(substr(s.email_type, 1, {len(FOLLOWUP_PREFIX)}) = '{FOLLOWUP_PREFIX}')"
         year, month, day = c("event_year"), c("event_month"), c("event_day")
         event = (
             f"CASE WHEN {year} BETWEEN 1 AND 9999 AND {month} BETWEEN 1 AND 12 AND {day} BETWEEN 1 AND 31 "
             f"THEN CAST({year} * 10000 + {month} * 100 + {day} AS INTEGER) ELSE 0 END"
         )
-        # Digits, from the left: 1, status, type (5), class (5), regular, reason (3), and
-        # 1 for a follow-up plus 2 for a plain date.
+        # Digits, from the left: 1, status, type (5), class (5), regular, reason (3), follow-up.
         packed = (
-            f"10000000000000000 + ({status}) * 1000000000000000 + ({type_number}) * 10000000000 "
-            f"+ ({cls}) * 100000 + {regular} * 10000 + ({reason}) * 10 + {followup} + 2 * coalesce({plain}, 0)"
+            f"10000000000000000 + ({status}) * 1000000000000000 + ({reason}) * 10 + "
+            f"CASE s.email_type {self._fixed(send_time)} ELSE {self._other(send_time)} END"
         )
-        date = (
-            f"CASE WHEN {plain} THEN s.scheduled_send_date "
-            f"WHEN s.scheduled_send_date GLOB '{_DATE_AND_TIME}' THEN substr(s.scheduled_send_date, 1, 10) "
-            f"ELSE '{_NO_DATE}' END"
-        )
-        instance = c("campaign_instance_id")
-        key = f"CASE WHEN {instance} IS NULL THEN CASE s.email_type {fixed_key} END ELSE {instance} END"
+        date = f"CASE WHEN octet_length(s.scheduled_send_date) = 10 THEN s.scheduled_send_date ELSE '{_NO_DATE}' END"
         return (
             f"SELECT count(*), {blocks.number('s.id')}, {blocks.number('s.contact_id - ?1')}, "
-            f"{blocks.text(packed)}, {blocks.text('100000000 + ' + event)}, {blocks.text(date)} "
-            f"FROM {PLAN} s LEFT JOIN run_class c ON c.key = ({key}) WHERE "
+            f"{blocks.text(packed)}, {blocks.text('100000000 + ' + event)}, {blocks.text(date)} FROM {PLAN} s WHERE "
         )
+
+    def _fixed(self, send_time: str) -> str:
+        """Return the branches for the fixed types: type, class and whether the row is regular, as one number."""
+        c, classes = self._column, self._classes
+        branches = ""
+        for cls, name in enumerate(FIXED_TYPES):
+            number = int(classes.type_number[cls]) * _TYPE_PLACE
+            template = str(classes.email_template[cls]).replace("'", "''")
+            branches += (
+                f"WHEN '{name}' THEN CASE WHEN {c('campaign_instance_id')} IS NULL THEN {number + cls * _CLASS_PLACE} "
+                f"+ {_REGULAR_PLACE} * coalesce({c('scheduled_send_time')} = '{send_time}' AND {c('metadata')} IS NULL "
+                f"AND {c('priority')} IS {classes.priorities[cls]} AND {c('email_template')} IS '{template}' "
+                f"AND {c('sms_template')} IS NULL, 0) ELSE {number + _NO_NUMBER * _CLASS_PLACE} END "
+            )
+        return branches
+
+    def _other(self, send_time: str) -> str:
+        """Return the same number for all other types, by looking up type and class."""
+        c = self._column
+        number = f"coalesce((SELECT number FROM run_type WHERE name = s.email_type), {_NO_NUMBER}) * {_TYPE_PLACE}"
+        cls = (
+            f"coalesce((SELECT k.number * {_CLASS_PLACE} + {_REGULAR_PLACE} * coalesce("
+            f"{c('scheduled_send_time')} = '{send_time}' AND {c('metadata')} IS NULL "
+            f"AND {c('priority')} IS k.priority AND {c('email_template')} IS k.email_template "
+            f"AND {c('sms_template')} IS k.sms_template, 0) FROM run_class k "
+            f"WHERE k.instance = {c('campaign_instance_id')} AND k.email_type = s.email_type), "
+            f"{_NO_NUMBER * _CLASS_PLACE})"
+        )
+        # All texts that begin with the prefix lie between it and the prefix with its last character raised.
+        after = FOLLOWUP_PREFIX[:-1] + chr(ord(FOLLOWUP_PREFIX[-1]) + 1)
+        followup = f"coalesce(s.email_type >= '{FOLLOWUP_PREFIX}' AND s.email_type < '{after}', 0)"
+        return f"{number} + {cls} + {followup}"
 
     def read(self, chunk: Range) -> Present:
         """Return the rows of a chunk's contacts (and of contacts missing between them)."""
@@ -179,10 +185,13 @@ class ScheduleReader:
         def field(start: int, width: int) -> NDArray[np.int64]:
             return parse_digits(digits[:, start : start + width])[0]
 
-        dates, _ = parse_dates(blocks.matrix(date, count, 10))
+        row_id = blocks.numbers(ids, count)
+        dates, plain = parse_dates(blocks.matrix(date, count, 10))
+        if not plain.all():
+            self._read_odd_dates(dates, row_id, np.flatnonzero(~plain))
         type_number, cls, reason = field(2, 5), field(7, 5), field(13, 3)
         return Present(
-            row_id=blocks.numbers(ids, count),
+            row_id=row_id,
             contact_id=blocks.numbers(contacts, count) + chunk.low,
             kind=field(1, 1).astype(np.int8),
             type_number=np.where(type_number == _NO_NUMBER, -1, type_number).astype(np.int32),
@@ -191,9 +200,17 @@ class ScheduleReader:
             reason=np.where(reason == 999, -1, reason).astype(np.int16),
             event=(parse_digits(blocks.matrix(event, count, 9))[0] - 100_000_000).astype(np.int32),
             regular=field(12, 1) == 1,
-            followup=(field(16, 1) & 1) == 1,
-            plain_date=(field(16, 1) & 2) == 2,
+            followup=field(16, 1) == 1,
+            plain_date=plain,
         )
+
+    def _read_odd_dates(self, dates: Ordinals, row_id: NDArray[np.int64], odd: NDArray[Any]) -> None:
+        """Read the dates that are not plainly a day; one with a time part is the day an e-mail went out."""
+        rows = self._connection.execute(
+            f"SELECT s.scheduled_send_date FROM carray(?) AS wanted CROSS JOIN {PLAN} s ON s.id = wanted.value",
+            (apsw.carray(np.ascontiguousarray(row_id[odd])),),
+        )
+        dates[odd] = [date_of(value)[0] for (value,) in rows]
 
     def _by_value(self, chunk: Range) -> Present:
         """Return the rows of a chunk whose ids or texts do not fit into blocks.
@@ -238,7 +255,7 @@ class ScheduleReader:
         """
         if not self._usable:
             return []
-        wanted = ", ".join(f"'{name}'" for name in statuses)
+        wanted = _quoted(statuses)
         rows: list[Any] = []
         for condition in (f"contact_id < {first}", "contact_id >= ''", "contact_id IS NULL"):
             rows += self._connection.execute(
@@ -257,6 +274,11 @@ class ScheduleReader:
         """Return the ordinals of dispatched rows of no chunk; they too fill their day (section 9)."""
         rows = self._outside("scheduled_send_date", first, DISPATCHED_STATUSES)
         return [day for day in (date_of(value)[0] for (value,) in rows) if day != NONE]
+
+
+def _quoted(texts: Sequence[str]) -> str:
+    """Return texts of our own as a list in SQL."""
+    return ", ".join(f"'{text}'" for text in texts)
 
 
 def history_of(present: Present, classes: Classes, people: NDArray[np.int64]) -> History:
