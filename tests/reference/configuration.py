@@ -76,7 +76,11 @@ class Configuration:
 
 
 _TABLES = ("anniversary", "exclusion", "balance", "frequency", "followup")
-_FOLLOWUP = {"enable": "followup_enable", "lookback_days": "followup_lookback_days", "delay_days": "followup_delay_days"}
+_FOLLOWUP = {
+    "enable": "followup_enable",
+    "lookback_days": "followup_lookback_days",
+    "delay_days": "followup_delay_days",
+}
 _NAMES = {item.name for item in fields(Configuration)}
 
 

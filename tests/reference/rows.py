@@ -28,6 +28,8 @@ class Row:
     campaign_instance_id: int | None = None
     email_template: str | None = None
     sms_template: str | None = None
+    #: Which of the contact's candidates of one campaign instance it is, in the order of `contact_campaigns`.
+    turn: int = 0
     parent_id: int | None = None
     parent_type: str | None = None
     respects_windows: bool = True
@@ -60,9 +62,7 @@ class Row:
 def handled(dispatched: list[HistoryRow], email_type: str, event: date) -> bool:
     """Return whether a dispatched row of the contact answers the event (section 4; not for campaigns)."""
     first, last = shift(event, -180), shift(event, 60)
-    return any(
-        row.email_type == email_type and row.day is not None and first <= row.day <= last for row in dispatched
-    )
+    return any(row.email_type == email_type and row.day is not None and first <= row.day <= last for row in dispatched)
 
 
 def candidate_date(ideal: date, latest: date, as_of: date, h: int, spread_days: int) -> date | None:

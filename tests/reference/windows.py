@@ -60,9 +60,7 @@ class Windows:
 
     def _windows(self, year: int) -> list[tuple[str, date, date]]:
         if year not in self._of_year:
-            self._of_year[year] = [
-                window for rule in self._rules if (window := self._window(rule, year)) is not None
-            ]
+            self._of_year[year] = [window for rule in self._rules if (window := self._window(rule, year)) is not None]
         return self._of_year[year]
 
     def _window(self, rule: ExclusionRule, year: int) -> tuple[str, date, date] | None:

@@ -1,0 +1,88 @@
+"""Follow-ups of what was sent (rules, section 8), for one contact."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from .configuration import Configuration
+from .dates import shift
+from .organization import SENT, CampaignType, Contact, HistoryRow, Organization
+from .rows import FOLLOWUP_PREFIX, Row
+from .windows import Windows
+
+PARENT_TYPES = {"birthday", "effective_date", "aep", "post_window"}
+CAMPAIGN_PREFIX = "campaign_"
+
+
+def plan_followup(
+    contact: Contact, organization: Organization, windows: Windows, as_of: date, configuration: Configuration
+) -> Row | None:
+    """Return the contact's follow-up, if it gets one."""
+    if not configuration.followup_enable:
+        return None
+    history = organization.history.get(contact.id, [])
+    parent = latest_parent(history, organization.campaign_types, as_of, configuration)
+    if parent is None or parent.sent_on is None:
+        return None
+    sent_on = parent.sent_on
+    followed = any(
+        row.dispatched and row.email_type.startswith(FOLLOWUP_PREFIX) and row.day is not None and row.day >= sent_on
+        for row in history
+    )
+    if followed:
+        return None
+    email_type = followup_type(organization, contact.id, sent_on)
+    day = max(shift(sent_on, configuration.followup_delay_days), as_of)
+    row = Row(
+        contact_id=contact.id,
+        email_type=email_type,
+        day=day,
+        priority=parent.priority,
+        event=sent_on,
+        latest=day,
+        campaign_instance_id=parent.campaign_instance_id,
+        email_template=configuration.template(email_type),
+        parent_id=parent.id,
+        parent_type=parent.email_type,
+    )
+    reason = windows.reason(day)
+    if reason is not None:
+        row.skip(reason)
+    return row
+
+
+def latest_parent(
+    history: list[HistoryRow], types: dict[str, CampaignType], as_of: date, configuration: Configuration
+) -> HistoryRow | None:
+    """Return the row that a follow-up would follow: the largest send date, then the largest row id."""
+    oldest = shift(as_of, -configuration.followup_lookback_days)
+    parents = [
+        (row.sent_on, row.id, row)
+        for row in history
+        if row.status in SENT
+        and _may_be_followed(row.email_type, types)
+        and row.sent_on is not None
+        and oldest <= row.sent_on <= as_of
+    ]
+    return max(parents, key=lambda found: found[:2])[2] if parents else None
+
+
+def _may_be_followed(email_type: str, types: dict[str, CampaignType]) -> bool:
+    if email_type in PARENT_TYPES:
+        return True
+    if not email_type.startswith(CAMPAIGN_PREFIX):
+        return False
+    kind = types.get(email_type.removeprefix(CAMPAIGN_PREFIX))
+    return kind is not None and kind.enable_followups
+
+
+def followup_type(organization: Organization, contact_id: int, since: date) -> str:
+    """Return the first type that applies, by the engagement dated `since` or later."""
+    answers = [yes for day, yes in organization.answers.get(contact_id, []) if day >= since]
+    if any(answers):
+        return "followup_4_hq_with_yes"
+    if answers:
+        return "followup_3_hq_no_yes"
+    if any(day >= since for day in organization.clicks.get(contact_id, [])):
+        return "followup_2_clicked_no_hq"
+    return "followup_1_cold"
