@@ -1,0 +1,105 @@
+"""The reference against the golden cases, the hash's test vectors, and the comparison itself."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from reference.compare import differences, explain, golden_plan, read_plan
+from reference.hashing import h, mix64
+from reference.plan import plan
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CASES = sorted(path.stem for path in GOLDEN.glob("*.sql"))
+
+
+def load(name):
+    script = (GOLDEN / f"{name}.sql").read_text()
+    if "autoincrement" not in script:
+        # Dumps of files without such a table nevertheless clear the table that it would have.
+        script = script.replace('DELETE FROM "sqlite_sequence";', "")
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(script)
+    return connection
+
+
+def test_there_are_golden_cases():
+    """The thirteen cases are found (a wrong folder would pass every other test)."""
+    assert len(CASES) == 13
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden_case(name):
+    """The reference arrives at the plan of the case: rows, issues, limit and dropped duplicates."""
+    case = json.loads((GOLDEN / f"{name}.json").read_text())
+    actual = plan(load(name), date.fromisoformat(case["as_of"]), case["config"])
+    expected = golden_plan(case)
+    assert not explain(expected, actual)
+    assert (actual.rows, actual.issues) == (expected.rows, expected.issues)
+    assert (actual.limit, actual.duplicates_dropped) == (case["limit"], case["duplicates_dropped"])
+
+
+def test_hash_vectors():
+    """mix64 and h agree with the published vectors."""
+    vectors = json.loads((GOLDEN / "vectors.json").read_text())
+    assert len(vectors["mix64"]) == 5
+    assert len(vectors["h"]) == 24
+    for value, mixed in vectors["mix64"]:
+        assert mix64(value) == mixed
+    for vector in vectors["h"]:
+        value = h(vector["contact_id"], vector["salt"], vector["year"])
+        assert (value, value % 7) == (vector["h"], vector["h_mod_7"])
+
+
+def test_differences_are_told():
+    """A changed column, a moved, a missing and a surplus row, an issue and a number are each named."""
+    case = json.loads((GOLDEN / "01-november.json").read_text())
+    expected, actual = golden_plan(case), golden_plan(case)
+    assert differences(expected, actual) == []
+    moved = actual.rows[1]._replace(scheduled_send_date="2027-01-20")
+    actual.rows[0] = actual.rows[0]._replace(priority=31)
+    actual.rows[1] = moved
+    surplus = actual.rows[2]._replace(contact_id=999)
+    missing = actual.rows[3]
+    actual.rows[3] = surplus
+    actual.issues = actual.issues[1:]
+    actual.limit = 15
+    told = "\n".join(differences(expected, actual))
+    assert "limit is 15, expected 14" in told
+    assert "contact 20 lacks the issue unknown_zip" in told
+    assert "contact 1: aep on 2027-09-15: priority is 31, expected 30" in told
+    assert "contact 1: birthday on 2027-01-19 is on 2027-01-20 instead" in told
+    assert f"contact {missing.contact_id}: {missing.email_type} on {missing.scheduled_send_date} is missing" in told
+    assert "contact 999" in told
+    assert "is not expected" in told
+
+
+def test_plan_read_back(tmp_path):
+    """A scheduled file's plan is read as it was written, the parent out of the metadata."""
+    path = tmp_path / "org.db"
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        """
+        CREATE TABLE email_schedules (id INTEGER PRIMARY KEY, contact_id, email_type, scheduled_send_date, status,
+          skip_reason, priority, campaign_instance_id, email_template, sms_template, event_year, event_month,
+          event_day, metadata);
+        CREATE TABLE contact_issues (contact_id, reason);
+        INSERT INTO email_schedules VALUES
+          (1, 7, 'birthday', '2026-12-01', 'sent', NULL, 10, NULL, 'birthday', NULL, 2026, 12, 15, NULL),
+          (2, 7, 'followup_1_cold', '2026-12-03', 'pre-scheduled', NULL, 10, NULL, 'followup_1_cold', NULL,
+           2026, 12, 1, '{"parent_id": 1, "parent_type": "birthday"}'),
+          (3, 5, 'aep', '2027-09-15', 'skipped', 'exclusion:NY:year_round', 30, NULL, 'aep', NULL, 2027, 9, 15, NULL);
+        INSERT INTO contact_issues VALUES (9, 'missing_email'), (8, 'unknown_zip');
+        """
+    )
+    connection.close()
+    found = read_plan(path)
+    assert [(row.key, row.parent_id) for row in found.rows] == [
+        ((5, "aep", "2027-09-15"), None),
+        ((7, "followup_1_cold", "2026-12-03"), 1),
+    ]
+    assert found.issues == [(8, "unknown_zip"), (9, "missing_email")]
