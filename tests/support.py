@@ -54,7 +54,9 @@ def make_database(path: Path, script: str) -> Path:
     return path
 
 
-def run_locally(path: Path, scratch: Path, as_of: str | None = None, run_id: str = "job-test.1", **spec: Any) -> RunResult:
+def run_locally(
+    path: Path, scratch: Path, as_of: str | None = None, run_id: str = "job-test.1", **spec: Any
+) -> RunResult:
     job = JobSpec(organization=path.stem, as_of=as_of, **spec)
     return run_job(job, path, "", LocalContext(scratch, run_id))
 

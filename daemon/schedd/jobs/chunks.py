@@ -93,8 +93,14 @@ def write_run_input(folder: Path, value: RunInput) -> None:
     (folder / "run").write_bytes(msgspec.msgpack.encode(value))
 
 
-@lru_cache(maxsize=1)
 def _shared(folder: str) -> tuple[Run, RunInput]:
+    """Return the run and its input; the last one is kept, as a worker gets many chunks of one run."""
+    info = (Path(folder) / "run").stat()
+    return _shared_of(folder, info.st_ino, info.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _shared_of(folder: str, _inode: int, _changed_ns: int) -> tuple[Run, RunInput]:
     value = msgspec.msgpack.decode((Path(folder) / "run").read_bytes(), type=RunInput)
     configuration = build(*(Layer(place, values) for place, values in value.layers))
     return Run(value.as_of, configuration, value.campaign_types, value.campaign_instances), value

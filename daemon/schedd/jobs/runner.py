@@ -140,8 +140,7 @@ class _Job:
         with self.stages.stage("open"):
             self.context.progress("open", 0.0)
             maintenance.check_integrity(connection, self.database, self.mode)
-            present = schema.read_schema(connection)
-            schema.check_contacts(connection, present, str(self.database))
+            self._check(connection)
         readonly = connection.readonly("main")
         with maintenance.journal_for(connection, self.mode, change=not self.spec.dry_run):
             connection.execute("BEGIN" if readonly else "BEGIN IMMEDIATE")
@@ -160,19 +159,21 @@ class _Job:
             contacts_per_s=round(self.contacts / self.stages.total, 1),
         )
 
+    def _check(self, connection: apsw.Connection) -> None:
+        """Find what makes a run impossible before anything, be it the journal mode, is changed."""
+        present = schema.read_schema(connection)
+        schema.check_contacts(connection, present, str(self.database))
+        schema.check_keys(connection, present)
+        self.stored = applicable_configuration(connection, present)
+        self._as_of(self._configuration()[1])
+
     def _in_transaction(self, connection: apsw.Connection) -> RunResult:
         present = schema.read_schema(connection)
         self.stored = applicable_configuration(connection, present)
         layers, configuration = self._configuration()
         self.as_of = self._as_of(configuration)
+        schema.check_contacts(connection, present, str(self.database))
         [(self.contacts,)] = connection.execute("SELECT count(*) FROM contacts")
-        if not self.contacts:
-            raise SchedulerError(
-                ErrorCode.CONTACTS_EMPTY,
-                "the table 'contacts' has no rows",
-                hint="Check that this is the right file; the present plan, if there is one, was left alone.",
-                details={"path": str(self.database)},
-            )
         self.workers = self.spec.workers or (self.context.default_workers if self.contacts >= PARALLEL_CONTACTS else 1)
         types, instances = campaign_store.campaign_tables(connection, present)
         run = Run(self.as_of, configuration, types, instances)

@@ -128,7 +128,7 @@ def read_schema(connection: apsw.Connection) -> Schema:
 
 
 def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> None:
-    """Raise unless `contacts` is there with the required columns."""
+    """Raise unless `contacts` is there with the required columns and at least one row."""
     if "contacts" not in schema.columns:
         raise SchedulerError(
             ErrorCode.CONTACTS_MISSING,
@@ -154,6 +154,20 @@ def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> No
             hint="Add what is missing in the main application; docs/DATABASE.md lists the columns.",
             details={"path": path, "columns": ", ".join(missing)},
         )
+
+    if connection.execute("SELECT 1 FROM contacts LIMIT 1").fetchone() is None:
+        raise SchedulerError(
+            ErrorCode.CONTACTS_EMPTY,
+            "the table 'contacts' has no rows",
+            hint="Check that this is the right file; the present plan, if there is one, was left alone.",
+            details={"path": path},
+        )
+
+
+def check_keys(connection: apsw.Connection, schema: Schema) -> None:
+    """Raise `duplicate_keys` if the plan's unique index is missing and cannot be made."""
+    if schema.has(PLAN, *PLAN_KEY) and list(PLAN_KEY) not in _indexes(connection, True).values():
+        _raise_on_duplicates(connection)
 
 
 def _indexes(connection: apsw.Connection, unique: bool) -> dict[str, list[str]]:
