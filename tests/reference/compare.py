@@ -31,7 +31,7 @@ def read_plan(path: Path) -> Plan:
             "ORDER BY contact_id, email_type, scheduled_send_date, id"
         ).fetchall()
         issues = connection.execute("SELECT contact_id, reason FROM contact_issues ORDER BY 1, 2").fetchall()
-    return Plan(None, [PlanRow(*row[:-1], parent_id=_parent(row[-1])) for row in rows], issues)
+    return Plan(None, [PlanRow._make((*row[:-1], _parent(row[-1]))) for row in rows], issues)
 
 
 def _parent(metadata: str | None) -> int | None:

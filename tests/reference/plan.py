@@ -80,6 +80,8 @@ class Plan:
     triggers_ignored: int | None = None
     #: The rows with all that the rules know of them, in the order of `rows`.
     details: list[Row] = field(default_factory=list)
+    #: The rows left out for their keys.
+    left_out: list[Row] = field(default_factory=list)
 
 
 def plan_row(row: Row) -> PlanRow:
@@ -161,6 +163,7 @@ def _settle_keys(rows: list[Row], organization: Organization, result: Plan) -> N
     result.duplicates_dropped = len(rows) - len(unique)
     result.keys_dispatched = sum(row.key in taken for row in unique)
     result.keys_held = sum(row.key in held and row.key not in taken for row in unique)
+    result.left_out = [row for row in unique if row.key in taken or row.key in held]
     result.details = sorted(kept, key=lambda row: row.key)
     result.rows = [plan_row(row) for row in result.details]
 

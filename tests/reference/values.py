@@ -6,13 +6,14 @@ for counts as absent (NULL), and absent means the column's default. Knows no tab
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import date
 
 #: What `sqlite3` hands out for one column of one row.
 Value = None | int | float | str | bytes
 
-_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?")
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?:[T ].*)?", re.DOTALL)
 _WORDS = {"true": True, "t": True, "yes": True, "y": True, "on": True}
 _WORDS |= {"false": False, "f": False, "no": False, "n": False, "off": False}
@@ -34,27 +35,28 @@ def blank(value: Value) -> bool:
 
 
 def whole_number(value: Value, default: int) -> int:
-    """Return an INTEGER, a REAL without a fraction, or a text of digits; anything else is the default."""
-    if isinstance(value, int):
-        return value
+    """Return a number without a fraction, stored as such or as text; anything else is the default."""
+    number = _number(value)
+    return int(number) if number is not None and number == int(number) else default
+
+
+def _number(value: Value) -> int | float | None:
+    if isinstance(value, str):
+        value = value.strip()
+        if not _NUMBER.fullmatch(value):
+            return None
+        return float(value) if "." in value else int(value)
     if isinstance(value, float):
-        return int(value) if value.is_integer() else default
-    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value.strip()):
-        return int(value)
-    return default
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, int) else None
 
 
 def truth(value: Value, *, default: bool) -> bool:
-    """Return whether a number is not 0; of texts, numbers and yes/true/no/false and their like are read."""
-    if isinstance(value, int | float):
-        return value != 0
-    if isinstance(value, str):
-        word = value.strip().lower()
-        if word in _WORDS:
-            return _WORDS[word]
-        if _WHOLE_NUMBER.fullmatch(word):
-            return int(word) != 0
-    return default
+    """Return whether a number (or its text) is not 0, or which of true/false, yes/no ... a text is."""
+    if isinstance(value, str) and value.strip().lower() in _WORDS:
+        return _WORDS[value.strip().lower()]
+    number = _number(value)
+    return default if number is None else number != 0
 
 
 def day(value: Value) -> date | None:

@@ -1,0 +1,96 @@
+"""Random dates to plan for and random valid overrides (rules, section 13)."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from random import Random
+from typing import Any
+
+RULE_STATES = ("CA", "NV", "MO", "NY", "TX", "FL", "OH", "GU")
+
+
+def random_as_of(source: Random) -> date:
+    """Return a date; the ends of February and of the year, and the weeks around AEP, come up often."""
+    year = source.randint(2024, 2033)
+    kind = source.randrange(5)
+    if kind == 0:
+        return date(year, 2, 26) + timedelta(days=source.randint(0, 5))
+    if kind == 1:
+        return date(year, 12, 28) + timedelta(days=source.randint(0, 8))
+    if kind == 2:
+        return date(year, 8, 20) + timedelta(days=source.randint(0, 65))
+    return date(year, 1, 1) + timedelta(days=source.randint(0, 364))
+
+
+def random_overrides(source: Random) -> dict[str, Any]:
+    """Return overrides in the shape of section 13; often few or none, all of them valid."""
+    if source.random() < 0.3:
+        return {}
+    tables: dict[str, dict[str, Any]] = {
+        "anniversary": _some(source, _anniversary(source)),
+        "exclusion": _some(source, {"pre_window_days": source.choice([0, 1, 10, 60, 120]), "rules": _rules(source)}),
+        "balance": _some(source, _balance(source)),
+        "frequency": _some(
+            source,
+            {"max_emails_per_period": source.choice([1, 2, 3, 4, 99]), "period_days": source.choice([1, 2, 7, 30, 45])},
+        ),
+        "followup": _some(source, _followup(source)),
+        "templates": _some(source, {"birthday": "bday_v2", "post_window": "back again", "followup_1_cold": "hello'"}),
+    }
+    return {name: content for name, content in tables.items() if content}
+
+
+def _some(source: Random, content: dict[str, Any]) -> dict[str, Any]:
+    """Return some of the keys."""
+    share = source.choice([0.0, 0.3, 0.8])
+    return {key: value for key, value in content.items() if source.random() < share}
+
+
+def _anniversary(source: Random) -> dict[str, Any]:
+    days = ["09-15", "03-01", "02-29", "12-31", "01-01", "10-20", "12-20"]
+    return {
+        "birthday_days_before": source.choice([0, 1, 2, 7, 14, 21, 90, 180]),
+        "effective_date_days_before": source.choice([0, 1, 5, 30, 45, 180]),
+        "effective_date_first_anniversary": source.choice([1, 1, 2, 5]),
+        "aep_days": source.sample(days, source.randint(1, 3)),
+        "aep_slack_days": source.choice([0, 1, 10, 30, 90]),
+        "enable_post_window": source.random() < 0.7,
+        "exclude_failed_underwriting": source.random() < 0.7,
+    }
+
+
+def _balance(source: Random) -> dict[str, Any]:
+    return {
+        "daily_cap_percent": source.choice([0.01, 2.5, 3.33, 7.0, 10.0, 12.34, 20.0, 33.3, 100.0]),
+        "effective_date_soft_limit": source.choice([1, 2, 3, 50]),
+        "smoothing_window_days": source.choice([1, 3, 5, 9, 31]),
+        "catch_up_spread_days": source.choice([1, 2, 4, 7, 30, 60]),
+    }
+
+
+def _followup(source: Random) -> dict[str, Any]:
+    return {
+        "enable": source.random() < 0.8,
+        "lookback_days": source.choice([5, 20, 35, 60]),
+        "delay_days": source.choice([1, 2, 4, 7]),
+    }
+
+
+def _rules(source: Random) -> dict[str, list[dict[str, Any]]]:
+    states = source.sample(RULE_STATES, source.randint(1, 4))
+    return {state: [_rule(source) for _ in range(source.choice([0, 1, 1, 2, 3]))] for state in states}
+
+
+def _rule(source: Random) -> dict[str, Any]:
+    if source.random() < 0.15:
+        return {"kind": "year_round"}
+    rule: dict[str, Any] = {
+        "kind": source.choice(["birthday_window", "effective_date_window"]),
+        "before": source.choice([0, 0, 5, 30, 90]),
+        "after": source.choice([0, 5, 20, 60, 90]),
+    }
+    if source.random() < 0.3:
+        rule["month_start"] = True
+    if source.random() < 0.3:
+        rule["pre_window_days"] = source.choice([0, 1, 30, 120])
+    return rule

@@ -1,0 +1,173 @@
+"""A year of daily runs with a sender, with days on which neither works (rules, section 12, point 5)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any
+
+from .configuration import Configuration, configure
+from .dates import every_day, shift
+from .invariants import is_base
+from .organization import Contact, read_organization
+from .plan import Plan, plan
+from .rows import Row, handled
+
+#: Makes the plan of a day in the file and returns it.
+Planner = Callable[[sqlite3.Connection, date, dict[str, Any]], Plan]
+
+_COLUMNS = {
+    "skip_reason": "TEXT",
+    "priority": "INTEGER",
+    "campaign_instance_id": "INTEGER",
+    "email_template": "TEXT",
+    "sms_template": "TEXT",
+    "event_year": "INTEGER",
+    "event_month": "INTEGER",
+    "event_day": "INTEGER",
+    "actual_send_datetime": "TEXT",
+}
+
+#: What makes emails one event's: a campaign's contact and instance, a follow-up's parent, else the event date.
+Event = tuple[Any, ...]
+
+
+@dataclass
+class Year:
+    """What happened: the emails sent, and of each event what the plans said of it on the way."""
+
+    sent: list[tuple[date, Event]] = field(default_factory=list)
+    planned: dict[Event, date] = field(default_factory=dict)
+    skipped: set[Event] = field(default_factory=set)
+    working_days: set[date] = field(default_factory=set)
+
+
+def event_of(row: Row) -> Event:
+    """Return what makes two rows emails of one event."""
+    if row.followup:
+        return row.contact_id, "followup", row.parent_id
+    if row.campaign_instance_id is not None:
+        return row.contact_id, row.email_type, row.campaign_instance_id
+    return row.contact_id, row.email_type, row.event
+
+
+def write_plan(connection: sqlite3.Connection, as_of: date, overrides: dict[str, Any]) -> Plan:
+    """Plan with the reference and replace the old plan in the file (section 11)."""
+    found = plan(connection, as_of, overrides)
+    connection.execute("DELETE FROM email_schedules WHERE status IN ('pre-scheduled', 'skipped')")
+    columns = [name for name in found.rows[0]._fields if name != "parent_id"] if found.rows else []
+    if columns:
+        connection.executemany(
+            f"INSERT INTO email_schedules ({', '.join(columns)}, scheduled_send_time) "
+            f"VALUES ({', '.join('?' * len(columns))}, '08:30:00')",
+            [row[:-1] for row in found.rows],
+        )
+    return found
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Make the table of the plan, or complete it."""
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS email_schedules (id INTEGER PRIMARY KEY, contact_id INTEGER NOT NULL, "
+        "email_type TEXT NOT NULL, scheduled_send_date TEXT NOT NULL, scheduled_send_time TEXT NOT NULL, "
+        "status TEXT NOT NULL)"
+    )
+    present = {row[1] for row in connection.execute("PRAGMA table_info(email_schedules)")}
+    for name, declared in _COLUMNS.items():
+        if name not in present:
+            connection.execute(f"ALTER TABLE email_schedules ADD COLUMN {name} {declared}")
+
+
+def run_year(
+    connection: sqlite3.Connection,
+    first: date,
+    overrides: dict[str, Any],
+    *,
+    days: int = 366,
+    outages: Collection[date] = (),
+    planner: Planner = write_plan,
+) -> Year:
+    """Run every day from `first` on that is no outage; after each run, all that is due is sent.
+
+    An email of today is handed to the sender as `scheduled` or `processing` and marked as sent the next working day
+    or at once, by turns. The planner's plan must have `details`.
+    """
+    prepare(connection)
+    year = Year()
+    for day in (first + timedelta(days=n) for n in range(days)):
+        if day in outages:
+            continue
+        year.working_days.add(day)
+        found = planner(connection, day, overrides)
+        year.skipped.update(event_of(row) for row in found.left_out)
+        for row in found.details:
+            event = event_of(row)
+            if not row.planned:
+                year.skipped.add(event)
+                continue
+            year.planned[event] = max(row.latest, year.planned.get(event, row.latest))
+            if row.day <= day:
+                year.sent.append((day, event))
+        _send(connection, day)
+    return year
+
+
+def _send(connection: sqlite3.Connection, day: date) -> None:
+    connection.execute("UPDATE email_schedules SET status = 'delivered' WHERE status = 'processing'")
+    connection.execute("UPDATE email_schedules SET status = 'sent' WHERE status = 'scheduled'")
+    connection.execute(
+        "UPDATE email_schedules SET status = CASE id % 3 WHEN 0 THEN 'sent' WHEN 1 THEN 'scheduled' ELSE 'processing' END, "
+        "actual_send_datetime = ? WHERE status = 'pre-scheduled' AND scheduled_send_date <= ?",
+        (f"{day.isoformat()}T14:30:00Z", day.isoformat()),
+    )
+
+
+def faults(year: Year) -> list[str]:
+    """Return a sentence for each event that was emailed twice, or not although nothing stood in its way.
+
+    In its way: that a plan skipped it or another row held its key, that no one worked on its latest day, or that a newer email took its place.
+    Post-window emails have one day only, so they may also be crowded out by the cap.
+    """
+    events = [event for _, event in year.sent]
+    found = [f"{event} was sent {events.count(event)} times" for event in set(events) if events.count(event) > 1]
+    for event, latest in year.planned.items():
+        excused = event in year.skipped or latest not in year.working_days
+        if event not in events and not excused and event[1] not in {"post_window", "followup"}:
+            found.append(f"{event} was planned until {latest} and never sent")
+    return found
+
+
+def forgotten(connection: sqlite3.Connection, first: date, overrides: dict[str, Any], year: Year) -> list[str]:
+    """Return a sentence for each anniversary of the year that nobody planned, sent or skipped.
+
+    Found day by day, not by the plans. `connection` is the file after the year.
+    """
+    configuration = configure(overrides)
+    organization = read_organization(connection, first)
+    found = []
+    for contact in organization.contacts:
+        dispatched = [row for row in organization.history.get(contact.id, []) if row.dispatched]
+        for event in every_day(first, shift(max(year.working_days), 1)):
+            for email_type, latest in _anniversaries(contact, event, configuration):
+                told = (contact.id, email_type, event) in year.skipped or handled(dispatched, email_type, event)
+                if latest in year.working_days and not told:
+                    found.append(f"contact {contact.id}: {email_type} of {event} was forgotten")
+    return found
+
+
+def _anniversaries(contact: Contact, day: date, configuration: Configuration) -> list[tuple[str, date]]:
+    """Return (email type, latest day) of the contact's events on a day."""
+    found = []
+    failed = contact.failed_underwriting and configuration.exclude_failed_underwriting
+    if contact.birth_date and is_base(day, contact.birth_date, month_start=False) and not failed:
+        found.append(("birthday", shift(day, -min(1, configuration.birthday_days_before))))
+    if contact.effective_date and is_base(day, contact.effective_date, month_start=False) and not failed:
+        years = day.year - contact.effective_date.year
+        if years >= configuration.effective_date_first_anniversary:
+            found.append(("effective_date", shift(day, -min(1, configuration.effective_date_days_before))))
+    for month, of_month in configuration.month_days():
+        if is_base(day, date(2000, month, of_month), month_start=False):
+            found.append(("aep", shift(day, configuration.aep_slack_days)))
+    return found
