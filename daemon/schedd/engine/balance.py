@@ -207,6 +207,9 @@ class _Cascade:
         cls = rows.cls[tied.rows]
         order = np.lexsort(
             (
+                # Two targets of one contact in one instance can be equal in all that the rules name; then the
+                # order of the table decides.
+                tied.rows,
                 classes.instance[cls],
                 self.balance.people.ids[rows.who[tied.rows]],
                 tied.hashes,

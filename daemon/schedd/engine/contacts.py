@@ -7,6 +7,7 @@ Both ways follow the same rules.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from enum import IntEnum
@@ -211,14 +212,28 @@ def zip_state(value: Any) -> tuple[Reason, int]:
     return (Reason.UNKNOWN_ZIP if state == zips.UNKNOWN else Reason.OK), state
 
 
-def truth(value: Any) -> bool:
-    """Return whether a value of a boolean column is true: a number other than 0, or such a text, or `true`."""
-    if isinstance(value, int | float):
-        return value != 0
-    text = text_of(value).strip().lower()
-    if text in {"true", "t", "yes", "y", "on"}:
-        return True
-    try:
-        return float(text) != 0
-    except ValueError:
-        return False
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?", re.ASCII)
+_TRUTHS = {
+    **dict.fromkeys(("true", "t", "yes", "y", "on"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "off"), False),
+}
+
+
+def number_of(value: Any) -> int | float | None:
+    """Return a number, stored as such or as text; None for what is no (finite) number."""
+    if isinstance(value, str):
+        text = value.strip()
+        if not _NUMBER.fullmatch(text):
+            return None
+        return float(text) if "." in text else int(text)
+    if isinstance(value, int):
+        return value
+    return value if isinstance(value, float) and math.isfinite(value) else None
+
+
+def truth_of(value: Any) -> bool | None:
+    """Return the truth of a number other than 0, its text, or a word such as `true`; None for what is none."""
+    if isinstance(value, str) and value.strip().lower() in _TRUTHS:
+        return _TRUTHS[value.strip().lower()]
+    number = number_of(value)
+    return None if number is None else number != 0

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from .contacts import text_of, truth
+from .contacts import number_of, text_of, truth_of
 
 
 def integer_of(value: Any, default: int) -> int:
-    """Return a whole number; the default for NULL and for what is no number. Fractions are cut off."""
-    if isinstance(value, int):
-        return value
-    try:
-        number = float(value) if isinstance(value, float) else float(text_of(value).strip())
-    except ValueError:
-        return default
-    if not math.isfinite(number):
-        return default
-    try:
-        return int(text_of(value).strip())
-    except ValueError:
-        return int(number)
+    """Return a whole number, stored as such or as text; the default for anything else."""
+    number = number_of(value)
+    return int(number) if number is not None and number == int(number) else default
 
 
 def boolean_of(value: Any, default: int) -> bool:
-    """Return a truth value; the default for NULL."""
-    return bool(default) if value is None else truth(value)
+    """Return a truth value; the default for what is none."""
+    found = truth_of(value)
+    return bool(default) if found is None else found
 
 
 def list_of(value: Any) -> list[str] | None:

@@ -16,6 +16,7 @@ from schedd.engine.calendar import NONE, iso
 from schedd.engine.campaigns import WAITING, Targets
 from schedd.engine.contacts import date_of, text_of
 from schedd.engine.followups import Engagement, Parents, says_yes
+from schedd.engine.values import integer_of
 
 from .contacts import Range
 from .schema import PLAN, READ_TABLES, Schema
@@ -25,10 +26,11 @@ Row = dict[str, Any]
 
 def campaign_tables(connection: apsw.Connection, schema: Schema) -> tuple[list[Row], list[Row]]:
     """Return the rows of `campaign_types` and `campaign_instances` as dictionaries of the columns there are."""
-    if not (schema.has("campaign_types", "name") and schema.has("campaign_instances", "id", "campaign_type")):
-        return [], []
-    tables = []
-    for table in ("campaign_types", "campaign_instances"):
+    tables: list[list[Row]] = []
+    for table, needed in (("campaign_types", ["name"]), ("campaign_instances", ["id", "campaign_type"])):
+        if not schema.has(table, *needed):
+            tables.append([])
+            continue
         columns = [c for c in READ_TABLES[table] if c in schema.columns[table] and c != "metadata"]
         rows = connection.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY rowid").fetchall()
         tables.append([dict(zip(columns, row, strict=True)) for row in rows])
@@ -144,7 +146,8 @@ def read_parents(
         row_id=np.array([rows[i][0] for i in chosen], np.int64),
         sent=np.array(sent, np.int32),
     )
-    return parents, [rows[i][4:7] for i in chosen]
+    # A priority that is none counts as absent, like everywhere (docs/DATABASE.md, "Defaults").
+    return parents, [(rows[i][4], integer_of(rows[i][5], 10), rows[i][6]) for i in chosen]
 
 
 def read_engagement(

@@ -19,7 +19,7 @@ from schedd.engine.contacts import (
     parse_dates,
     parse_digits,
     text_of,
-    truth,
+    truth_of,
     zip_state,
 )
 
@@ -167,7 +167,7 @@ class ContactReader:
         for index, (birth, effective, zip_code, email, failed) in zip(odd.tolist(), rows, strict=True):
             contacts.birth[index], contacts.invalid_birth[index] = date_of(birth)
             contacts.effective[index], contacts.invalid_effective[index] = date_of(effective)
-            contacts.failed_underwriting[index] = failed is not None and truth(failed)
+            contacts.failed_underwriting[index] = truth_of(failed) or False
             zip_reason, contacts.state[index] = zip_state(zip_code)
             if contacts.reason[index] != Reason.SUPPRESSED:
                 contacts.reason[index] = email_reason(email) or zip_reason

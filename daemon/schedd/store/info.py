@@ -63,8 +63,9 @@ def _details(connection: apsw.Connection, present: Schema, info: OrganizationInf
         [(rows,)] = connection.execute(f"SELECT count(*) FROM {name}")
         known = READ_TABLES.get(name, tuple(PLAN_COLUMNS) if name == PLAN else ())
         missing = [column for column in known if column not in present.columns[name]]
-        if name == "contacts" and "carrier" not in missing:
-            missing = [column for column in missing if column != "current_carrier"]
+        carriers = ["carrier", "current_carrier"]  # either does
+        if name == "contacts" and not set(carriers) <= set(missing):
+            missing = [column for column in missing if column not in carriers]
         tables.append(TableInfo(name=name, present=True, rows=int(rows), missing_columns=missing))
     contacts = next((table.rows for table in tables if table.name == "contacts"), None)
     plan: dict[str, int] = {}

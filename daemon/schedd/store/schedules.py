@@ -31,6 +31,19 @@ DISPATCHED_STATUSES = ("scheduled", "processing", "sent", "delivered")
 #: Stands for "no type / no class of this run"; both numbers have five digits.
 _NO_NUMBER = 99_999
 _NO_DATE = "0000-00-00"
+#: What a plan row says besides its key and status.
+_CONTENT = (
+    "campaign_instance_id",
+    "skip_reason",
+    "scheduled_send_time",
+    "metadata",
+    "priority",
+    "email_template",
+    "sms_template",
+    "event_year",
+    "event_month",
+    "event_day",
+)
 # Where each number stands in the packed one.
 _TYPE_PLACE, _CLASS_PLACE, _REGULAR_PLACE = 10_000_000_000, 100_000, 10_000
 
@@ -68,13 +81,14 @@ class ScheduleReader:
     def __init__(self, connection: apsw.Connection, schema: Schema, classes: Classes, send_time: str) -> None:
         self._connection = connection
         self._classes = classes
+        self._send_time = send_time
         self._columns = schema.columns.get(PLAN, frozenset())
         self._sql = ""
         needed = {"id", "contact_id", "email_type", "scheduled_send_date", "status"}
         self._usable = needed <= self._columns
         if self._usable:
             self._make_lookups()
-            self._sql = self._statement(send_time)
+            self._sql = self._statement()
 
     def _make_lookups(self) -> None:
         execute, classes = self._connection.execute, self._classes
@@ -105,7 +119,7 @@ class ScheduleReader:
     def _column(self, name: str) -> str:
         return f"s.{name}" if name in self._columns else "NULL"
 
-    def _statement(self, send_time: str) -> str:
+    def _statement(self) -> str:
         """Return the statement but for its condition; see `_by_block` for what comes out.
 
         The fixed types, which are nearly all rows, cost no look-up: their class is known from the type's name.
@@ -127,7 +141,7 @@ class ScheduleReader:
         # Digits, from the left: 1, status, type (5), class (5), regular, reason (3), follow-up.
         packed = (
             f"10000000000000000 + ({status}) * 1000000000000000 + ({reason}) * 10 + "
-            f"CASE s.email_type {self._fixed(send_time)} ELSE {self._other(send_time)} END"
+            f"CASE s.email_type {self._fixed()} ELSE {self._other()} END"
         )
         date = f"CASE WHEN octet_length(s.scheduled_send_date) = 10 THEN s.scheduled_send_date ELSE '{_NO_DATE}' END"
         return (
@@ -135,7 +149,7 @@ class ScheduleReader:
             f"{blocks.text(packed)}, {blocks.text('100000000 + ' + event)}, {blocks.text(date)} FROM {PLAN} s WHERE "
         )
 
-    def _fixed(self, send_time: str) -> str:
+    def _fixed(self) -> str:
         """Return the branches for the fixed types: type, class and whether the row is regular, as one number."""
         c, classes = self._column, self._classes
         branches = ""
@@ -143,20 +157,21 @@ class ScheduleReader:
             number = int(classes.type_number[cls]) * _TYPE_PLACE
             template = str(classes.email_template[cls]).replace("'", "''")
             branches += (
-                f"WHEN '{name}' THEN CASE WHEN {c('campaign_instance_id')} IS NULL THEN {number + cls * _CLASS_PLACE} "
-                f"+ {_REGULAR_PLACE} * coalesce({c('scheduled_send_time')} = '{send_time}' AND {c('metadata')} IS NULL "
+                f"WHEN '{name}' THEN CASE WHEN {c('campaign_instance_id')} IS NULL "
+                f"THEN {number + cls * _CLASS_PLACE} + {_REGULAR_PLACE} * coalesce("
+                f"{c('scheduled_send_time')} = '{self._send_time}' AND {c('metadata')} IS NULL "
                 f"AND {c('priority')} IS {classes.priorities[cls]} AND {c('email_template')} IS '{template}' "
                 f"AND {c('sms_template')} IS NULL, 0) ELSE {number + _NO_NUMBER * _CLASS_PLACE} END "
             )
         return branches
 
-    def _other(self, send_time: str) -> str:
+    def _other(self) -> str:
         """Return the same number for all other types, by looking up type and class."""
         c = self._column
         number = f"coalesce((SELECT number FROM run_type WHERE name = s.email_type), {_NO_NUMBER}) * {_TYPE_PLACE}"
         cls = (
             f"coalesce((SELECT k.number * {_CLASS_PLACE} + {_REGULAR_PLACE} * coalesce("
-            f"{c('scheduled_send_time')} = '{send_time}' AND {c('metadata')} IS NULL "
+            f"{c('scheduled_send_time')} = '{self._send_time}' AND {c('metadata')} IS NULL "
             f"AND {c('priority')} IS k.priority AND {c('email_template')} IS k.email_template "
             f"AND {c('sms_template')} IS k.sms_template, 0) FROM run_class k "
             f"WHERE k.instance = {c('campaign_instance_id')} AND k.email_type = s.email_type), "
@@ -170,7 +185,7 @@ class ScheduleReader:
     def read(self, chunk: Range) -> Present:
         """Return the rows of a chunk's contacts (and of contacts missing between them)."""
         if not self._usable:
-            return self._of_columns([])
+            return self._of_rows([])
         try:
             return self._by_block(chunk)
         except MisalignedError:
@@ -213,18 +228,13 @@ class ScheduleReader:
         dates[odd] = [date_of(value)[0] for (value,) in rows]
 
     def _by_value(self, chunk: Range) -> Present:
-        """Return the rows of a chunk whose ids or texts do not fit into blocks.
+        """Return the rows of a chunk whose ids are too odd for blocks."""
+        columns = ("id", "contact_id", "status", "email_type", "scheduled_send_date", *_CONTENT)
+        names = ", ".join(f"{self._column(name)} AS {name}" for name in columns)
+        rows = self._connection.execute(f"SELECT {names} FROM {PLAN} s WHERE {chunk.where('s.contact_id')}")
+        return self._of_rows([dict(zip(columns, row, strict=True)) for row in rows])
 
-        Nothing but ids and dates can be too odd for blocks, so these rows are marked as irregular: a plan row
-        among them is written again.
-        """
-        rows = self._connection.execute(
-            f"SELECT s.id, s.contact_id, s.status, s.email_type, s.scheduled_send_date, "
-            f"{self._column('campaign_instance_id')} FROM {PLAN} s WHERE {chunk.where('s.contact_id')}"
-        ).fetchall()
-        return self._of_columns([row for row in rows if isinstance(row[1], int | float)])
-
-    def _of_columns(self, rows: list[tuple[Any, ...]]) -> Present:
+    def _of_rows(self, rows: list[dict[str, Any]]) -> Present:
         number = {name: index for index, name in enumerate(self._classes.types)}
         classes: dict[tuple[Any, Any], int] = {
             (int(self._classes.instance[cls]), self._classes.types[self._classes.type_number[cls]]): cls
@@ -232,20 +242,35 @@ class ScheduleReader:
         }
         classes |= {(None, name): cls for cls, name in enumerate(FIXED_TYPES)}
         kinds = {"pre-scheduled": SCHEDULED, "skipped": SKIPPED, **dict.fromkeys(DISPATCHED_STATUSES, DISPATCHED)}
-        size = len(rows)
+        reasons = {name or None: index for index, name in enumerate(SKIP_REASONS)}
+        cls = [classes.get((row["campaign_instance_id"], row["email_type"]), -1) for row in rows]
         return Present(
-            row_id=np.array([row[0] for row in rows], np.int64),
+            row_id=np.array([row["id"] for row in rows], np.int64),
             # A contact id that is a fraction belongs to nobody; 2**62 is no id either.
-            contact_id=np.array([r[1] if isinstance(r[1], int) else 1 << 62 for r in rows], np.int64),
-            kind=np.array([kinds.get(row[2], OTHER) for row in rows], np.int8),
-            type_number=np.array([number.get(row[3], -1) for row in rows], np.int32),
-            cls=np.array([classes.get((row[5], row[3]), -1) for row in rows], np.int32),
-            date=np.array([date_of(row[4])[0] for row in rows], np.int32),
-            reason=np.full(size, -1, np.int16),
-            event=np.zeros(size, np.int32),
-            regular=np.zeros(size, np.bool_),
-            followup=np.array([str(row[3]).startswith(FOLLOWUP_PREFIX) for row in rows], np.bool_),
-            plain_date=np.array([isinstance(row[4], str) and len(row[4]) == 10 for row in rows], np.bool_),
+            contact_id=np.array(
+                [row["contact_id"] if isinstance(row["contact_id"], int) else 1 << 62 for row in rows], np.int64
+            ),
+            kind=np.array([kinds.get(row["status"], OTHER) for row in rows], np.int8),
+            type_number=np.array([number.get(row["email_type"], -1) for row in rows], np.int32),
+            cls=np.array(cls, np.int32),
+            date=np.array([date_of(row["scheduled_send_date"])[0] for row in rows], np.int32),
+            reason=np.array([reasons.get(row["skip_reason"], -1) for row in rows], np.int16),
+            event=np.array([_event(row) for row in rows], np.int32),
+            regular=np.array([self._regular(row, c) for row, c in zip(rows, cls, strict=True)], np.bool_),
+            followup=np.array([str(row["email_type"]).startswith(FOLLOWUP_PREFIX) for row in rows], np.bool_),
+            plain_date=np.array([_is_plain(row["scheduled_send_date"]) for row in rows], np.bool_),
+        )
+
+    def _regular(self, row: dict[str, Any], cls: int) -> bool:
+        """Return whether a row says what every row of its class says."""
+        classes = self._classes
+        return (
+            cls >= 0
+            and row["scheduled_send_time"] == self._send_time
+            and row["metadata"] is None
+            and row["priority"] == classes.priorities[cls]
+            and row["email_template"] == classes.email_template[cls]
+            and row["sms_template"] == classes.sms_template[cls]
         )
 
     def _outside(self, columns: str, first: int, statuses: Sequence[str]) -> list[Any]:
@@ -274,6 +299,20 @@ class ScheduleReader:
         """Return the ordinals of dispatched rows of no chunk; they too fill their day (section 9)."""
         rows = self._outside("scheduled_send_date", first, DISPATCHED_STATUSES)
         return [day for day in (date_of(value)[0] for (value,) in rows) if day != NONE]
+
+
+def _event(row: dict[str, Any]) -> int:
+    """Return the event date in one number, 0 where it is none."""
+    year, month, day = row["event_year"], row["event_month"], row["event_day"]
+    if not all(isinstance(part, int) for part in (year, month, day)):
+        return 0
+    real = 1 <= year <= 9999 and 1 <= month <= 12 and 1 <= day <= 31
+    return int(year * 10_000 + month * 100 + day) if real else 0
+
+
+def _is_plain(date: Any) -> bool:
+    """Return whether a send date is written as a planned one would be."""
+    return isinstance(date, str) and len(date) == 10 and date_of(date)[0] != NONE
 
 
 def _quoted(texts: Sequence[str]) -> str:
