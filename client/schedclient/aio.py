@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -31,7 +31,7 @@ from schedproto.messages import (
     Welcome,
 )
 
-from .connection import Connection, ConnectionLostError, new_request_id
+from .connection import Connection, ConnectionLostError, Watching, new_request_id
 from .errors import (
     AuthenticationError,
     BusyError,
@@ -84,28 +84,37 @@ class AsyncJobHandle:
         self.job = await self._client.cancel(self.job_id)
         return self.job
 
-    async def progress(self) -> AsyncIterator[Job]:
-        """Yield the job whenever it has changed, last in its final state; survives restarts of the daemon."""
-        async for job in self._client.events(self.job_id):
-            self.job = job
-            yield job
+    async def progress(self, timeout_s: float | None = None) -> AsyncGenerator[Job, None]:
+        """Yield the job whenever it has changed, last in its final state; survives restarts of the daemon.
+
+        Raises `WaitTimeoutError` when the job has not ended after `timeout_s`.
+        """
+        deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        async with aclosing(self._client._events(self.job_id)) as events:  # noqa: SLF001 - two halves of one thing
+            while True:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        job = await anext(events, None)
+                except TimeoutError:
+                    raise WaitTimeoutError(
+                        f"job {self.job_id} has not ended after {timeout_s:g} seconds; it goes on",
+                        f"Come back with `schedctl watch {self.job_id}`, or wait again.",
+                        retryable=True,
+                    ) from None
+                if job is None:
+                    return
+                self.job = job
+                yield job
 
     async def wait(self, timeout_s: float | None = None, on_progress: OnProgress | None = None) -> RunResult:
         """Wait for the end and return the result.
 
         Raises the job's error (`DaemonError`), `JobCancelledError`, or `WaitTimeoutError` (the job goes on).
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                async for job in self.progress():
-                    if on_progress is not None:
-                        on_progress(job)
-        except TimeoutError:
-            raise WaitTimeoutError(
-                f"job {self.job_id} has not ended after {timeout_s:g} seconds; it goes on",
-                f"Come back with `schedctl watch {self.job_id}`, or wait again.",
-                retryable=True,
-            ) from None
+        async with aclosing(self.progress(timeout_s)) as jobs:
+            async for job in jobs:
+                if on_progress is not None:
+                    on_progress(job)
         return result_of(self.job)
 
 
@@ -237,15 +246,16 @@ class AsyncClient:
             await asyncio.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
             attempt += 1
 
-    async def events(self, job_id: str) -> AsyncIterator[Job]:
+    async def _events(self, job_id: str) -> AsyncGenerator[Job, None]:
         """Yield a job now, at every change and at every heartbeat, last in its final state."""
         silent_since = time.monotonic()
         while True:
             connection = await self._connected(time.monotonic() + self.timeout_s)
             heartbeat_s = connection.welcome.heartbeat_s if connection.welcome is not None else 2.0
-            watching = await connection.watch(job_id)
+            watching: Watching | None = None
             keepalive = asyncio.create_task(self._keepalive(connection))
             try:
+                watching = await connection.watch(job_id)
                 while True:
                     event = await watching.next(SILENT_HEARTBEATS * heartbeat_s + 1.0)
                     silent_since = time.monotonic()
@@ -262,9 +272,8 @@ class AsyncClient:
                 await self._drop(connection)
             finally:
                 keepalive.cancel()
-                with suppress(asyncio.CancelledError):
-                    await keepalive
-                if connection.usable:
+                await asyncio.wait([keepalive])  # unlike awaiting the task, tells its cancellation from ours
+                if watching is not None:
                     await watching.end()
 
     @staticmethod

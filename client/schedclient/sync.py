@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import threading
-import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Generator
+from concurrent.futures import CancelledError, Future
+from contextlib import aclosing, closing
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +21,7 @@ from schedproto import Job, OrganizationInfo, RunResult, VolumeInfo
 from schedproto.messages import Health, Welcome
 
 from .aio import DEFAULT_TIMEOUT_S, AsyncClient, AsyncJobHandle, OnProgress, result_of
-from .errors import WaitTimeoutError
+from .errors import UnreachableError
 from .launch import Launcher
 from .settings import ClientSettings
 
@@ -50,38 +52,41 @@ class JobHandle:
         """Ask that the job ends; returns it as it is then."""
         return self._client._run(self._handle.cancel())  # noqa: SLF001
 
-    def progress(self, timeout_s: float | None = None) -> Iterator[Job]:
-        """Yield the job whenever it has changed, last in its final state. Raises `TimeoutError`."""
-        events = self._handle.progress()
+    def progress(self, timeout_s: float | None = None) -> Generator[Job, None, None]:
+        """Yield the job whenever it has changed, last in its final state; survives restarts of the daemon.
 
-        async def following() -> Job | None:
-            return await anext(events, None)
+        Raises `WaitTimeoutError` when the job has not ended after `timeout_s`.
+        """
+        jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
 
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        async def follow() -> None:
+            # One task has the generator from its beginning to its end, whatever interrupts this thread.
+            async with aclosing(self._handle.progress(timeout_s)) as events:
+                async for job in events:
+                    jobs.put(job)
+
+        following = self._client._start(follow())  # noqa: SLF001
+        following.add_done_callback(lambda _: jobs.put(None))
         try:
-            while True:
-                job = self._client._run(following(), None if deadline is None else deadline - time.monotonic())  # noqa: SLF001
-                if job is None:
-                    return
+            while (job := jobs.get()) is not None:
                 yield job
+            following.result()
+        except CancelledError:
+            raise UnreachableError(
+                "the client was closed while it waited", f"Come back with `schedctl watch {self.job_id}`."
+            ) from None
         finally:
-            self._client._run(events.aclose())  # type: ignore[attr-defined]  # noqa: SLF001
+            following.cancel()
 
     def wait(self, timeout_s: float | None = None, on_progress: OnProgress | None = None) -> RunResult:
         """Wait for the end and return the result; `on_progress` is called in this thread.
 
         Raises the job's error (`DaemonError`), `JobCancelledError`, or `WaitTimeoutError` (the job goes on).
         """
-        try:
-            for job in self.progress(timeout_s):
+        with closing(self.progress(timeout_s)) as jobs:
+            for job in jobs:
                 if on_progress is not None:
                     on_progress(job)
-        except TimeoutError:
-            raise WaitTimeoutError(
-                f"job {self.job_id} has not ended after {timeout_s:g} seconds; it goes on",
-                f"Come back with `schedctl watch {self.job_id}`, or wait again.",
-                retryable=True,
-            ) from None
         return result_of(self.job)
 
 
@@ -137,10 +142,18 @@ class Client:
             self._loop = self._thread = None
         if loop is None or thread is None or self._pid != os.getpid():
             return
-        asyncio.run_coroutine_threadsafe(self._client.close(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._finish(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+
+    async def _finish(self) -> None:
+        """End what other threads wait for, then close the connection."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._client.close()
 
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -153,10 +166,13 @@ class Client:
                 self._thread.start()
             return self._loop
 
-    def _run(self, work: Coroutine[Any, Any, _T], timeout_s: float | None = None) -> _T:
-        future = asyncio.run_coroutine_threadsafe(work, self._started())
+    def _start(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
+        return asyncio.run_coroutine_threadsafe(work, self._started())
+
+    def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        future = self._start(work)
         try:
-            return future.result(timeout_s)
+            return future.result()
         except BaseException:
             future.cancel()
             raise
