@@ -34,7 +34,7 @@ def smooth(
     return moved
 
 
-def cap(rows: list[Row], windows: dict[int, Windows], dispatched: Counter[date], limits: Limits, as_of: date) -> int:
+def cap(rows: list[Row], windows: dict[int, Windows], dispatched: Counter[date], limits: Limits) -> int:
     """Move what a day cannot hold to later days; return how often a row moved.
 
     dispatched: date -> dispatched rows dated that day, of all contacts.
@@ -44,9 +44,11 @@ def cap(rows: list[Row], windows: dict[int, Windows], dispatched: Counter[date],
     for row in rows:
         if movable(row):
             by_day[row.day].append(row)
-    moved, day = 0, as_of
+    moved = 0
     while by_day:
-        on_day = by_day.pop(day, [])
+        # Rows only ever move to later days, so the first day left is the next one that matters.
+        day = min(by_day)
+        on_day = by_day.pop(day)
         if fixed[day] + len(on_day) > limits.limit:
             on_day.sort(key=lambda row: (row.priority, row.latest, row.h, row.contact_id, row.instance_order, row.turn))
             for row in on_day[max(0, limits.cap - fixed[day]) :]:
@@ -55,7 +57,6 @@ def cap(rows: list[Row], windows: dict[int, Windows], dispatched: Counter[date],
                     row.day = later
                     by_day[later].append(row)
                     moved += 1
-        day += timedelta(days=1)
     return moved
 
 

@@ -116,7 +116,7 @@ def plan(connection: sqlite3.Connection, as_of: date, overrides: dict[str, Any] 
     per_day = Counter(row.day for one in dispatched.values() for row in one if row.day is not None)
     result = Plan(as_of, [], sorted(organization.issues), limit=day_limits.limit)
     result.moved_by_smoothing = smooth(rows, windows, day_limits, as_of, configuration)
-    result.moved_by_cap = cap(rows, windows, per_day, day_limits, as_of)
+    result.moved_by_cap = cap(rows, windows, per_day, day_limits)
     result.triggers_ignored = triggers_ignored(organization, as_of)
     for contact_rows in _by_contact(rows).values():
         limit_contact(contact_rows, dispatched.get(contact_rows[0].contact_id, []), configuration)

