@@ -23,6 +23,7 @@ from schedd.engine.configuration import Configuration, ConfigurationError, Layer
 from schedd.engine.run import Run
 from schedd.store import campaigns as campaign_store
 from schedd.store import maintenance, schema
+from schedd.store.bulk import bulk_load
 from schedd.store.connection import interrupt_when, open_reader, open_writer
 from schedd.store.contacts import chunk_starts
 from schedd.store.errors import sqlite_errors, translate
@@ -199,7 +200,9 @@ class _Job:
             writer = PlanWriter(connection, run.classes, configuration.send_time, self.context.run_id, now)
         tally = Tally(run.classes, sum(part.eligible for part in planned))
         expected = sum(part.rows for part in planned) - sum(part.present for part in planned)
-        with self.stages.stage("write"), maintenance.bulk_load(connection, expected, active=writer is not None):
+        with self.stages.stage("write"), bulk_load(connection, expected, active=writer is not None) as load:
+            if writer is not None:
+                writer.load = load
             self._write(tasks, writer, tally, orphans)
             if writer is not None:
                 write_issues(connection, *tally.issue_columns())

@@ -1,4 +1,4 @@
-"""What surrounds the one transaction of a run: integrity, journal mode, and bulk loading."""
+"""What surrounds the one transaction of a run: integrity and journal mode."""
 
 from __future__ import annotations
 
@@ -10,13 +10,8 @@ import apsw
 
 from schedproto import ErrorCode, Mode, SchedulerError
 
-from .schema import PLAN, quoted, sender_indexes
-
 #: A file up to this size is checked whole before a reliable run; it costs some tens of milliseconds.
 QUICK_CHECK_BYTES = 64 * 1024 * 1024
-#: From so many new rows on, and if they are more than those that are there, the sender's index is made anew
-#: after the rows instead of row by row.
-BULK_ROWS = 20_000
 
 
 def check_integrity(connection: apsw.Connection, path: Path, mode: Mode) -> None:
@@ -63,18 +58,3 @@ def journal_for(connection: apsw.Connection, mode: Mode, *, change: bool) -> Ite
         # Another program may have come meanwhile; the file is whole in either journal mode.
         with suppress(apsw.Error):
             _journal_mode(connection, before)
-
-
-@contextmanager
-def bulk_load(connection: apsw.Connection, new_rows: int, *, active: bool) -> Iterator[None]:
-    """Build the sender's indexes after the block instead of during it, when it adds more rows than there are."""
-    if not active or new_rows < BULK_ROWS:
-        yield
-        return
-    [(rows,)] = connection.execute(f"SELECT count(*) FROM (SELECT 1 FROM {PLAN} LIMIT {new_rows})")
-    indexes = sender_indexes(connection) if rows < new_rows else {}
-    for name in indexes:
-        connection.execute(f"DROP INDEX {quoted(name)}")
-    yield
-    for sql in indexes.values():
-        connection.execute(sql)

@@ -6,6 +6,7 @@ packed into each, and small temporary tables turn the numbers into the columns.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from schedd.engine import calendar
 from schedd.engine.contacts import ISSUES
 from schedd.engine.rows import FIXED_TYPES, NOT_SKIPPED, SKIP_REASONS, Classes
 
+from .bulk import BulkLoad
 from .schema import PLAN
 
 _KIND_STATUS = {True: "skipped", False: "pre-scheduled"}
@@ -68,14 +70,17 @@ class _Numbers:
     known: dict[int, int] = field(default_factory=dict)
 
     def of(self, values: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[tuple[int, int]]]:
-        unique, inverse = np.unique(values, return_inverse=True)
+        """Return the number of each value, and (number, value) of those that were not known."""
+        low = int(values.min())
+        unique = np.flatnonzero(np.bincount(values - low)) + low
         new = []
         for value in unique.tolist():
             if value not in self.known:
                 self.known[value] = len(self.known)
                 new.append((self.known[value], value))
-        numbers = np.array([self.known[value] for value in unique.tolist()], np.int64)
-        return numbers[inverse] if len(values) else values, new
+        numbers = np.zeros(int(unique[-1]) - low + 1, np.int64)
+        numbers[unique - low] = [self.known[value] for value in unique.tolist()]
+        return numbers[values - low], new
 
 
 class PlanWriter:
@@ -84,6 +89,8 @@ class PlanWriter:
     def __init__(self, connection: apsw.Connection, classes: Classes, send_time: str, run_id: str, now: str) -> None:
         self.connection = connection
         self.changes = Changes()
+        #: set while the sender's indexes are built later
+        self.load: BulkLoad | None = None
         self._classes = classes
         self._constants = (send_time, run_id, now)
         self._kinds, self._days = _Numbers(), _Numbers()
@@ -163,6 +170,9 @@ class PlanWriter:
             self.changes.inserted += self._count(
                 sql, (apsw.carray(np.ascontiguousarray(values)), *self._constants, base)
             )
+            if self.load is not None:
+                skipped = rows.reason[start:end] != NOT_SKIPPED
+                self.load.add(self.connection.last_insert_rowid(), skipped, rows.date[start:end])
             start = end
 
     def update(self, row_ids: NDArray[np.int64], rows: PlainRows) -> None:
@@ -204,6 +214,10 @@ class PlanWriter:
             f"VALUES ({', '.join('?' * 13)}, ?, ?, ?, ?)",
             [(*row, send_time, run_id, now, now) for row in rows],
         )
+        if self.load is not None and rows:
+            skipped = np.array([row[3] == "skipped" for row in rows])
+            days = np.array([calendar.ordinal(dt.date.fromisoformat(row[2])) for row in rows], np.int32)
+            self.load.add(self.connection.last_insert_rowid(), skipped, days)
 
     def update_followups(self, rows: Sequence[tuple[int, Sequence[Any]]]) -> None:
         """Make the rows with these ids say what these follow-ups say."""

@@ -1,0 +1,109 @@
+"""Filling an empty plan: the sender's index is built from rows that numpy has sorted, not sorted by SQLite.
+
+Sorting texts is what costs most in building the index on (status, scheduled_send_date): SQLite compares two texts
+with long common beginnings about twenty times a row. Here the rows are known as they are written, as numbers, and
+numpy sorts those. The sorted rows go into a WITHOUT ROWID table with the primary key (status, date, row id), whose
+b-tree is, record for record, the b-tree of the index (SQLite's file format, sections 1.6 and 2.4); the schema then
+names it as that. All of it happens in the run's transaction; `PRAGMA integrity_check` is part of the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from schedd.engine.calendar import iso
+
+from .schema import PLAN, quoted, sender_indexes
+
+#: From so many new rows on, and if they are more than those that are there, the sender's index is made anew
+#: after the rows instead of row by row.
+BULK_ROWS = 20_000
+
+_BUILD = "scheduler_index_build"
+# How a row of the index is packed: whether it is skipped, its day, its row id.
+_ROW_ID_BITS, _DAY_BITS = 40, 22
+
+
+class BulkLoad:
+    """Remembers what is written into the plan, to build the sender's indexes at the end."""
+
+    def __init__(self, connection: apsw.Connection, indexes: dict[str, str], *, empty: bool) -> None:
+        self._connection = connection
+        self._indexes = indexes
+        self._keys: list[NDArray[np.int64]] | None = [] if empty else None
+
+    def add(self, last_row_id: int, skipped: NDArray[np.bool_], days: NDArray[np.int32]) -> None:
+        """Note rows that were inserted one after the other, the last one with this row id."""
+        if self._keys is None or not len(days):
+            return
+        first = last_row_id - len(days) + 1
+        if first < 1 or last_row_id >= 1 << _ROW_ID_BITS or int(days.min()) < 0 or int(days.max()) >= 1 << _DAY_BITS:
+            self._keys = None
+            return
+        keys = (skipped.astype(np.int64) << (_DAY_BITS + _ROW_ID_BITS)) | (days.astype(np.int64) << _ROW_ID_BITS)
+        self._keys.append(keys | np.arange(first, last_row_id + 1))
+
+    def build(self) -> None:
+        """Make the indexes."""
+        keys = self._sorted_keys()
+        for name, sql in self._indexes.items():
+            if keys is None:
+                self._connection.execute(sql)
+            else:
+                self._adopt(name, sql, keys)
+
+    def _sorted_keys(self) -> NDArray[np.int64] | None:
+        """Return the rows of the index in order, or None unless they are exactly the rows of the table."""
+        if not self._keys:
+            return None
+        keys = np.concatenate(self._keys)
+        [(count, first, last)] = self._connection.execute(f"SELECT count(*), min(id), max(id) FROM {PLAN}")
+        ids = keys & ((1 << _ROW_ID_BITS) - 1)
+        if count != len(keys) or last - first + 1 != count or int(ids.min()) != first or int(ids.max()) != last:
+            return None
+        keys.sort()
+        return keys
+
+    def _adopt(self, name: str, sql: str, keys: NDArray[np.int64]) -> None:
+        execute = self._connection.execute
+        execute("CREATE TEMP TABLE IF NOT EXISTS load_day(id INTEGER PRIMARY KEY, text TEXT)")
+        days = np.flatnonzero(np.bincount((keys >> _ROW_ID_BITS) & ((1 << _DAY_BITS) - 1))).tolist()
+        self._connection.executemany("INSERT OR IGNORE INTO load_day VALUES (?, ?)", [(d, iso(d)) for d in days])
+        execute(f"CREATE TABLE {_BUILD}(status, day, row_id, PRIMARY KEY (status, day, row_id)) WITHOUT ROWID")
+        execute(
+            f"INSERT INTO {_BUILD} SELECT CASE v.value >> {_DAY_BITS + _ROW_ID_BITS} WHEN 0 THEN 'pre-scheduled' "
+            f"ELSE 'skipped' END, d.text, v.value & {(1 << _ROW_ID_BITS) - 1} FROM carray(?) v "
+            f"CROSS JOIN load_day d ON d.id = (v.value >> {_ROW_ID_BITS}) & {(1 << _DAY_BITS) - 1}",
+            (apsw.carray(keys),),
+        )
+        [(version,)] = execute("PRAGMA main.schema_version")
+        execute("PRAGMA writable_schema = ON")
+        try:
+            execute(
+                "UPDATE main.sqlite_schema SET type = 'index', name = ?, tbl_name = ?, sql = ? WHERE name = ?",
+                (name, PLAN, sql, _BUILD),
+            )
+            # Every connection, this one too, reads the schema anew.
+            execute(f"PRAGMA main.schema_version = {version + 1}")
+        finally:
+            execute("PRAGMA writable_schema = RESET")
+
+
+@contextmanager
+def bulk_load(connection: apsw.Connection, new_rows: int, *, active: bool) -> Iterator[BulkLoad | None]:
+    """Build the sender's indexes after the block instead of during it, when it adds more rows than there are."""
+    if not active or new_rows < BULK_ROWS:
+        yield None
+        return
+    [(rows,)] = connection.execute(f"SELECT count(*) FROM (SELECT 1 FROM {PLAN} LIMIT {new_rows})")
+    indexes = sender_indexes(connection) if rows < new_rows else {}
+    for name in indexes:
+        connection.execute(f"DROP INDEX {quoted(name)}")
+    load = BulkLoad(connection, indexes, empty=rows == 0)
+    yield load
+    load.build()
