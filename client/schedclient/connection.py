@@ -55,7 +55,9 @@ class Connection:
             self._socket.setsockopt(zmq.CURVE_SECRETKEY, secret_key)
             self._socket.setsockopt(zmq.CURVE_PUBLICKEY, zmq.curve_public(secret_key))
             self._socket.setsockopt(zmq.CURVE_SERVERKEY, server_key)
-        self._monitor = self._socket.get_monitor_socket(_REFUSED_MASK | zmq.EVENT_DISCONNECTED)
+        self._monitor = self._socket.get_monitor_socket(
+            _REFUSED_MASK | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
+        )
         self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._watch_socket())]
         try:
             self._socket.connect(endpoint)
@@ -136,6 +138,9 @@ class Connection:
             event = parse_monitor_message(await self._monitor.recv_multipart())
             if event["event"] == zmq.EVENT_DISCONNECTED:
                 self._lose(ConnectionLostError(f"the connection to {self.endpoint} broke", retryable=True))
+            elif event["event"] == zmq.EVENT_CONNECT_RETRIED:
+                # Nobody listens there. ZeroMQ would knock for ever; a launcher can do better than wait.
+                self._lose(ConnectionLostError(f"nothing listens at {self.endpoint}", retryable=True))
             elif event["event"] in _REFUSED:
                 self._lose(
                     AuthenticationError(

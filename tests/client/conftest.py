@@ -65,7 +65,7 @@ class Folder:
     def starts(self) -> int:
         """How often a daemon over this folder began to listen, by its log."""
         log = state_folder(self.path) / "daemon.log"
-        return log.read_text().count('"event":"listening"') if log.exists() else 0
+        return log.read_text().count('"event": "listening"') if log.exists() else 0
 
     def workers(self) -> list[int]:
         pid = self.daemon()
