@@ -1,0 +1,106 @@
+"""The client's exceptions: every code has one, codes of the future do too, and the drawn tree is the real one."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+from schedclient import SchedulerClientError, errors
+from schedclient.cli.exitcodes import ExitCode, of_error
+from schedproto import ErrorCode, ErrorInfo, Job, JobSpec
+from schedproto.errors import RETRYABLE
+
+
+def classes() -> dict[str, type[SchedulerClientError]]:
+    return {
+        name: kind
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and issubclass(kind, SchedulerClientError)
+    }
+
+
+def drawn() -> dict[str, tuple[str | None, str]]:
+    """Class -> (the class above it, its text), as drawn at the top of the module."""
+    found: dict[str, tuple[str | None, str]] = {}
+    above: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.match(r"^    ([│ ├└─]*)([A-Z]\w+Error)\b(.*)", line)
+        if match:
+            depth = len(match[1]) // 4
+            del above[depth:]
+            found[match[2]] = (above[-1] if above else None, match[3].strip())
+            above.append(match[2])
+    return found
+
+
+def test_drawn_tree_is_the_real_one() -> None:
+    """Each class is drawn once, below the class it derives from."""
+    tree = drawn()
+    assert tree.keys() == classes().keys()
+    for name, (above, _) in tree.items():
+        base = classes()[name].__bases__[0]
+        assert base.__name__ == (above or "Exception"), name
+
+
+def test_every_code_has_its_exception() -> None:
+    """The table covers all codes, and the drawn tree names each code at its class."""
+    assert set(errors.BY_CODE) == set(ErrorCode)
+    tree = drawn()
+    for code, kind in errors.BY_CODE.items():
+        text = tree[kind.__name__][1]
+        assert code.value in text or code.value.removeprefix("database") in text, code
+
+
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_exception_for_a_code(code: ErrorCode) -> None:
+    """Message, hint, code and whether a repeat can help arrive unchanged."""
+    info = ErrorInfo(code=code.value, message="it broke", hint="mend it", retryable=code in RETRYABLE)
+    error = errors.from_info(info)
+    assert type(error) is errors.BY_CODE[code]
+    assert (error.code, error.message, error.hint) == (code.value, "it broke", "mend it")
+    assert error.retryable == (code in RETRYABLE)
+    assert str(error) == "it broke"
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+def test_code_of_the_future(retryable: bool) -> None:
+    """A code that this release does not know becomes `ExecutionError` and keeps its own `retryable`."""
+    info = ErrorInfo(code="moon_phase", message="not tonight", retryable=retryable, details={"moon": "full"})
+    error = errors.from_info(info)
+    assert type(error) is errors.ExecutionError
+    assert (error.code, error.retryable, error.details) == ("moon_phase", retryable, {"moon": "full"})
+
+
+def test_wait_timeout_is_a_timeout() -> None:
+    """`except TimeoutError` catches the end of a wait, as a Python programmer expects."""
+    assert issubclass(errors.WaitTimeoutError, TimeoutError)
+
+
+def test_own_codes() -> None:
+    """Errors that arise in the client have readable codes too, and none is a code of the daemon's."""
+    own = {
+        kind("x").code
+        for kind in classes().values()
+        if not issubclass(kind, errors.DaemonError) and kind is not SchedulerClientError
+    }
+    assert {"unreachable", "authentication", "launch", "wait_timeout", "settings"} <= own
+    assert not own & set(ErrorCode)
+
+
+def test_exit_codes() -> None:
+    """Each kind of error has the exit code that the table promises."""
+    job = Job(job_id="job-1", spec=JobSpec(organization="org-1"), state="failed", submitted_at="2026-11-01T00:00:00Z")
+    info = ErrorInfo(code="database_locked", message="locked")
+    cases = {
+        ExitCode.UNREACHABLE: [errors.UnreachableError("x"), errors.LaunchError("x"), errors.AuthenticationError("x")],
+        ExitCode.USAGE: [errors.SettingsError("x")],
+        ExitCode.TIMED_OUT: [errors.WaitTimeoutError("x")],
+        ExitCode.REFUSED: [errors.DatabaseLockedError(info), errors.BusyError(info)],
+        ExitCode.JOB_FAILED: [errors.DatabaseLockedError(info, job), errors.ExecutionError(info, job)],
+        ExitCode.CANCELLED: [errors.JobCancelledError(info, job)],
+    }
+    for code, examples in cases.items():
+        for example in examples:
+            assert of_error(example) == code, example
