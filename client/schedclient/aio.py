@@ -250,7 +250,11 @@ class AsyncClient:
         """Yield a job now, at every change and at every heartbeat, last in its final state."""
         silent_since = time.monotonic()
         while True:
-            connection = await self._connected(time.monotonic() + self.timeout_s)
+            try:
+                connection = await self._connected(time.monotonic() + self.timeout_s)
+            except UnreachableError as error:
+                error.hint = f"An accepted job is not lost; come back with `schedctl watch {job_id}`. {error.hint}"
+                raise
             heartbeat_s = connection.welcome.heartbeat_s if connection.welcome is not None else 2.0
             watching: Watching | None = None
             keepalive = asyncio.create_task(self._keepalive(connection))
@@ -258,14 +262,14 @@ class AsyncClient:
                 watching = await connection.watch(job_id)
                 while True:
                     event = await watching.next(SILENT_HEARTBEATS * heartbeat_s + 1.0)
-                    silent_since = time.monotonic()
                     yield event.job
                     if event.job.final:
                         return
+                    silent_since = time.monotonic()  # after the caller has had its time
             except (TimeoutError, ConnectionLostError):
-                if time.monotonic() - silent_since > self.timeout_s:
+                if time.monotonic() - silent_since > self.timeout_s + SILENT_HEARTBEATS * heartbeat_s:
                     raise UnreachableError(
-                        f"the daemon at {connection.endpoint} was lost while it worked on job {job_id}",
+                        f"the daemon at {connection.endpoint} says nothing more of job {job_id}",
                         f"An accepted job is not lost; come back with `schedctl watch {job_id}`.",
                         retryable=True,
                     ) from None

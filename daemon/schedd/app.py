@@ -260,7 +260,7 @@ def _authenticator(context: zmq.asyncio.Context, clients: frozenset[bytes]) -> A
 
     authenticator = AsyncioAuthenticator(context)
     authenticator.start()
-    authenticator.configure_curve_callback("*", Provider())
+    authenticator.configure_curve_callback(ZAP_DOMAIN, Provider())
     return authenticator
 
 
