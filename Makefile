@@ -29,7 +29,7 @@ lint: setup ## Check style and types
 	@$(BIN)/mypy --no-error-summary
 
 bench: setup ## Run the benchmarks (ARGS="--contacts 100000")
-	@$(BIN)/python -m tests.bench.run $(ARGS)
+	@$(BIN)/python tests/bench/run.py $(ARGS)
 
 docs: setup ## Write the generated pages anew: docs/CLI.md, docs/SETTINGS.md
 	@$(BIN)/python tools/make_docs.py

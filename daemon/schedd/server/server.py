@@ -105,7 +105,7 @@ class Server:
         self._heard: dict[Peer, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._info = asyncio.Semaphore(MAX_INFO)
-        self._changed = asyncio.Event()
+        self._changed, self._ended = asyncio.Event(), asyncio.Event()
         self._log = structlog.get_logger()
         service.changed = self._job_changed
 
@@ -307,6 +307,8 @@ class Server:
                 if watch.job_id == job_id:
                     watch.dirty = True
         self._changed.set()
+        if self.service.job(job_id).final:
+            self._ended.set()
 
     async def _push_forever(self) -> None:
         while True:
@@ -317,7 +319,10 @@ class Server:
                 self._push()
             except Exception:  # noqa: BLE001 - nothing that arrives may end the loop
                 self._log.exception("watchers could not be told")
-            await asyncio.sleep(PUSH_INTERVAL_S)
+            # Who waits for an end hears of it at once.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), PUSH_INTERVAL_S)
+            self._ended.clear()
 
     def _push(self, *, final_only: bool = False) -> None:
         """Tell the watchers what is due: a change, or a heartbeat."""

@@ -175,14 +175,20 @@ class ContactReader:
     def _read_carriers(self, contacts: Contacts, where: str) -> None:
         if self._carrier is None:
             return
-        rows = self._connection.execute(f"SELECT {self._carrier} FROM contacts WHERE {where} ORDER BY id")
-        number: dict[str, int] = {}
-        codes = []
-        for (value,) in rows:
-            name = text_of(value).strip().casefold()
-            codes.append(number.setdefault(name, len(number)) if name else -1)
-        contacts.carrier = np.array(codes, np.int32)
-        contacts.carriers = list(number)
+        [(block,)] = self._connection.execute(
+            f"SELECT CAST(group_concat(coalesce({self._carrier}, ''), char(10) ORDER BY id) AS BLOB) "
+            f"FROM contacts WHERE {where}"
+        )
+        values: list[Any] = (block or b"").decode("utf-8", "replace").split("\n")
+        if len(values) != len(contacts.ids):
+            # Some name has a line break in it.
+            rows = self._connection.execute(f"SELECT {self._carrier} FROM contacts WHERE {where} ORDER BY id")
+            values = [text_of(value) for (value,) in rows]
+        folded = {value: value.strip().casefold() for value in set(values)}
+        contacts.carriers = sorted(set(folded.values()) - {""})
+        number = {name: index for index, name in enumerate(contacts.carriers)}
+        codes = {value: number.get(name, -1) for value, name in folded.items()}
+        contacts.carrier = np.fromiter(map(codes.__getitem__, values), np.int32, len(values))
 
 
 def _dates(block: bytes | None, count: int) -> tuple[Ordinals, NDArray[np.bool_]]:
