@@ -6,6 +6,8 @@ Arguments win over `SCHEDCTL_*` variables, which win over the file (`~/.config/s
 
 from __future__ import annotations
 
+import difflib
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -27,6 +29,7 @@ TABLE: dict[str, tuple[str, str]] = {
     "idle_timeout": ("SCHEDCTL_IDLE_TIMEOUT", "seconds after which a daemon started locally exits when idle"),
 }
 DEFAULT_IDLE_TIMEOUT_S = 30.0
+MAX_IDLE_TIMEOUT_S = 86_400.0 * 365
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,18 @@ def _file(environment: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
         raise SettingsError(f"the settings file {path} cannot be read: {error}") from None
     for name in values:
         if name not in TABLE:
-            raise SettingsError(f"{path}: unknown setting {name!r}", f"Known settings: {', '.join(TABLE)}.")
+            near = difflib.get_close_matches(name, TABLE, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known settings: {', '.join(TABLE)}."
+            raise SettingsError(f"{path}: unknown setting {name!r}", hint)
+        if name != "idle_timeout" and not isinstance(values[name], str):
+            raise SettingsError(f"{path}: {name} = {values[name]!r} is not a text", "Put it in quotation marks.")
     return path, values
+
+
+def _only(keys: list[bytes]) -> bytes:
+    if len(keys) != 1:
+        raise KeyFormatError(f"server_key has {len(keys)} public keys instead of one")
+    return keys[0]
 
 
 def _keys(values: Mapping[str, Any]) -> tuple[bytes | None, bytes | None]:
@@ -75,10 +88,10 @@ def _keys(values: Mapping[str, Any]) -> tuple[bytes | None, bytes | None]:
             text = str(values["server_key"])
             if len(text) != 40 and Path(text).expanduser().is_file():
                 text = Path(text).expanduser().read_text(encoding="ascii")
-            [server] = parse_public_keys(text)
+            server = _only(parse_public_keys(text))
     except OSError as error:
         raise SettingsError(f"the key file {error.filename} cannot be read: {error.strerror}") from None
-    except (KeyFormatError, UnicodeDecodeError, ValueError) as error:
+    except (KeyFormatError, UnicodeDecodeError) as error:
         raise SettingsError(f"a key cannot be used: {error}", "`schedctl keys new` makes keys.") from None
     if (secret is None) != (server is None):
         missing = "server_key" if server is None else "key_file"
@@ -103,7 +116,12 @@ def load(arguments: Mapping[str, Any] | None = None, environment: Mapping[str, s
     try:
         idle = DEFAULT_IDLE_TIMEOUT_S if values["idle_timeout"] is None else float(values["idle_timeout"])
     except (TypeError, ValueError):
-        raise SettingsError(f"idle_timeout = {values['idle_timeout']!r} is not a number of seconds") from None
+        idle = math.nan
+    if not 0 <= idle <= MAX_IDLE_TIMEOUT_S:
+        raise SettingsError(
+            f"idle_timeout = {values['idle_timeout']!r} is not a number of seconds from 0 to {MAX_IDLE_TIMEOUT_S:g}",
+            "0 means that the daemon never exits by itself.",
+        )
     endpoint = values["endpoint"]
     if endpoint is not None and not str(endpoint).startswith(("tcp://", "ipc://")):
         raise SettingsError(

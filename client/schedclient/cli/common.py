@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,9 @@ import msgspec
 from schedclient.errors import DaemonError, SchedulerClientError
 
 from .exitcodes import ExitCode, of_error
+
+#: The options that lead to a daemon.
+_CONNECTION = ("data", "endpoint", "key_file", "server_key")
 
 
 class TypoGroup(click.Group):
@@ -56,8 +61,18 @@ def make_client(options: dict[str, Any]) -> Any:
     """Return a client for the connection options of a command, which are taken out of `options`."""
     from schedclient.sync import Client  # noqa: PLC0415 - ZeroMQ is loaded only by commands that talk
 
-    names = ("data", "endpoint", "key_file", "server_key")
-    return Client(**{name: options.pop(name, None) for name in names})
+    return Client(**{name: options.pop(name, None) for name in _CONNECTION})
+
+
+def again(*command: str) -> str:
+    """Return a command line that reaches the same daemon: with the connection options of the present one."""
+    given = click.get_current_context().params
+    words = ["schedctl", *command]
+    for name in _CONNECTION:
+        value = given.get(name)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
 
 
 def print_json(value: Any) -> None:
@@ -82,12 +97,18 @@ def error_document(error: SchedulerClientError) -> dict[str, Any]:
     return document
 
 
+def print_error(code: str, message: str, hint: str) -> None:
+    """Print an error that arose before there was an exception of the client."""
+    print_json({"error": {"code": code, "message": message, "hint": hint, "retryable": False, "details": {}}})
+
+
 def report_error(error: SchedulerClientError, *, as_json: bool) -> ExitCode:
     """Show an error and return the exit code that goes with it."""
     if as_json:
         print_json(error_document(error))
     else:
-        click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
+        colour = None if os.environ.get("NO_COLOR") else "red"
+        click.secho("Error: ", fg=colour, bold=True, nl=False, err=True)
         click.echo(error.message, err=True)
         if error.hint:
             click.echo(f"  {error.hint}", err=True)
@@ -104,7 +125,10 @@ def handles_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         except SchedulerClientError as error:
             sys.exit(int(report_error(error, as_json=bool(options.get("as_json")))))
         except KeyboardInterrupt:
-            click.echo("\nInterrupted.", err=True)
+            if options.get("as_json"):
+                print_error("interrupted", "interrupted before there was an answer", "See `schedctl list` for jobs.")
+            else:
+                click.echo("\nInterrupted.", err=True)
             sys.exit(int(ExitCode.DETACHED))
         sys.exit(int(code or ExitCode.OK))
 

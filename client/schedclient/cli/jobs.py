@@ -13,7 +13,7 @@ from schedclient.errors import SettingsError, WaitTimeoutError
 from schedproto import Job, JobState
 
 from . import show
-from .common import connection_options, handles_errors, make_client, print_json
+from .common import again, connection_options, handles_errors, make_client, print_json
 from .exitcodes import ExitCode
 
 
@@ -61,7 +61,7 @@ def submit_command(
                 print_json(handle.job)
             else:
                 click.echo(handle.job_id)
-                click.echo(f"Watch it with: schedctl watch {handle.job_id}{_again(client)}", err=True)
+                click.echo(f"Watch it with: {again('watch', handle.job_id)}", err=True)
             return ExitCode.OK
         return _follow(client, handle, timeout_s, as_json=as_json)
 
@@ -84,7 +84,7 @@ def _follow(client: Any, handle: Any, timeout_s: float | None, *, as_json: bool)
             with show.JobProgress(quiet=as_json) as progress:
                 result = handle.wait(timeout_s, progress.update)
         except WaitTimeoutError as error:
-            error.hint = f"Come back with: schedctl watch {handle.job_id}{_again(client)}"
+            error.hint = f"Come back with: {again('watch', handle.job_id)}"
             raise
         except KeyboardInterrupt:
             choice = _ask_what_to_do(handle.job_id)
@@ -92,7 +92,9 @@ def _follow(client: Any, handle: Any, timeout_s: float | None, *, as_json: bool)
                 client.cancel(handle.job_id)
                 click.echo("The job is being cancelled.", err=True)
             elif choice == "detach":
-                click.echo(f"The job goes on. Come back with: schedctl watch {handle.job_id}{_again(client)}", err=True)
+                click.echo(f"The job goes on. Come back with: {again('watch', handle.job_id)}", err=True)
+                if as_json:
+                    print_json(handle.job)
                 return ExitCode.DETACHED
         else:
             if as_json:
@@ -118,20 +120,6 @@ def _ask_what_to_do(job_id: str) -> str:
     except (KeyboardInterrupt, click.Abort):
         return "detach"
     return {"c": "cancel", "d": "detach", "g": "go on"}[str(answer).lower()]
-
-
-def _again(client: Any) -> str:
-    """Return the options that lead to the same daemon, where they are not what is configured anyway."""
-    from schedclient.settings import load  # noqa: PLC0415
-
-    here = client.settings
-    try:
-        usual = load()
-    except SettingsError:
-        return ""
-    if here.endpoint is not None:
-        return "" if usual.endpoint == here.endpoint else f" --endpoint {here.endpoint}"
-    return "" if usual.endpoint is None and usual.data == here.data else f" --data {here.data}"
 
 
 @click.command("status")

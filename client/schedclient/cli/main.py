@@ -9,7 +9,8 @@ import click
 
 from schedproto import __version__
 
-from .common import TypoGroup
+from .common import TypoGroup, print_error
+from .exitcodes import ExitCode
 
 #: command -> module, in the order of the help
 COMMANDS = {
@@ -67,5 +68,21 @@ def cli(context: click.Context) -> None:
 
 
 def main() -> None:
-    """Run the command."""
-    sys.exit(cli(prog_name="schedctl"))
+    """Run the command. With --json even a wrong command line is answered with one JSON document."""
+    try:
+        code = cli.main(prog_name="schedctl", standalone_mode=False)
+    except click.ClickException as error:
+        if "--json" in sys.argv:
+            print_error("usage", error.format_message(), f"See {_help_of(error)}.")
+        else:
+            error.show()
+        code = error.exit_code
+    except click.Abort:
+        click.echo("Interrupted.", err=True)
+        code = ExitCode.DETACHED
+    sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
+
+def _help_of(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{context.command_path if context else 'schedctl'} --help"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -19,11 +20,19 @@ from schedproto.messages import Health
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _STATE_STYLE = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
 _PICTURE_ROWS = 8
+#: The width of what does not go to a terminal, and of the picture there.
+_PIPE_WIDTH, _PIPE_PICTURE_WIDTH = 500, 80
 
 
 def console(*, err: bool = False) -> Console:
-    """Return a console; colours only where a terminal is (rich honours NO_COLOR)."""
-    return Console(stderr=err, highlight=False, soft_wrap=False)
+    """Return a console; colours only where a terminal is (rich honours NO_COLOR).
+
+    Into a pipe or a file tables are as wide as they need to be: nothing that a script may look for is cut off.
+    """
+    out = Console(stderr=err, highlight=False, markup=False, emoji=False)
+    if not out.is_terminal and "COLUMNS" not in os.environ:
+        out.width = _PIPE_WIDTH
+    return out
 
 
 class JobProgress:
@@ -82,8 +91,10 @@ def print_result(result: RunResult) -> None:
     done = "would change" if result.dry_run else "scheduled"
     eligible = f"{result.contacts_eligible:,} of {result.contacts:,} contacts eligible"
     out.print(
-        f"[bold]{result.organization}[/bold] {done} for {result.as_of}: "
-        f"{eligible}, {result.rows_planned:,} rows planned",
+        Text.assemble(
+            (result.organization, "bold"),
+            f" {done} for {result.as_of}: {eligible}, {result.rows_planned:,} rows planned",
+        ),
         soft_wrap=True,
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -138,7 +149,7 @@ def picture(out: Console, result: RunResult) -> None:
         return
     first, last = min(days), max(days)
     span = (last - first).days + 1
-    width = max(10, min(out.width - 2, 120))
+    width = max(10, min(out.width - 2, 120)) if out.width != _PIPE_WIDTH else _PIPE_PICTURE_WIDTH
     per_column = max(1, -(-span // width))
     columns = [
         max(days.get(first + dt.timedelta(days=i), 0) for i in range(start, min(start + per_column, span)))
@@ -203,7 +214,9 @@ def print_pairs(out: Console, pairs: Mapping[str, Any]) -> None:
     width = max(map(len, pairs))
     for name, value in pairs.items():
         if value not in {None, ""}:
-            out.print(f"{name:<{width}}  {value}", soft_wrap=True)
+            out.print(
+                Text.assemble(f"{name:<{width}}  ", value if isinstance(value, Text) else str(value)), soft_wrap=True
+            )
 
 
 def print_job(job: Job) -> None:
@@ -215,7 +228,7 @@ def print_job(job: Job) -> None:
         {
             "job": job.job_id,
             "organization": job.spec.organization,
-            "state": f"[{_STATE_STYLE.get(job.state, 'none')}]{job.state}[/]",
+            "state": Text(job.state, style=_STATE_STYLE.get(job.state, "")),
             "progress": progress,
             "before it": job.position,
             "submitted": _local(job.submitted_at),
@@ -293,7 +306,7 @@ def print_organization(info: OrganizationInfo) -> None:
             if run is None
             else f"{run.run_id}, as of {run.as_of}, {run.status}, {run.finished_at} UTC",
             "next days": ", ".join(f"{day[5:]} {count:,}" for day, count in list(info.next_dates.items())[:7]),
-            "error": None if info.error is None else f"[red]{info.error.message}[/]",
+            "error": None if info.error is None else Text(info.error.message, style="red"),
         },
     )
     out.print()
