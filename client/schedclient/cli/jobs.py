@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from schedclient.errors import SettingsError, WaitTimeoutError
 from schedproto import Job, JobState
@@ -131,7 +132,9 @@ def status_command(job_id: str | None, *, as_json: bool, **options: Any) -> None
     with make_client(options) as client:
         found = client.health() if job_id is None else client.status(job_id)
     if as_json:
-        print_json(found)
+        fields = msgspec.to_builtins(found)
+        # What pairs messages on the wire is not about the daemon's health.
+        print_json({name: value for name, value in fields.items() if name not in {"type", "id"}})
     elif isinstance(found, Job):
         show.print_job(found)
     else:

@@ -20,11 +20,13 @@ def keys_command() -> None:
 
 def _write_new(path: Path, text: str, mode: int) -> None:
     """Write a file that must not exist yet."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
         raise SettingsError(f"{path} exists already; keys are never overwritten", "Choose another --out.") from None
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}", "Choose another --out.") from None
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(text)
 

@@ -88,7 +88,7 @@ def seconds(value: float) -> str:
 def print_result(result: RunResult) -> None:
     """Show what a run did."""
     out = console()
-    done = "would change" if result.dry_run else "scheduled"
+    done = "scheduled, as a dry run that changed nothing," if result.dry_run else "scheduled"
     eligible = f"{result.contacts_eligible:,} of {result.contacts:,} contacts eligible"
     out.print(
         Text.assemble(
@@ -114,7 +114,7 @@ def print_result(result: RunResult) -> None:
 
 
 def _print_details(out: Console, result: RunResult) -> None:
-    rows = (
+    rows = ("would be: " if result.dry_run else "") + (
         f"{result.rows_inserted:,} inserted, {result.rows_updated:,} updated, {result.rows_deleted:,} deleted, "
         f"{result.rows_unchanged:,} unchanged"
     )
