@@ -16,8 +16,10 @@ from .errors import sqlite_errors
 BUSY_TIMEOUT_MS = 5_000
 #: Page cache of a reader: chunks are read front to back, so little is read twice.
 READER_CACHE_KIB = 16 * 1024
-#: Page cache of the writer, by mode; the rules' high-performance mode has 2 GB (docs/PERFORMANCE.md).
-WRITER_CACHE_KIB = {Mode.RELIABLE: 64 * 1024, Mode.HIGHPERF: 2 * 1024 * 1024}
+#: Page cache of the writer. In the high-performance mode it grows with the file, up to 2 GB: enough to hold all that
+#: is there, while new pages, which are never read again, need not be kept.
+WRITER_CACHE_KIB = 64 * 1024
+HIGHPERF_CACHE_KIB = 2 * 1024 * 1024
 #: Every so many steps of SQLite's virtual machine a running statement looks whether it is to end.
 PROGRESS_STEPS = 200_000
 
@@ -88,7 +90,10 @@ def open_writer(path: Path, mode: Mode) -> apsw.Connection:
     check_writable(path)
     with sqlite_errors(path):
         connection = _base(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX))
-        connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB[mode]}")
+        cache_kib = WRITER_CACHE_KIB
+        if mode is Mode.HIGHPERF:
+            cache_kib = min(HIGHPERF_CACHE_KIB, cache_kib + path.stat().st_size // 1024)
+        connection.execute(f"PRAGMA cache_size = -{cache_kib}")
         # Durable at commit, in both modes and with either journal.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()

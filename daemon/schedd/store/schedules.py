@@ -133,10 +133,11 @@ class ScheduleReader:
             f"CASE WHEN {c('skip_reason')} IS NULL THEN 0 ELSE "
             f"coalesce((SELECT number FROM run_reason WHERE name = {c('skip_reason')}), 999) END"
         )
+        # What is no date comes out as 0, as a number that no date is, or with other than nine digits.
         year, month, day = c("event_year"), c("event_month"), c("event_day")
         event = (
-            f"CASE WHEN {year} BETWEEN 1 AND 9999 AND {month} BETWEEN 1 AND 12 AND {day} BETWEEN 1 AND 31 "
-            f"THEN CAST({year} * 10000 + {month} * 100 + {day} AS INTEGER) ELSE 0 END"
+            f"CASE WHEN {month} BETWEEN 1 AND 12 AND {day} BETWEEN 1 AND 31 "
+            f"THEN coalesce({year} * 10000 + {month} * 100 + {day}, 0) ELSE 0 END"
         )
         # Digits, from the left: 1, status, type (5), class (5), regular, reason (3), follow-up.
         packed = (
