@@ -88,12 +88,14 @@ def seconds(value: float) -> str:
 def print_result(result: RunResult) -> None:
     """Show what a run did."""
     out = console()
-    done = "scheduled, as a dry run that changed nothing," if result.dry_run else "scheduled"
+    done = f"scheduled for {result.as_of}"
+    if result.dry_run:
+        done = f"planned for {result.as_of} (dry run, nothing was changed)"
     eligible = f"{result.contacts_eligible:,} of {result.contacts:,} contacts eligible"
     out.print(
         Text.assemble(
             (result.organization, "bold"),
-            f" {done} for {result.as_of}: {eligible}, {result.rows_planned:,} rows planned",
+            f" {done}: {eligible}, {result.rows_planned:,} rows planned",
         ),
         soft_wrap=True,
     )
@@ -213,7 +215,7 @@ def print_pairs(out: Console, pairs: Mapping[str, Any]) -> None:
     """Print names and values below each other; empty values are left out."""
     width = max(map(len, pairs))
     for name, value in pairs.items():
-        if value not in {None, ""}:
+        if value is not None and str(value):
             out.print(
                 Text.assemble(f"{name:<{width}}  ", value if isinstance(value, Text) else str(value)), soft_wrap=True
             )
