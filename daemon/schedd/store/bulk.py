@@ -1,4 +1,4 @@
-"""Filling an empty plan: the sender's index is built from rows that numpy has sorted, not sorted by SQLite.
+"""Filling a plan: the sender's index is built from rows that numpy has sorted, not sorted by SQLite.
 
 Sorting texts is what costs most in building the index on (status, scheduled_send_date): SQLite compares two texts
 with long common beginnings about twenty times a row. Here the rows are known as they are written, as numbers, and
@@ -32,55 +32,60 @@ _ROW_ID_BITS, _DAY_BITS = 40, 22
 class BulkLoad:
     """Remembers what is written into the plan, to build the sender's indexes at the end."""
 
-    def __init__(self, connection: apsw.Connection, indexes: dict[str, str], *, empty: bool) -> None:
+    def __init__(self, connection: apsw.Connection, indexes: dict[str, str]) -> None:
         self._connection = connection
         self._indexes = indexes
-        self._keys: list[NDArray[np.int64]] | None = [] if empty else None
+        self._keys: list[NDArray[np.int64]] = []
+        self._packable = True
 
     def add(self, last_row_id: int, skipped: NDArray[np.bool_], days: NDArray[np.int32]) -> None:
         """Note rows that were inserted one after the other, the last one with this row id."""
-        if self._keys is None or not len(days):
+        if not len(days):
             return
         first = last_row_id - len(days) + 1
-        if first < 1 or last_row_id >= 1 << _ROW_ID_BITS or int(days.min()) < 0 or int(days.max()) >= 1 << _DAY_BITS:
-            self._keys = None
-            return
+        self._packable &= first >= 1 and last_row_id < 1 << _ROW_ID_BITS
+        self._packable &= int(days.min()) >= 0 and int(days.max()) < 1 << _DAY_BITS
         keys = (skipped.astype(np.int64) << (_DAY_BITS + _ROW_ID_BITS)) | (days.astype(np.int64) << _ROW_ID_BITS)
         self._keys.append(keys | np.arange(first, last_row_id + 1))
 
     def build(self) -> None:
         """Make the indexes."""
-        keys = self._sorted_keys()
+        keys, first = self._sorted_keys()
         for name, sql in self._indexes.items():
             if keys is None:
                 self._connection.execute(sql)
             else:
-                self._adopt(name, sql, keys)
+                self._adopt(name, sql, keys, first)
 
-    def _sorted_keys(self) -> NDArray[np.int64] | None:
-        """Return the rows of the index in order, or None unless they are exactly the rows of the table."""
-        if not self._keys:
-            return None
+    def _sorted_keys(self) -> tuple[NDArray[np.int64] | None, int]:
+        """Return the new rows in the index's order and the first of their row ids.
+
+        None unless they are exactly the rows of the table from that row id on.
+        """
+        if not self._keys or not self._packable:
+            return None, 0
         keys = np.concatenate(self._keys)
-        [(count, first, last)] = self._connection.execute(f"SELECT count(*), min(id), max(id) FROM {PLAN}")
         ids = keys & ((1 << _ROW_ID_BITS) - 1)
-        if count != len(keys) or last - first + 1 != count or int(ids.min()) != first or int(ids.max()) != last:
-            return None
+        first, last = int(ids.min()), int(ids.max())
+        [(count, highest)] = self._connection.execute(f"SELECT count(*), max(id) FROM {PLAN} WHERE id >= {first}")
+        if count != len(keys) or highest != last or last - first + 1 != count:
+            return None, 0
         keys.sort()
-        return keys
+        return keys, first
 
-    def _adopt(self, name: str, sql: str, keys: NDArray[np.int64]) -> None:
+    def _adopt(self, name: str, sql: str, keys: NDArray[np.int64], first: int) -> None:
         execute = self._connection.execute
         execute("CREATE TEMP TABLE IF NOT EXISTS load_day(id INTEGER PRIMARY KEY, text TEXT)")
         days = np.flatnonzero(np.bincount((keys >> _ROW_ID_BITS) & ((1 << _DAY_BITS) - 1))).tolist()
         self._connection.executemany("INSERT OR IGNORE INTO load_day VALUES (?, ?)", [(d, iso(d)) for d in days])
         execute(f"CREATE TABLE {_BUILD}(status, day, row_id, PRIMARY KEY (status, day, row_id)) WITHOUT ROWID")
-        execute(
-            f"INSERT INTO {_BUILD} SELECT CASE v.value >> {_DAY_BITS + _ROW_ID_BITS} WHEN 0 THEN 'pre-scheduled' "
-            f"ELSE 'skipped' END, d.text, v.value & {(1 << _ROW_ID_BITS) - 1} FROM carray(?) v "
-            f"CROSS JOIN load_day d ON d.id = (v.value >> {_ROW_ID_BITS}) & {(1 << _DAY_BITS) - 1}",
-            (apsw.carray(keys),),
-        )
+        skipped_from = int(np.searchsorted(keys, 1 << (_DAY_BITS + _ROW_ID_BITS)))
+        # In the order of the statuses' texts, so that the b-tree grows at its end.
+        self._copy_present(first, "status IS NULL OR status < 'pre-scheduled'")
+        self._insert_new("pre-scheduled", keys[:skipped_from])
+        self._copy_present(first, "status >= 'pre-scheduled' AND status < 'skipped'")
+        self._insert_new("skipped", keys[skipped_from:])
+        self._copy_present(first, "status >= 'skipped'")
         [(version,)] = execute("PRAGMA main.schema_version")
         execute("PRAGMA writable_schema = ON")
         try:
@@ -93,6 +98,21 @@ class BulkLoad:
         finally:
             execute("PRAGMA writable_schema = RESET")
 
+    def _copy_present(self, first: int, condition: str) -> None:
+        """Copy the rows that were there before, those of some statuses."""
+        self._connection.execute(
+            f"INSERT INTO {_BUILD} SELECT status, scheduled_send_date, id FROM {PLAN} NOT INDEXED "
+            f"WHERE id < {first} AND ({condition}) ORDER BY 1, 2, 3"
+        )
+
+    def _insert_new(self, status: str, keys: NDArray[np.int64]) -> None:
+        if len(keys):
+            self._connection.execute(
+                f"INSERT INTO {_BUILD} SELECT ?, d.text, v.value & {(1 << _ROW_ID_BITS) - 1} FROM carray(?) v "
+                f"CROSS JOIN load_day d ON d.id = (v.value >> {_ROW_ID_BITS}) & {(1 << _DAY_BITS) - 1}",
+                (status, apsw.carray(np.ascontiguousarray(keys))),
+            )
+
 
 @contextmanager
 def bulk_load(connection: apsw.Connection, new_rows: int, *, active: bool) -> Iterator[BulkLoad | None]:
@@ -104,6 +124,6 @@ def bulk_load(connection: apsw.Connection, new_rows: int, *, active: bool) -> It
     indexes = sender_indexes(connection) if rows < new_rows else {}
     for name in indexes:
         connection.execute(f"DROP INDEX {quoted(name)}")
-    load = BulkLoad(connection, indexes, empty=rows == 0)
+    load = BulkLoad(connection, indexes)
     yield load
     load.build()
