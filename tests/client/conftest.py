@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from schedclient import Client
+from schedclient.errors import DatabaseMissingError
 from schedclient.synthetic import make_organization
 from schedproto.layout import state_folder
 
@@ -78,6 +79,9 @@ class Folder:
 
     def pause_workers(self, client: Client) -> None:
         """Stop all workers, so that a job submitted next runs until `resume_workers`."""
+        # A worker takes jobs once it has loaded everything; one that has ended a job is ready for sure.
+        with contextlib.suppress(DatabaseMissingError):
+            client.schedule("org-warm-up", timeout_s=60.0)
         wanted = client.health().workers
         poll(lambda: len(self.workers()) >= wanted, what="start of the workers")
         self.paused = self.workers()
@@ -213,8 +217,8 @@ class Terminal:
             open_still = self.read()
             if text in self.screen:
                 break
-            assert open_still, f"{text!r} was never shown; the process ended with:\n{self.screen}"
-            assert time.monotonic() < deadline, f"{text!r} was not shown; there is:\n{self.screen}"
+            assert open_still, f"{text!r} was never shown; the process ended with:\n{self.screen[-2000:]!r}"
+            assert time.monotonic() < deadline, f"{text!r} was not shown; there is:\n{self.screen[-2000:]!r}"
 
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
@@ -227,7 +231,7 @@ class Terminal:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self.code = os.waitstatus_to_exitcode(status)
-            assert time.monotonic() < deadline, f"the process did not end; there is:\n{self.screen}"
+            assert time.monotonic() < deadline, f"the process did not end; there is:\n{self.screen[-2000:]!r}"
         while select.select([self.master], [], [], 0)[0] and self.read():
             pass
         return self.code

@@ -67,6 +67,7 @@ def test_daemon_goes_when_idle_and_comes_back(folder) -> None:
     assert first.rows_planned == second.rows_unchanged
 
 
+@pytest.mark.slow
 def test_daemon_stays_while_a_job_runs(folder) -> None:
     """A job that takes longer than the idle time keeps its daemon, even when nobody watches."""
     with folder.client(idle_timeout=0.5) as client:
@@ -134,7 +135,7 @@ def test_daemon_killed_while_a_client_waits(folder) -> None:
         waiting.join(60)
         assert [result.contacts for result in results] == [300]
         assert client.welcome().boot_id != boot
-        assert [job.job_id for job in client.list()] == [handle.job_id]
+        assert [job.job_id for job in client.list("org-1")] == [handle.job_id]
     assert folder.starts() == 2
 
 

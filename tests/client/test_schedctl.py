@@ -91,7 +91,7 @@ class TestSubmit:
             folder.pause_workers(client)
             answer = schedctl("submit", "org-1", "--data", folder.path, "--timeout", "0.3")
             assert answer.returncode == ExitCode.TIMED_OUT
-            [job] = client.list()
+            [job] = client.list("org-1")
             assert f"schedctl watch {job.job_id} --data {folder.path}" in answer.stderr
             assert not job.final
             as_json = schedctl("watch", job.job_id, "--data", folder.path, "--timeout", "0.3", "--json")

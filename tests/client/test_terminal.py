@@ -1,0 +1,204 @@
+"""`schedctl` on a terminal, as a person meets it: the progress bar, colours, Ctrl-C."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from schedclient.cli.exitcodes import ExitCode
+
+AS_OF = "2026-11-01"
+INTERRUPT = "\x03"
+#: Escape codes that choose a colour (not bold, not cursor movements).
+COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-7]|38;\d+|9[0-7])[;\d]*m")
+ANY_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def plain(screen: str) -> str:
+    return ANY_ESCAPE.sub("", screen).replace("\r\n", "\n")
+
+
+def test_progress_and_result(folder, terminal) -> None:
+    """While the job runs there is a bar with its state; afterwards the bar is gone and the result is there."""
+    with folder.client() as client:
+        folder.pause_workers(client)
+    screen = terminal("submit", "org-1", "--data", folder.path, "--as-of", AS_OF)
+    screen.expect("running")
+    screen.expect("0 %")
+    screen.expect("━")
+    folder.resume_workers()
+    assert screen.wait() == ExitCode.OK
+    assert f"org-1 scheduled for {AS_OF}" in plain(screen.screen)
+    assert COLOUR.search(screen.screen)
+    assert screen.screen.count("\x1b[?25l") == screen.screen.count("\x1b[?25h"), "the cursor stays hidden"
+
+
+def test_no_color(folder, terminal) -> None:
+    """NO_COLOR takes all colours away, from results and from errors."""
+    screen = terminal("submit", "org-1", "--data", folder.path, "--as-of", AS_OF, NO_COLOR="1")
+    assert screen.wait() == ExitCode.OK
+    assert "e-mails per day" in screen.screen
+    assert not COLOUR.search(screen.screen)
+    wrong = terminal("submit", "org-99", "--data", folder.path, NO_COLOR="1")
+    assert wrong.wait() == ExitCode.JOB_FAILED
+    assert "Error:" in plain(wrong.screen)
+    assert not COLOUR.search(wrong.screen)
+
+
+def test_errors_are_red(folder, terminal) -> None:
+    """On a terminal an error stands out."""
+    screen = terminal("submit", "org-99", "--data", folder.path)
+    assert screen.wait() == ExitCode.JOB_FAILED
+    assert COLOUR.search(screen.screen)
+    assert "Error: there is no file org-99.db" in plain(screen.screen)
+
+
+def test_json_on_a_terminal(folder, terminal) -> None:
+    """--json shows neither bar nor colours, even here."""
+    screen = terminal("submit", "org-1", "--data", folder.path, "--as-of", AS_OF, "--json")
+    assert screen.wait() == ExitCode.OK
+    assert "\x1b" not in screen.screen
+    assert screen.screen.lstrip().startswith("{")
+
+
+def test_narrow_terminal(folder, terminal) -> None:
+    """On 40 columns the picture is as narrow as that, and nothing breaks."""
+    screen = terminal("submit", "org-1", "--data", folder.path, "--as-of", AS_OF, columns=40)
+    assert screen.wait() == ExitCode.OK
+    picture = [line for line in plain(screen.screen).splitlines() if "█" in line]
+    assert picture
+    assert all(len(line) <= 40 for line in picture)
+
+
+def interrupted(folder, terminal, *options: str):
+    """A submit that was interrupted while its job runs, at the question."""
+    with folder.client() as client:
+        folder.pause_workers(client)
+    screen = terminal("submit", "org-1", "--data", folder.path, "--as-of", AS_OF, *options)
+    screen.expect("running")
+    screen.type(INTERRUPT)
+    screen.expect("[c]ancel")
+    return screen
+
+
+def the_job(folder):
+    with folder.client() as client:
+        [job] = client.list("org-1")
+        return job
+
+
+def test_second_interrupt_detaches(folder, terminal) -> None:
+    """Ctrl-C asks, a second one leaves: the job goes on, and the way back is shown and works."""
+    screen = interrupted(folder, terminal)
+    screen.type(INTERRUPT)
+    assert screen.wait() == ExitCode.DETACHED
+    job = the_job(folder)
+    assert not job.final
+    [way_back] = re.findall(r"schedctl (watch \S+ --data \S+)", plain(screen.screen))
+    assert job.job_id in way_back
+    assert "Traceback" not in screen.screen
+    folder.resume_workers()
+    again = terminal(*way_back.split())
+    assert again.wait() == ExitCode.OK
+    assert f"org-1 scheduled for {AS_OF}" in plain(again.screen)
+
+
+def test_interrupt_and_detach(folder, terminal) -> None:
+    """Answering d, or just Enter, detaches."""
+    screen = interrupted(folder, terminal)
+    screen.type("\r")
+    assert screen.wait() == ExitCode.DETACHED
+    assert "The job goes on" in plain(screen.screen)
+    assert not the_job(folder).final
+
+
+def test_interrupt_and_cancel(folder, terminal) -> None:
+    """Answering c cancels the job, with the exit code of a cancelled job."""
+    screen = interrupted(folder, terminal)
+    screen.type("c\r")
+    screen.expect("is being cancelled")
+    folder.resume_workers()
+    assert screen.wait() == ExitCode.CANCELLED
+    assert the_job(folder).state == "cancelled"
+
+
+def test_interrupt_and_go_on(folder, terminal) -> None:
+    """Answering g shows the bar again, up to the result."""
+    screen = interrupted(folder, terminal)
+    shown = len(screen.screen)
+    screen.type("g\r")
+    while "running" not in screen.screen[shown:]:
+        screen.read(1.0)
+    folder.resume_workers()
+    assert screen.wait() == ExitCode.OK
+    assert f"org-1 scheduled for {AS_OF}" in plain(screen.screen)
+
+
+def test_wrong_answer_is_asked_again(folder, terminal) -> None:
+    """What is no answer is asked again, and nothing happens to the job meanwhile."""
+    screen = interrupted(folder, terminal)
+    screen.type("x\r")
+    screen.expect("Error")
+    assert not the_job(folder).final
+    screen.type("c\r")
+    screen.expect("is being cancelled")
+    folder.resume_workers()
+    assert screen.wait() == ExitCode.CANCELLED
+
+
+def test_interrupt_with_json(folder, terminal) -> None:
+    """With --json the question is on standard error and the job is the one document on standard output."""
+    with folder.client() as client:
+        folder.pause_workers(client)
+    screen = terminal("submit", "org-1", "--data", folder.path, "--as-of", AS_OF, "--json")
+    poll_job(folder)
+    screen.type(INTERRUPT)
+    screen.expect("[c]ancel")
+    screen.type("d\r")
+    assert screen.wait() == ExitCode.DETACHED
+    assert f'"job_id": "{the_job(folder).job_id}"' in screen.screen
+
+
+def poll_job(folder) -> None:
+    import time
+
+    deadline = time.monotonic() + 30
+    with folder.client() as client:
+        while time.monotonic() < deadline:
+            if any(job.state == "running" for job in client.list("org-1")):
+                return
+            time.sleep(0.02)
+    raise AssertionError("no job began")
+
+
+def test_interrupt_without_a_terminal(folder, tmp_path) -> None:
+    """A script that gets SIGINT is not asked: it detaches, with the way back on standard error."""
+    import os
+    import signal
+    import subprocess
+
+    with folder.client() as client:
+        folder.pause_workers(client)
+    command = [sys.executable, "-c", "from schedclient.cli import main; main()", "submit", "org-1"]
+    process = subprocess.Popen(
+        [*command, "--data", str(folder.path)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    poll_job(folder)
+    os.kill(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == ExitCode.DETACHED, errors
+    assert output == ""
+    assert "schedctl watch job-" in errors
+    assert not the_job(folder).final
+
+
+def test_dumb_terminal(folder, terminal) -> None:
+    """A terminal that can do nothing gets no escape codes for colours or movements."""
+    screen = terminal("submit", "org-1", "--data", folder.path, "--as-of", AS_OF, TERM="dumb")
+    assert screen.wait() == ExitCode.OK
+    assert not COLOUR.search(screen.screen)
