@@ -17,6 +17,9 @@ copied here: the value of a comparison lies in the independence of its two sides
     frequency      section 10
     plan           all of it in order: `plan(connection, as_of, overrides) -> Plan`
 
-    organizations  random organizations       compare     two plans, their differences in words
-    invariants     section 12 on a plan        year        a year of daily runs with a sender
+    organizations  random organizations, put together from random_configuration, random_contacts,
+                   random_campaigns, random_history; sql writes them as a script
+    invariants     section 12 on a plan, found out in another way
+    compare        two plans, their differences in words; the plan that a scheduled file holds
+    year           a year of daily runs with a sender
 """
