@@ -35,9 +35,18 @@ def _make(path: Path, contacts: int, seed: int, as_of: dt.date) -> None:
 
 
 @click.command("demo")
-@click.option("--contacts", type=click.IntRange(1, 10_000_000), default=100_000, show_default=True, help="How many.")
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed makes the same people.")
-@click.option("--as-of", metavar="YYYY-MM-DD", help="The date of the run; today.")
+@click.option(
+    "--contacts",
+    type=click.IntRange(1, 10_000_000),
+    default=100_000,
+    show_default=True,
+    metavar="N",
+    help="How many to invent.",
+)
+@click.option(
+    "--seed", type=int, default=1, show_default=True, metavar="N", help="The same seed makes the same people."
+)
+@click.option("--as-of", metavar="YYYY-MM-DD", help="The date of the run; by default, today.")
 @click.option("--out", type=click.Path(path_type=Path), help="Only write the organization's file, here.")
 @click.option(
     "--data",
@@ -46,7 +55,9 @@ def _make(path: Path, contacts: int, seed: int, as_of: dt.date) -> None:
     show_default=True,
     help="Data folder to make and use.",
 )
-@click.option("--workers", type=click.IntRange(1, 32), help="Worker processes; chosen by size.")
+@click.option(
+    "--workers", type=click.IntRange(1, 32), metavar="N", help="Worker processes, 1 to 32; by default, as size asks."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 @handles_errors
 def demo_command(

@@ -10,6 +10,7 @@ from schedclient import errors
 class ExitCode(IntEnum):
     """How a command ended."""
 
+    #: All is well; of a job: it succeeded (or was accepted, with --detach).
     OK = 0
     #: The job failed.
     JOB_FAILED = 1

@@ -31,8 +31,10 @@ def _overrides(path: Path | None) -> dict[str, Any]:
 
 @click.command("submit")
 @click.argument("organization")
-@click.option("--as-of", metavar="YYYY-MM-DD", help="The date of the run; today in the organization's time zone.")
-@click.option("--workers", type=click.IntRange(1, 32), help="Worker processes; chosen by size.")
+@click.option("--as-of", metavar="YYYY-MM-DD", help="The date of the run; by default, today where the organization is.")
+@click.option(
+    "--workers", type=click.IntRange(1, 32), metavar="N", help="Worker processes, 1 to 32; by default, as size asks."
+)
 @click.option(
     "--mode",
     type=click.Choice(["reliable", "highperf"]),
@@ -40,10 +42,14 @@ def _overrides(path: Path | None) -> dict[str, Any]:
     show_default=True,
     help="How the file is treated; both are safe.",
 )
-@click.option("--config", type=click.Path(path_type=Path), help="TOML file with overrides of the configuration.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="TOML file with overrides of the organization's configuration."
+)
 @click.option("--dry-run", is_flag=True, help="Compute and count, change nothing.")
 @click.option("--detach", is_flag=True, help="Return as soon as the job is accepted.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.1), help="Seconds to wait; the job goes on.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Wait no longer; the job goes on."
+)
 @click.option("--key", "idempotency_key", help="Idempotency key: a second submit with it returns the first job.")
 @connection_options
 @handles_errors
@@ -69,7 +75,9 @@ def submit_command(
 
 @click.command("watch")
 @click.argument("job_id")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.1), help="Seconds to wait; the job goes on.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Wait no longer; the job goes on."
+)
 @connection_options
 @handles_errors
 def watch_command(job_id: str, *, timeout_s: float | None, as_json: bool, **options: Any) -> ExitCode:
@@ -146,7 +154,9 @@ def status_command(job_id: str | None, *, as_json: bool, **options: Any) -> None
 @click.option(
     "--state", "states", multiple=True, type=click.Choice([s.value for s in JobState]), help="Only jobs in this state."
 )
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, metavar="N", help="At most so many."
+)
 @connection_options
 @handles_errors
 def list_command(

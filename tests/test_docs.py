@@ -1,0 +1,69 @@
+"""The generated pages are what the code says today, and complete."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from schedclient.cli.exitcodes import ExitCode
+from schedclient.cli.main import COMMANDS
+from schedclient.settings import TABLE
+from schedd.settings import SETTINGS
+from schedproto import ErrorCode
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def make_docs() -> ModuleType:
+    """The generator, which is a script and no part of the packages."""
+    spec = importlib.util.spec_from_file_location("make_docs", ROOT / "tools" / "make_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["CLI.md", "SETTINGS.md"])
+def test_page_is_current(make_docs: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each page equals what the generator writes, whatever the terminal; `make docs` mends it."""
+    for width in ("40", "200"):
+        monkeypatch.setenv("COLUMNS", width)
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == make_docs.PAGES[name](), "run `make docs`"
+
+
+def test_commands_and_codes_are_all_there() -> None:
+    """Every command, exit code and error code has its place in docs/CLI.md."""
+    page = (ROOT / "docs" / "CLI.md").read_text(encoding="utf-8")
+    for command in COMMANDS:
+        assert f"### schedctl {command}\n" in page
+    for code in ExitCode:
+        assert f"| {code.value} | `{code.name}` |" in page
+    for error in ErrorCode:
+        assert f"`{error}`" in page
+
+
+def test_settings_are_all_there() -> None:
+    """Every setting of both sides is in docs/SETTINGS.md, with its variable."""
+    page = (ROOT / "docs" / "SETTINGS.md").read_text(encoding="utf-8")
+    for setting in SETTINGS:
+        assert f"| `{setting.name}` | `{setting.flag}` | `{setting.variable}` |" in page
+    for name, (variable, _) in TABLE.items():
+        assert f"| `{name}` | `{variable}` |" in page
+
+
+def test_links_within_a_page_lead_somewhere() -> None:
+    """Each link to a section of the page has that section."""
+    import re
+
+    for name in ("CLI.md", "SETTINGS.md"):
+        page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        sections = {
+            re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+            for title in re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+        }
+        assert set(re.findall(r"\]\(#([\w-]+)\)", page)) <= sections
