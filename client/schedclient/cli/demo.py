@@ -56,7 +56,7 @@ def _make(path: Path, contacts: int, seed: int, as_of: dt.date) -> None:
     help="Data folder to make and use.",
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 32), metavar="N", help="Worker processes, 1 to 32; by default, as size asks."
+    "--workers", type=click.IntRange(1, 32), metavar="N", help="Worker processes; by default, as the size asks."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 @handles_errors

@@ -33,7 +33,7 @@ def _overrides(path: Path | None) -> dict[str, Any]:
 @click.argument("organization")
 @click.option("--as-of", metavar="YYYY-MM-DD", help="The date of the run; by default, today where the organization is.")
 @click.option(
-    "--workers", type=click.IntRange(1, 32), metavar="N", help="Worker processes, 1 to 32; by default, as size asks."
+    "--workers", type=click.IntRange(1, 32), metavar="N", help="Worker processes; by default, as the size asks."
 )
 @click.option(
     "--mode",
