@@ -142,8 +142,8 @@ def cli_page() -> str:
             "With `--json` a command prints exactly one JSON document on standard output, whether it succeeded or not, "
             "and nothing else there; the exit code says how it went. Fields are only ever added, never renamed, "
             "removed or given another meaning: ignore those you do not know. States, modes, stages and error codes are "
-            "open sets. A time is an RFC 3339 string in UTC, a date `YYYY-MM-DD`; names end in the unit (`_s`: seconds, "
-            "`_bytes`)."
+            "open sets. A time is an RFC 3339 string in UTC, a date `YYYY-MM-DD`; names end in the unit (`_s`: "
+            "seconds, `_bytes`)."
         ),
         "",
         "| command | document |",

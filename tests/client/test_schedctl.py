@@ -202,7 +202,7 @@ class TestLooking:
             client.submit("org-1")
             waiting = client.submit("org-1").job_id
             answer = schedctl("cancel", waiting, "--data", folder.path)
-            assert (answer.returncode, answer.stdout) == (ExitCode.OK, f"{waiting}: cancelled\n")
+            assert (answer.returncode, answer.stdout) == (ExitCode.OK, f"{waiting} is cancelled.\n")
             again = schedctl("cancel", waiting, "--data", folder.path, "--json")
             assert document(again, Job)["state"] == "cancelled"
 

@@ -202,3 +202,16 @@ def test_dumb_terminal(folder, terminal) -> None:
     screen = terminal("submit", "org-1", "--data", folder.path, "--as-of", AS_OF, TERM="dumb")
     assert screen.wait() == ExitCode.OK
     assert not COLOUR.search(screen.screen)
+
+
+def test_list_on_a_usual_terminal(folder, terminal) -> None:
+    """On 80 columns ids and states are whole, because they are there to be copied."""
+    with folder.client() as client:
+        job_id = client.submit("org-1", as_of=AS_OF).job_id
+        client.job(job_id).wait(60.0)
+    screen = terminal("list", "--data", folder.path, columns=80)
+    assert screen.wait() == ExitCode.OK
+    [line] = [line for line in plain(screen.screen).splitlines() if job_id in line]
+    assert "org-1" in line
+    assert "succeeded" in line
+    assert len(line) <= 80

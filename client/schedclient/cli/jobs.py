@@ -181,7 +181,9 @@ def cancel_command(job_id: str, *, as_json: bool, **options: Any) -> None:
         job = client.cancel(job_id)
     if as_json:
         print_json(job)
+    elif job.state == JobState.CANCELLED:
+        click.echo(f"{job.job_id} is cancelled.")
     elif job.final:
-        click.echo(f"{job.job_id}: {job.state}")
+        click.echo(f"{job.job_id} had ended already: {job.state}.")
     else:
-        click.echo(f"{job.job_id}: is being cancelled")
+        click.echo(f"{job.job_id} is being cancelled.")

@@ -20,6 +20,8 @@ from schedproto.messages import Health
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _STATE_STYLE = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
 _PICTURE_ROWS = 8
+#: From this width on the list of jobs has all its columns.
+_WIDE_COLUMNS = 110
 #: The width of what does not go to a terminal, and of the picture there.
 _PIPE_WIDTH, _PIPE_PICTURE_WIDTH = 500, 80
 
@@ -128,10 +130,14 @@ def _print_details(out: Console, result: RunResult) -> None:
             "issues": ", ".join(f"{count:,} {reason}" for reason, count in result.issues.items()),
             "left out": _left_out(result),
             "time": f"{seconds(result.wall_s)} ({stages})",
-            "speed": f"{result.contacts_per_s:,.0f} contacts/s with {result.workers} worker(s), mode {result.mode}",
+            "speed": f"{result.contacts_per_s:,.0f} contacts/s with {_workers(result.workers)}, mode {result.mode}",
             "run": result.run_id,
         },
     )
+
+
+def _workers(number: int) -> str:
+    return "1 worker" if number == 1 else f"{number} workers"
 
 
 def _left_out(result: RunResult) -> str:
@@ -193,19 +199,29 @@ def print_jobs(jobs: list[Job]) -> None:
     if not jobs:
         out.print("No jobs.")
         return
+    # A narrow terminal gets fewer columns: an id that is cut off is of no use.
+    wide = out.width >= _WIDE_COLUMNS
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("job", "organization", "state", "as of", "submitted", "took", "rows changed"):
+    table.add_column("job", no_wrap=True, min_width=len(jobs[0].job_id))
+    table.add_column("organization", no_wrap=True)
+    table.add_column("state", no_wrap=True, min_width=max(len(job.state) for job in jobs))
+    for name in ("as of", "submitted", "took") if wide else ("submitted",):
         table.add_column(name, no_wrap=True)
+    table.add_column("rows changed", no_wrap=True)
     for job in jobs:
         result = job.result
         changed = "" if result is None else f"{result.rows_inserted + result.rows_updated + result.rows_deleted:,}"
+        submitted = _local(job.submitted_at)
+        between = (
+            [(result.as_of if result else job.spec.as_of) or "", submitted, seconds(result.wall_s) if result else ""]
+            if wide
+            else [submitted[len("2026-") : -len(":00")]]
+        )
         table.add_row(
             job.job_id,
             job.spec.organization,
             Text(job.state, style=_STATE_STYLE.get(job.state, "")),
-            (result.as_of if result else job.spec.as_of) or "",
-            _local(job.submitted_at),
-            seconds(result.wall_s) if result else "",
+            *between,
             changed if job.error is None else job.error.code,
         )
     out.print(table)
