@@ -31,7 +31,7 @@ from schedproto.messages import (
     Welcome,
 )
 
-from .connection import Connection, ConnectionLostError, Watching, new_request_id
+from .connection import Connection, ConnectionLostError, HandshakeBrokenError, Watching, new_request_id, refusal
 from .errors import (
     AuthenticationError,
     BusyError,
@@ -56,6 +56,8 @@ ANSWER_TIMEOUT_S = 5.0
 SILENT_HEARTBEATS = 3
 #: While a job is watched the daemon hears from the client at least so often (it forgets watchers after 60 s).
 KEEPALIVE_S = 20.0
+#: So many handshakes that the other side broke off mean that it wants other keys, not that it keeps dying.
+BROKEN_HANDSHAKES = 4
 _BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 OnProgress = Callable[[Job], None]
@@ -190,7 +192,7 @@ class AsyncClient:
         async with self._connecting:
             if self._connection is not None and self._connection.usable:
                 return self._connection
-            attempt = 0
+            attempt = broken = 0
             while True:
                 await self._drop(self._connection)
                 endpoint = await self.launcher.ensure()
@@ -201,9 +203,14 @@ class AsyncClient:
                 left = deadline - time.monotonic()
                 try:
                     await connection.hello(max(0.05, min(ANSWER_TIMEOUT_S, left)))
-                except (TimeoutError, ConnectionLostError):
+                except (TimeoutError, ConnectionLostError) as error:
                     attempt += 1
-                    if time.monotonic() >= deadline:
+                    broken += isinstance(error, HandshakeBrokenError)
+                    ended = time.monotonic() >= deadline
+                    if endpoint.startswith("tcp://") and broken >= (1 if ended else BROKEN_HANDSHAKES):
+                        await self._drop(connection)
+                        raise refusal(endpoint) from None
+                    if ended:
                         await self._drop(connection)
                         raise UnreachableError(
                             f"no daemon answers at {endpoint}",

@@ -22,11 +22,31 @@ from schedproto.version import __version__
 from .errors import AuthenticationError, ConnectionFailedError, from_info
 
 _T = TypeVar("_T", bound=Message)
-_REFUSED = {zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL}
+#: Certainly a refusal. A handshake that fails without detail may also be a daemon that just died.
+_REFUSED = {zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL}
+_EVENTS = (
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CONNECT_RETRIED
+)
 
 
 class ConnectionLostError(ConnectionFailedError):
     """The connection broke; what was under way can be tried again over a new one."""
+
+
+class HandshakeBrokenError(ConnectionLostError):
+    """The other side hung up during the handshake: it died just then, or it wants other keys."""
+
+
+def refusal(endpoint: str) -> AuthenticationError:
+    """Return the error for a daemon that refuses the connection."""
+    return AuthenticationError(
+        f"the daemon at {endpoint} refused the encrypted connection",
+        "Check that its --client-keys admit this client's public key, and that server_key is its key.",
+    )
 
 
 def new_request_id() -> str:
@@ -55,9 +75,7 @@ class Connection:
             self._socket.setsockopt(zmq.CURVE_SECRETKEY, secret_key)
             self._socket.setsockopt(zmq.CURVE_PUBLICKEY, zmq.curve_public(secret_key))
             self._socket.setsockopt(zmq.CURVE_SERVERKEY, server_key)
-        self._monitor = self._socket.get_monitor_socket(
-            _REFUSED_MASK | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
-        )
+        self._monitor = self._socket.get_monitor_socket(_EVENTS)
         self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._watch_socket())]
         try:
             self._socket.connect(endpoint)
@@ -142,12 +160,9 @@ class Connection:
                 # Nobody listens there. ZeroMQ would knock for ever; a launcher can do better than wait.
                 self._lose(ConnectionLostError(f"nothing listens at {self.endpoint}", retryable=True))
             elif event["event"] in _REFUSED:
-                self._lose(
-                    AuthenticationError(
-                        f"the daemon at {self.endpoint} refused the encrypted connection",
-                        "Check that its --client-keys admit this client's public key, and that server_key is its key.",
-                    )
-                )
+                self._lose(refusal(self.endpoint))
+            elif event["event"] == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+                self._lose(HandshakeBrokenError(f"{self.endpoint} hung up during the handshake", retryable=True))
 
     def _lose(self, error: ConnectionFailedError) -> None:
         """Tell everybody who waits."""
@@ -173,11 +188,6 @@ class Connection:
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.close(0)
-
-
-_REFUSED_MASK = 0
-for _event in _REFUSED:
-    _REFUSED_MASK |= _event
 
 
 class Watching:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -161,6 +162,32 @@ def test_keys_where_nobody_listens(keys: Keys) -> None:
         Client(endpoint, key=keys.admitted, server_key=keys.server_public, timeout_s=0.5) as client,
     ):
         client.health()
+
+
+def test_killed_in_the_handshake(tmp_path: Path) -> None:
+    """Whoever hangs up in the middle of the greeting has died, as far as a Unix socket can tell; no key is blamed."""
+    path = tmp_path / "dying.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        ended = threading.Event()
+
+        def hang_up() -> None:
+            while not ended.is_set():
+                peer = listener.accept()[0]
+                peer.sendall(b"\xff" + bytes(8) + b"\x7f\x03")  # the beginning of a greeting
+                peer.recv(1)
+                peer.close()
+
+        thread = threading.Thread(target=hang_up, daemon=True)
+        thread.start()
+        with pytest.raises(UnreachableError), Client(f"ipc://{path}", timeout_s=1.0) as client:
+            client.health()
+        ended.set()
+        with socket.socket(socket.AF_UNIX) as last:
+            last.connect(str(path))
+            last.sendall(b"x")
+        thread.join(5)
 
 
 def test_daemon_of_another_protocol(tmp_path: Path) -> None:
