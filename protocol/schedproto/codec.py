@@ -51,8 +51,16 @@ class CodecError(SchedulerError):
 
 
 def encode(message: Message, limit_bytes: int = MAX_REPLY_BYTES) -> list[bytes]:
-    """Return the frames of a message, or raise `CodecError` (`message_too_large`)."""
-    body = _encoder.encode(message)
+    """Return the frames of a message, or raise `CodecError` (`message_too_large`, `invalid_argument`)."""
+    try:
+        body = _encoder.encode(message)
+    except (OverflowError, TypeError, ValueError, RecursionError) as error:
+        raise CodecError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"the message cannot be encoded: {error}",
+            hint="Configuration overrides hold texts, numbers of 64 bits, true, false, arrays and tables.",
+            request_id=message.id,
+        ) from None
     if len(body) > limit_bytes:
         raise CodecError(
             ErrorCode.MESSAGE_TOO_LARGE,

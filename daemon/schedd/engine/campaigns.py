@@ -117,7 +117,7 @@ def active_instances(
                 spread=(first, last) if kind.spread_evenly and NONE not in {first, last} else None,
                 states=None
                 if states is None
-                else frozenset(STATE_INDEX[s.upper()] for s in states if s.upper() in STATE_INDEX),
+                else frozenset(STATE_INDEX[state] for state in states if state in STATE_INDEX),
                 carriers=None if carriers is None else frozenset(c.casefold() for c in carriers),
             )
         )

@@ -21,8 +21,5 @@ def boolean_of(value: Any, default: int) -> bool:
 
 def list_of(value: Any) -> list[str] | None:
     """Return the parts of a comma-separated list; None where it means everyone (NULL, empty, `ALL`)."""
-    parts = [part.strip() for part in text_of(value).split(",")]
-    parts = [part for part in parts if part]
-    if not parts or any(part.upper() == "ALL" for part in parts):
-        return None
-    return parts
+    text = text_of(value).strip()
+    return None if text in {"", "ALL"} else [part.strip() for part in text.split(",")]

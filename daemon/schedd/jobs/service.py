@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +242,9 @@ class JobService:
     def _begin(self, job: Job, attempt: int, pool: Pool) -> None:
         run_id = f"{job.job_id}.{attempt}"
         folder = self.scratch / run_id
-        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            # Where it cannot be made, the job itself meets that and says so.
+            folder.mkdir(parents=True, exist_ok=True)
         message = pipe.LeadJob(
             job_id=job.job_id,
             run_id=run_id,

@@ -148,6 +148,12 @@ def _as_error(error: BaseException, what: str, log: Callable[[pipe.LogLine], Non
         return SchedulerError(
             ErrorCode.OUT_OF_MEMORY, f"{what} needs more memory than there is", hint="Use a larger machine."
         )
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return SchedulerError(
+            ErrorCode.DISK_FULL,
+            f"{what} has no room for its working files: {error}",
+            hint="Free memory (/dev/shm) or space in the data folder; the organization's file is as it was before.",
+        )
     log(
         pipe.LogLine("error", "internal error", {"what": what, "traceback": "".join(traceback.format_exception(error))})
     )
