@@ -222,6 +222,7 @@ def test_wait_timeout_and_cancel(folder) -> None:
         assert handle.wait(30.0).contacts == 300
 
 
+@pytest.mark.slow
 def test_cancel_while_running(folder) -> None:
     """A running job that is cancelled raises `JobCancelledError` and changed nothing."""
     before = (folder.path / "org-1.db").read_bytes()

@@ -85,6 +85,7 @@ class TestSubmit:
         command = ("submit", "org-1", "--data", shared.path, "--as-of", AS_OF, "--key", "once", "--detach")
         assert schedctl(*command).stdout == schedctl(*command).stdout
 
+    @pytest.mark.slow
     def test_timeout(self, folder, schedctl) -> None:
         """--timeout ends the wait with its own exit code and says how to come back; the job goes on."""
         with folder.client() as client:
