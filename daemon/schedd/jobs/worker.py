@@ -6,6 +6,7 @@ busy, and so that the process ends at once when the daemon does.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib
 import os
