@@ -1,0 +1,172 @@
+"""Messages: round trips, growth in both directions, and a decoder that survives anything."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schedproto import ErrorCode, ErrorInfo, Job, JobSpec, OrganizationInfo, RunResult, SchedulerError, VolumeInfo
+from schedproto import messages as m
+from schedproto.codec import MAGIC, CodecError, decode_reply, decode_request, encode, encode_request
+from schedproto.ids import check_organization, new_job_id
+from schedproto.keys import KeyFormatError, parse_public_keys, parse_secret_key, render
+
+NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
+JOB = Job(job_id="job-1", spec=JobSpec(organization="org-1"), state="queued", submitted_at=NOW)
+REQUESTS = [
+    m.Hello(id="1"),
+    m.GetHealth(id="1"),
+    m.Submit(id="1", spec=JobSpec(organization="o", config={"a": {"b": [1, 2.5, True]}}), idempotency_key="k"),
+    m.GetJob(id="1", job_id="j"),
+    m.ListJobs(id="1", states=["queued"]),
+    m.Watch(id="1", job_id="j"),
+    m.Unwatch(id="1", watch_id="w"),
+    m.Cancel(id="1", job_id="j"),
+    m.GetOrganization(id="1", organization="o"),
+    m.GetVolume(id="1"),
+]
+REPLIES = [
+    m.Welcome(id="1", daemon_version="1", protocol=1, boot_id="b", pid=1),
+    m.Health(id="1", status="serving", daemon_version="1", boot_id="b", started_at=NOW, uptime_s=1.0),
+    m.JobReply(id="1", job=JOB),
+    m.JobList(id="1", jobs=[JOB, JOB]),
+    m.JobEvent(
+        id="1",
+        job=msgspec.structs.replace(
+            JOB, result=RunResult(run_id="r", organization="o", as_of="d", mode="m", workers=1)
+        ),
+    ),
+    m.Done(id="1"),
+    m.OrganizationReply(
+        id="1",
+        organization=OrganizationInfo(organization="o", path="p", size_bytes=1, journal_mode="wal", page_size=4096),
+    ),
+    m.VolumeReply(id="1", volume=VolumeInfo(data_dir="d", total_bytes=2, free_bytes=1)),
+    m.Failure(id="1", error=ErrorInfo(code="internal", message="x")),
+]
+
+
+def test_every_message_is_here() -> None:
+    """The lists above have every message of the protocol."""
+    assert {type(message) for message in REQUESTS} == set(m.Request.__args__)
+    assert {type(message) for message in REPLIES} == set(m.Reply.__args__)
+
+
+@pytest.mark.parametrize("message", REQUESTS, ids=lambda message: type(message).__name__)
+def test_requests_round_trip(message: m.Message) -> None:
+    """A request comes out as it went in."""
+    assert decode_request(encode_request(message)) == message
+
+
+@pytest.mark.parametrize("message", REPLIES, ids=lambda message: type(message).__name__)
+def test_replies_round_trip(message: m.Message) -> None:
+    """A reply comes out as it went in."""
+    assert decode_reply(encode(message)) == message
+
+
+def changed(message: m.Message, **fields: object) -> list[bytes]:
+    """The message as a later release would send it: with more fields."""
+    content = msgspec.msgpack.decode(encode(message)[1])
+    return [MAGIC, msgspec.msgpack.encode(content | fields)]
+
+
+@pytest.mark.parametrize("message", REQUESTS + REPLIES, ids=lambda message: type(message).__name__)
+def test_unknown_fields_are_ignored(message: m.Message) -> None:
+    """A newer peer's additional fields do no harm."""
+    decode = decode_request if message in REQUESTS else decode_reply
+    assert decode(changed(message, added_later={"x": [1]})) == message
+
+
+def test_missing_fields_take_their_defaults() -> None:
+    """What an older peer does not send takes its default."""
+    body = msgspec.msgpack.encode({"type": "submit", "id": "1", "spec": {"organization": "o"}})
+    assert decode_request([MAGIC, body]) == m.Submit(id="1", spec=JobSpec(organization="o"))
+    body = msgspec.msgpack.encode(
+        {"type": "welcome", "id": "1", "daemon_version": "0", "protocol": 1, "boot_id": "b", "pid": 1}
+    )
+    assert decode_reply([MAGIC, body]).capabilities == []
+
+
+def test_open_sets() -> None:
+    """States, modes and error codes of the future are no errors for an old client."""
+    job = msgspec.structs.replace(JOB, state="paused", spec=JobSpec(organization="o", mode="quick"))
+    assert decode_reply(encode(m.JobReply(id="1", job=job))).job.state == "paused"
+    error = SchedulerError.from_info(ErrorInfo(code="of_the_future", message="m", retryable=True))
+    assert error.code == ErrorCode.INTERNAL
+    assert error.retryable
+
+
+def test_unknown_type_keeps_its_id() -> None:
+    """A message of an unknown type is told apart from a broken one, and can be answered."""
+    with pytest.raises(CodecError) as caught:
+        decode_request([MAGIC, msgspec.msgpack.encode({"type": "later", "id": "17"})])
+    assert (caught.value.code, caught.value.request_id) == (ErrorCode.UNSUPPORTED_MESSAGE, "17")
+
+
+@given(st.lists(st.binary(max_size=300), max_size=4))
+def test_any_frames(frames: list[bytes]) -> None:
+    """Whatever the frames, the decoder returns a message or raises `CodecError`."""
+    for decode in (decode_request, decode_reply):
+        try:
+            decode(frames)
+        except CodecError as error:
+            assert error.message
+
+
+@given(st.sampled_from(REQUESTS), st.data())
+def test_damaged_messages(message: m.Message, data: st.DataObject) -> None:
+    """A message that was cut off, or has a byte changed, decodes or raises `CodecError`."""
+    body = bytearray(encode_request(message)[1])
+    place = data.draw(st.integers(0, len(body) - 1))
+    if data.draw(st.booleans()):
+        body = body[:place]
+    else:
+        body[place] = data.draw(st.integers(0, 255))
+    try:
+        decode_request([MAGIC, bytes(body)])
+    except CodecError as error:
+        assert error.message
+
+
+@given(st.text(max_size=120))
+def test_organization_ids(text: str) -> None:
+    """An accepted id is one plain file name without an ending, inside the data folder."""
+    try:
+        check_organization(text)
+    except SchedulerError as error:
+        assert error.code == ErrorCode.INVALID_ORGANIZATION
+        return
+    assert "/" not in text
+    assert not text.startswith(".")
+    assert ".." not in text
+    assert text.isascii()
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "..", "../x", "a/b", ".hidden", "a..b", "x.db", "a\x00", "a b", "x" * 101, "ü", "a\n"]
+)
+def test_refused_ids(text: str) -> None:
+    """Ids that could be paths, hidden files or two files."""
+    with pytest.raises(SchedulerError):
+        check_organization(text)
+
+
+def test_job_ids_sort_by_time() -> None:
+    """A later job has a later id."""
+    assert new_job_id(1_700_000_000.0) < new_job_id(1_700_000_000.002) < new_job_id(1_900_000_000.0)
+
+
+def test_key_files() -> None:
+    """What is written as a key file is read back; other texts are refused."""
+    public, secret = "a" * 39 + "#", "#" + "b" * 39
+    text = render(public, secret, "test")
+    assert parse_secret_key(text) == secret.encode()
+    assert parse_public_keys(text) == [public.encode()]
+    assert parse_public_keys(f"{public}\n# a comment\n") == [public.encode()]
+    for wrong in ("", "short", f"{public} {secret}"):
+        with pytest.raises(KeyFormatError):
+            parse_secret_key(wrong)

@@ -1,0 +1,108 @@
+"""The house: who may import whom, how long a file may be, and what no file may name."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = {
+    "schedproto": ROOT / "protocol" / "schedproto",
+    "schedclient": ROOT / "client" / "schedclient",
+    "schedd": ROOT / "daemon" / "schedd",
+}
+MODULES = {
+    ".".join([name, *path.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__"): path
+    for name, folder in SOURCES.items()
+    for path in sorted(folder.rglob("*.py"))
+}
+MOST_LINES = 400
+
+#: prefix of a module -> what it may import besides the standard library; the longest prefix counts
+ALLOWED = {
+    "schedproto": {"msgspec", "schedproto"},
+    "schedclient": {"msgspec", "zmq", "schedproto", "schedclient"},
+    "schedclient.cli": {"msgspec", "zmq", "click", "rich", "schedproto", "schedclient"},
+    "schedd.engine": {"numpy", "schedd.engine"},
+    "schedd.store": {"numpy", "apsw", "schedproto", "schedd.engine", "schedd.store"},
+    "schedd.jobs": {
+        "numpy",
+        "apsw",
+        "msgspec",
+        "structlog",
+        "schedproto",
+        "schedd.engine",
+        "schedd.store",
+        "schedd.jobs",
+    },
+    "schedd.server": {"zmq", "structlog", "schedproto", "schedd.server", "schedd.jobs.service", "schedd.exitcodes"},
+    "schedd": {"zmq", "structlog", "click", "schedproto", "schedd"},
+}
+#: What the engine may not know, though the standard library has it.
+ENGINE_FORBIDDEN = {"socket", "os", "io", "pathlib", "time", "random", "logging", "subprocess", "sqlite3", "asyncio"}
+
+
+def imports_of(module: str, path: Path) -> set[str]:
+    """The modules that a file imports, at any place in it."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parents, *([node.module] if node.module else [])])
+            names = {f"{base}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else base for name in names}
+    return found
+
+
+def within(name: str, prefixes: set[str]) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_downward(module: str) -> None:
+    """A module imports only what its layer may."""
+    layer = max((prefix for prefix in ALLOWED if within(module, {prefix})), key=len)
+    for name in imports_of(module, MODULES[module]):
+        if name.split(".")[0] in sys.stdlib_module_names:
+            assert layer != "schedd.engine" or name.split(".")[0] not in ENGINE_FORBIDDEN, name
+        else:
+            assert within(name, ALLOWED[layer]), f"{module} may not import {name}"
+
+
+def test_client_is_light() -> None:
+    """Importing the client, and making one, loads neither numpy nor SQLite nor the terminal's libraries."""
+    script = (
+        "import sys, schedclient; heavy = {'numpy', 'apsw', 'structlog', 'click', 'rich', 'schedd'};"
+        "assert not heavy & set(sys.modules) and 'zmq' not in sys.modules;"
+        "schedclient.Client('ipc:///nowhere'); assert not heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_size_and_docstring(module: str) -> None:
+    """A module has at most 400 lines and says its job, unless it is empty."""
+    text = MODULES[module].read_text()
+    assert len(text.splitlines()) <= MOST_LINES
+    assert not text.strip() or ast.get_docstring(ast.parse(text))
+
+
+def test_nothing_foreign_is_named() -> None:
+    """No tracked file names a package registry's host or a path of the machine it was written on."""
+    words = ["py" + "pi.org", "python" + "hosted", "npm" + "js", "debian" + ".org", "/work" + "/", "/root" + "/"]
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    for name in listed.stdout.splitlines():
+        text = (ROOT / name).read_text(encoding="utf-8", errors="replace")
+        for word in words:
+            assert word not in text, f"{name} names {word}"
