@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedproto import ErrorCode, ErrorInfo, Job, JobSpec, OrganizationInfo, RunResult, SchedulerError, VolumeInfo
+from schedproto import (
+    BackupList,
+    ErrorCode,
+    ErrorInfo,
+    Job,
+    JobSpec,
+    OrganizationConfiguration,
+    OrganizationInfo,
+    Report,
+    RunResult,
+    SchedulerError,
+    VolumeInfo,
+)
 from schedproto import messages as m
 from schedproto.codec import MAGIC, CodecError, decode_reply, decode_request, encode, encode_request
 from schedproto.ids import check_organization, new_job_id
@@ -28,6 +40,13 @@ REQUESTS = [
     m.Cancel(id="1", job_id="j"),
     m.GetOrganization(id="1", organization="o"),
     m.GetVolume(id="1"),
+    m.GetConfiguration(id="1", organization="o"),
+    m.CheckConfiguration(id="1", organization="o", toml="timezone = 'UTC'"),
+    m.SetConfiguration(id="1", organization="o", toml="", created_by="somebody"),
+    m.WithdrawConfiguration(id="1", organization="o", version=3),
+    m.GetReport(id="1", organization="o"),
+    m.GetBackups(id="1", organization="o"),
+    m.RestoreBackup(id="1", organization="o", backup_id="b"),
 ]
 REPLIES = [
     m.Welcome(id="1", daemon_version="1", protocol=1, boot_id="b", pid=1),
@@ -46,6 +65,9 @@ REPLIES = [
         organization=OrganizationInfo(organization="o", path="p", size_bytes=1, journal_mode="wal", page_size=4096),
     ),
     m.VolumeReply(id="1", volume=VolumeInfo(data_dir="d", total_bytes=2, free_bytes=1)),
+    m.ConfigurationReply(id="1", configuration=OrganizationConfiguration(organization="o", effective={"a": {"b": 1}})),
+    m.ReportReply(id="1", report=Report(organization="o", generated_at="t")),
+    m.BackupsReply(id="1", backups=BackupList(organization="o")),
     m.Failure(id="1", error=ErrorInfo(code="internal", message="x")),
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 from types import TracebackType
@@ -12,22 +12,18 @@ from typing import Any, Self, TypeVar
 
 import zmq.asyncio
 
-from schedproto import ErrorInfo, Job, JobSpec, JobState, Mode, OrganizationInfo, RunResult, VolumeInfo
+from schedproto import ErrorInfo, Explanation, Job, JobSpec, JobState, Mode, RunResult
 from schedproto.ids import new_key
 from schedproto.messages import (
     Cancel,
     GetHealth,
     GetJob,
-    GetOrganization,
-    GetVolume,
     Health,
     JobList,
     JobReply,
     ListJobs,
     Message,
-    OrganizationReply,
     Submit,
-    VolumeReply,
     Welcome,
 )
 
@@ -44,6 +40,7 @@ from .errors import (
 from .launch import Launcher
 from .launch.local import LocalLauncher
 from .launch.static import StaticLauncher
+from .questions import AsyncQuestions
 from .settings import load
 
 _T = TypeVar("_T", bound=Message)
@@ -131,7 +128,7 @@ def result_of(job: Job) -> RunResult:
     )
 
 
-class AsyncClient:
+class AsyncClient(AsyncQuestions):
     """Talks to a daemon, starting one where the launcher can.
 
     endpoint, data, key_file, key, server_key, idle_timeout: see `schedclient.settings.TABLE`.
@@ -325,6 +322,16 @@ class AsyncClient:
         )
         return await handle.wait(timeout_s, on_progress)
 
+    async def explain(
+        self, organization: str, contact: int, *, as_of: str | None = None, config: dict[str, Any] | None = None
+    ) -> Explanation:
+        """Return why a contact gets what it gets: each event, its dates as they move, the rules that apply.
+
+        A dry run over the whole organization, as load balancing looks at all contacts.
+        """
+        handle = await self.submit(organization, as_of=as_of, config=config, dry_run=True, explain=[contact])
+        return (await handle.wait()).explanations[0]
+
     async def submit(
         self,
         organization: str,
@@ -334,11 +341,18 @@ class AsyncClient:
         workers: int | None = None,
         config: dict[str, Any] | None = None,
         dry_run: bool = False,
+        explain: Sequence[int] = (),
         idempotency_key: str | None = None,
     ) -> AsyncJobHandle:
         """Submit a job and return its handle once it is accepted, which means on disk."""
         spec = JobSpec(
-            organization=organization, as_of=as_of, mode=mode, workers=workers, config=config or {}, dry_run=dry_run
+            organization=organization,
+            as_of=as_of,
+            mode=mode,
+            workers=workers,
+            config=config or {},
+            dry_run=dry_run,
+            explain=list(explain),
         )
         message = Submit(id=new_request_id(), spec=spec, idempotency_key=idempotency_key or new_key())
         return AsyncJobHandle(self, (await self._ask(message, JobReply)).job)
@@ -368,15 +382,6 @@ class AsyncClient:
             id=new_request_id(), organization=organization, states=states or [], limit=limit, before=before
         )
         return (await self._ask(message, JobList)).jobs
-
-    async def info(self, organization: str) -> OrganizationInfo:
-        """Return what is known of an organization's file."""
-        message = GetOrganization(id=new_request_id(), organization=organization)
-        return (await self._ask(message, OrganizationReply)).organization
-
-    async def volume(self) -> VolumeInfo:
-        """Return the data folder's organizations and free space."""
-        return (await self._ask(GetVolume(id=new_request_id()), VolumeReply)).volume
 
     async def health(self) -> Health:
         """Return how the daemon is."""

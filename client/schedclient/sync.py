@@ -9,7 +9,7 @@ import asyncio
 import os
 import queue
 import threading
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import aclosing, closing
 from functools import partial
@@ -17,7 +17,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from schedproto import Job, OrganizationInfo, RunResult, VolumeInfo
+from schedproto import (
+    BackupList,
+    Explanation,
+    Job,
+    OrganizationConfiguration,
+    OrganizationInfo,
+    Report,
+    RunResult,
+    VolumeInfo,
+)
 from schedproto.messages import Health, Welcome
 
 from .aio import DEFAULT_TIMEOUT_S, AsyncClient, AsyncJobHandle, OnProgress, result_of
@@ -206,6 +215,15 @@ class Client:
         )
         return handle.wait(timeout_s, on_progress)
 
+    def explain(
+        self, organization: str, contact: int, *, as_of: str | None = None, config: dict[str, Any] | None = None
+    ) -> Explanation:
+        """Return why a contact gets what it gets: each event, its dates as they move, the rules that apply.
+
+        A dry run over the whole organization, as load balancing looks at all contacts.
+        """
+        return self._run(self._current().explain(organization, contact, as_of=as_of, config=config))
+
     def submit(
         self,
         organization: str,
@@ -215,6 +233,7 @@ class Client:
         workers: int | None = None,
         config: dict[str, Any] | None = None,
         dry_run: bool = False,
+        explain: Sequence[int] = (),
         idempotency_key: str | None = None,
     ) -> JobHandle:
         """Submit a job and return its handle once it is accepted, which means on disk."""
@@ -225,6 +244,7 @@ class Client:
             workers=workers,
             config=config,
             dry_run=dry_run,
+            explain=explain,
             idempotency_key=idempotency_key,
         )
         return JobHandle(self, self._run(submitting))
@@ -263,6 +283,38 @@ class Client:
     def volume(self) -> VolumeInfo:
         """Return the data folder's organizations and free space."""
         return self._run(self._current().volume())
+
+    def configuration(self, organization: str) -> OrganizationConfiguration:
+        """Return the configuration that a run would start from, and its stored versions."""
+        return self._run(self._current().configuration(organization))
+
+    def check_configuration(self, organization: str, toml: str) -> OrganizationConfiguration:
+        """Return what a TOML text would make of the configuration, or raise what is wrong with it."""
+        return self._run(self._current().check_configuration(organization, toml))
+
+    def set_configuration(
+        self, organization: str, toml: str, created_by: str | None = None
+    ) -> OrganizationConfiguration:
+        """Store a TOML text as the organization's new version; created_by: by default, the user's name."""
+        return self._run(self._current().set_configuration(organization, toml, created_by))
+
+    def withdraw_configuration(
+        self, organization: str, version: int, withdrawn_by: str | None = None
+    ) -> OrganizationConfiguration:
+        """Withdraw a version; the newest one that is not withdrawn applies."""
+        return self._run(self._current().withdraw_configuration(organization, version, withdrawn_by))
+
+    def report(self, organization: str) -> Report:
+        """Return the newest two completed runs as they were recorded, and contacts with issues."""
+        return self._run(self._current().report(organization))
+
+    def backups(self, organization: str) -> BackupList:
+        """Return the backups of an organization's file, newest first."""
+        return self._run(self._current().backups(organization))
+
+    def restore(self, organization: str, backup_id: str) -> BackupList:
+        """Put a backup in the place of the organization's file; refused while a job of it waits or runs."""
+        return self._run(self._current().restore(organization, backup_id))
 
     def health(self) -> Health:
         """Return how the daemon is."""

@@ -19,14 +19,14 @@ from schedproto.layout import socket_endpoint, state_folder
 
 from .engine.configuration import ConfigurationError, build, parse_toml
 from .exitcodes import ExitCode, FatalError
+from .files import Files
 from .jobs.journal import Journal
 from .jobs.pool import Pool
-from .jobs.service import JobService, resolve_database
+from .jobs.service import JobService
 from .server.endpoints import check_endpoint, open_router, remove_unix_sockets
 from .server.keys import admitted_clients, server_secret
 from .server.server import Server
 from .settings import Settings
-from .store import info
 
 RUNNER, TASKS = "schedd.jobs.runner", "schedd.jobs.tasks"
 ZAP_DOMAIN = "schedd"
@@ -165,8 +165,7 @@ class Daemon:
         )
         server = Server(
             service,
-            lambda organization: info.describe(resolve_database(data, organization), organization),
-            lambda: info.volume(data),
+            Files(data, defaults).answer,
             queue_limit=settings.queue_limit,
             idle_timeout_s=settings.idle_timeout_s,
         )

@@ -3,7 +3,10 @@
 Imports msgspec and the standard library alone; both sides import it, and it imports neither.
 """
 
+from .backups import Backup, BackupList
+from .configurations import ConfigurationVersion, OrganizationConfiguration
 from .errors import ErrorCode, ErrorInfo, SchedulerError
+from .explanations import EventExplanation, Explanation
 from .jobs import (
     FINAL_STATES,
     Job,
@@ -11,24 +14,39 @@ from .jobs import (
     JobState,
     Mode,
     OrganizationInfo,
+    Preview,
     Progress,
+    RowChange,
     RunResult,
+    TypeChanges,
     VolumeInfo,
 )
+from .reports import ContactIssue, Report
 from .version import __version__
 
 __all__ = [
     "FINAL_STATES",
+    "Backup",
+    "BackupList",
+    "ConfigurationVersion",
+    "ContactIssue",
     "ErrorCode",
     "ErrorInfo",
+    "EventExplanation",
+    "Explanation",
     "Job",
     "JobSpec",
     "JobState",
     "Mode",
+    "OrganizationConfiguration",
     "OrganizationInfo",
+    "Preview",
     "Progress",
+    "Report",
+    "RowChange",
     "RunResult",
     "SchedulerError",
+    "TypeChanges",
     "VolumeInfo",
     "__version__",
 ]

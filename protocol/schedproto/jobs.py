@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from .errors import ErrorInfo
+from .explanations import Explanation
 
 MIN_WORKERS = 1
 MAX_WORKERS = 32
@@ -45,6 +46,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     workers: 1 to 32 shards and processes; chosen by the organization's size.
     config: overrides in the shape of the rules' section 13, on top of the organization's configuration.
     dry_run: compute and count, change nothing.
+    explain: contacts of which the result shall say why they get what they get; only with dry_run.
     """
 
     organization: str
@@ -53,6 +55,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     workers: int | None = None
     config: dict[str, Any] = {}
     dry_run: bool = False
+    explain: list[int] = []
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,14 +67,57 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     contacts_total: int = 0
 
 
+class TypeChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run changes in the rows of one e-mail type; a row that moves to another day counts as `moved` alone."""
+
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    moved: int = 0
+    unchanged: int = 0
+
+
+class RowChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One row that a run changes. change: `inserted`, `updated`, `deleted` or `moved`; dates `YYYY-MM-DD`.
+
+    Of a skipped row the status is `skipped` and the reason is given.
+    """
+
+    contact_id: int
+    email_type: str
+    change: str
+    date_before: str | None = None
+    date_after: str | None = None
+    status_before: str | None = None
+    status_after: str | None = None
+    reason_before: str | None = None
+    reason_after: str | None = None
+
+
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """What a dry run would change against the present plan.
+
+    types: email type -> changes.   volume_present: date -> pre-scheduled rows of the present plan.
+    examples: the first changes of each type and kind.
+    """
+
+    types: dict[str, TypeChanges] = {}
+    volume_present: dict[str, int] = {}
+    examples: list[RowChange] = []
+
+
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a run did. Of a dry run: what it would do.
 
     counts: email type -> status (or `skipped`) -> rows of the plan.
     skipped: skip reason -> rows.   issues: reason -> contacts.
-    volume: date -> pre-scheduled rows on it (follow-ups included).
+    volume: date -> pre-scheduled rows on it (follow-ups included); volume_before: the same before load balancing
+    (sections 9 and 10); volume_dispatched: date -> rows from the run's date on that the sender has already.
+    states: state -> email type -> pre-scheduled rows.
     stages: stage -> wall seconds, in the order they ran.
     keys_held: planned rows left out because a row that is not the scheduler's holds their key.
+    finished_at: UTC, `YYYY-MM-DD HH:MM:SS`.   backup_id: the backup made before the first write, if any.
+    preview: of a dry run.   explanations: of the contacts that `JobSpec.explain` names.
     """
 
     run_id: str
@@ -87,6 +133,9 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     skipped: dict[str, int] = {}
     issues: dict[str, int] = {}
     volume: dict[str, int] = {}
+    volume_before: dict[str, int] = {}
+    volume_dispatched: dict[str, int] = {}
+    states: dict[str, dict[str, int]] = {}
     rows_planned: int = 0
     rows_inserted: int = 0
     rows_updated: int = 0
@@ -99,6 +148,10 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     stages: dict[str, float] = {}
     wall_s: float = 0.0
     contacts_per_s: float = 0.0
+    finished_at: str = ""
+    backup_id: str | None = None
+    preview: Preview | None = None
+    explanations: list[Explanation] = []
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

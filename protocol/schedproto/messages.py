@@ -18,15 +18,18 @@ from datetime import datetime
 
 import msgspec
 
+from .backups import BackupList
+from .configurations import OrganizationConfiguration
 from .errors import ErrorInfo
 from .jobs import Job, JobSpec, OrganizationInfo, VolumeInfo
+from .reports import Report
 
 PROTOCOL_VERSION = 1
 #: The oldest version this release still speaks.
 PROTOCOL_OLDEST = 1
 
 #: Optional abilities a daemon announces; version 1 has them all, later ones add to them.
-CAPABILITIES = ("submit", "watch", "cancel", "info")
+CAPABILITIES = ("submit", "watch", "cancel", "info", "explain", "configuration", "report", "backups")
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -101,6 +104,54 @@ class GetVolume(Message, tag="get_volume", frozen=True, kw_only=True):
     """Ask for the data folder's organizations and free space."""
 
 
+class GetConfiguration(Message, tag="get_configuration", frozen=True, kw_only=True):
+    """Ask for an organization's configuration and its versions."""
+
+    organization: str
+
+
+class CheckConfiguration(Message, tag="check_configuration", frozen=True, kw_only=True):
+    """Ask what a TOML text would make of an organization's configuration; changes nothing."""
+
+    organization: str
+    toml: str
+
+
+class SetConfiguration(Message, tag="set_configuration", frozen=True, kw_only=True):
+    """Store a new version. A text that is the applicable version's already makes no new one."""
+
+    organization: str
+    toml: str
+    created_by: str = ""
+
+
+class WithdrawConfiguration(Message, tag="withdraw_configuration", frozen=True, kw_only=True):
+    """Withdraw a version, so that the newest other one applies."""
+
+    organization: str
+    version: int
+    withdrawn_by: str = ""
+
+
+class GetReport(Message, tag="get_report", frozen=True, kw_only=True):
+    """Ask for the newest runs as they were recorded."""
+
+    organization: str
+
+
+class GetBackups(Message, tag="get_backups", frozen=True, kw_only=True):
+    """Ask for the backups of an organization's file."""
+
+    organization: str
+
+
+class RestoreBackup(Message, tag="restore_backup", frozen=True, kw_only=True):
+    """Put a backup in the place of the organization's file."""
+
+    organization: str
+    backup_id: str
+
+
 # Replies -------------------------------------------------------------------------------------------------
 
 
@@ -173,11 +224,42 @@ class VolumeReply(Message, tag="volume", frozen=True, kw_only=True):
     volume: VolumeInfo
 
 
+class ConfigurationReply(Message, tag="configuration", frozen=True, kw_only=True):
+    """Answers `GetConfiguration`, `CheckConfiguration`, `SetConfiguration` and `WithdrawConfiguration`."""
+
+    configuration: OrganizationConfiguration
+
+
+class ReportReply(Message, tag="report", frozen=True, kw_only=True):
+    """Answers `GetReport`."""
+
+    report: Report
+
+
+class BackupsReply(Message, tag="backups", frozen=True, kw_only=True):
+    """Answers `GetBackups` and `RestoreBackup`."""
+
+    backups: BackupList
+
+
 class Failure(Message, tag="failure", frozen=True, kw_only=True):
     """Answers any request that was not done. `id` is empty where the request's could not be read."""
 
     error: ErrorInfo
 
 
-Request = Hello | GetHealth | Submit | GetJob | ListJobs | Watch | Unwatch | Cancel | GetOrganization | GetVolume
-Reply = Welcome | Health | JobReply | JobList | JobEvent | Done | OrganizationReply | VolumeReply | Failure
+#: Questions about files: answered from a thread, as they read the disk.
+FileRequest = (
+    GetOrganization
+    | GetVolume
+    | GetConfiguration
+    | CheckConfiguration
+    | SetConfiguration
+    | WithdrawConfiguration
+    | GetReport
+    | GetBackups
+    | RestoreBackup
+)
+Request = Hello | GetHealth | Submit | GetJob | ListJobs | Watch | Unwatch | Cancel | FileRequest
+FileReply = OrganizationReply | VolumeReply | ConfigurationReply | ReportReply | BackupsReply
+Reply = Welcome | Health | JobReply | JobList | JobEvent | Done | FileReply | Failure

@@ -21,7 +21,7 @@ import zmq
 import zmq.asyncio
 
 from schedd.jobs.service import JobService
-from schedproto import ErrorCode, OrganizationInfo, SchedulerError, VolumeInfo, __version__
+from schedproto import ErrorCode, SchedulerError, __version__
 from schedproto.codec import MAX_REQUEST_BYTES, CodecError, decode_request, encode
 from schedproto.messages import (
     CAPABILITIES,
@@ -30,22 +30,20 @@ from schedproto.messages import (
     Cancel,
     Done,
     Failure,
+    FileReply,
+    FileRequest,
     GetHealth,
     GetJob,
-    GetOrganization,
-    GetVolume,
     Health,
     Hello,
     JobEvent,
     JobList,
     JobReply,
     ListJobs,
-    OrganizationReply,
     Reply,
     Request,
     Submit,
     Unwatch,
-    VolumeReply,
     Watch,
     Welcome,
 )
@@ -81,21 +79,20 @@ class _Watch:
 class Server:
     """Serves requests until it is told to end.
 
-    describe, volume: the blocking functions that look at an organization's file and at the data folder.
+    ask_files: the blocking function that answers questions about files; raises `SchedulerError`.
     """
 
     def __init__(
         self,
         service: JobService,
-        describe: Callable[[str], OrganizationInfo],
-        volume: Callable[[], VolumeInfo],
+        ask_files: Callable[[FileRequest], FileReply],
         *,
         queue_limit: int,
         idle_timeout_s: float,
     ) -> None:
         self.service = service
         self.boot_id = secrets.token_hex(8)
-        self._describe, self._volume = describe, volume
+        self._ask_files = ask_files
         self._queue_limit = queue_limit
         self._idle_timeout_s = idle_timeout_s
         self._started_at = datetime.now(UTC)
@@ -184,10 +181,6 @@ class Server:
         match request:
             case Watch():
                 self._watch(peer, request)
-            case GetOrganization():
-                self._spawn(self._answer_organization(peer, request))
-            case GetVolume():
-                self._spawn(self._answer_volume(peer, request))
             case Unwatch():
                 self._watches.get(peer, {}).pop(request.watch_id, None)
                 return Done(id=request.id)
@@ -195,8 +188,10 @@ class Server:
                 return self._welcome(request)
             case GetHealth():
                 return self._health(request)
-            case _:
+            case Submit() | GetJob() | ListJobs() | Cancel():
                 return self._answer_about_jobs(request)
+            case _:
+                self._spawn(self._answer_about_files(peer, request))
         return None
 
     def _answer_about_jobs(self, request: Submit | GetJob | ListJobs | Cancel) -> Reply:
@@ -249,27 +244,18 @@ class Server:
             free_bytes=stats.f_bavail * stats.f_frsize,
         )
 
-    async def _answer_organization(self, peer: Peer, request: GetOrganization) -> None:
-        await self._answer_blocking(
-            peer,
-            request.id,
-            lambda: OrganizationReply(id=request.id, organization=self._describe(request.organization)),
-        )
-
-    async def _answer_volume(self, peer: Peer, request: GetVolume) -> None:
-        await self._answer_blocking(peer, request.id, lambda: VolumeReply(id=request.id, volume=self._volume()))
-
-    async def _answer_blocking(self, peer: Peer, request_id: str, work: Callable[[], Reply]) -> None:
+    async def _answer_about_files(self, peer: Peer, request: FileRequest) -> None:
         """Answer what reads the disk from a thread, a few at a time."""
         async with self._info:
+            reply: Reply
             try:
-                reply = await asyncio.to_thread(work)
+                reply = await asyncio.to_thread(self._ask_files, request)
             except SchedulerError as error:
-                reply = Failure(id=request_id, error=error.info())
+                reply = Failure(id=request.id, error=error.info())
             except Exception as error:  # noqa: BLE001 - nothing that arrives may end the loop
                 self._log.exception("a question about a file failed")
                 cause = SchedulerError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
-                reply = Failure(id=request_id, error=cause.info())
+                reply = Failure(id=request.id, error=cause.info())
         self._send(peer, reply)
 
     # Sending ---------------------------------------------------------------------------------------------

@@ -1,0 +1,100 @@
+"""The calls of `AsyncClient` that ask about files rather than jobs: information, configuration, report, backups."""
+
+from __future__ import annotations
+
+import getpass
+from typing import TypeVar
+
+from schedproto import BackupList, OrganizationConfiguration, OrganizationInfo, Report, VolumeInfo
+from schedproto.messages import (
+    BackupsReply,
+    CheckConfiguration,
+    ConfigurationReply,
+    GetBackups,
+    GetConfiguration,
+    GetOrganization,
+    GetReport,
+    GetVolume,
+    Message,
+    OrganizationReply,
+    ReportReply,
+    RestoreBackup,
+    SetConfiguration,
+    VolumeReply,
+    WithdrawConfiguration,
+)
+
+from .connection import new_request_id
+
+_T = TypeVar("_T", bound=Message)
+
+
+def who_asks() -> str:
+    """Return the name under which changes of a configuration are noted, unless another is given."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+class AsyncQuestions:
+    """What a client may ask about files; `AsyncClient` has it from here."""
+
+    async def _ask(self, message: Message, expected: type[_T]) -> _T:
+        raise NotImplementedError
+
+    async def info(self, organization: str) -> OrganizationInfo:
+        """Return what is known of an organization's file."""
+        message = GetOrganization(id=new_request_id(), organization=organization)
+        return (await self._ask(message, OrganizationReply)).organization
+
+    async def volume(self) -> VolumeInfo:
+        """Return the data folder's organizations and free space."""
+        return (await self._ask(GetVolume(id=new_request_id()), VolumeReply)).volume
+
+    async def configuration(self, organization: str) -> OrganizationConfiguration:
+        """Return the configuration that a run would start from, and its stored versions."""
+        message = GetConfiguration(id=new_request_id(), organization=organization)
+        return (await self._ask(message, ConfigurationReply)).configuration
+
+    async def check_configuration(self, organization: str, toml: str) -> OrganizationConfiguration:
+        """Return what a TOML text would make of the configuration, or raise what is wrong with it."""
+        message = CheckConfiguration(id=new_request_id(), organization=organization, toml=toml)
+        return (await self._ask(message, ConfigurationReply)).configuration
+
+    async def set_configuration(
+        self, organization: str, toml: str, created_by: str | None = None
+    ) -> OrganizationConfiguration:
+        """Store a TOML text as the organization's new version; created_by: by default, the user's name."""
+        message = SetConfiguration(
+            id=new_request_id(),
+            organization=organization,
+            toml=toml,
+            created_by=who_asks() if created_by is None else created_by,
+        )
+        return (await self._ask(message, ConfigurationReply)).configuration
+
+    async def withdraw_configuration(
+        self, organization: str, version: int, withdrawn_by: str | None = None
+    ) -> OrganizationConfiguration:
+        """Withdraw a version; the newest one that is not withdrawn applies."""
+        message = WithdrawConfiguration(
+            id=new_request_id(),
+            organization=organization,
+            version=version,
+            withdrawn_by=who_asks() if withdrawn_by is None else withdrawn_by,
+        )
+        return (await self._ask(message, ConfigurationReply)).configuration
+
+    async def report(self, organization: str) -> Report:
+        """Return the newest two completed runs as they were recorded, and contacts with issues."""
+        return (await self._ask(GetReport(id=new_request_id(), organization=organization), ReportReply)).report
+
+    async def backups(self, organization: str) -> BackupList:
+        """Return the backups of an organization's file, newest first."""
+        return (await self._ask(GetBackups(id=new_request_id(), organization=organization), BackupsReply)).backups
+
+    async def restore(self, organization: str, backup_id: str) -> BackupList:
+        """Put a backup in the place of the organization's file; refused while a job of it waits or runs."""
+        message = RestoreBackup(id=new_request_id(), organization=organization, backup_id=backup_id)
+        return (await self._ask(message, BackupsReply)).backups

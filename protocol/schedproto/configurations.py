@@ -1,0 +1,34 @@
+"""What travels about an organization's versioned configuration (`schedctl config`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class ConfigurationVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of `scheduler_config`. Times are UTC, `YYYY-MM-DD HH:MM:SS`."""
+
+    version: int
+    toml: str
+    created_at: str = ""
+    created_by: str = ""
+    withdrawn_at: str | None = None
+    withdrawn_by: str | None = None
+
+
+class OrganizationConfiguration(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run of an organization would start from, job overrides aside.
+
+    version: the stored version that applies, None where there is none.
+    effective: every setting with its value, in the shape of the rules' section 13; what the size of the organization
+    decides (section 9) is absent unless set.   sources: dotted key -> where its value comes from, for keys that are
+    not at their default.   versions: all stored versions, newest first.
+    """
+
+    organization: str
+    version: int | None = None
+    effective: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    versions: list[ConfigurationVersion] = []
