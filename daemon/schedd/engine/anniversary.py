@@ -51,6 +51,20 @@ class Event:
         return Event(self.who[chosen], self.event[chosen], self.date[chosen], self.latest[chosen])
 
 
+@dataclass
+class Judged:
+    """What became of the events of one type: the next ones that yield a row, and those a window swallowed.
+
+    kinds: what excludes the date of each of `following` (`windows`), 0 for nothing.
+    swallowed: events whose e-mail fell into a window that ends (section 6).
+    """
+
+    cls: int
+    following: Event
+    kinds: NDArray[np.int8]
+    swallowed: list[Event]
+
+
 class Anniversaries:
     """Sections 5 and 6 for one run: the date, the configuration and its windows."""
 
@@ -120,52 +134,69 @@ class Anniversaries:
         previous = np.full(len(people), self.aep_previous, np.int32)
         return following, Event(who, previous, previous, previous)
 
-    def plan(self, people: People, history: History, numbers: dict[int, int]) -> Rows:
-        """Return the rows of sections 5 and 6. `numbers`: fixed class -> type number in `history`."""
-        everybody = np.arange(len(people), dtype=np.int32)
+    def passed(self, people: People) -> NDArray[np.bool_]:
+        """Return who gets more than AEP e-mails (`exclude_failed_underwriting`)."""
         if self.configuration.exclude_failed_underwriting:
-            passed = ~people.failed_underwriting
-        else:
-            passed = np.ones(len(people), np.bool_)
-        others = everybody[passed]
-        parts: list[Rows] = []
+            return ~people.failed_underwriting
+        return np.ones(len(people), np.bool_)
+
+    def events(self, cls: int, people: People) -> tuple[Event, Event]:
+        """Return the next events of a type with their candidates, and the previous ones with their ideal dates."""
+        if cls == AEP:
+            return self._aep(people)
+        others = np.flatnonzero(self.passed(people)).astype(np.int32)
+        return self._birthday(people, others) if cls == BIRTHDAY else self._effective_date(people, others)
+
+    def judge(self, cls: int, people: People, history: History, number: int) -> Judged:
+        """Return what becomes of the events of a type; `number`: its type number in `history`."""
+        upcoming, past = self.events(cls, people)
+        following = self.open(upcoming, people, history, number)
+        kinds = self.windows.excluded(people, following.who, following.date)
         swallowed: list[Event] = []
-        for cls, (upcoming, past) in (
-            (AEP, self._aep(people)),
-            (BIRTHDAY, self._birthday(people, others)),
-            (EFFECTIVE_DATE, self._effective_date(people, others)),
-        ):
-            following = self._open(upcoming, people, history, numbers[cls])
-            kinds = self.windows.excluded(people, following.who, following.date)
-            reasons = exclusion_reason(people.state[following.who], kinds)
-            parts.append(make_rows(following.who, cls, following.date, following.event, following.latest, reasons))
-            if not self.configuration.enable_post_window:
-                continue
+        if self.configuration.enable_post_window:
+            passed = self.passed(people)
             swallowed.append(following.take((kinds > windows.YEAR_ROUND) & passed[following.who]))
             # Only contacts of states with windows can have lost the previous e-mail to one.
             candidates = past.take(self.windows.has_windows[people.state[past.who]] & passed[past.who])
-            previous = self._open(candidates, people, history, numbers[cls])
-            kinds = self.windows.excluded(people, previous.who, previous.date)
-            swallowed.append(previous.take(kinds > windows.YEAR_ROUND))
+            previous = self.open(candidates, people, history, number)
+            before = self.windows.excluded(people, previous.who, previous.date)
+            swallowed.append(previous.take(before > windows.YEAR_ROUND))
+        return Judged(cls, following, kinds, swallowed)
+
+    def plan(self, people: People, history: History, numbers: dict[int, int]) -> Rows:
+        """Return the rows of sections 5 and 6. `numbers`: fixed class -> type number in `history`."""
+        parts: list[Rows] = []
+        swallowed: list[Event] = []
+        for cls in (AEP, BIRTHDAY, EFFECTIVE_DATE):
+            judged = self.judge(cls, people, history, numbers[cls])
+            following = judged.following
+            reasons = exclusion_reason(people.state[following.who], judged.kinds)
+            parts.append(make_rows(following.who, cls, following.date, following.event, following.latest, reasons))
+            swallowed += judged.swallowed
         if swallowed:
             parts.append(self._post_windows(people, history, swallowed, numbers[POST_WINDOW]))
         return Rows.concatenate(parts)
+
+    def days_after(self, people: People, event: Event) -> Event:
+        """Return the day after the window end of each swallowed e-mail; those without an end are left out."""
+        ends = self.windows.ends(people, event.who, event.date)
+        usable = ends != NONE
+        day = (ends[usable] + 1).astype(np.int32)
+        return Event(event.who[usable], day, day, day)
 
     def _post_windows(self, people: People, history: History, swallowed: list[Event], number: int) -> Rows:
         """Return one post-window row for each day after a window that swallowed an e-mail (section 6)."""
         pairs = []
         for event in swallowed:
-            ends = self.windows.ends(people, event.who, event.date)
-            usable = (ends != NONE) & (ends + 1 >= self.as_of)
-            day = (ends[usable] + 1).astype(np.int32)
-            found = self._open(Event(event.who[usable], day, day, day), people, history, number)
+            after = self.days_after(people, event)
+            found = self.open(after.take(after.event >= self.as_of), people, history, number)
             pairs.append((found.who.astype(np.int64) << 32) | found.event)
         unique = np.unique(np.concatenate(pairs))
         day = (unique & 0xFFFFFFFF).astype(np.int32)
         return make_rows(unique >> 32, POST_WINDOW, day, day, day + POST_WINDOW_SLACK)
 
     @staticmethod
-    def _open(event: Event, people: People, history: History, number: int) -> Event:
+    def open(event: Event, people: People, history: History, number: int) -> Event:
         """Return those events that no dispatched row of the type handles (section 4)."""
         rows = np.flatnonzero((history.type_number == number) & (history.date != NONE))
         if not len(rows) or not len(event.who):

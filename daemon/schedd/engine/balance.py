@@ -42,8 +42,26 @@ class Movable:
         return len(self.who)
 
 
+@dataclass
+class Move:
+    """What the cap did to a watched row on one day: `target` is the day it moved to, `NONE` where it had none.
+
+    count: all rows of the day.   room: how many movable ones may stay.   place: the row's place in their order.
+    """
+
+    row: int
+    day: int
+    target: int
+    count: int
+    room: int
+    place: int
+
+
 class Balance:
-    """Section 9 for one run."""
+    """Section 9 for one run.
+
+    watched: rows whose moves are noted in `moves`, for explanations.
+    """
 
     def __init__(
         self,
@@ -62,6 +80,8 @@ class Balance:
         self.classes = classes
         self.people = people
         self.rows = rows
+        self.watched = np.zeros(0, np.int64)
+        self.moves: list[Move] = []
 
     def _hashes(self, chosen: NDArray[Any]) -> NDArray[np.uint64]:
         rows = self.rows
@@ -174,6 +194,8 @@ class _Cascade:
             queue = self._merged(part, queue)
         rest = queue.part(slice(room, None))
         date = self.balance.next_date(rest.rows, day)
+        if len(self.balance.watched):
+            self._note(day, len(queue.rows), room, rest, date)
         moving = np.flatnonzero(date != NONE)
         rest, date = rest.part(moving), date[moving]
         self.balance.rows.date[rest.rows] = date
@@ -181,6 +203,13 @@ class _Cascade:
             chosen = slice(None) if len(moving) and (date == target).all() else np.flatnonzero(date == target)
             self.arrived.setdefault(int(target) - self.balance.as_of, []).append(rest.part(chosen))
         return len(moving)
+
+    def _note(self, day: int, count: int, room: int, rest: _Queue, date: Ordinals) -> None:
+        """Remember what happens to watched rows."""
+        fixed = self.fixed.get(day, 0)
+        for index in np.flatnonzero(np.isin(rest.rows, self.balance.watched)).tolist():
+            row, target = int(rest.rows[index]), int(date[index])
+            self.balance.moves.append(Move(row, day, target, count + fixed, room, room + index))
 
     def _sorted(self, queue: _Queue) -> _Queue:
         return self._settled(queue.part(np.argsort(queue.keys, kind="stable")))

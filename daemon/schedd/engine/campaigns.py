@@ -151,12 +151,12 @@ class Campaigns:
         class_types: NDArray[Any],
     ) -> Rows:
         """Return the rows of section 7. `class_types`: class -> type number, as in `history`."""
-        who, instance, trigger = self._audience(people, carriers, targets)
-        open_ = ~self._handled(who, instance, history, class_types)
+        who, instance, trigger = self.audience(people, carriers, targets)
+        open_ = ~self.handled(who, instance, history, class_types)
         who, instance, trigger = who[open_], instance[open_], trigger[open_]
-        return self._dates(people, who, instance, trigger)
+        return self.dates(people, who, instance, trigger)
 
-    def _audience(
+    def audience(
         self, people: People, carriers: Sequence[str], targets: Targets
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
         """Return contact, instance and trigger date of each candidate."""
@@ -177,7 +177,7 @@ class Campaigns:
                 others = np.flatnonzero(~listed).astype(np.int32)
                 who = np.concatenate([who, others])
                 trigger = np.concatenate([trigger, np.full(len(others), instance.start, np.int64)])
-            chosen = self._narrowed(people, carriers, instance, who)
+            chosen = self.narrowed(people, carriers, instance, who)
             whos.append(who[chosen])
             triggers.append(trigger[chosen])
             instances.append(np.full(len(whos[-1]), number, np.int32))
@@ -185,9 +185,10 @@ class Campaigns:
             return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64)
         return np.concatenate(whos), np.concatenate(instances), np.concatenate(triggers)
 
-    def _narrowed(
+    def narrowed(
         self, people: People, carriers: Sequence[str], instance: Instance, who: NDArray[np.int32]
     ) -> NDArray[np.bool_]:
+        """Return which contacts the instance does not leave out by state, carrier or underwriting."""
         chosen = np.ones(len(who), np.bool_)
         if instance.states is not None:
             chosen &= np.isin(people.state[who], np.array(sorted(instance.states), np.int8))
@@ -198,7 +199,7 @@ class Campaigns:
             chosen &= ~people.failed_underwriting[who]
         return chosen
 
-    def _handled(
+    def handled(
         self,
         who: NDArray[np.int32],
         instance: NDArray[np.int32],
@@ -213,30 +214,53 @@ class Campaigns:
         sent = history.who[same].astype(np.int64) * len(self.ids) + place[same]
         return np.isin(who.astype(np.int64) * len(self.ids) + instance, sent)
 
-    def _dates(
-        self, people: People, who: NDArray[np.int32], instance: NDArray[np.int32], trigger: NDArray[np.int64]
-    ) -> Rows:
+    def bounds(
+        self, instance: NDArray[np.int32], trigger: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the event and the latest date of candidates."""
         spread = self._spread[instance]
         event = np.where(spread, self._first[instance], trigger)
         before = self._days_before[instance]
-        ideal = event - before
-        latest = np.where(before > 0, event - 1, ideal + SLACK)
+        latest = np.where(before > 0, event - 1, event - before + SLACK)
         latest = np.where(spread, self._last[instance], latest)
-        latest = np.minimum(latest, self._end[instance])
+        return event, np.minimum(latest, self._end[instance])
+
+    def ideal(
+        self, people: People, who: NDArray[np.int32], instance: NDArray[np.int32], event: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return the ideal date of candidates; of an even spread, the contact's own day in it."""
+        ideal = event - self._days_before[instance]
+        rows = np.flatnonzero(self._spread[instance])
+        if len(rows):
+            number = instance[rows]
+            lengths = np.maximum(self._last[number] - self._first[number] + 1, 1)
+            offsets = self.hashes(people, who[rows], number, event[rows]) % lengths.astype(np.uint64)
+            ideal[rows] = event[rows] + offsets.astype(np.int64)
+        return ideal
+
+    def hashes(
+        self, people: People, who: NDArray[np.int32], instance: NDArray[np.int32], event: NDArray[np.int64]
+    ) -> NDArray[np.uint64]:
+        """Return the hashes of candidates (section 2)."""
+        return email_hash(people.ids[who], int(Salt.CAMPAIGN) + self.ids[instance], calendar.year_of(event))
+
+    def dates(
+        self, people: People, who: NDArray[np.int32], instance: NDArray[np.int32], trigger: NDArray[np.int64]
+    ) -> Rows:
+        """Return the rows of those candidates that have a day to go out on."""
+        event, latest = self.bounds(instance, trigger)
         # Beyond the calendar there is no day to send on.
         possible = (latest >= self.as_of) & (latest <= calendar.LAST) & (event <= calendar.LAST)
-        possible &= ~spread | (self._first[instance] <= self._last[instance])
+        possible &= ~self._spread[instance] | (self._first[instance] <= self._last[instance])
         rows = np.flatnonzero(possible)
-        who, instance, event, ideal, latest = who[rows], instance[rows], event[rows], ideal[rows], latest[rows]
-        late = ideal < self.as_of
-        hashed = np.flatnonzero(late | spread[rows])
-        hashes = np.zeros(len(rows), np.uint64)
-        salts = int(Salt.CAMPAIGN) + self.ids[instance[hashed]]
-        hashes[hashed] = email_hash(people.ids[who[hashed]], salts, calendar.year_of(event[hashed]))
-        lengths = np.where(spread[rows], self._last[instance] - self._first[instance] + 1, 1)
-        ideal = np.where(spread[rows], event + (hashes % lengths.astype(np.uint64)).astype(np.int64), ideal)
-        late = ideal < self.as_of
-        date = np.where(late, catch_up(self.as_of, hashes, latest, self.configuration.catch_up_spread_days), ideal)
+        who, instance, event, latest = who[rows], instance[rows], event[rows], latest[rows]
+        ideal = self.ideal(people, who, instance, event)
+        date = ideal.copy()
+        late = np.flatnonzero(ideal < self.as_of)
+        if len(late):
+            hashes = self.hashes(people, who[late], instance[late], event[late])
+            spread = self.configuration.catch_up_spread_days
+            date[late] = catch_up(self.as_of, hashes, latest[late].astype(np.int32), spread)
         possible = ideal <= latest
         who, instance, date = who[possible], instance[possible], date[possible]
         kinds = np.zeros(len(who), np.int8)

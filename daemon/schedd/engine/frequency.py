@@ -129,10 +129,16 @@ def key_order(classes: Classes, rows: Rows) -> NDArray[np.intp]:
     )
 
 
+def one_a_key(classes: Classes, rows: Rows) -> NDArray[np.intp]:
+    """Return the rows that stay, in the order of (contact, type, date), one of each."""
+    order = key_order(classes, rows)
+    who, date, kind = rows.who[order], rows.date[order], classes.type_number[rows.cls[order]]
+    same = (who[1:] == who[:-1]) & (kind[1:] == kind[:-1]) & (date[1:] == date[:-1])
+    chosen: NDArray[np.intp] = order[np.concatenate([[True], ~same])[: len(order)]]
+    return chosen
+
+
 def drop_duplicates(classes: Classes, rows: Rows) -> tuple[Rows, int]:
     """Return the rows in key order with one row a key, and how many were left out."""
-    ordered = rows.take(key_order(classes, rows))
-    kind = classes.type_number[ordered.cls]
-    same = (ordered.who[1:] == ordered.who[:-1]) & (kind[1:] == kind[:-1]) & (ordered.date[1:] == ordered.date[:-1])
-    keep = np.concatenate([[True], ~same])[: len(ordered)]
-    return (ordered, 0) if keep.all() else (ordered.take(keep), int(len(keep) - keep.sum()))
+    chosen = one_a_key(classes, rows)
+    return rows.take(chosen), len(rows) - len(chosen)

@@ -99,8 +99,8 @@ class Run:
         self.instances: list[Instance] = active_instances(self.types, instance_rows, as_of)
         self.windows = Windows(configuration.rules, configuration.pre_window_days)
         self.classes = make_classes(configuration, self.instances)
-        self._anniversaries = Anniversaries(as_of, configuration, self.windows)
-        self._campaigns = Campaigns(as_of, configuration, self.windows, self.instances)
+        self.anniversaries = Anniversaries(as_of, configuration, self.windows)
+        self.campaigns = Campaigns(as_of, configuration, self.windows, self.instances)
 
     @property
     def parent_types(self) -> list[str]:
@@ -117,22 +117,25 @@ class Run:
         """Return the rows of sections 5 to 8."""
         numbers = {cls: int(self.classes.type_number[cls]) for cls in (AEP, BIRTHDAY, EFFECTIVE_DATE, POST_WINDOW)}
         people, history = chunk.people, chunk.history
-        parts = [self._anniversaries.plan(people, history, numbers)]
+        parts = [self.anniversaries.plan(people, history, numbers)]
         if self.instances:
             parts.append(
-                self._campaigns.plan(people, chunk.contacts.carriers, chunk.targets, history, self.classes.type_number)
+                self.campaigns.plan(people, chunk.contacts.carriers, chunk.targets, history, self.classes.type_number)
             )
-        followup = history.followup
-        followups = plan_followups(
+        return ChunkPlan(Rows.concatenate(parts), self.followups(chunk))
+
+    def followups(self, chunk: ChunkInput) -> FollowUps:
+        """Return the follow-ups of section 8."""
+        followup = chunk.history.followup
+        return plan_followups(
             self.as_of,
             self.configuration,
             self.windows,
-            people,
+            chunk.people,
             chunk.parents,
             chunk.engagement,
-            (history.who[followup], history.date[followup]),
+            (chunk.history.who[followup], chunk.history.date[followup]),
         )
-        return ChunkPlan(Rows.concatenate(parts), followups)
 
     def finish_chunk(self, rows: Rows, history: History) -> tuple[Rows, int]:
         """Apply section 10 to a chunk's rows; returns them in key order, and how many duplicates were dropped."""
@@ -142,5 +145,13 @@ class Run:
 
 def day_counts(dates: NDArray[np.int32]) -> dict[int, int]:
     """Return how many of some dates fall on each day."""
-    days, counts = np.unique(dates, return_counts=True)
-    return dict(zip(days.tolist(), counts.tolist(), strict=True))
+    if not len(dates):
+        return {}
+    first = int(dates.min())
+    if int(dates.max()) - first > 4 * len(dates) + 10_000:
+        # A table of all days between would be far larger than the dates.
+        days, counts = np.unique(dates, return_counts=True)
+        return dict(zip(days.tolist(), counts.tolist(), strict=True))
+    table = np.bincount(dates - first)
+    there = np.flatnonzero(table)
+    return dict(zip((there + first).tolist(), table[there].tolist(), strict=True))

@@ -37,6 +37,16 @@ class _Slot:
     month_start: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class Span:
+    """A window of one contact, both ends included, and the anniversary it is counted from; year-round has none."""
+
+    kind: int
+    start: int | None
+    end: int | None
+    base: int | None
+
+
 class Windows:
     """The exclusion rules of a configuration, ready for columns."""
 
@@ -107,6 +117,27 @@ class Windows:
                 kinds[hit] = np.where(kinds[hit] == 0, slot_kind[hit], kinds[hit])
                 ends[hit] = np.maximum(ends[hit], base[inside] + after[inside])
         return kinds, ends
+
+    def containing(self, people: People, who: int, date: int) -> list[Span]:
+        """Return the windows of one contact that contain a date, those of year-round rules without days."""
+        state = int(people.state[who])
+        spans = [Span(YEAR_ROUND, None, None, None)] if self.year_round[state] else []
+        year = int(calendar.year_of(np.array([date]))[0])
+        for slot in self._slots:
+            kind = int(slot.kind[state])
+            day = int((people.birth_day if kind == BIRTHDAY else people.effective_day)[who])
+            if not kind or day < 0:
+                continue
+            if slot.month_start[state]:
+                day = int(MONTH_START[YEARDAY_MONTH[day]])
+            for anchor in (year - 1, year, year + 1):
+                if not 1 <= anchor <= 9999:
+                    continue
+                base = int(calendar.anniversary(np.array([anchor]), np.array([day]))[0])
+                start, end = base - int(slot.before[state]), base + int(slot.after[state])
+                if start <= date <= end:
+                    spans.append(Span(kind, start, end, base))
+        return spans
 
     def ends(self, people: People, who: NDArray[Any], dates: Ordinals) -> Ordinals:
         """Return the window end of each excluded date; `calendar.NONE` where it has none (section 3).

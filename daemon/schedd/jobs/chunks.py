@@ -7,8 +7,7 @@ a scratch file. Neither writes to the organization's file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedd.engine import contacts as engine_contacts
-from schedd.engine.balance import Balance, Movable
-from schedd.engine.calendar import NONE, iso, parts
+from schedd.engine.calendar import NONE, parts
 from schedd.engine.configuration import Layer, build
-from schedd.engine.contacts import People
-from schedd.engine.difference import FOREIGN, difference, pack_keys, without_held
-from schedd.engine.followups import FollowUps
-from schedd.engine.rows import FOLLOWUP_TYPES, NOT_SKIPPED, SKIP_REASONS, History, Rows
+from schedd.engine.difference import FOREIGN, Difference, difference, pack_keys, without_held
+from schedd.engine.rows import NOT_SKIPPED, SKIP_REASONS, History, Rows
 from schedd.engine.run import ChunkInput, Run, day_counts
 from schedd.store import campaigns as campaign_store
 from schedd.store.connection import open_reader
@@ -33,8 +29,11 @@ from schedd.store.errors import sqlite_errors
 from schedd.store.followups import present_followups
 from schedd.store.schedules import DISPATCHED, OTHER, SCHEDULED, SKIPPED, Present, ScheduleReader, history_of
 from schedd.store.schema import Schema, read_schema
+from schedproto import Preview
 
+from . import preview as previews
 from . import scratch
+from .followup_rows import FollowUpChange, finish_followups, followup_rows
 
 _ROW_COLUMNS = tuple(column.name for column in fields(Rows))
 _HISTORY_COLUMNS = tuple(column.name for column in fields(History))
@@ -52,28 +51,39 @@ class RunInput(msgspec.Struct, frozen=True):
 
 
 class ChunkTask(msgspec.Struct, frozen=True):
-    """One chunk: ids `low` to below `high`; its columns go into the scratch file `name`."""
+    """One chunk: ids `low` to below `high`; its columns go into the scratch file `name`.
+
+    preview: whether what would change is to be told in detail.
+    """
 
     folder: str
     name: str
     low: int
     high: int | None
+    preview: bool = False
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """What `plan_chunk` tells the lead. fixed: ordinal -> rows that load balancing cannot move."""
+    """What `plan_chunk` tells the lead.
+
+    dispatched, followups: ordinal -> rows that load balancing cannot move.
+    volume: ordinal -> pre-scheduled rows before it, follow-ups included.
+    """
 
     contacts: int
     eligible: int
     rows: int
     present: int
-    fixed: dict[int, int]
+    dispatched: dict[int, int]
+    followups: dict[int, int]
+    volume: dict[int, int]
 
 
 class Finished(msgspec.Struct, frozen=True):
     """What `finish_chunk` tells the lead; the rows to write lie in the scratch file `name` + ".out".
 
     counts: class * len(SKIP_REASONS) + reason -> rows.   volume: ordinal -> pre-scheduled rows.
+    states: state * number of types + type -> pre-scheduled rows.   preview: what would change, if asked for.
     followups: rows to insert; followup_updates: (row id, row).   followup_counts: (type, reason) -> rows.
     """
 
@@ -86,6 +96,8 @@ class Finished(msgspec.Struct, frozen=True):
     followups: list[list[Any]]
     followup_updates: list[tuple[int, list[Any]]]
     followup_counts: list[tuple[str, int, int]]
+    states: dict[int, int] = {}
+    preview: Preview | None = None
 
 
 def write_run_input(folder: Path, value: RunInput) -> None:
@@ -114,60 +126,88 @@ def plan_chunk(task: ChunkTask) -> Planned:
     try:
         with sqlite_errors(path):
             connection.execute("BEGIN")
-            schema = read_schema(connection)
-            return _plan(run, task, connection, schema)
+            return _plan(run, task, connection)
     finally:
         connection.close()
 
 
-def _plan(run: Run, task: ChunkTask, connection: Any, schema: Schema) -> Planned:
-    chunk, since = Range(task.low, task.high), run.as_of - run.configuration.lookback_days
-    carriers = any(instance.carriers is not None for instance in run.instances)
-    contacts = ContactReader(connection, schema, carriers).read(chunk)
-    people = run.people(contacts)
-    reader = ScheduleReader(connection, schema, run.classes, run.configuration.send_time)
-    present = reader.read(chunk)
-    history = history_of(present, run.classes, people.ids)
-    instances = np.array([instance.id for instance in run.instances], np.int64)
-    parents, parent_values = campaign_store.read_parents(connection, schema, chunk, people.ids, run.parent_types, since)
-    plan = run.plan_chunk(
-        ChunkInput(
+@dataclass
+class ChunkRead:
+    """What the store knows of a chunk. parent_values: of each parent (email_type, priority, instance id)."""
+
+    chunk: ChunkInput
+    present: Present
+    parent_values: list[tuple[Any, ...]]
+
+
+class ChunkReader:
+    """Reads chunks for a run over one connection."""
+
+    def __init__(self, run: Run, connection: Any) -> None:
+        self._run, self._connection = run, connection
+        self.schema: Schema = read_schema(connection)
+        carriers = any(instance.carriers is not None for instance in run.instances)
+        self._contacts = ContactReader(connection, self.schema, carriers)
+        self._schedules = ScheduleReader(connection, self.schema, run.classes, run.configuration.send_time)
+        self._instances = np.array([instance.id for instance in run.instances], np.int64)
+
+    def read(self, chunk: Range) -> ChunkRead:
+        """Return what a chunk's contacts, rows, targets and engagement are."""
+        run, connection, schema = self._run, self._connection, self.schema
+        since = run.as_of - run.configuration.lookback_days
+        contacts = self._contacts.read(chunk)
+        people = run.people(contacts)
+        present = self._schedules.read(chunk)
+        parents, values = campaign_store.read_parents(connection, schema, chunk, people.ids, run.parent_types, since)
+        read = ChunkInput(
             contacts=contacts,
             people=people,
-            history=history,
-            targets=campaign_store.read_targets(connection, schema, chunk, people.ids, instances),
+            history=history_of(present, run.classes, people.ids),
+            targets=campaign_store.read_targets(connection, schema, chunk, people.ids, self._instances),
             parents=parents,
             engagement=campaign_store.read_engagement(connection, schema, chunk, people.ids, since),
         )
-    )
+        return ChunkRead(read, present, values)
+
+
+def _plan(run: Run, task: ChunkTask, connection: Any) -> Planned:
+    reader = ChunkReader(run, connection)
+    read = reader.read(Range(task.low, task.high))
+    contacts, people, history, parents = read.chunk.contacts, read.chunk.people, read.chunk.history, read.chunk.parents
+    present = read.present
+    plan = run.plan_chunk(read.chunk)
     issue_contacts, issue_kinds = engine_contacts.issues(contacts)
     arrays: dict[str, NDArray[Any]] = {
         **{f"rows.{name}": getattr(plan.rows, name) for name in _ROW_COLUMNS},
         **{f"history.{name}": getattr(history, name) for name in _HISTORY_COLUMNS},
         **{f"people.{name}": getattr(people, name) for name in _PEOPLE_COLUMNS},
-        **_present_arrays(present, people.ids),
+        **present_arrays(present, people.ids),
         "issues.contact": issue_contacts,
         "issues.kind": issue_kinds,
     }
     old = (present.kind <= SKIPPED) & present.followup
     extra = {
-        "followups": _followup_rows(run, people.ids, plan.followups, parents.row_id, parent_values),
-        "present_followups": present_followups(connection, schema, present.row_id[old]),
+        "followups": followup_rows(run, people.ids, plan.followups, parents.row_id, read.parent_values),
+        "present_followups": present_followups(connection, reader.schema, present.row_id[old]),
         "followup_days": plan.followups.date[plan.followups.reason == NOT_SKIPPED].tolist(),
     }
+    if task.preview:
+        shown, extra["names"] = previews.shown_rows(connection, present, run.classes)
+        arrays |= shown
     scratch.save(Path(task.folder) / task.name, arrays, extra)
-    dispatched = present.date[(present.kind == DISPATCHED) & (present.date != NONE)]
-    fixed = day_counts(np.concatenate([dispatched, np.array(extra["followup_days"], np.int32)]))
+    followup_days = np.array(extra["followup_days"], np.int32)
     return Planned(
         contacts=len(contacts.ids),
         eligible=len(people),
         rows=len(plan.rows) + len(plan.followups),
         present=int((present.kind <= SKIPPED).sum()),
-        fixed=fixed,
+        dispatched=day_counts(present.date[(present.kind == DISPATCHED) & (present.date != NONE)]),
+        followups=day_counts(followup_days),
+        volume=day_counts(np.concatenate([plan.rows.date[plan.rows.reason == NOT_SKIPPED], followup_days])),
     )
 
 
-def _present_arrays(present: Present, people: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def present_arrays(present: Present, people: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     """Return the present rows as keys and contents; a key is -1 where no planned row can have it."""
     who = np.searchsorted(people, present.contact_id)
     there = who < len(people)
@@ -194,99 +234,6 @@ def _content(cls: NDArray[Any], reason: NDArray[Any], event: NDArray[Any]) -> ND
     return packed
 
 
-def _followup_rows(
-    run: Run,
-    people: NDArray[np.int64],
-    followups: FollowUps,
-    parent_ids: NDArray[np.int64],
-    parent_values: list[tuple[Any, ...]],
-) -> list[list[Any]]:
-    """Return follow-ups as rows for the store, each with what the finishing step needs before it.
-
-    (index of the contact, ordinal of the date, reason number, then the columns of `PlanWriter.insert_followups`)
-    """
-    years, months, days = parts(followups.event)
-    rows = []
-    for index in range(len(followups)):
-        parent = int(followups.parent[index])
-        parent_type, priority, instance = parent_values[parent]
-        kind = FOLLOWUP_TYPES[followups.kind[index]]
-        reason = int(followups.reason[index])
-        metadata = {"parent_id": int(parent_ids[parent]), "parent_type": parent_type}
-        rows.append(
-            [
-                int(followups.who[index]),
-                int(followups.date[index]),
-                reason,
-                int(people[followups.who[index]]),
-                kind,
-                iso(int(followups.date[index])),
-                "skipped" if reason else "pre-scheduled",
-                SKIP_REASONS[reason] or None,
-                priority,
-                instance,
-                run.configuration.template(kind),
-                None,
-                int(years[index]),
-                int(months[index]),
-                int(days[index]),
-                msgspec.json.encode(metadata).decode(),
-            ]
-        )
-    return rows
-
-
-def balance_chunks(
-    run: Run,
-    files: Sequence[Path],
-    contacts: int,
-    fixed: Iterable[dict[int, int]],
-    outside: Iterable[int],
-    check: Callable[[], None],
-) -> None:
-    """Apply section 9 to all planned chunks together and put the new dates into their scratch files.
-
-    fixed: of each chunk, ordinal -> rows that cannot move.   outside: the days of such rows of no chunk.
-    """
-    chunks = [scratch.load(file)[0] for file in files]
-    movable = [np.flatnonzero(chunk["rows.reason"] == NOT_SKIPPED) for chunk in chunks]
-    offsets = np.cumsum([0] + [len(chunk["people.ids"]) for chunk in chunks])
-
-    def people(name: str) -> NDArray[Any]:
-        return np.concatenate([chunk[f"people.{name}"] for chunk in chunks])
-
-    def column(name: str) -> NDArray[Any]:
-        parts = [chunk[f"rows.{name}"][chosen] for chunk, chosen in zip(chunks, movable, strict=True)]
-        if name == "who":
-            parts = [part + np.int32(offset) for part, offset in zip(parts, offsets[:-1], strict=True)]
-        return np.concatenate(parts)
-
-    # What section 9 does not look at is left empty.
-    everybody = People(
-        ids=people("ids"),
-        state=people("state"),
-        birth_day=people("birth_day"),
-        effective_day=people("effective_day"),
-        effective_year=np.zeros(0, np.int16),
-        failed_underwriting=np.zeros(0, np.bool_),
-        carrier=np.zeros(0, np.int32),
-    )
-    rows = Movable(column("who"), column("cls"), column("date"), column("event"), column("latest"))
-    counts: dict[int, int] = {}
-    for day, number in (*(item for part in fixed for item in part.items()), *((day, 1) for day in outside)):
-        counts[day] = counts.get(day, 0) + number
-    window = run.configuration.smoothing_window_days
-    limits = run.configuration.limits(contacts)
-    balance = Balance(run.as_of, limits, window, run.windows, run.classes, everybody, rows)
-    balance.smooth()
-    check()
-    balance.cap(counts)
-    start = 0
-    for chunk, chosen in zip(chunks, movable, strict=True):
-        chunk["rows.date"][chosen] = rows.date[start : start + len(chosen)]
-        start += len(chosen)
-
-
 def finish_chunk(task: ChunkTask) -> Finished:
     """Apply section 10 to a planned and balanced chunk and find out what has to change in the file."""
     run, _ = _shared(task.folder)
@@ -302,7 +249,7 @@ def finish_chunk(task: ChunkTask) -> Finished:
     years, months, days = parts(rows.event)
     content = _content(rows.cls, rows.reason, years * 10_000 + months * 100 + days)
     change = difference(keys, content, arrays["present.key"], arrays["present.content"])
-    followups = _finish_followups(run, arrays, extra)
+    followups = finish_followups(run, arrays, extra)
     contact_id = arrays["people.ids"][rows.who]
     out: dict[str, NDArray[Any]] = {}
     for name, chosen in (("insert", change.insert), ("update", change.update)):
@@ -313,7 +260,10 @@ def finish_chunk(task: ChunkTask) -> Finished:
     out["delete"] = np.concatenate([arrays["present.row_id"][change.delete], followups.delete])
     scratch.save(path.with_suffix(".out"), out)
     counts = day_counts((rows.cls * len(SKIP_REASONS) + rows.reason).astype(np.int32))
-    volume = np.concatenate([rows.date[rows.reason == NOT_SKIPPED], np.array(followups.days, np.int32)])
+    goes = rows.reason == NOT_SKIPPED
+    volume = np.concatenate([rows.date[goes], np.array(followups.days, np.int32)])
+    states = arrays["people.state"][rows.who[goes]].astype(np.int32) * len(run.classes.types)
+    states = np.concatenate([states + run.classes.type_number[rows.cls[goes]], np.array(followups.states, np.int32)])
     return Finished(
         planned=len(rows) + followups.planned,
         unchanged=change.unchanged + followups.unchanged,
@@ -324,44 +274,18 @@ def finish_chunk(task: ChunkTask) -> Finished:
         followups=followups.insert,
         followup_updates=followups.update,
         followup_counts=followups.counts,
+        states=day_counts(states),
+        preview=_preview(run, arrays, extra, rows, change, followups) if task.preview else None,
     )
 
 
-class _FollowUpChange(msgspec.Struct):
-    insert: list[list[Any]]
-    update: list[tuple[int, list[Any]]]
-    delete: NDArray[np.int64]
-    counts: list[tuple[str, int, int]]
-    days: list[int]
-    planned: int = 0
-    unchanged: int = 0
-    held: int = 0
-
-
-def _finish_followups(run: Run, arrays: dict[str, NDArray[Any]], extra: dict[str, Any]) -> _FollowUpChange:
-    """Compare planned follow-ups, few and with columns of their own, with the present ones row by row."""
-    number = {name: index for index, name in enumerate(run.classes.types)}
-    dispatched = set(arrays["held.dispatched"].tolist())
-    others = set(arrays["held.other"].tolist())
-    present = {tuple(row[1:4]): (row[0], row[4:]) for row in extra["present_followups"]}
-    change = _FollowUpChange([], [], np.zeros(0, np.int64), [], [])
-    counts: dict[tuple[str, int], int] = {}
-    for who, day, reason, *row in extra["followups"]:
-        [key] = pack_keys(np.array([who]), np.array([number[row[1]]]), np.array([day])).tolist()
-        if key in others or key in dispatched:
-            change.held += key in others
-            continue
-        counts[row[1], reason] = counts.get((row[1], reason), 0) + 1
-        change.planned += 1
-        if not reason:
-            change.days.append(day)
-        old = present.pop((row[0], row[1], row[2]), None)
-        if old is None:
-            change.insert.append(row)
-        elif old[1] == [run.configuration.send_time, *row[3:]]:
-            change.unchanged += 1
-        else:
-            change.update.append((old[0], row))
-    change.delete = np.array([row_id for row_id, _ in present.values()], np.int64)
-    change.counts = [(kind, reason, count) for (kind, reason), count in counts.items()]
-    return change
+def _preview(
+    run: Run,
+    arrays: dict[str, NDArray[Any]],
+    extra: dict[str, Any],
+    rows: Rows,
+    change: Difference,
+    followups: FollowUpChange,
+) -> Preview:
+    plain = previews.preview(run.classes, arrays, extra["names"], rows, change)
+    return previews.merge([plain, previews.of_followups(followups, extra["present_followups"])])

@@ -33,9 +33,11 @@ from schedd.store.write import PlainRows, PlanWriter, write_issues
 from schedproto import ErrorCode, JobSpec, Mode, RunResult, SchedulerError
 
 from . import scratch
-from .chunks import ChunkTask, Finished, Planned, RunInput, balance_chunks, write_run_input
+from .balancing import balance_chunks
+from .chunks import ChunkTask, Finished, Planned, RunInput, write_run_input
 from .contract import RunContext
-from .tally import Tally
+from .explanations import explain_contacts
+from .tally import Tally, sum_days
 
 #: Contacts in a chunk: few enough that a chunk's columns stay in the processor's caches.
 CHUNK_CONTACTS = 32_768
@@ -189,9 +191,16 @@ class _Job:
         with self.stages.stage("balance"):
             self.context.progress("balance", 0.46, self.contacts, self.contacts)
             files = [self.context.scratch / task.name for task in tasks]
-            fixed = [part.fixed for part in planned]
-            outside = reader.orphan_days(tasks[0].low)
-            balance_chunks(run, files, self.contacts, fixed, outside, self.context.check)
+            outside = dict.fromkeys(orphan_days := reader.orphan_days(tasks[0].low), 0)
+            for day in orphan_days:
+                outside[day] += 1
+            dispatched = sum_days([outside, *(part.dispatched for part in planned)])
+            fixed = sum_days([dispatched, *(part.followups for part in planned)])
+            notes = balance_chunks(run, files, self.contacts, fixed, self.context.check, self.spec.explain)
+        explanations = []
+        if self.spec.explain:
+            limits = configuration.limits(self.contacts)
+            explanations = explain_contacts(run, self.database, self.spec.explain, notes, limits)
         orphans = reader.orphans(tasks[0].low)
         writer = None
         if not self.spec.dry_run:
@@ -199,6 +208,8 @@ class _Job:
             now = self.clock().strftime("%Y-%m-%d %H:%M:%S")
             writer = PlanWriter(connection, run.classes, configuration.send_time, self.context.run_id, now)
         tally = Tally(run.classes, sum(part.eligible for part in planned))
+        tally.volume_before = sum_days(part.volume for part in planned)
+        tally.dispatched = {day: count for day, count in dispatched.items() if day >= self.as_of}
         expected = sum(part.rows for part in planned) - sum(part.present for part in planned)
         with self.stages.stage("write"), bulk_load(connection, expected, active=writer is not None) as load:
             if writer is not None:
@@ -216,6 +227,7 @@ class _Job:
             configuration.limits(self.contacts),
             tally.changes if writer is None else writer.changes,
         )
+        result = msgspec.structs.replace(result, explanations=explanations)
         if writer is not None:
             with self.stages.stage("commit"):
                 self.context.progress("commit", 0.97, self.contacts, self.contacts)
@@ -252,7 +264,7 @@ class _Job:
         ends = [*starts[1:], None]
         folder = str(self.context.scratch)
         return [
-            ChunkTask(folder, f"chunk{number}", low, high)
+            ChunkTask(folder, f"chunk{number}", low, high, self.spec.dry_run)
             for number, (low, high) in enumerate(zip(starts, ends, strict=True))
         ]
 

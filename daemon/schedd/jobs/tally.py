@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,25 @@ from schedd.engine import calendar
 from schedd.engine.configuration import BalanceLimits
 from schedd.engine.contacts import ISSUES
 from schedd.engine.rows import SKIP_REASONS, Classes
+from schedd.engine.zips import STATES
 from schedd.store.write import Changes
-from schedproto import JobSpec, RunResult
+from schedproto import JobSpec, Preview, RunResult
 
+from . import preview
 from .chunks import Finished
+
+
+def sum_days(parts: Iterable[Mapping[int, int]]) -> dict[int, int]:
+    """Return the sums of some counts by day (or by any other number)."""
+    total: dict[int, int] = {}
+    for part in parts:
+        for day, count in part.items():
+            total[day] = total.get(day, 0) + count
+    return total
+
+
+def _dates(days: Mapping[int, int]) -> dict[str, int]:
+    return {calendar.iso(day): count for day, count in sorted(days.items())}
 
 
 class Tally:
@@ -28,6 +44,10 @@ class Tally:
         self.counts: dict[str, dict[str, int]] = {}
         self.skipped: dict[str, int] = {}
         self.volume: dict[int, int] = {}
+        self.volume_before: dict[int, int] = {}
+        self.dispatched: dict[int, int] = {}
+        self._states: dict[int, int] = {}
+        self._previews: list[Preview] = []
         self._issues: list[tuple[NDArray[Any], NDArray[Any]]] = []
 
     def add(self, answer: Finished, out: dict[str, NDArray[Any]], chunk: dict[str, NDArray[Any]]) -> None:
@@ -44,8 +64,10 @@ class Tally:
             self._count(self.classes.types[self.classes.type_number[cls]], reason, count)
         for kind, reason, count in answer.followup_counts:
             self._count(kind, reason, count)
-        for day, count in answer.volume.items():
-            self.volume[day] = self.volume.get(day, 0) + count
+        self.volume = sum_days([self.volume, answer.volume])
+        self._states = sum_days([self._states, answer.states])
+        if answer.preview is not None:
+            self._previews.append(answer.preview)
         self._issues.append((chunk["issues.contact"].copy(), chunk["issues.kind"].copy()))
 
     def _count(self, kind: str, reason: int, count: int) -> None:
@@ -61,6 +83,14 @@ class Tally:
             np.concatenate([contacts for contacts, _ in self._issues]),
             np.concatenate([kinds for _, kinds in self._issues]),
         )
+
+    def _by_state(self) -> dict[str, dict[str, int]]:
+        types = self.classes.types
+        states: dict[str, dict[str, int]] = {}
+        for number, count in sorted(self._states.items()):
+            state, kind = divmod(number, len(types))
+            states.setdefault(STATES[state], {})[types[kind]] = count
+        return dict(sorted(states.items()))
 
     def result(
         self,
@@ -88,7 +118,11 @@ class Tally:
             counts={kind: dict(sorted(self.counts[kind].items())) for kind in sorted(self.counts)},
             skipped=dict(sorted(self.skipped.items())),
             issues={ISSUES[k]: int(n) for k, n in zip(kinds.tolist(), numbers.tolist(), strict=True)},
-            volume={calendar.iso(day): count for day, count in sorted(self.volume.items())},
+            volume=_dates(self.volume),
+            volume_before=_dates(self.volume_before),
+            volume_dispatched=_dates(self.dispatched),
+            states=self._by_state(),
+            preview=preview.merge(self._previews) if self._previews else None,
             rows_planned=self.planned,
             rows_inserted=changes.inserted,
             rows_updated=changes.updated,

@@ -321,6 +321,17 @@ def _quoted(texts: Sequence[str]) -> str:
     return ", ".join(f"'{text}'" for text in texts)
 
 
+def email_types(connection: apsw.Connection, row_ids: NDArray[np.int64]) -> list[str]:
+    """Return the e-mail types of the rows with these ids, as texts."""
+    if not len(row_ids):
+        return []
+    rows = connection.execute(
+        f"SELECT CAST(s.email_type AS TEXT) FROM carray(?) AS wanted CROSS JOIN {PLAN} s ON s.id = wanted.value",
+        (apsw.carray(np.ascontiguousarray(row_ids)),),
+    )
+    return [str(name) for (name,) in rows]
+
+
 def history_of(present: Present, classes: Classes, people: NDArray[np.int64]) -> History:
     """Return the dispatched rows of eligible contacts (ids `people`, ascending) as the rules look at them."""
     rows = np.flatnonzero(present.kind == DISPATCHED)

@@ -1,0 +1,304 @@
+"""Why the events of one contact yield rows or none: sections 1 to 8, told step by step.
+
+Works with the very functions that plan whole chunks, on a chunk of one contact, and looks at where an event
+gets lost or changes. `explain` goes on with sections 9 and 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import calendar
+from .anniversary import HANDLED_AFTER, HANDLED_BEFORE, POST_WINDOW_SLACK, Event, Judged
+from .calendar import NONE, iso
+from .configuration import KINDS
+from .contacts import People
+from .rows import (
+    AEP,
+    BIRTHDAY,
+    CAMPAIGN_PREFIX,
+    EFFECTIVE_DATE,
+    FIXED_TYPES,
+    FOLLOWUP_TYPES,
+    POST_WINDOW,
+    exclusion_reason,
+)
+from .run import ChunkInput, Run
+from .windows import Span
+from .zips import STATES
+
+_NAMES = {AEP: "AEP day", BIRTHDAY: "birthday", EFFECTIVE_DATE: "anniversary of the effective date"}
+
+
+@dataclass
+class TraceStep:
+    """One step. rule: section of the rules; date: the e-mail's date afterwards, `NONE` where there is none."""
+
+    rule: str
+    kind: str
+    text: str
+    date: int = int(NONE)
+
+
+@dataclass
+class Trace:
+    """One event of the contact on its way. Dates are ordinals, `NONE` where there is none.
+
+    cls: class of its row.   row: whether the plan has a row for it so far.   reason: number in `SKIP_REASONS`.
+    """
+
+    email_type: str
+    cls: int = -1
+    instance: int | None = None
+    event: int = int(NONE)
+    ideal: int = int(NONE)
+    latest: int = int(NONE)
+    caught_up: int = int(NONE)
+    smoothed: int = int(NONE)
+    capped: int = int(NONE)
+    date: int = int(NONE)
+    row: bool = False
+    reason: int = 0
+    steps: list[TraceStep] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+
+    def add(self, rule: str, kind: str, text: str, date: int = int(NONE)) -> None:
+        """Add a step."""
+        self.steps.append(TraceStep(rule, kind, text, date))
+
+
+def span_text(span: Span, state: str) -> str:
+    """Return a window in words."""
+    kind = KINDS[span.kind - 1].replace("_", " ")
+    if span.start is None or span.end is None or span.base is None:
+        return f"{state} allows no e-mails at all (year-round)"
+    return f"the {kind} of {state} from {iso(span.start)} to {iso(span.end)} (counted from {iso(span.base)})"
+
+
+def exclude(trace: Trace, run: Run, people: People, date: int) -> None:
+    """Note that a date is excluded, by which windows, and make the row a skipped one."""
+    state = STATES[int(people.state[0])]
+    trace.spans = run.windows.containing(people, 0, date)
+    kind = min(span.kind for span in trace.spans)
+    trace.reason = int(exclusion_reason(people.state[:1], np.array([kind], np.int8))[0])
+    texts = "; ".join(span_text(span, state) for span in trace.spans)
+    trace.add("3", "excluded", f"{iso(date)} is excluded: {texts}", date)
+
+
+def _dispatched(chunk: ChunkInput, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> str:
+    days = sorted(int(day) for day in chunk.history.date[chosen] if day != NONE)
+    return ", ".join(iso(day) for day in days) or "a day that cannot be read"
+
+
+def _missing(run: Run, cls: int, people: People) -> tuple[str, str]:
+    """Return (rule, text): why there is no next event of a type, or none whose e-mail could still go out."""
+    if not run.anniversaries.passed(people)[0] and cls != AEP:
+        return "5", "the contact failed underwriting, and exclude_failed_underwriting leaves only AEP e-mails"
+    if cls == BIRTHDAY and people.birth_day[0] < 0:
+        return "1", "the contact has no birth date that can be read"
+    if cls == EFFECTIVE_DATE:
+        if people.effective_day[0] < 0:
+            return "1", "the contact has no effective date that can be read"
+        count = int(run.anniversaries.next_year[people.effective_day[0]]) - int(people.effective_year[0])
+        first = run.configuration.effective_date_first_anniversary
+        if count < first:
+            return "5", f"the next anniversary is number {count}, before number {first} (first_anniversary)"
+    return "5", "the last day on which the e-mail of the next event may go out has passed"
+
+
+def _before(run: Run, cls: int) -> int:
+    settings = run.configuration
+    return {BIRTHDAY: settings.birthday_days_before, EFFECTIVE_DATE: settings.effective_date_days_before}.get(cls, 0)
+
+
+def _place(trace: Trace, run: Run, event: Event, before: int, what: str) -> None:
+    """Fill in event, ideal and candidate date."""
+    trace.event, trace.latest, trace.date = int(event.event[0]), int(event.latest[0]), int(event.date[0])
+    trace.ideal = trace.event - before
+    trace.add("5", "event", f"the next {what} is {iso(trace.event)}; the e-mail may go out until {iso(trace.latest)}")
+    trace.add("5", "ideal", f"its ideal date is {iso(trace.ideal)}, {before} days before", trace.ideal)
+    _catch_up(trace, run)
+
+
+def _catch_up(trace: Trace, run: Run) -> None:
+    if trace.ideal < run.as_of:
+        trace.caught_up = trace.date
+        spread = run.configuration.catch_up_spread_days
+        text = f"that is before {iso(run.as_of)}, so it is caught up on {iso(trace.date)} (spread over {spread} days)"
+        trace.add("5", "caught_up", text, trace.date)
+
+
+def anniversary_traces(run: Run, chunk: ChunkInput, judged: dict[int, Judged]) -> Iterator[Trace]:
+    """Yield the next birthday, effective date and AEP events (sections 4 and 5)."""
+    people = chunk.people
+    for cls in (BIRTHDAY, EFFECTIVE_DATE, AEP):
+        trace = Trace(FIXED_TYPES[cls], cls)
+        upcoming, _ = run.anniversaries.events(cls, people)
+        following = judged[cls].following
+        if not len(upcoming.who):
+            rule, text = _missing(run, cls, people)
+            trace.add(rule, "none", text)
+        elif not len(following.who):
+            _place(trace, run, upcoming, _before(run, cls), _NAMES[cls])
+            days = chunk.history.date.astype(np.int64) - trace.event
+            same = chunk.history.type_number == run.classes.type_number[cls]
+            sent = _dispatched(chunk, same & (days >= -HANDLED_BEFORE) & (days <= HANDLED_AFTER))
+            trace.add("4", "handled", f"the sender has an e-mail of this type for this event already ({sent})")
+        else:
+            _place(trace, run, following, _before(run, cls), _NAMES[cls])
+            trace.row = True
+            if judged[cls].kinds[0]:
+                exclude(trace, run, people, trace.date)
+        yield trace
+
+
+def post_window_traces(run: Run, chunk: ChunkInput, judged: dict[int, Judged]) -> Iterator[Trace]:
+    """Yield the post-window e-mails that swallowed events lead to, one for each day (section 6)."""
+    people, found = chunk.people, dict[int, Trace]()
+    state = STATES[int(people.state[0])]
+    for cls in (AEP, BIRTHDAY, EFFECTIVE_DATE):
+        for event in judged[cls].swallowed:
+            if not len(event.who):
+                continue
+            lost = (
+                f"the {FIXED_TYPES[cls]} e-mail for {iso(int(event.event[0]))} fell on {iso(int(event.date[0]))}, in "
+            )
+            spans = run.windows.containing(people, 0, int(event.date[0]))
+            lost += "; ".join(span_text(span, state) for span in spans)
+            after = run.anniversaries.days_after(people, event)
+            if not len(after.who):
+                trace = Trace(FIXED_TYPES[POST_WINDOW], POST_WINDOW)
+                trace.add("6", "none", f"{lost}; its windows follow each other without end")
+                yield trace
+                continue
+            day = int(after.event[0])
+            known = found.get(day)
+            if known is not None:
+                known.add("6", "post_window", f"{lost}; the day after is the same")
+                continue
+            trace = found[day] = Trace(FIXED_TYPES[POST_WINDOW], POST_WINDOW, event=day)
+            trace.add("6", "post_window", f"{lost}; the day after the window's end is {iso(day)}", day)
+            _judge_post_window(trace, run, chunk, after, day)
+    yield from found.values()
+
+
+def _judge_post_window(trace: Trace, run: Run, chunk: ChunkInput, after: Event, day: int) -> None:
+    number = int(run.classes.type_number[POST_WINDOW])
+    if day < run.as_of:
+        trace.add("6", "none", f"{iso(day)} has passed; post-window e-mails are not caught up")
+    elif not len(run.anniversaries.open(after, chunk.people, chunk.history, number).who):
+        days = chunk.history.date.astype(np.int64) - day
+        same = (chunk.history.type_number == number) & (days >= -HANDLED_BEFORE) & (days <= HANDLED_AFTER)
+        trace.add("4", "handled", f"the sender has a post-window e-mail already ({_dispatched(chunk, same)})")
+    else:
+        trace.ideal = trace.date = day
+        trace.latest = day + POST_WINDOW_SLACK
+        trace.row = True
+
+
+def campaign_traces(run: Run, chunk: ChunkInput) -> Iterator[Trace]:
+    """Yield the active campaign instances: each candidate, or why the contact is none (section 7)."""
+    people, campaigns = chunk.people, run.campaigns
+    who, instances, triggers = campaigns.audience(people, chunk.contacts.carriers, chunk.targets)
+    everybody = np.zeros(1, np.int32)
+    for number, instance in enumerate(run.instances):
+        candidates = np.flatnonzero(instances == number)
+        first = Trace(CAMPAIGN_PREFIX + instance.type.name, len(FIXED_TYPES) + number, instance.id)
+        if not len(candidates):
+            first.add("7", "none", _no_candidate(run, chunk, number, everybody))
+            yield first
+        for index in candidates.tolist():
+            chosen = slice(index, index + 1)
+            trace = Trace(first.email_type, first.cls, instance.id)
+            event, latest = campaigns.bounds(instances[chosen], triggers[chosen])
+            ideal = campaigns.ideal(people, who[chosen], instances[chosen], event)
+            _campaign_dates(trace, int(event[0]), int(ideal[0]), int(latest[0]))
+            rows = campaigns.dates(people, who[chosen], instances[chosen], triggers[chosen])
+            numbers = run.classes.type_number
+            if campaigns.handled(who[chosen], instances[chosen], chunk.history, numbers)[0]:
+                trace.add("4", "handled", "the sender has an e-mail of this campaign instance already")
+            elif not len(rows):
+                trace.add("7", "none", "there is no day left on which it may go out")
+            else:
+                trace.row, trace.date = True, int(rows.date[0])
+                _catch_up(trace, run)
+                if rows.reason[0]:
+                    exclude(trace, run, people, trace.date)
+                elif not instance.type.respects_windows:
+                    trace.add("7", "windows_ignored", "this campaign does not respect exclusion windows", trace.date)
+            yield trace
+
+
+def _campaign_dates(trace: Trace, event: int, ideal: int, latest: int) -> None:
+    def shown(day: int) -> str:
+        return iso(day) if calendar.FIRST <= day <= calendar.LAST else "no day of the calendar"
+
+    trace.event, trace.ideal, trace.latest = event, ideal, latest
+    trace.add("7", "event", f"its event is {shown(event)}; the e-mail may go out until {shown(latest)}")
+    trace.add("7", "ideal", f"its ideal date is {shown(ideal)}", ideal)
+
+
+def _no_candidate(run: Run, chunk: ChunkInput, number: int, who: np.ndarray[tuple[int], np.dtype[np.int32]]) -> str:
+    instance, targets = run.instances[number], chunk.targets
+    rows = np.flatnonzero(targets.instance == number)
+    if not run.campaigns.narrowed(chunk.people, chunk.contacts.carriers, instance, who)[0]:
+        return "the contact is left out by target_states, target_carriers or failed underwriting"
+    if not len(rows):
+        return "the contact is no target of this instance, and it does not target all contacts"
+    if not instance.type.target_all and not targets.waiting[rows].any():
+        return "the contact's target row is neither pending nor scheduled"
+    return "the target row has no trigger date that can be read"
+
+
+def followup_traces(run: Run, chunk: ChunkInput) -> Iterator[Trace]:
+    """Yield the follow-up of the contact's latest e-mail, if one was sent lately (section 8)."""
+    parents, settings = chunk.parents, run.configuration
+    recent = (parents.sent != NONE) & (parents.sent <= run.as_of)
+    recent &= parents.sent >= run.as_of - settings.lookback_days
+    if not recent.any():
+        return
+    plan = run.followups(chunk)
+    rows = np.flatnonzero(recent)
+    latest = rows[np.lexsort((parents.row_id[rows], parents.sent[rows]))][-1]
+    sent = int(parents.sent[latest])
+    trace = Trace("followup", event=sent)
+    trace.add(
+        "8", "event", f"the latest e-mail that has follow-ups was sent on {iso(sent)} (row {parents.row_id[latest]})"
+    )
+    if not len(plan):
+        trace.add("4", "handled", "the sender has a follow-up since that day already")
+        yield trace
+        return
+    trace.email_type = FOLLOWUP_TYPES[int(plan.kind[0])]
+    trace.date = trace.ideal = int(plan.date[0])
+    trace.row, trace.reason = True, int(plan.reason[0])
+    trace.add("8", "ideal", f"{_ENGAGEMENT[int(plan.kind[0])]}: {trace.email_type} on {iso(trace.date)}", trace.date)
+    if trace.reason:
+        exclude(trace, run, chunk.people, trace.date)
+    yield trace
+
+
+_ENGAGEMENT = (
+    "nothing was clicked or answered since",
+    "something was clicked since",
+    "the eligibility questions were answered since, none with yes",
+    "an eligibility question was answered with yes since",
+)
+
+
+def traces(run: Run, chunk: ChunkInput) -> list[Trace]:
+    """Return all events of the one contact of a chunk, in the order of the sections."""
+    numbers = run.classes.type_number
+    judged = {
+        cls: run.anniversaries.judge(cls, chunk.people, chunk.history, int(numbers[cls]))
+        for cls in (AEP, BIRTHDAY, EFFECTIVE_DATE)
+    }
+    return [
+        *anniversary_traces(run, chunk, judged),
+        *post_window_traces(run, chunk, judged),
+        *campaign_traces(run, chunk),
+        *followup_traces(run, chunk),
+    ]
