@@ -19,10 +19,11 @@ from . import errors
 from .errors import SchedulerClientError
 
 if TYPE_CHECKING:
-    from .aio import AsyncClient, AsyncJobHandle
+    from .aio import AsyncClient
+    from .handles import AsyncJobHandle
     from .sync import Client, JobHandle
 
-_LAZY = {"AsyncClient": "aio", "AsyncJobHandle": "aio", "Client": "sync", "JobHandle": "sync"}
+_LAZY = {"AsyncClient": "aio", "AsyncJobHandle": "handles", "Client": "sync", "JobHandle": "sync"}
 
 __all__ = [
     "AsyncClient",

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import zmq.asyncio
 
-from schedproto import ErrorInfo, Explanation, Job, JobSpec, JobState, Mode, RunResult
+from schedproto import Explanation, Job, JobSpec, Mode, RunResult
 from schedproto.ids import new_key
 from schedproto.messages import (
     Cancel,
@@ -32,11 +32,10 @@ from .errors import (
     AuthenticationError,
     BusyError,
     DaemonError,
-    ExecutionError,
+    IncompatibleError,
     UnreachableError,
-    WaitTimeoutError,
-    from_info,
 )
+from .handles import AsyncJobHandle, OnProgress
 from .launch import Launcher
 from .launch.local import LocalLauncher
 from .launch.static import StaticLauncher
@@ -56,76 +55,6 @@ KEEPALIVE_S = 20.0
 #: So many handshakes that the other side broke off mean that it wants other keys, not that it keeps dying.
 BROKEN_HANDSHAKES = 4
 _BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-
-OnProgress = Callable[[Job], None]
-
-
-class AsyncJobHandle:
-    """A job that was submitted, or is looked at again."""
-
-    def __init__(self, client: AsyncClient, job: Job) -> None:
-        self._client = client
-        #: the job as it was last seen
-        self.job = job
-
-    @property
-    def job_id(self) -> str:
-        """Return the job's id."""
-        return self.job.job_id
-
-    async def status(self) -> Job:
-        """Ask for the job's present state."""
-        self.job = await self._client.status(self.job_id)
-        return self.job
-
-    async def cancel(self) -> Job:
-        """Ask that the job ends; returns it as it is then."""
-        self.job = await self._client.cancel(self.job_id)
-        return self.job
-
-    async def progress(self, timeout_s: float | None = None) -> AsyncGenerator[Job, None]:
-        """Yield the job whenever it has changed, last in its final state; survives restarts of the daemon.
-
-        Raises `WaitTimeoutError` when the job has not ended after `timeout_s`.
-        """
-        deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
-        async with aclosing(self._client._events(self.job_id)) as events:  # noqa: SLF001 - two halves of one thing
-            while True:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        job = await anext(events, None)
-                except TimeoutError:
-                    raise WaitTimeoutError(
-                        f"job {self.job_id} has not ended after {timeout_s:g} seconds; it goes on",
-                        f"Come back with `schedctl watch {self.job_id}`, or wait again.",
-                        retryable=True,
-                    ) from None
-                if job is None:
-                    return
-                self.job = job
-                yield job
-
-    async def wait(self, timeout_s: float | None = None, on_progress: OnProgress | None = None) -> RunResult:
-        """Wait for the end and return the result.
-
-        Raises the job's error (`DaemonError`), `JobCancelledError`, or `WaitTimeoutError` (the job goes on).
-        """
-        async with aclosing(self.progress(timeout_s)) as jobs:
-            async for job in jobs:
-                if on_progress is not None:
-                    on_progress(job)
-        return result_of(self.job)
-
-
-def result_of(job: Job) -> RunResult:
-    """Return the result of an ended job, or raise its error."""
-    if job.state == JobState.SUCCEEDED and job.result is not None:
-        return job.result
-    if job.error is not None:
-        raise from_info(job.error, job)
-    raise ExecutionError(
-        ErrorInfo(code="internal", message=f"job {job.job_id} is {job.state}, with neither result nor error"), job
-    )
 
 
 class AsyncClient(AsyncQuestions):
@@ -344,7 +273,12 @@ class AsyncClient(AsyncQuestions):
         explain: Sequence[int] = (),
         idempotency_key: str | None = None,
     ) -> AsyncJobHandle:
-        """Submit a job and return its handle once it is accepted, which means on disk."""
+        """Submit a job and return its handle once it is accepted, which means on disk.
+
+        explain: contacts of which the result shall tell why they get what they get; needs dry_run.
+        """
+        if explain:
+            await self._needs("explain")
         spec = JobSpec(
             organization=organization,
             as_of=as_of,
@@ -356,6 +290,13 @@ class AsyncClient(AsyncQuestions):
         )
         message = Submit(id=new_request_id(), spec=spec, idempotency_key=idempotency_key or new_key())
         return AsyncJobHandle(self, (await self._ask(message, JobReply)).job)
+
+    async def _needs(self, capability: str) -> None:
+        welcome = await self.welcome()
+        if capability not in welcome.capabilities:
+            raise IncompatibleError(
+                f"the daemon (version {welcome.daemon_version}) does not know {capability!r} yet", "Upgrade it."
+            )
 
     async def job(self, job_id: str) -> AsyncJobHandle:
         """Return the handle of a job that exists."""

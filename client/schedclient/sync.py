@@ -29,8 +29,9 @@ from schedproto import (
 )
 from schedproto.messages import Health, Welcome
 
-from .aio import DEFAULT_TIMEOUT_S, AsyncClient, AsyncJobHandle, OnProgress, result_of
+from .aio import DEFAULT_TIMEOUT_S, AsyncClient
 from .errors import UnreachableError
+from .handles import AsyncJobHandle, OnProgress, result_of
 from .launch import Launcher
 from .settings import ClientSettings
 

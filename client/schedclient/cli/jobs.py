@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ import click
 import msgspec
 
 from schedclient.errors import SettingsError, WaitTimeoutError
-from schedproto import Job, JobState
+from schedproto import Job, JobState, RunResult
 
 from . import show
 from .common import again, connection_options, handles_errors, make_client, print_json
 from .exitcodes import ExitCode
 
 
-def _overrides(path: Path | None) -> dict[str, Any]:
+def read_overrides(path: Path | None) -> dict[str, Any]:
+    """Return the overrides of a TOML file, or none."""
     if path is None:
         return {}
     try:
@@ -27,6 +29,11 @@ def _overrides(path: Path | None) -> dict[str, Any]:
         raise SettingsError(f"{path} cannot be read: {error.strerror}", "--config names a TOML file.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from None
+
+
+config_option = click.option(
+    "--config", type=click.Path(path_type=Path), help="TOML file with overrides of the organization's configuration."
+)
 
 
 @click.command("submit")
@@ -42,9 +49,7 @@ def _overrides(path: Path | None) -> dict[str, Any]:
     show_default=True,
     help="How the file is treated; both are safe.",
 )
-@click.option(
-    "--config", type=click.Path(path_type=Path), help="TOML file with overrides of the organization's configuration."
-)
+@config_option
 @click.option("--dry-run", is_flag=True, help="Compute and count, change nothing.")
 @click.option("--detach", is_flag=True, help="Return as soon as the job is accepted.")
 @click.option(
@@ -60,7 +65,7 @@ def submit_command(
 
     ORGANIZATION is an id, for example org-123; its file is org-123.db in the data folder.
     """
-    overrides = _overrides(config)
+    overrides = read_overrides(config)
     with make_client(options) as client:
         handle = client.submit(organization, config=overrides, **options)
         if detach:
@@ -70,7 +75,7 @@ def submit_command(
                 click.echo(handle.job_id)
                 click.echo(f"Watch it with: {again('watch', handle.job_id)}", err=True)
             return ExitCode.OK
-        return _follow(client, handle, timeout_s, as_json=as_json)
+        return follow(client, handle, timeout_s, as_json=as_json)
 
 
 @click.command("watch")
@@ -83,10 +88,17 @@ def submit_command(
 def watch_command(job_id: str, *, timeout_s: float | None, as_json: bool, **options: Any) -> ExitCode:
     """Follow a job to its end and show its result."""
     with make_client(options) as client:
-        return _follow(client, client.job(job_id), timeout_s, as_json=as_json)
+        return follow(client, client.job(job_id), timeout_s, as_json=as_json)
 
 
-def _follow(client: Any, handle: Any, timeout_s: float | None, *, as_json: bool) -> ExitCode:
+def follow(
+    client: Any,
+    handle: Any,
+    timeout_s: float | None,
+    *,
+    as_json: bool,
+    print_result: Callable[[RunResult], None] = show.print_result,
+) -> ExitCode:
     """Wait for a job with a progress bar; Ctrl-C asks what becomes of it."""
     while True:
         try:
@@ -109,7 +121,7 @@ def _follow(client: Any, handle: Any, timeout_s: float | None, *, as_json: bool)
             if as_json:
                 print_json(result)
             else:
-                show.print_result(result)
+                print_result(result)
             return ExitCode.OK
 
 

@@ -19,6 +19,8 @@ COMMANDS = {
     "status": "jobs",
     "list": "jobs",
     "cancel": "jobs",
+    "preview": "why",
+    "explain": "why",
     "info": "inspect",
     "demo": "demo",
     "keys": "keys",

@@ -110,10 +110,10 @@ def _limited(run: Run, chunk: ChunkInput, planned: list[Trace], rows: Rows) -> N
     """Tell which rows section 10 skipped, and because of which others."""
     history, classes = chunk.history, run.classes
 
-    def order(index: int) -> tuple[int, int, int, int]:
+    def order(index: int) -> tuple[int, int, int, int, int]:
         cls = int(rows.cls[index])
         rank, instance = int(classes.priority_rank[cls]), int(classes.instance[cls])
-        return rank, int(rows.date[index]), instance, int(classes.type_number[cls])
+        return rank, int(rows.date[index]), instance, int(classes.type_number[cls]), index
 
     sent = [(int(day), "with the sender already") for day in history.date[~history.followup].tolist() if day != NONE]
     accepted = np.flatnonzero(rows.reason == NOT_SKIPPED).tolist()

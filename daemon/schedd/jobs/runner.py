@@ -159,6 +159,7 @@ class _Job:
             result,
             stages=self.stages.seconds,
             wall_s=round(self.stages.total, 6),
+            finished_at=self.clock().astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S"),
             contacts_per_s=round(self.contacts / self.stages.total, 1),
         )
 

@@ -41,6 +41,8 @@ from .runner import parse_as_of
 CANCEL_GRACE_S = 5.0
 #: How long to wait before the journal, on a full disk for example, is tried again.
 JOURNAL_RETRY_S = 1.0
+#: Contacts that one job explains.
+MAX_EXPLAINED = 100
 #: Longest idempotency key.
 MAX_KEY_LENGTH = 200
 
@@ -60,6 +62,14 @@ def check_spec(spec: JobSpec) -> None:
             f"workers = {spec.workers} is out of range",
             hint=f"{MIN_WORKERS} to {MAX_WORKERS}, or none to let the daemon choose.",
         )
+    if spec.explain and not (spec.dry_run and len(spec.explain) <= MAX_EXPLAINED):
+        raise SchedulerError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"explain = {len(spec.explain)} contacts" + ("" if spec.dry_run else " without dry_run"),
+            hint=f"A dry run explains at most {MAX_EXPLAINED} contacts.",
+        )
+    if any(abs(contact) >= 1 << 62 for contact in spec.explain):
+        raise SchedulerError(ErrorCode.INVALID_ARGUMENT, "a contact to be explained is no id", hint="Ids have 62 bits.")
     try:
         build(Layer("the job's configuration", spec.config))
     except ConfigurationError as error:

@@ -158,6 +158,8 @@ class ContactReader:
 
     def _judge(self, contacts: Contacts, odd: NDArray[Any]) -> None:
         """Judge some contacts value by value, in place."""
+        if not len(odd):
+            return
         c = self._columns
         rows = self._connection.execute(
             f"SELECT {c['birth_date']}, {c['effective_date']}, {c['zip_code']}, {c['email']}, "

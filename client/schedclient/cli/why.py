@@ -1,0 +1,65 @@
+"""The commands explain and preview: why a contact gets what it gets, and what a run would change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import show, show_why
+from .common import connection_options, handles_errors, make_client, print_json
+from .exitcodes import ExitCode
+from .jobs import config_option, follow, read_overrides
+
+_as_of = click.option(
+    "--as-of", metavar="YYYY-MM-DD", help="The date to look at; by default, today where the organization is."
+)
+
+
+@click.command("explain")
+@click.argument("organization")
+@click.argument("contact", type=int)
+@_as_of
+@config_option
+@connection_options
+@handles_errors
+def explain_command(
+    organization: str, contact: int, *, as_of: str | None, config: Path | None, as_json: bool, **options: Any
+) -> ExitCode:
+    """Say why a contact gets the e-mails it gets, and why it gets no others.
+
+    CONTACT is the contact's id. Each event is followed from its date to the plan, with the section of the rules
+    (docs/RULES.md) that moved, limited or excluded it. Nothing is changed.
+    """
+    overrides = read_overrides(config)
+    with make_client(options) as client:
+        handle = client.submit(organization, as_of=as_of, config=overrides, dry_run=True, explain=[contact])
+        with show.JobProgress(quiet=as_json) as progress:
+            result = handle.wait(None, progress.update)
+    [explanation] = result.explanations
+    if as_json:
+        print_json(explanation)
+    else:
+        show_why.print_explanation(explanation, result)
+    return ExitCode.OK if explanation.found else ExitCode.REFUSED
+
+
+@click.command("preview")
+@click.argument("organization")
+@_as_of
+@click.option(
+    "--workers", type=click.IntRange(1, 32), metavar="N", help="Worker processes; by default, as the size asks."
+)
+@config_option
+@connection_options
+@handles_errors
+def preview_command(organization: str, *, config: Path | None, as_json: bool, **options: Any) -> ExitCode:
+    """Show what a run would change against the present plan; nothing is changed.
+
+    With --as-of and --config it answers what-if questions: another day, other settings.
+    """
+    overrides = read_overrides(config)
+    with make_client(options) as client:
+        handle = client.submit(organization, config=overrides, dry_run=True, **options)
+        return follow(client, handle, None, as_json=as_json, print_result=show_why.print_preview)
