@@ -22,8 +22,29 @@ from schedclient.cli.main import cli
 from schedclient.settings import TABLE
 from schedd import settings as daemon_settings
 from schedd.exitcodes import ExitCode as DaemonExitCode
-from schedproto import ErrorCode, ErrorInfo, Job, JobSpec, OrganizationInfo, Progress, RunResult, VolumeInfo
+from schedproto import (
+    Backup,
+    BackupList,
+    ConfigurationVersion,
+    ContactIssue,
+    ErrorCode,
+    ErrorInfo,
+    EventExplanation,
+    Explanation,
+    Job,
+    JobSpec,
+    OrganizationConfiguration,
+    OrganizationInfo,
+    Preview,
+    Progress,
+    Report,
+    RowChange,
+    RunResult,
+    TypeChanges,
+    VolumeInfo,
+)
 from schedproto.errors import RETRYABLE
+from schedproto.explanations import Step, Window
 from schedproto.jobs import LastRun, TableInfo
 from schedproto.messages import Health
 
@@ -41,11 +62,15 @@ _NAMES = {str: "string", int: "integer", float: "number", bool: "boolean", type(
 
 #: What each command prints with --json.
 DOCUMENTS = (
-    ("`submit`, `watch`, `demo`", "a [RunResult](#runresult)"),
+    ("`submit`, `watch`, `demo`, `preview`", "a [RunResult](#runresult); of `preview`, with a [Preview](#preview)"),
     ("`submit --detach`, `status JOB_ID`, `cancel`", "a [Job](#job)"),
     ("`submit`, `watch`, left with Ctrl-C", "the [Job](#job) as it was last seen, with exit code 130"),
     ("`status`", "a [Health](#health)"),
     ("`list`", '`{"jobs": [...]}`, each a [Job](#job), newest first'),
+    ("`explain`", "an [Explanation](#explanation)"),
+    ("`config ...`", "an [OrganizationConfiguration](#organizationconfiguration)"),
+    ("`report`", "a [Report](#report)"),
+    ("`backup ...`", "a [BackupList](#backuplist)"),
     ("`info ORGANIZATION`", "an [OrganizationInfo](#organizationinfo)"),
     ("`info`", "a [VolumeInfo](#volumeinfo)"),
     ("`keys new`", '`{"server": ..., "server_public": ..., "clients": ..., "secrets": [...]}`, all paths'),
@@ -56,6 +81,13 @@ DOCUMENTS = (
 )
 STRUCTS = (
     RunResult,
+    Preview,
+    TypeChanges,
+    RowChange,
+    Explanation,
+    EventExplanation,
+    Step,
+    Window,
     Job,
     JobSpec,
     Progress,
@@ -64,6 +96,12 @@ STRUCTS = (
     TableInfo,
     LastRun,
     VolumeInfo,
+    OrganizationConfiguration,
+    ConfigurationVersion,
+    Report,
+    ContactIssue,
+    BackupList,
+    Backup,
     ErrorInfo,
 )
 
