@@ -18,13 +18,13 @@ from schedd.engine.contacts import (
     Reason,
     date_of,
     email_reason,
-    parse_dates,
     zip_state,
 )
 from schedd.engine.difference import difference, pack_keys
 from schedd.engine.hashing import email_hash, mix64
 from schedd.engine.run import make_classes
 from schedd.engine.windows import Windows
+from schedd.store.blocks import Block
 from support import GOLDEN
 
 DATES = st.dates(dt.date(1900, 1, 1), dt.date(2200, 12, 31))
@@ -66,7 +66,7 @@ def test_anniversary(born: dt.date, year: int) -> None:
 @given(st.text(alphabet="0123456789- T", min_size=10, max_size=10))
 def test_dates_as_columns_and_alone(text: str) -> None:
     """A date in a block is read as the same text alone is, and as the standard library reads it."""
-    column, clean = parse_dates(np.frombuffer(text.encode(), np.uint8).reshape(1, 10))
+    column, clean = Block(text.encode(), 1, 10).dates()
     alone, invalid = date_of(text)
     try:
         expected = calendar.ordinal(dt.datetime.strptime(text, "%Y-%m-%d").date()) if "T" not in text else None
@@ -78,6 +78,28 @@ def test_dates_as_columns_and_alone(text: str) -> None:
         assert not invalid
     else:
         assert not clean[0]
+
+
+@given(
+    st.lists(st.text(alphabet="0123456789 /:x", min_size=18, max_size=18), max_size=20), st.integers(0, 17), st.data()
+)
+def test_numbers_in_blocks(texts: list[str], start: int, data: st.DataObject) -> None:
+    """Any part of the texts of a block is read as the number that it writes, or said to be none."""
+    end = data.draw(st.integers(start + 1, 18))
+    values, clean = Block("".join(texts).encode(), len(texts), 18).number(start, end)
+    for text, value, good in zip(texts, values.tolist(), clean.tolist(), strict=True):
+        part = text[start:end]
+        assert good == part.isdigit()
+        assert not good or value == int(part)
+    blank = Block("".join(texts).encode(), len(texts), 18).blank()
+    assert len(blank) == len(texts)
+
+
+@pytest.mark.parametrize("width", [1, 5, 8, 10, 16])
+def test_blank_texts(width: int) -> None:
+    """Only texts of blanks alone are blank."""
+    texts = [" " * width, "x" * width, " " * (width - 1) + "x", "x" + " " * (width - 1)]
+    assert Block("".join(texts).encode(), 4, width).blank().tolist() == [True, False, False, False]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """Contacts as columns: who is eligible, where, and which dates count (rules, section 1).
 
-The store reads the well-formed bulk of a column as fixed-width bytes, which are parsed here for all rows at
+The store reads the well-formed bulk of a column as fixed-width bytes, which `digits` parses for all rows at
 once; what is not well-formed at first sight comes as single values and is judged by the functions at the end.
 Both ways follow the same rules.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import re
 from dataclasses import dataclass
@@ -135,34 +136,6 @@ def issues(contacts: Contacts) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
     return contacts.ids[rows[order]], kinds[order].astype(np.int8)
 
 
-# Columns -------------------------------------------------------------------------------------------------
-
-
-def parse_digits(text: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the numbers in a matrix of ASCII digits (rows x width), and where all were digits."""
-    digits = text - np.uint8(48)
-    clean: NDArray[np.bool_] = np.all(digits <= 9, axis=1)
-    value = np.zeros(len(text), np.int64)
-    for column in range(text.shape[1]):
-        value *= 10
-        value += digits[:, column]
-    return value, clean
-
-
-def parse_dates(text: NDArray[np.uint8]) -> tuple[Ordinals, NDArray[np.bool_]]:
-    """Return the ordinals of a matrix of `YYYY-MM-DD` (rows x 10 bytes), and where they are real dates."""
-    years, clean_years = parse_digits(text[:, 0:4])
-    months, clean_months = parse_digits(text[:, 5:7])
-    days, clean_days = parse_digits(text[:, 8:10])
-    real = clean_years & clean_months & clean_days & (text[:, 4] == ord("-")) & (text[:, 7] == ord("-"))
-    ordinals = calendar.ordinal_of_parts(
-        np.where(real, years, 0).astype(np.int32),
-        np.where(real, months, 0).astype(np.int32),
-        np.where(real, days, 0).astype(np.int32),
-    )
-    return ordinals, ordinals != NONE
-
-
 # Single values -------------------------------------------------------------------------------------------
 
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?:[T ].*)?", re.DOTALL)
@@ -185,9 +158,10 @@ def date_of(value: Any) -> tuple[int, bool]:
     match = _DATE.fullmatch(text)
     if match is None:
         return int(NONE), True
-    year, month, day = (np.array([int(part)], np.int32) for part in match.groups())
-    ordinal = int(calendar.ordinal_of_parts(year, month, day)[0])
-    return ordinal, ordinal == NONE
+    try:
+        return calendar.ordinal(dt.date(*map(int, match.groups()))), False
+    except ValueError:
+        return int(NONE), True
 
 
 def email_reason(value: Any) -> Reason:

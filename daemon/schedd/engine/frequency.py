@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .calendar import NONE
 from .configuration import Configuration
+from .difference import pack_keys
 from .rows import FREQUENCY, NOT_SKIPPED, SAME_DAY, Classes, History, Rows
 
 
@@ -116,25 +117,27 @@ def key_order(classes: Classes, rows: Rows) -> NDArray[np.intp]:
 
     The accepted row of a key stays, else the one with the lowest (priority, campaign instance).
     """
-    cls = rows.cls
-    return np.lexsort(
-        (
-            classes.instance[cls],
-            classes.priority_rank[cls],
-            rows.reason != NOT_SKIPPED,
-            rows.date,
-            classes.type_number[cls],
-            rows.who,
+    keys = pack_keys(rows.who, classes.type_number[rows.cls], rows.date)
+    # The rows of each class are in the order of the contacts, so this merges some sorted runs.
+    order: NDArray[np.intp] = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    equal = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(equal):
+        places = np.union1d(equal, equal + 1)
+        tied = order[places]
+        cls = rows.cls[tied]
+        settled = np.lexsort(
+            (classes.instance[cls], classes.priority_rank[cls], rows.reason[tied] != NOT_SKIPPED, keys[tied])
         )
-    )
+        order[places] = tied[settled]
+    return order
 
 
 def one_a_key(classes: Classes, rows: Rows) -> NDArray[np.intp]:
     """Return the rows that stay, in the order of (contact, type, date), one of each."""
     order = key_order(classes, rows)
-    who, date, kind = rows.who[order], rows.date[order], classes.type_number[rows.cls[order]]
-    same = (who[1:] == who[:-1]) & (kind[1:] == kind[:-1]) & (date[1:] == date[:-1])
-    chosen: NDArray[np.intp] = order[np.concatenate([[True], ~same])[: len(order)]]
+    keys = pack_keys(rows.who[order], classes.type_number[rows.cls[order]], rows.date[order])
+    chosen: NDArray[np.intp] = order[np.concatenate([[True], keys[1:] != keys[:-1]])[: len(order)]]
     return chosen
 
 

@@ -27,7 +27,16 @@ from schedd.store.connection import open_reader
 from schedd.store.contacts import ContactReader, Range
 from schedd.store.errors import sqlite_errors
 from schedd.store.followups import present_followups
-from schedd.store.schedules import DISPATCHED, OTHER, SCHEDULED, SKIPPED, Present, ScheduleReader, history_of
+from schedd.store.schedules import (
+    DISPATCHED,
+    OTHER,
+    SCHEDULED,
+    SKIPPED,
+    Present,
+    ScheduleReader,
+    event_number,
+    history_of,
+)
 from schedd.store.schema import Schema, read_schema
 from schedproto import Preview
 
@@ -148,24 +157,25 @@ class ChunkReader:
         self.schema: Schema = read_schema(connection)
         carriers = any(instance.carriers is not None for instance in run.instances)
         self._contacts = ContactReader(connection, self.schema, carriers)
-        self._schedules = ScheduleReader(connection, self.schema, run.classes, run.configuration.send_time)
+        self._since = run.as_of - run.configuration.lookback_days
+        self._schedules = ScheduleReader(connection, self.schema, run.classes, run.configuration.send_time, self._since)
         self._instances = np.array([instance.id for instance in run.instances], np.int64)
 
     def read(self, chunk: Range) -> ChunkRead:
         """Return what a chunk's contacts, rows, targets and engagement are."""
         run, connection, schema = self._run, self._connection, self.schema
-        since = run.as_of - run.configuration.lookback_days
         contacts = self._contacts.read(chunk)
         people = run.people(contacts)
         present = self._schedules.read(chunk)
-        parents, values = campaign_store.read_parents(connection, schema, chunk, people.ids, run.parent_types, since)
+        sent = present.row_id[present.sent_lately]
+        parents, values = campaign_store.read_parents(connection, schema, sent, people.ids, run.parent_types)
         read = ChunkInput(
             contacts=contacts,
             people=people,
             history=history_of(present, run.classes, people.ids),
             targets=campaign_store.read_targets(connection, schema, chunk, people.ids, self._instances),
             parents=parents,
-            engagement=campaign_store.read_engagement(connection, schema, chunk, people.ids, since),
+            engagement=campaign_store.read_engagement(connection, schema, chunk, people.ids, self._since),
         )
         return ChunkRead(read, present, values)
 
@@ -216,7 +226,7 @@ def present_arrays(present: Present, people: NDArray[np.int64]) -> dict[str, NDA
     keys = np.full(len(present), -1, np.int64)
     keys[there] = pack_keys(who[there], present.type_number[there], present.date[there])
     plan = np.flatnonzero((present.kind <= SKIPPED) & ~present.followup)
-    fits = present.regular & (present.cls >= 0) & (present.reason >= 0) & (present.event > 0)
+    fits = present.regular & (present.cls >= 0) & (present.reason >= 0) & (present.event >= 0)
     fits &= (present.kind == SCHEDULED) == (present.reason == NOT_SKIPPED)
     content = np.where(fits, _content(present.cls, present.reason, present.event), FOREIGN)
     return {
@@ -230,7 +240,7 @@ def present_arrays(present: Present, people: NDArray[np.int64]) -> dict[str, NDA
 
 def _content(cls: NDArray[Any], reason: NDArray[Any], event: NDArray[Any]) -> NDArray[np.int64]:
     kinds: NDArray[np.int64] = cls.astype(np.int64) * len(SKIP_REASONS) + reason
-    packed: NDArray[np.int64] = kinds * 100_000_000 + event
+    packed: NDArray[np.int64] = kinds * 10_000_000 + event
     return packed
 
 
@@ -247,7 +257,7 @@ def finish_chunk(task: ChunkTask) -> Finished:
     if not free.all():
         rows, keys = rows.take(free), keys[free]
     years, months, days = parts(rows.event)
-    content = _content(rows.cls, rows.reason, years * 10_000 + months * 100 + days)
+    content = _content(rows.cls, rows.reason, event_number(years, months, days))
     change = difference(keys, content, arrays["present.key"], arrays["present.content"])
     followups = finish_followups(run, arrays, extra)
     contact_id = arrays["people.ids"][rows.who]

@@ -188,7 +188,7 @@ class _Job:
         tasks = self._tasks(connection)
         with self.stages.stage("plan"):
             planned = self._each("plan", tasks, Planned, "plan", 0.02, 0.45)
-        reader = ScheduleReader(connection, present, run.classes, configuration.send_time)
+        reader = ScheduleReader(connection, present, run.classes, configuration.send_time, self.as_of)
         with self.stages.stage("balance"):
             self.context.progress("balance", 0.46, self.contacts, self.contacts)
             files = [self.context.scratch / task.name for task in tasks]

@@ -111,30 +111,25 @@ def unreadable_triggers(
 def read_parents(
     connection: apsw.Connection,
     schema: Schema,
-    chunk: Range,
+    row_ids: NDArray[np.int64],
     people: NDArray[np.int64],
     types: Sequence[str],
-    since: int,
 ) -> tuple[Parents, list[tuple[Any, ...]]]:
-    """Return the sent rows that may have a follow-up, and of each (email_type, priority, instance id).
-
-    since: the ordinal of the first day that counts.
-    """
+    """Return the rows with these ids that may have a follow-up, and of each (email_type, priority, instance id)."""
     rows: list[tuple[Any, ...]] = []
-    columns = schema.columns.get(PLAN, frozenset())
-    if types and {"id", "contact_id", "email_type", "status", "scheduled_send_date"} <= columns:
-        actual = "actual_send_datetime" if "actual_send_datetime" in columns else "NULL"
-        priority = "priority" if "priority" in columns else "NULL"
-        instance = "campaign_instance_id" if "campaign_instance_id" in columns else "NULL"
-        # A text comparison leaves out the bulk of the history; what remains is parsed.
+    if types and len(row_ids):
+        columns = schema.columns[PLAN]
+        actual, priority, instance = (
+            f"s.{name}" if name in columns else "NULL"
+            for name in ("actual_send_datetime", "priority", "campaign_instance_id")
+        )
         rows = connection.execute(
-            f"SELECT id, contact_id, {actual}, scheduled_send_date, email_type, {priority}, {instance} FROM {PLAN} "
-            f"WHERE {chunk.where('contact_id')} AND status IN ('sent', 'delivered') "
-            f"AND ({actual} >= ?1 OR scheduled_send_date >= ?1) AND typeof(contact_id) = 'integer'",
-            (iso(since),),
+            f"SELECT s.id, s.contact_id, {actual}, s.scheduled_send_date, s.email_type, {priority}, {instance} "
+            f"FROM carray(?) AS wanted CROSS JOIN {PLAN} s ON s.id = wanted.value",
+            (apsw.carray(np.ascontiguousarray(row_ids)),),
         ).fetchall()
         known = set(types)
-        rows = [row for row in rows if row[4] in known]
+        rows = [row for row in rows if row[4] in known and isinstance(row[1], int)]
     who, there = _places(people, [row[1] for row in rows])
     chosen = np.flatnonzero(there).tolist()
     sent = []

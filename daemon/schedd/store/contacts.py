@@ -16,8 +16,6 @@ from schedd.engine.contacts import (
     Reason,
     date_of,
     email_reason,
-    parse_dates,
-    parse_digits,
     text_of,
     truth_of,
     zip_state,
@@ -29,7 +27,6 @@ from .schema import Schema
 
 _ACTIVE, _FAILED, _ODD = 1, 2, 4
 _NEWLINE, _AT = 10, ord("@")
-_BLANK = ord(" ")
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ class ContactReader:
         effective, odd_effective = _dates(row[2], count)
         state, zip_reason, odd_zip = _zips(row[3], count)
         odd_email = _odd_emails(row[4], count)
-        flag = blocks.matrix(row[5], count, 1)[:, 0] - np.uint8(48)
+        flag = blocks.Block(row[5], count, 1).column(0) - np.uint8(48)
         reason = np.where((flag & _ACTIVE) == 0, int(Reason.SUPPRESSED), zip_reason).astype(np.int8)
         contacts = Contacts(
             ids=ids,
@@ -195,19 +192,18 @@ class ContactReader:
 
 def _dates(block: bytes | None, count: int) -> tuple[Ordinals, NDArray[np.bool_]]:
     """Return dates and which of them have to be looked at one by one."""
-    text = blocks.matrix(block, count, 10)
-    ordinals, real = parse_dates(text)
-    blank = (text == _BLANK).all(axis=1)
-    return ordinals, ~(real | blank)
+    texts = blocks.Block(block, count, 10)
+    ordinals, real = texts.dates()
+    return ordinals, ~(real | texts.blank())
 
 
 def _zips(block: bytes | None, count: int) -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.bool_]]:
     """Return states, reasons, and which have to be looked at one by one."""
-    text = blocks.matrix(block, count, 5)
-    codes, clean = parse_digits(text)
+    texts = blocks.Block(block, count, 5)
+    codes, clean = texts.number(0, 5)
     state = zips.state_of(np.where(clean, codes, 0).astype(np.int32))
     state[~clean] = zips.UNKNOWN
-    blank = (text == _BLANK).all(axis=1)
+    blank = texts.blank()
     reason = np.where(state == zips.UNKNOWN, int(Reason.UNKNOWN_ZIP), int(Reason.OK)).astype(np.int8)
     reason[blank] = Reason.MISSING_ZIP
     return state, reason, ~(clean | blank)

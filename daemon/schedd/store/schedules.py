@@ -15,8 +15,8 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from schedd.engine.calendar import NONE, Ordinals
-from schedd.engine.contacts import date_of, parse_dates, parse_digits
+from schedd.engine.calendar import FIRST, NONE, Ordinals, iso
+from schedd.engine.contacts import date_of
 from schedd.engine.rows import FIXED_TYPES, FOLLOWUP_PREFIX, NO_INSTANCE, SKIP_REASONS, Classes, History
 
 from . import blocks
@@ -28,8 +28,6 @@ from .schema import PLAN, Schema
 SCHEDULED, SKIPPED, DISPATCHED, OTHER = 0, 1, 2, 3
 DISPATCHED_STATUSES = ("scheduled", "processing", "sent", "delivered")
 
-#: Stands for "no type / no class of this run"; both numbers have five digits.
-_NO_NUMBER = 99_999
 _NO_DATE = "0000-00-00"
 #: What a plan row says besides its key and status.
 _CONTENT = (
@@ -44,8 +42,14 @@ _CONTENT = (
     "event_month",
     "event_day",
 )
-# Where each number stands in the packed one.
-_TYPE_PLACE, _CLASS_PLACE, _REGULAR_PLACE = 10_000_000_000, 100_000, 10_000
+# What type and class of a row come to, in five digits: a class; a type of the run without a class (from `_TYPES`
+# on); or a type that the run does not know.
+_TYPES, _UNKNOWN_FOLLOWUP, _UNKNOWN = 30_000, 99_998, 99_999
+# A row in one number, from the right: event (7 digits), whether it is regular (1), class or type (5), reason (3),
+# status (1), and a 1. A status of 4 is a dispatched row that was sent lately.
+_REGULAR_PLACE, _CLASS_PLACE, _REASON_PLACE, _STATUS_PLACE = 10**7, 10**8, 10**13, 10**16
+_SENT_LATELY = 4
+_MOST_DIGITS = 18
 
 
 @dataclass
@@ -57,6 +61,7 @@ class Present:
     another text.   event: year * 10000 + month * 100 + day, 0 for anything else.   regular: whether all other
     columns are as in a new row of the class.   followup: whether the type is a follow-up's.
     plain_date: whether the date is written without a time part, so that it can be a planned row's key.
+    sent_lately: dispatched rows that may have a follow-up: sent or delivered, in the time that section 8 looks at.
     """
 
     row_id: NDArray[np.int64]
@@ -70,18 +75,26 @@ class Present:
     regular: NDArray[np.bool_]
     followup: NDArray[np.bool_]
     plain_date: NDArray[np.bool_]
+    sent_lately: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.row_id)
 
 
 class ScheduleReader:
-    """Reads the present rows of one file; makes its lookup tables in the connection's temporary database."""
+    """Reads the present rows of one file; makes its lookup tables in the connection's temporary database.
 
-    def __init__(self, connection: apsw.Connection, schema: Schema, classes: Classes, send_time: str) -> None:
+    since: the ordinal of the first day whose e-mails may have follow-ups (section 8).
+    """
+
+    def __init__(
+        self, connection: apsw.Connection, schema: Schema, classes: Classes, send_time: str, since: int
+    ) -> None:
         self._connection = connection
         self._classes = classes
         self._send_time = send_time
+        self._since = iso(max(since, FIRST))
+        self._type_of = self._types_by_code()
         self._columns = schema.columns.get(PLAN, frozenset())
         self._sql = ""
         needed = {"id", "contact_id", "email_type", "scheduled_send_date", "status"}
@@ -100,7 +113,7 @@ class ScheduleReader:
         )
         many = self._connection.executemany
         many("INSERT INTO run_type VALUES (?, ?)", [(n, i) for i, n in enumerate(classes.types)])
-        many("INSERT INTO run_reason VALUES (?, ?)", [(n, i) for i, n in enumerate(SKIP_REASONS) if n])
+        many("INSERT INTO run_reason VALUES (?, ?)", [(n, i * _REASON_PLACE) for i, n in enumerate(SKIP_REASONS) if n])
         many(
             "INSERT INTO run_class VALUES (?, ?, ?, ?, ?, ?)",
             [
@@ -119,69 +132,81 @@ class ScheduleReader:
     def _column(self, name: str) -> str:
         return f"s.{name}" if name in self._columns else "NULL"
 
+    def _types_by_code(self) -> NDArray[np.int32]:
+        """Return the type number for each value of the five digits, -1 for a type that the run does not know."""
+        classes = self._classes
+        types = np.full(_UNKNOWN + 1, -1, np.int32)
+        types[: len(classes)] = classes.type_number
+        types[_TYPES : _TYPES + len(classes.types)] = np.arange(len(classes.types))
+        return types
+
     def _statement(self) -> str:
-        """Return the statement but for its condition; see `_by_block` for what comes out.
+        """Return the columns but for the ids; see `_by_block` for what comes out.
 
         The fixed types, which are nearly all rows, cost no look-up: their class is known from the type's name.
         """
         c = self._column
+        actual = c("actual_send_datetime")
         status = (
-            f"CASE s.status WHEN 'pre-scheduled' THEN {SCHEDULED} WHEN 'skipped' THEN {SKIPPED} "
-            f"ELSE CASE WHEN s.status IN ({_quoted(DISPATCHED_STATUSES)}) THEN {DISPATCHED} ELSE {OTHER} END END"
+            f"CASE s.status WHEN 'pre-scheduled' THEN {SCHEDULED * _STATUS_PLACE} "
+            f"WHEN 'skipped' THEN {SKIPPED * _STATUS_PLACE} "
+            f"ELSE CASE WHEN s.status IN ({_quoted(DISPATCHED_STATUSES)}) THEN "
+            f"CASE WHEN s.status IN ('sent', 'delivered') AND "
+            f"({actual} >= '{self._since}' OR s.scheduled_send_date >= '{self._since}') "
+            f"THEN {_SENT_LATELY * _STATUS_PLACE} ELSE {DISPATCHED * _STATUS_PLACE} END "
+            f"ELSE {OTHER * _STATUS_PLACE} END END"
         )
         reason = (
             f"CASE WHEN {c('skip_reason')} IS NULL THEN 0 ELSE "
-            f"coalesce((SELECT number FROM run_reason WHERE name = {c('skip_reason')}), 999) END"
+            f"coalesce((SELECT number FROM run_reason WHERE name = {c('skip_reason')}), {999 * _REASON_PLACE}) END"
         )
-        # What is no date comes out as 0, as a number that no date is, or with other than nine digits.
+        # What is no date comes out as a number that no date is, or with other than seven digits.
         year, month, day = c("event_year"), c("event_month"), c("event_day")
         event = (
-            f"CASE WHEN {month} BETWEEN 1 AND 12 AND {day} BETWEEN 1 AND 31 "
-            f"THEN coalesce({year} * 10000 + {month} * 100 + {day}, 0) ELSE 0 END"
+            f"CASE WHEN {month} BETWEEN 1 AND 12 AND {day} BETWEEN 1 AND 31 AND {year} BETWEEN 1 AND 9999 "
+            f"THEN {year} * 372 + {month} * 31 + {day} ELSE 0 END"
         )
-        # Digits, from the left: 1, status, type (5), class (5), regular, reason (3), follow-up.
         packed = (
-            f"10000000000000000 + ({status}) * 1000000000000000 + ({reason}) * 10 + "
+            f"{10 * _STATUS_PLACE} + {status} + {reason} + {event} + "
             f"CASE s.email_type {self._fixed()} ELSE {self._other()} END"
         )
         date = f"CASE WHEN octet_length(s.scheduled_send_date) = 10 THEN s.scheduled_send_date ELSE '{_NO_DATE}' END"
-        return (
-            f"SELECT count(*), {blocks.number('s.id')}, {blocks.number('s.contact_id - ?1')}, "
-            f"{blocks.text(packed)}, {blocks.text('100000000 + ' + event)}, {blocks.text(date)} FROM {PLAN} s WHERE "
-        )
+        return f"count(*), {blocks.text(packed)}, {blocks.text(date)}"
 
     def _fixed(self) -> str:
-        """Return the branches for the fixed types: type, class and whether the row is regular, as one number."""
+        """Return the branches for the fixed types: class or type, and whether the row is regular, as one number."""
         c, classes = self._column, self._classes
         branches = ""
         for cls, name in enumerate(FIXED_TYPES):
-            number = int(classes.type_number[cls]) * _TYPE_PLACE
+            without = (_TYPES + int(classes.type_number[cls])) * _CLASS_PLACE
             template = str(classes.email_template[cls]).replace("'", "''")
             branches += (
                 f"WHEN '{name}' THEN CASE WHEN {c('campaign_instance_id')} IS NULL "
-                f"THEN {number + cls * _CLASS_PLACE} + {_REGULAR_PLACE} * coalesce("
-                f"{c('scheduled_send_time')} = '{self._send_time}' AND {c('metadata')} IS NULL "
+                f"THEN {cls * _CLASS_PLACE} + {_REGULAR_PLACE} * ("
+                f"{c('scheduled_send_time')} IS '{self._send_time}' AND {c('metadata')} IS NULL "
                 f"AND {c('priority')} IS {classes.priorities[cls]} AND {c('email_template')} IS '{template}' "
-                f"AND {c('sms_template')} IS NULL, 0) ELSE {number + _NO_NUMBER * _CLASS_PLACE} END "
+                f"AND {c('sms_template')} IS NULL) ELSE {without} END "
             )
         return branches
 
     def _other(self) -> str:
-        """Return the same number for all other types, by looking up type and class."""
+        """Return the same number for all other types, by looking up class and type."""
         c = self._column
-        number = f"coalesce((SELECT number FROM run_type WHERE name = s.email_type), {_NO_NUMBER}) * {_TYPE_PLACE}"
         cls = (
-            f"coalesce((SELECT k.number * {_CLASS_PLACE} + {_REGULAR_PLACE} * coalesce("
-            f"{c('scheduled_send_time')} = '{self._send_time}' AND {c('metadata')} IS NULL "
+            f"(SELECT k.number * {_CLASS_PLACE} + {_REGULAR_PLACE} * ("
+            f"{c('scheduled_send_time')} IS '{self._send_time}' AND {c('metadata')} IS NULL "
             f"AND {c('priority')} IS k.priority AND {c('email_template')} IS k.email_template "
-            f"AND {c('sms_template')} IS k.sms_template, 0) FROM run_class k "
-            f"WHERE k.instance = {c('campaign_instance_id')} AND k.email_type = s.email_type), "
-            f"{_NO_NUMBER * _CLASS_PLACE})"
+            f"AND {c('sms_template')} IS k.sms_template) FROM run_class k "
+            f"WHERE k.instance = {c('campaign_instance_id')} AND k.email_type = s.email_type)"
         )
+        known = f"(SELECT (number + {_TYPES}) * {_CLASS_PLACE} FROM run_type WHERE name = s.email_type)"
         # All texts that begin with the prefix lie between it and the prefix with its last character raised.
         after = FOLLOWUP_PREFIX[:-1] + chr(ord(FOLLOWUP_PREFIX[-1]) + 1)
-        followup = f"coalesce(s.email_type >= '{FOLLOWUP_PREFIX}' AND s.email_type < '{after}', 0)"
-        return f"{number} + {cls} + {followup}"
+        unknown = (
+            f"CASE WHEN s.email_type >= '{FOLLOWUP_PREFIX}' AND s.email_type < '{after}' "
+            f"THEN {_UNKNOWN_FOLLOWUP * _CLASS_PLACE} ELSE {_UNKNOWN * _CLASS_PLACE} END"
+        )
+        return f"coalesce({cls}, {known}, {unknown})"
 
     def read(self, chunk: Range) -> Present:
         """Return the rows of a chunk's contacts (and of contacts missing between them)."""
@@ -192,32 +217,69 @@ class ScheduleReader:
         except MisalignedError:
             return self._by_value(chunk)
 
+    def _ids(self, chunk: Range) -> tuple[str, int, int]:
+        """Return the SQL of the blocks of row and contact ids, and the digits of both; 0 where each has a block."""
+        execute = self._connection.execute
+        [(lowest, highest)] = execute(f"SELECT min(id), max(id) FROM {PLAN}")
+        high = chunk.high
+        if high is None:
+            [(last,)] = execute(f"SELECT max(contact_id) FROM {PLAN} WHERE {chunk.where('contact_id')}")
+            high = chunk.low + 1 if last is None else int(last) + 1
+        id_digits, contact_digits = len(str(highest or 0)), len(str(high - chunk.low))
+        if (lowest or 0) < 0 or id_digits + contact_digits > _MOST_DIGITS:
+            return f"{blocks.number('s.id')}, {blocks.number('s.contact_id - ?1')}", 0, 0
+        # Both in one number: writing numbers is a good part of what this costs.
+        both = 10 ** (id_digits + contact_digits)
+        return blocks.text(f"{both} + (s.contact_id - ?1) * {10**id_digits} + s.id"), id_digits, contact_digits
+
     def _by_block(self, chunk: Range) -> Present:
-        [(count, ids, contacts, packed, event, date)] = self._connection.execute(
-            self._sql + chunk.where("s.contact_id"), (chunk.low,)
+        ids_sql, id_digits, contact_digits = self._ids(chunk)
+        [(count, packed, date, *ids)] = self._connection.execute(
+            f"SELECT {self._sql}, {ids_sql} FROM {PLAN} s WHERE {chunk.where('s.contact_id')}", (chunk.low,)
         )
-        digits = blocks.matrix(packed, count, 17)
-
-        def field(start: int, width: int) -> NDArray[np.int64]:
-            return parse_digits(digits[:, start : start + width])[0]
-
-        row_id = blocks.numbers(ids, count)
-        dates, plain = parse_dates(blocks.matrix(date, count, 10))
+        if id_digits:
+            both = blocks.Block(ids[0], count, 1 + contact_digits + id_digits)
+            row_id, clean = both.number(1 + contact_digits, 1 + contact_digits + id_digits)
+            contact, also_clean = both.number(0, 1 + contact_digits)
+            contact -= 10**contact_digits
+            if not (clean.all() and also_clean.all()) or (contact < 0).any():
+                raise MisalignedError
+        else:
+            row_id, contact = (blocks.numbers(block, count) for block in ids)
+        dates, plain = blocks.Block(date, count, 10).dates()
         if not plain.all():
             self._read_odd_dates(dates, row_id, np.flatnonzero(~plain))
-        type_number, cls, reason = field(2, 5), field(7, 5), field(13, 3)
+        return self._unpacked(blocks.Block(packed, count, 18), row_id, contact + chunk.low, dates, plain)
+
+    def _unpacked(
+        self,
+        packed: blocks.Block,
+        row_id: NDArray[np.int64],
+        contact_id: NDArray[np.int64],
+        dates: Ordinals,
+        plain: NDArray[np.bool_],
+    ) -> Present:
+        status = packed.column(1) - np.uint8(48)
+        reason, code = packed.number(2, 5)[0], packed.number(5, 10)[0]
+        event, clean = packed.number(11, 18)
+        if not clean.all():
+            raise MisalignedError
+        sent_lately = status == _SENT_LATELY
+        types = self._type_of[code]
+        followups = np.array([name.startswith(FOLLOWUP_PREFIX) for name in self._classes.types] + [False], np.bool_)
         return Present(
             row_id=row_id,
-            contact_id=blocks.numbers(contacts, count) + chunk.low,
-            kind=field(1, 1).astype(np.int8),
-            type_number=np.where(type_number == _NO_NUMBER, -1, type_number).astype(np.int32),
-            cls=np.where(cls == _NO_NUMBER, -1, cls).astype(np.int32),
+            contact_id=contact_id,
+            kind=np.where(sent_lately, DISPATCHED, status).astype(np.int8),
+            type_number=types,
+            cls=np.where(code < _TYPES, code, -1).astype(np.int32),
             date=dates,
             reason=np.where(reason == 999, -1, reason).astype(np.int16),
-            event=(parse_digits(blocks.matrix(event, count, 9))[0] - 100_000_000).astype(np.int32),
-            regular=field(12, 1) == 1,
-            followup=field(16, 1) == 1,
+            event=np.where(event > 0, event - 32, -1).astype(np.int32),
+            regular=packed.column(10) == ord("1"),
+            followup=followups[types] | (code == _UNKNOWN_FOLLOWUP),
             plain_date=plain,
+            sent_lately=sent_lately,
         )
 
     def _read_odd_dates(self, dates: Ordinals, row_id: NDArray[np.int64], odd: NDArray[Any]) -> None:
@@ -230,7 +292,7 @@ class ScheduleReader:
 
     def _by_value(self, chunk: Range) -> Present:
         """Return the rows of a chunk whose ids are too odd for blocks."""
-        columns = ("id", "contact_id", "status", "email_type", "scheduled_send_date", *_CONTENT)
+        columns = ("id", "contact_id", "status", "email_type", "scheduled_send_date", "actual_send_datetime", *_CONTENT)
         names = ", ".join(f"{self._column(name)} AS {name}" for name in columns)
         rows = self._connection.execute(f"SELECT {names} FROM {PLAN} s WHERE {chunk.where('s.contact_id')}")
         return self._of_rows([dict(zip(columns, row, strict=True)) for row in rows])
@@ -260,7 +322,14 @@ class ScheduleReader:
             regular=np.array([self._regular(row, c) for row, c in zip(rows, cls, strict=True)], np.bool_),
             followup=np.array([str(row["email_type"]).startswith(FOLLOWUP_PREFIX) for row in rows], np.bool_),
             plain_date=np.array([_is_plain(row["scheduled_send_date"]) for row in rows], np.bool_),
+            sent_lately=np.array([self._is_sent_lately(row) for row in rows], np.bool_),
         )
+
+    def _is_sent_lately(self, row: dict[str, Any]) -> bool:
+        """Return whether a row may have a follow-up; texts are compared as SQLite compares them."""
+        times = (row["actual_send_datetime"], row["scheduled_send_date"])
+        late = any(isinstance(t, bytes) or (isinstance(t, str) and t >= self._since) for t in times)
+        return row["status"] in {"sent", "delivered"} and late
 
     def _regular(self, row: dict[str, Any], cls: int) -> bool:
         """Return whether a row says what every row of its class says."""
@@ -302,13 +371,18 @@ class ScheduleReader:
         return [day for day in (date_of(value)[0] for (value,) in rows) if day != NONE]
 
 
+def event_number(years: Any, months: Any, days: Any) -> Any:
+    """Return event dates as `Present.event` has them."""
+    return years * 372 + (months - 1) * 31 + days - 1
+
+
 def _event(row: dict[str, Any]) -> int:
-    """Return the event date in one number, 0 where it is none."""
+    """Return the event date in one number, -1 where it is none."""
     year, month, day = row["event_year"], row["event_month"], row["event_day"]
     if not all(isinstance(part, int) for part in (year, month, day)):
-        return 0
+        return -1
     real = 1 <= year <= 9999 and 1 <= month <= 12 and 1 <= day <= 31
-    return int(year * 10_000 + month * 100 + day) if real else 0
+    return int(event_number(year, month, day)) if real else -1
 
 
 def _is_plain(date: Any) -> bool:
