@@ -26,6 +26,8 @@ from .blocks import MisalignedError
 from .schema import Schema
 
 _ACTIVE, _FAILED, _ODD = 1, 2, 4
+#: Stands for a carrier that has no number yet.
+_NEW = blocks.NUMBER_LIMIT - 1
 _NEWLINE, _AT = 10, ord("@")
 
 
@@ -65,6 +67,10 @@ class ContactReader:
         }
         names = [name for name in ("carrier", "current_carrier") if name in present]
         self._carrier = names[0] if carriers and names else None
+        self._carriers: list[str] = []
+        if self._carrier is not None:
+            # Without types, so that a value is compared as what it is.
+            connection.execute("CREATE TEMP TABLE run_carrier(name PRIMARY KEY, number) WITHOUT ROWID")
 
     def read(self, chunk: Range) -> Contacts:
         """Return the contacts of a chunk."""
@@ -174,20 +180,34 @@ class ContactReader:
     def _read_carriers(self, contacts: Contacts, where: str) -> None:
         if self._carrier is None:
             return
-        [(block,)] = self._connection.execute(
-            f"SELECT CAST(group_concat(coalesce({self._carrier}, ''), char(10) ORDER BY id) AS BLOB) "
-            f"FROM contacts WHERE {where}"
-        )
-        values: list[Any] = (block or b"").decode("utf-8", "replace").split("\n")
-        if len(values) != len(contacts.ids):
-            # Some name has a line break in it.
-            rows = self._connection.execute(f"SELECT {self._carrier} FROM contacts WHERE {where} ORDER BY id")
-            values = [text_of(value) for (value,) in rows]
-        folded = {value: value.strip().casefold() for value in set(values)}
-        contacts.carriers = sorted(set(folded.values()) - {""})
-        number = {name: index for index, name in enumerate(contacts.carriers)}
-        codes = {value: number.get(name, -1) for value, name in folded.items()}
-        contacts.carrier = np.fromiter(map(codes.__getitem__, values), np.int32, len(values))
+        codes = self._carrier_codes(where, len(contacts.ids))
+        if (codes == _NEW).any():
+            self._learn_carriers(where)
+            codes = self._carrier_codes(where, len(contacts.ids))
+        contacts.carriers = self._carriers
+        contacts.carrier = (codes - 1).astype(np.int32)
+
+    def _carrier_codes(self, where: str, count: int) -> NDArray[np.int64]:
+        """Return the number of each contact's carrier: 0 for none, `_NEW` for one that was not met yet."""
+        known = f"(SELECT number FROM run_carrier WHERE name = {self._carrier})"
+        code = f"coalesce({known}, CASE WHEN {self._carrier} IS NULL THEN 0 ELSE {_NEW} END)"
+        [(block,)] = self._connection.execute(f"SELECT {blocks.number(code)} FROM contacts WHERE {where}")
+        return blocks.numbers(block, count)
+
+    def _learn_carriers(self, where: str) -> None:
+        """Give the carriers of a chunk their numbers; names that differ in case or blanks alone share one."""
+        values = self._connection.execute(
+            f"SELECT DISTINCT +{self._carrier} COLLATE BINARY FROM contacts WHERE {where} AND {self._carrier} NOT NULL"
+        ).fetchall()
+        number = {name: place for place, name in enumerate(self._carriers, start=1)}
+        rows = []
+        for (value,) in values:
+            name = text_of(value).strip().casefold()
+            if name and name not in number:
+                self._carriers.append(name)
+                number[name] = len(self._carriers)
+            rows.append((value, number.get(name, 0)))
+        self._connection.executemany("INSERT OR IGNORE INTO run_carrier VALUES (?, ?)", rows)
 
 
 def _dates(block: bytes | None, count: int) -> tuple[Ordinals, NDArray[np.bool_]]:

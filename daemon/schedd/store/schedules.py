@@ -220,7 +220,8 @@ class ScheduleReader:
     def _ids(self, chunk: Range) -> tuple[str, int, int]:
         """Return the SQL of the blocks of row and contact ids, and the digits of both; 0 where each has a block."""
         execute = self._connection.execute
-        [(lowest, highest)] = execute(f"SELECT min(id), max(id) FROM {PLAN}")
+        # Two statements: together they would read the whole table.
+        [(lowest,)], [(highest,)] = execute(f"SELECT min(id) FROM {PLAN}"), execute(f"SELECT max(id) FROM {PLAN}")
         high = chunk.high
         if high is None:
             [(last,)] = execute(f"SELECT max(contact_id) FROM {PLAN} WHERE {chunk.where('contact_id')}")
