@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from .errors import ErrorInfo
+
 
 class ConfigurationVersion(msgspec.Struct, frozen=True, kw_only=True):
     """One row of `scheduler_config`. Times are UTC, `YYYY-MM-DD HH:MM:SS`."""
@@ -25,6 +27,7 @@ class OrganizationConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     effective: every setting with its value, in the shape of the rules' section 13; what the size of the organization
     decides (section 9) is absent unless set.   sources: dotted key -> where its value comes from, for keys that are
     not at their default.   versions: all stored versions, newest first.
+    error: what is wrong with the stored version that applies; `effective` is then without it, and no run starts.
     """
 
     organization: str
@@ -32,3 +35,4 @@ class OrganizationConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     effective: dict[str, Any] = {}
     sources: dict[str, str] = {}
     versions: list[ConfigurationVersion] = []
+    error: ErrorInfo | None = None

@@ -22,6 +22,7 @@ COMMANDS = {
     "preview": "why",
     "explain": "why",
     "info": "inspect",
+    "config": "config",
     "demo": "demo",
     "keys": "keys",
     "completion": "completion",

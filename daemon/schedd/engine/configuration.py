@@ -145,6 +145,8 @@ _KEYS: dict[tuple[str, str], tuple[str, checks.Check]] = {
     ("followup", "lookback_days"): ("lookback_days", checks.integer(0, 366)),
     ("followup", "delay_days"): ("delay_days", checks.integer(0, 366)),
 }
+#: (section, key) -> field of `Configuration`
+SETTING_KEYS: dict[tuple[str, str], str] = {place: field for place, (field, _) in _KEYS.items()}
 _SECTIONS = ("anniversary", "exclusion", "balance", "frequency", "followup", "templates")
 
 

@@ -24,6 +24,7 @@ from schedd.engine.run import Run
 from schedd.store import campaigns as campaign_store
 from schedd.store import maintenance, schema
 from schedd.store.bulk import bulk_load
+from schedd.store.configurations import invalid
 from schedd.store.connection import interrupt_when, open_reader, open_writer
 from schedd.store.contacts import chunk_starts
 from schedd.store.errors import sqlite_errors, translate
@@ -246,11 +247,7 @@ class _Job:
             layers.append(Layer("the job's configuration", self.spec.config))
             return layers, build(*layers)
         except ConfigurationError as error:
-            raise SchedulerError(
-                ErrorCode.INVALID_CONFIGURATION,
-                str(error),
-                hint="docs/RULES.md, section 13, lists the keys and what they accept. Nothing was changed.",
-            ) from None
+            raise invalid(error) from None
 
     def _as_of(self, configuration: Configuration) -> int:
         if self.spec.as_of is None:

@@ -24,9 +24,10 @@ def applicable_configuration(connection: apsw.Connection, schema: Schema) -> Sto
         return None
     withdrawn = "withdrawn_at" if schema.has("scheduler_config", "withdrawn_at") else "NULL"
     row = connection.execute(
-        f"SELECT version, toml FROM scheduler_config WHERE {withdrawn} IS NULL ORDER BY version DESC LIMIT 1"
+        f"SELECT version, CAST(toml AS TEXT) FROM scheduler_config WHERE {withdrawn} IS NULL "
+        "AND typeof(version) = 'integer' ORDER BY version DESC LIMIT 1"
     ).fetchone()
-    return None if row is None else StoredConfiguration(int(row[0]), str(row[1]))
+    return None if row is None else StoredConfiguration(int(row[0]), row[1] or "")
 
 
 @dataclass(frozen=True)

@@ -235,10 +235,10 @@ def complete(connection: apsw.Connection, schema: Schema) -> None:
         if name not in schema.columns:
             connection.execute(sql)
         else:
-            _add_missing(connection, name, schema.columns[name])
+            add_missing_columns(connection, name, schema.columns[name])
 
 
-def _add_missing(connection: apsw.Connection, table: str, present: frozenset[str]) -> None:
+def add_missing_columns(connection: apsw.Connection, table: str, present: frozenset[str]) -> None:
     """Add the columns of one of the scheduler's own tables that an older release did not have."""
     scratch = apsw.Connection(":memory:")
     scratch.execute(OWN_TABLES[table])

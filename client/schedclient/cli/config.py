@@ -1,0 +1,153 @@
+"""The commands about an organization's configuration: show, check, set, history, withdraw."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from schedclient.errors import SettingsError
+from schedclient.toml import render
+from schedproto import OrganizationConfiguration
+
+from . import show_config
+from .common import TypoGroup, again, connection_options, handles_errors, make_client, print_json
+from .exitcodes import ExitCode
+
+
+@click.group("config", cls=TypoGroup)
+def config_command() -> None:
+    """Show and change the versioned configuration of an organization (docs/RULES.md, section 13)."""
+
+
+def _text_of(path: Path) -> str:
+    try:
+        if str(path) == "-":
+            return sys.stdin.read()
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}", "Name a TOML file, or - for input.") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is not UTF-8 text", "Name a TOML file, or - for input.") from None
+
+
+_file = click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+_by = click.option("--by", "author", help="Who changes it; by default, your user name.")
+
+
+@config_command.command("show")
+@click.argument("organization")
+@click.option("--toml", "as_toml", is_flag=True, help="Print the whole configuration as TOML.")
+@connection_options
+@handles_errors
+def show_command(organization: str, *, as_toml: bool, as_json: bool, **options: Any) -> ExitCode:
+    """Show every setting that a run of ORGANIZATION uses, and where those that are not defaults come from."""
+    with make_client(options) as client:
+        configuration = client.configuration(organization)
+    if as_json:
+        print_json(configuration)
+    elif as_toml:
+        click.echo(render(configuration.effective), nl=False)
+    else:
+        show_config.print_configuration(configuration)
+    return _outcome(configuration)
+
+
+def _outcome(configuration: OrganizationConfiguration) -> ExitCode:
+    return ExitCode.OK if configuration.error is None else ExitCode.JOB_FAILED
+
+
+@config_command.command("check")
+@click.argument("organization")
+@_file
+@connection_options
+@handles_errors
+def check_command(organization: str, file: Path, *, as_json: bool, **options: Any) -> None:
+    """Check a TOML FILE (- for standard input) and show what it would change; changes nothing."""
+    text = _text_of(file)
+    with make_client(options) as client:
+        before = client.configuration(organization)
+        after = client.check_configuration(organization, text)
+    if as_json:
+        print_json(after)
+        return
+    click.echo(f"{file} is a valid configuration.")
+    show_config.print_changes(before.effective, after.effective)
+
+
+@config_command.command("set")
+@click.argument("organization")
+@_file
+@_by
+@connection_options
+@handles_errors
+def set_command(organization: str, file: Path, *, author: str | None, as_json: bool, **options: Any) -> None:
+    """Store a TOML FILE (- for standard input) as the organization's new version; the next run uses it.
+
+    A version replaces the one before it as a whole. One that is not fully understood is refused.
+    """
+    text = _text_of(file)
+    with make_client(options) as client:
+        before = client.configuration(organization)
+        after = client.set_configuration(organization, text, author)
+    if as_json:
+        print_json(after)
+        return
+    if after.version == before.version:
+        click.echo(f"Version {after.version} says this already; nothing was changed.")
+        return
+    click.echo(f"{organization} has version {after.version} of its configuration.")
+    show_config.print_changes(before.effective, after.effective)
+    click.echo(f"What it would change in the plan: {again('preview', organization)}", err=True)
+
+
+@config_command.command("history")
+@click.argument("organization")
+@click.argument("version", type=int, required=False)
+@connection_options
+@handles_errors
+def history_command(organization: str, version: int | None, *, as_json: bool, **options: Any) -> ExitCode:
+    """List the stored versions, newest first; with VERSION, print that version's TOML."""
+    with make_client(options) as client:
+        configuration = client.configuration(organization)
+    entries = [entry for entry in configuration.versions if version in (None, entry.version)]
+    if version is not None and not entries:
+        known = ", ".join(str(entry.version) for entry in configuration.versions) or "none"
+        raise SettingsError(f"{organization} has no version {version} of its configuration", f"There are: {known}.")
+    if as_json:
+        print_json({"organization": organization, "version": configuration.version, "versions": entries})
+    elif version is not None:
+        click.echo(entries[0].toml, nl=not entries[0].toml.endswith("\n"))
+    else:
+        show_config.print_versions(configuration)
+    return ExitCode.OK
+
+
+@config_command.command("withdraw")
+@click.argument("organization")
+@click.argument("version", type=int)
+@_by
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@connection_options
+@handles_errors
+def withdraw_command(
+    organization: str, version: int, *, author: str | None, yes: bool, as_json: bool, **options: Any
+) -> ExitCode:
+    """Withdraw a VERSION: the newest one that is not withdrawn applies, or else the defaults."""
+    asking = not (yes or as_json) and sys.stdin.isatty()
+    if asking and not click.confirm(f"Withdraw version {version} of {organization}?", err=True):
+        click.echo("Nothing was changed.", err=True)
+        return ExitCode.OK
+    with make_client(options) as client:
+        before = client.configuration(organization)
+        after = client.withdraw_configuration(organization, version, author)
+    if as_json:
+        print_json(after)
+        return _outcome(after)
+    applies = "the defaults apply" if after.version is None else f"version {after.version} applies"
+    click.echo(f"Version {version} is withdrawn; {applies}.")
+    show_config.print_changes(before.effective, after.effective)
+    show_config.print_error(after)
+    return _outcome(after)

@@ -1,0 +1,58 @@
+"""A configuration written out whole, in the shape in which it is given (rules, section 13)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .configuration import SETTING_KEYS, Configuration, Layer, WindowRule
+
+
+def effective(configuration: Configuration) -> dict[str, Any]:
+    """Return every setting with its value; those that the organization's size decides are absent unless set."""
+    result: dict[str, Any] = {}
+    for (section, key), field in SETTING_KEYS.items():
+        value = _written(field, getattr(configuration, field))
+        if value is None:
+            continue
+        table = result.setdefault(section, {}) if section else result
+        table[key] = value
+    result["exclusion"]["rules"] = {
+        state: [_rule(rule) for rule in rules] for state, rules in sorted(configuration.rules.items())
+    }
+    if configuration.templates:
+        result["templates"] = dict(sorted(configuration.templates.items()))
+    return result
+
+
+def _written(field: str, value: Any) -> Any:
+    if field == "aep_days":
+        return [f"{month:02d}-{day:02d}" for month, day in value]
+    if field == "daily_cap" and value is not None:
+        return value / 100
+    return value
+
+
+def _rule(rule: WindowRule) -> dict[str, Any]:
+    if rule.kind == "year_round":
+        return {"kind": rule.kind}
+    written: dict[str, Any] = {"kind": rule.kind, "before": rule.before, "after": rule.after}
+    if rule.month_start:
+        written["month_start"] = True
+    if rule.pre_window_days is not None:
+        written["pre_window_days"] = rule.pre_window_days
+    return written
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of nested tables, in their order."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def sources(layers: Sequence[Layer]) -> dict[str, str]:
+    """Return dotted key -> the place of the layer whose value applies, for keys that some layer sets."""
+    return {key: layer.place for layer in layers for key, _ in dotted(layer.values)}
