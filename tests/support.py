@@ -10,6 +10,7 @@ from typing import Any
 
 from schedd.jobs.runner import run_job
 from schedd.jobs.tasks import run_task
+from schedd.store.backups import Backups
 from schedproto import JobSpec, RunResult
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -25,6 +26,7 @@ class LocalContext:
         self.scratch = scratch
         self.run_id = run_id
         self.default_workers = default_workers
+        self.backups: Backups | None = None
         self.stages: list[tuple[str, float]] = []
         self.on_progress: Callable[[str, float], None] | None = None
 

@@ -28,7 +28,7 @@ ALLOWED = {
     "schedclient": {"msgspec", "zmq", "schedproto", "schedclient"},
     "schedclient.cli": {"msgspec", "zmq", "click", "rich", "schedproto", "schedclient"},
     "schedd.engine": {"numpy", "schedd.engine"},
-    "schedd.store": {"numpy", "apsw", "schedproto", "schedd.engine", "schedd.store"},
+    "schedd.store": {"numpy", "apsw", "msgspec", "schedproto", "schedd.engine", "schedd.store"},
     "schedd.jobs": {
         "numpy",
         "apsw",

@@ -16,12 +16,13 @@
         │   ├── ConfigurationError        invalid_configuration
         │   ├── UnknownJobError           unknown_job
         │   └── IdempotencyError          idempotency_conflict
-        ├── BusyError                 try again later: queue_full, shutting_down
+        ├── BusyError                 try again later: queue_full, shutting_down, organization_busy
         ├── DatabaseError             the organization's file
         │   ├── DatabaseMissingError      database_missing
         │   ├── DatabaseUnusableError     database_not_sqlite, _damaged, _unreadable, _read_only, duplicate_keys
         │   ├── DatabaseLockedError       database_locked
         │   ├── DiskFullError             disk_full
+        │   ├── BackupError               backup_failed, backup_damaged
         │   └── ContactsError             contacts_missing, contacts_empty, column_missing
         ├── JobCancelledError         cancelled
         └── ExecutionError            worker_died, out_of_memory, internal, and codes this release does not know
@@ -142,6 +143,10 @@ class DiskFullError(DatabaseError):
     """The volume is full."""
 
 
+class BackupError(DatabaseError):
+    """No backup could be made, or one is not what it was when it was made."""
+
+
 class ContactsError(DatabaseError):
     """The table of contacts is missing, empty, or lacks columns."""
 
@@ -167,6 +172,7 @@ BY_CODE: dict[ErrorCode, type[DaemonError | IncompatibleError]] = {
     ErrorCode.IDEMPOTENCY_CONFLICT: IdempotencyError,
     ErrorCode.QUEUE_FULL: BusyError,
     ErrorCode.SHUTTING_DOWN: BusyError,
+    ErrorCode.ORGANIZATION_BUSY: BusyError,
     ErrorCode.DATABASE_MISSING: DatabaseMissingError,
     ErrorCode.DATABASE_NOT_SQLITE: DatabaseUnusableError,
     ErrorCode.DATABASE_DAMAGED: DatabaseUnusableError,
@@ -174,6 +180,8 @@ BY_CODE: dict[ErrorCode, type[DaemonError | IncompatibleError]] = {
     ErrorCode.DATABASE_READ_ONLY: DatabaseUnusableError,
     ErrorCode.DATABASE_UNREADABLE: DatabaseUnusableError,
     ErrorCode.DISK_FULL: DiskFullError,
+    ErrorCode.BACKUP_FAILED: BackupError,
+    ErrorCode.BACKUP_DAMAGED: BackupError,
     ErrorCode.CONTACTS_MISSING: ContactsError,
     ErrorCode.CONTACTS_EMPTY: ContactsError,
     ErrorCode.COLUMN_MISSING: ContactsError,

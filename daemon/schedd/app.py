@@ -161,11 +161,12 @@ class Daemon:
             organization_limit=settings.organization_queue_limit,
             worker_retries=settings.worker_retries,
             keep_jobs=settings.keep_jobs,
+            backup_days=settings.backup_days,
             defaults_toml=defaults,
         )
         server = Server(
             service,
-            Files(data, defaults).answer,
+            Files(data, defaults, settings.backup_days).answer,
             queue_limit=settings.queue_limit,
             idle_timeout_s=settings.idle_timeout_s,
         )

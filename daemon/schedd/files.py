@@ -6,18 +6,24 @@ Jobs, which take the processes of the pool, go through `jobs.service` instead.
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from pathlib import Path
 
-from schedproto import ErrorCode, OrganizationConfiguration, SchedulerError
+from schedproto import BackupList, ErrorCode, OrganizationConfiguration, SchedulerError
+from schedproto.layout import backup_folder
 from schedproto.messages import (
+    BackupsReply,
     CheckConfiguration,
     ConfigurationReply,
     FileReply,
     FileRequest,
+    GetBackups,
     GetConfiguration,
     GetOrganization,
+    GetReport,
     GetVolume,
     OrganizationReply,
+    RestoreBackup,
     SetConfiguration,
     VolumeReply,
     WithdrawConfiguration,
@@ -26,15 +32,37 @@ from schedproto.messages import (
 from .engine.configuration import Layer, parse_toml
 from .jobs.service import resolve_database
 from .store import configurations, info
+from .store.backups import Backups
+from .store.restore import restore
 
+OrganizationRequest = (
+    GetOrganization
+    | GetConfiguration
+    | CheckConfiguration
+    | SetConfiguration
+    | WithdrawConfiguration
+    | GetReport
+    | GetBackups
+    | RestoreBackup
+)
 ConfigurationRequest = GetConfiguration | CheckConfiguration | SetConfiguration | WithdrawConfiguration
 
 
-class Files:
-    """Answers for the files of one data folder. defaults_toml: the daemon's configuration file."""
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
 
-    def __init__(self, data: Path, defaults_toml: str) -> None:
-        self._data = data
+
+class Files:
+    """Answers for the files of one data folder.
+
+    defaults_toml: the daemon's configuration file.   backup_days: how long backups are kept.
+    """
+
+    def __init__(self, data: Path, defaults_toml: str, backup_days: float) -> None:
+        self._data, self._backup_days = data, backup_days
+        # A restore closes a descriptor of its own on the file, and with it drops every lock that SQLite holds on
+        # the file in this process; so there is only one question about an organization at a time.
+        self._turns: dict[str, threading.Lock] = {}
         self._defaults: Layer = parse_toml(defaults_toml, "the daemon's configuration file")
 
     def answer(self, request: FileRequest) -> FileReply:
@@ -42,18 +70,24 @@ class Files:
         if isinstance(request, GetVolume):
             return VolumeReply(id=request.id, volume=info.volume(self._data))
         path = resolve_database(self._data, request.organization)
+        with self._turns.setdefault(request.organization, threading.Lock()):
+            return self._about_organization(path, request)
+
+    def _about_organization(self, path: Path, request: OrganizationRequest) -> FileReply:
         match request:
             case GetOrganization():
                 return OrganizationReply(id=request.id, organization=info.describe(path, request.organization))
             case GetConfiguration() | CheckConfiguration() | SetConfiguration() | WithdrawConfiguration():
                 return ConfigurationReply(id=request.id, configuration=self._configuration(path, request))
+            case GetBackups() | RestoreBackup():
+                return BackupsReply(id=request.id, backups=self._backups(path, request))
             case _:
                 raise SchedulerError(
                     ErrorCode.UNSUPPORTED_MESSAGE, f"{type(request).__name__} is not answered by this daemon"
                 )
 
     def _configuration(self, path: Path, request: ConfigurationRequest) -> OrganizationConfiguration:
-        now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
+        now = _now().strftime("%Y-%m-%d %H:%M:%S")
         name, defaults = request.organization, self._defaults
         match request:
             case CheckConfiguration():
@@ -64,3 +98,12 @@ class Files:
                 return configurations.withdraw(path, name, defaults, request.version, request.withdrawn_by, now)
             case _:
                 return configurations.show(path, name, defaults)
+
+    def _backups(self, path: Path, request: GetBackups | RestoreBackup) -> BackupList:
+        folder = backup_folder(self._data, request.organization)
+        backups = Backups(folder, self._backup_days or 1.0, _now)
+        restored = None
+        if isinstance(request, RestoreBackup):
+            restore(backups, request.backup_id, path)
+            restored = request.backup_id
+        return BackupList(organization=request.organization, backups=backups.list(), restored=restored)

@@ -175,6 +175,13 @@ SETTINGS: tuple[Setting, ...] = (
         "next start.",
     ),
     Setting("defaults", _path, None, "a TOML file", "Configuration of all organizations (docs/RULES.md, section 13)."),
+    Setting(
+        "backup_days",
+        _number(0, 3650),
+        7.0,
+        "days, 0 for none",
+        "How long the backups that reliable runs make before they change a file are kept.",
+    ),
     Setting("keep_jobs", _integer(1, 10_000_000), 10_000, "1 to 10000000", "Ended jobs that the journal keeps."),
     Setting(
         "log_format",
@@ -212,6 +219,7 @@ class Settings:
     drain_s: float
     defaults: Path | None
     keep_jobs: int
+    backup_days: float
     log_format: str
     log_level: str
 

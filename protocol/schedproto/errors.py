@@ -29,6 +29,7 @@ class ErrorCode(StrEnum):
     # The daemon's state.
     QUEUE_FULL = "queue_full"
     SHUTTING_DOWN = "shutting_down"
+    ORGANIZATION_BUSY = "organization_busy"
     # The organization's file.
     DATABASE_MISSING = "database_missing"
     DATABASE_NOT_SQLITE = "database_not_sqlite"
@@ -37,6 +38,8 @@ class ErrorCode(StrEnum):
     DATABASE_READ_ONLY = "database_read_only"
     DATABASE_UNREADABLE = "database_unreadable"
     DISK_FULL = "disk_full"
+    BACKUP_FAILED = "backup_failed"
+    BACKUP_DAMAGED = "backup_damaged"
     CONTACTS_MISSING = "contacts_missing"
     CONTACTS_EMPTY = "contacts_empty"
     COLUMN_MISSING = "column_missing"
@@ -53,6 +56,7 @@ RETRYABLE = frozenset(
     {
         ErrorCode.QUEUE_FULL,
         ErrorCode.SHUTTING_DOWN,
+        ErrorCode.ORGANIZATION_BUSY,
         ErrorCode.DATABASE_LOCKED,
         ErrorCode.WORKER_DIED,
         ErrorCode.OUT_OF_MEMORY,

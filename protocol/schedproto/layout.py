@@ -33,6 +33,11 @@ def database_path(data_dir: Path, organization: str) -> Path:
     return data_dir / f"{check_organization(organization)}{DATABASE_SUFFIX}"
 
 
+def backup_folder(data_dir: Path, organization: str) -> Path:
+    """Return the folder with the backups of an organization's file; the id is checked."""
+    return state_folder(data_dir) / "backups" / check_organization(organization)
+
+
 def socket_path(data_dir: Path) -> Path:
     """Return the path of the data folder's Unix socket.
 

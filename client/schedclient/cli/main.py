@@ -23,6 +23,7 @@ COMMANDS = {
     "explain": "why",
     "info": "inspect",
     "config": "config",
+    "backup": "backup",
     "demo": "demo",
     "keys": "keys",
     "completion": "completion",

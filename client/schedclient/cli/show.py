@@ -131,6 +131,7 @@ def _print_details(out: Console, result: RunResult) -> None:
             "left out": _left_out(result),
             "time": f"{seconds(result.wall_s)} ({stages})",
             "speed": f"{result.contacts_per_s:,.0f} contacts/s with {_workers(result.workers)}, mode {result.mode}",
+            "backup": result.backup_id,
             "run": result.run_id,
         },
     )

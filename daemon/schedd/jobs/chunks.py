@@ -27,16 +27,8 @@ from schedd.store.connection import open_reader
 from schedd.store.contacts import ContactReader, Range
 from schedd.store.errors import sqlite_errors
 from schedd.store.followups import present_followups
-from schedd.store.schedules import (
-    DISPATCHED,
-    OTHER,
-    SCHEDULED,
-    SKIPPED,
-    Present,
-    ScheduleReader,
-    event_number,
-    history_of,
-)
+from schedd.store.present import DISPATCHED, OTHER, SCHEDULED, SKIPPED, Present, event_number, history_of
+from schedd.store.schedules import ScheduleReader
 from schedd.store.schema import Schema, read_schema
 from schedproto import Preview
 

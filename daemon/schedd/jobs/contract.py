@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from schedd.store.backups import Backups
+
 
 class RunContext(Protocol):
     """The process that leads a job, as its runner sees it."""
@@ -17,6 +19,10 @@ class RunContext(Protocol):
     @property
     def default_workers(self) -> int:
         """Return the size of the pool: how many shards a large organization gets when the job names none."""
+
+    @property
+    def backups(self) -> Backups | None:
+        """Return where reliable runs keep the file's present state before they change it; None for nowhere."""
 
     @property
     def scratch(self) -> Path:

@@ -26,6 +26,8 @@ class LeadJob(_Message, frozen=True, tag="lead"):
     defaults_toml: str
     scratch: str
     default_workers: int
+    backup_folder: str
+    backup_days: float
 
 
 class RunShard(_Message, frozen=True, tag="shard"):

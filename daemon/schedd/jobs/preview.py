@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from schedd.engine.calendar import NONE, iso
 from schedd.engine.difference import Difference
 from schedd.engine.rows import NOT_SKIPPED, SKIP_REASONS, Classes, Rows
-from schedd.store.schedules import SKIPPED, Present, email_types
+from schedd.store.present import SKIPPED, Present, email_types
 from schedproto import Preview, RowChange, TypeChanges
 
 from .followup_rows import FollowUpChange

@@ -7,10 +7,10 @@ state, and nothing is written before all have read. What fails leaves the file a
 from __future__ import annotations
 
 import datetime as dt
-import time
 import zoneinfo
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from schedd.engine import calendar
 from schedd.engine.configuration import Configuration, ConfigurationError, Layer, build, parse_toml
+from schedd.engine.explain import BalanceNote
 from schedd.engine.run import Run
 from schedd.store import campaigns as campaign_store
 from schedd.store import maintenance, schema
@@ -30,7 +31,7 @@ from schedd.store.contacts import chunk_starts
 from schedd.store.errors import sqlite_errors, translate
 from schedd.store.runs import RunRecord, StoredConfiguration, applicable_configuration, record_run
 from schedd.store.schedules import ScheduleReader
-from schedd.store.write import PlainRows, PlanWriter, write_issues
+from schedd.store.write import IssueWriter, PlainRows, PlanWriter
 from schedproto import ErrorCode, JobSpec, Mode, RunResult, SchedulerError
 
 from . import scratch
@@ -38,6 +39,8 @@ from .balancing import balance_chunks
 from .chunks import ChunkTask, Finished, Planned, RunInput, write_run_input
 from .contract import RunContext
 from .explanations import explain_contacts
+from .safety import Keeper, keeper
+from .stages import Stages
 from .tally import Tally, sum_days
 
 #: Contacts in a chunk: few enough that a chunk's columns stay in the processor's caches.
@@ -48,28 +51,6 @@ PARALLEL_CONTACTS = 50_000
 FIRST_AS_OF, LAST_AS_OF = dt.date(1971, 1, 1), dt.date(8999, 12, 31)
 
 _T = TypeVar("_T")
-
-
-class Stages:
-    """Wall seconds of each stage, in the order in which they began."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._start = time.perf_counter()
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time that the block takes."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 6)
-
-    @property
-    def total(self) -> float:
-        """Return the seconds since the beginning."""
-        return time.perf_counter() - self._start
 
 
 def utc_now() -> dt.datetime:
@@ -88,7 +69,12 @@ def run_job(
 
     defaults_toml: the daemon's configuration file (rules, section 13), or an empty text.
     """
-    job = _Job(spec, database, defaults_toml, context, clock)
+    with keeper(spec, database, context) as backup:
+        return _run_kept(_Job(spec, database, defaults_toml, context, clock, backup))
+
+
+def _run_kept(job: _Job) -> RunResult:
+    context, database = job.context, job.database
     connection = job.open()
     context.on_cancel(connection.interrupt)
     try:
@@ -103,6 +89,17 @@ def run_job(
         connection.close()
 
 
+@dataclass
+class _Plan:
+    """What is known when all chunks are planned and balanced."""
+
+    tasks: list[ChunkTask]
+    parts: list[Planned]
+    dispatched: dict[int, int]
+    notes: list[BalanceNote]
+    orphans: list[int]
+
+
 class _Job:
     def __init__(
         self,
@@ -111,7 +108,9 @@ class _Job:
         defaults_toml: str,
         context: RunContext,
         clock: Callable[[], dt.datetime],
+        backup: Keeper,
     ) -> None:
+        self.backup = backup
         self.spec, self.database, self.context, self.clock = spec, database, context, clock
         self.defaults_toml = defaults_toml
         self.mode = Mode(spec.mode)
@@ -147,6 +146,7 @@ class _Job:
             self._check(connection)
         readonly = connection.readonly("main")
         with maintenance.journal_for(connection, self.mode, change=not self.spec.dry_run):
+            self.backup.prepare(connection)
             connection.execute("BEGIN" if readonly else "BEGIN IMMEDIATE")
             try:
                 result = self._in_transaction(connection)
@@ -186,39 +186,24 @@ class _Job:
             self.context.scratch,
             RunInput(str(self.database), self.as_of, [(la.place, dict(la.values)) for la in layers], types, instances),
         )
-        tasks = self._tasks(connection)
-        with self.stages.stage("plan"):
-            planned = self._each("plan", tasks, Planned, "plan", 0.02, 0.45)
-        reader = ScheduleReader(connection, present, run.classes, configuration.send_time, self.as_of)
-        with self.stages.stage("balance"):
-            self.context.progress("balance", 0.46, self.contacts, self.contacts)
-            files = [self.context.scratch / task.name for task in tasks]
-            outside = dict.fromkeys(orphan_days := reader.orphan_days(tasks[0].low), 0)
-            for day in orphan_days:
-                outside[day] += 1
-            dispatched = sum_days([outside, *(part.dispatched for part in planned)])
-            fixed = sum_days([dispatched, *(part.followups for part in planned)])
-            notes = balance_chunks(run, files, self.contacts, fixed, self.context.check, self.spec.explain)
+        plan = self._plan(
+            connection, run, ScheduleReader(connection, present, run.classes, configuration.send_time, self.as_of)
+        )
         explanations = []
         if self.spec.explain:
             limits = configuration.limits(self.contacts)
-            explanations = explain_contacts(run, self.database, self.spec.explain, notes, limits)
-        orphans = reader.orphans(tasks[0].low)
+            explanations = explain_contacts(run, self.database, self.spec.explain, plan.notes, limits)
         writer = None
         if not self.spec.dry_run:
-            schema.complete(connection, present)
+            if not schema.is_complete(connection, present):
+                self._keep(connection)
+                schema.complete(connection, present)
             now = self.clock().strftime("%Y-%m-%d %H:%M:%S")
             writer = PlanWriter(connection, run.classes, configuration.send_time, self.context.run_id, now)
-        tally = Tally(run.classes, sum(part.eligible for part in planned))
-        tally.volume_before = sum_days(part.volume for part in planned)
-        tally.dispatched = {day: count for day, count in dispatched.items() if day >= self.as_of}
-        expected = sum(part.rows for part in planned) - sum(part.present for part in planned)
-        with self.stages.stage("write"), bulk_load(connection, expected, active=writer is not None) as load:
-            if writer is not None:
-                writer.load = load
-            self._write(tasks, writer, tally, orphans)
-            if writer is not None:
-                write_issues(connection, *tally.issue_columns())
+        tally = Tally(run.classes, sum(part.eligible for part in plan.parts))
+        tally.volume_before = sum_days(part.volume for part in plan.parts)
+        tally.dispatched = {day: count for day, count in plan.dispatched.items() if day >= self.as_of}
+        self._write_all(connection, plan, writer, tally)
         result = tally.result(
             self.spec,
             self.context.run_id,
@@ -229,7 +214,7 @@ class _Job:
             configuration.limits(self.contacts),
             tally.changes if writer is None else writer.changes,
         )
-        result = msgspec.structs.replace(result, explanations=explanations)
+        result = msgspec.structs.replace(result, explanations=explanations, backup_id=self.backup.backup_id)
         if writer is not None:
             with self.stages.stage("commit"):
                 self.context.progress("commit", 0.97, self.contacts, self.contacts)
@@ -237,6 +222,39 @@ class _Job:
                 record_run(connection, self._record(result))
                 connection.execute("COMMIT")
         return result
+
+    def _plan(self, connection: apsw.Connection, run: Run, reader: ScheduleReader) -> _Plan:
+        """Plan all chunks and balance them; the rows then lie in the scratch files of the tasks."""
+        tasks = self._tasks(connection)
+        with self.stages.stage("plan"):
+            parts = self._each("plan", tasks, Planned, "plan", 0.02, 0.45)
+        with self.stages.stage("balance"):
+            self.context.progress("balance", 0.46, self.contacts, self.contacts)
+            files = [self.context.scratch / task.name for task in tasks]
+            outside = Counter(reader.orphan_days(tasks[0].low))
+            dispatched = sum_days([outside, *(part.dispatched for part in parts)])
+            fixed = sum_days([dispatched, *(part.followups for part in parts)])
+            notes = balance_chunks(run, files, self.contacts, fixed, self.context.check, self.spec.explain)
+        return _Plan(tasks, parts, dispatched, notes, reader.orphans(tasks[0].low))
+
+    def _write_all(self, connection: apsw.Connection, plan: _Plan, writer: PlanWriter | None, tally: Tally) -> None:
+        expected = sum(part.rows for part in plan.parts) - sum(part.present for part in plan.parts)
+        if writer is not None and expected > 0:
+            self._keep(connection)
+        with self.stages.stage("write"), bulk_load(connection, expected, active=writer is not None) as load:
+            if writer is not None:
+                writer.load = load
+            self._write(plan.tasks, writer, tally, plan.orphans)
+            if writer is not None:
+                issues = IssueWriter(connection, *tally.issue_columns())
+                if issues.differs():
+                    self._keep(connection)
+                    issues.write()
+
+    def _keep(self, connection: apsw.Connection) -> None:
+        """Before something is written: see to the backup, once."""
+        with self.stages.stage("backup"):
+            self.backup.keep(connection)
 
     def _configuration(self) -> tuple[list[Layer], Configuration]:
         try:
@@ -287,6 +305,7 @@ class _Job:
         if orphans:
             tally.changes.deleted += len(orphans)
             if writer is not None:
+                self._keep(writer.connection)
                 writer.delete(np.array(orphans, np.int64))
         for number, (task, answer) in enumerate(
             zip(tasks, self._stream("finish", tasks, Finished), strict=True), start=1
@@ -295,6 +314,12 @@ class _Job:
             out, _ = scratch.load(path.with_suffix(".out"))
             tally.add(answer, out, scratch.load(path)[0])
             if writer is not None:
+                if (
+                    any(map(len, (out["delete"], out["update.row_id"], out["insert.cls"])))
+                    or answer.followups
+                    or answer.followup_updates
+                ):
+                    self._keep(writer.connection)
                 writer.delete(out["delete"])
                 writer.update(out["update.row_id"], _rows(out, "update"))
                 writer.update_followups(answer.followup_updates)

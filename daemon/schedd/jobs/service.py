@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from schedproto import (
 )
 from schedproto.ids import check_organization, new_job_id
 from schedproto.jobs import MAX_WORKERS, MIN_WORKERS
-from schedproto.layout import database_path
+from schedproto.layout import backup_folder, database_path
 
 from . import pipe
 from .journal import Journal
@@ -106,6 +106,7 @@ class JobService:
         organization_limit: int,
         worker_retries: int,
         keep_jobs: int,
+        backup_days: float,
         defaults_toml: str,
     ) -> None:
         self.data_dir, self.scratch, self.journal = data_dir, scratch, journal
@@ -115,6 +116,8 @@ class JobService:
         self._pool_size = pool_size
         self._queue_limit, self._organization_limit = queue_limit, organization_limit
         self._worker_retries, self._keep_jobs = worker_retries, keep_jobs
+        self._backup_days = backup_days
+        self._held: set[str] = set()
         self._defaults = defaults_toml
         self._queue: list[Job] = []
         self._running: dict[str, Job] = {}
@@ -220,6 +223,23 @@ class JobService:
             self._finish(job_id, JobState.CANCELLED, error=_cancelled())
         return self.job(job_id)
 
+    @contextmanager
+    def hold(self, organization: str) -> Iterator[None]:
+        """Keep an organization's jobs from beginning; refused while one of them waits or runs."""
+        busy = {job.spec.organization for job in (*self._queue, *self._running.values())} | self._held
+        if organization in busy:
+            raise SchedulerError(
+                ErrorCode.ORGANIZATION_BUSY,
+                f"a job of {organization} waits or runs, or its file is being replaced",
+                hint="Wait until it has ended, or cancel it (`schedctl list`).",
+            )
+        self._held.add(organization)
+        try:
+            yield
+        finally:
+            self._held.discard(organization)
+            self.start_next()
+
     async def _kill_after_grace(self, job_id: str) -> None:
         await asyncio.sleep(CANCEL_GRACE_S)
         if job_id in self._running and self.pool is not None:
@@ -231,7 +251,7 @@ class JobService:
     def start_next(self) -> None:
         """Begin waiting jobs as long as a worker is free; called by the pool when one becomes so."""
         while self.pool is not None and self.pool.can_lead and not self._stopping:
-            active = {job.spec.organization for job in self._running.values()}
+            active = {job.spec.organization for job in self._running.values()} | self._held
             job = next((job for job in self._queue if job.spec.organization not in active), None)
             if job is None:
                 return
@@ -263,6 +283,8 @@ class JobService:
             defaults_toml=self._defaults,
             scratch=str(folder),
             default_workers=self._pool_size,
+            backup_folder=str(backup_folder(self.data_dir, job.spec.organization)),
+            backup_days=self._backup_days,
         )
         done = pool.lead(message, job.spec.workers, self._on_progress)
         self._log.info("job begins", job_id=job.job_id, run_id=run_id, organization=job.spec.organization)

@@ -6,6 +6,7 @@ busy, and so that the process ends at once when the daemon does.
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
 import fcntl
 import importlib
@@ -21,6 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from schedd.store.backups import Backups
 from schedproto import ErrorCode, SchedulerError
 
 from . import pipe
@@ -71,6 +73,11 @@ class WorkerContext:
         self.run_id = job.run_id
         self.default_workers = job.default_workers
         self.scratch = Path(job.scratch)
+        self.backups = (
+            Backups(Path(job.backup_folder), job.backup_days, lambda: dt.datetime.now(dt.UTC))
+            if job.backup_days
+            else None
+        )
         self._batches = 0
         self._reported = 0.0
         self._stage = ""

@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -42,6 +42,7 @@ from schedproto.messages import (
     ListJobs,
     Reply,
     Request,
+    RestoreBackup,
     Submit,
     Unwatch,
     Watch,
@@ -249,7 +250,8 @@ class Server:
         async with self._info:
             reply: Reply
             try:
-                reply = await asyncio.to_thread(self._ask_files, request)
+                with self.service.hold(request.organization) if isinstance(request, RestoreBackup) else nullcontext():
+                    reply = await asyncio.to_thread(self._ask_files, request)
             except SchedulerError as error:
                 reply = Failure(id=request.id, error=error.info())
             except Exception as error:  # noqa: BLE001 - nothing that arrives may end the loop

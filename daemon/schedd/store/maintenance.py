@@ -58,3 +58,32 @@ def journal_for(connection: apsw.Connection, mode: Mode, *, change: bool) -> Ite
         # Another program may have come meanwhile; the file is whole in either journal mode.
         with suppress(apsw.Error):
             _journal_mode(connection, before)
+
+
+def empty_log(connection: apsw.Connection) -> None:
+    """Have what lies in the write-ahead log put into the file, so that the file alone is the database.
+
+    Where readers need the log still, it stays; `log_is_empty` tells.
+    """
+    if _journal_mode(connection) == "wal":
+        with suppress(apsw.BusyError):
+            connection.execute("PRAGMA main.wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def log_is_empty(path: Path) -> bool:
+    """Return whether the file alone is the database; the caller holds the write lock."""
+    try:
+        return path.with_name(path.name + "-wal").stat().st_size == 0
+    except FileNotFoundError:
+        return True
+
+
+def whole_copy(connection: apsw.Connection, path: Path) -> None:
+    """Write the database as the connection sees it, log included, into a new file."""
+    target = apsw.Connection(str(path))
+    try:
+        target.execute("PRAGMA synchronous = OFF")
+        with target.backup("main", connection, "main") as copying:
+            copying.step(-1)
+    finally:
+        target.close()

@@ -213,6 +213,20 @@ def _raise_on_duplicates(connection: apsw.Connection) -> None:
     )
 
 
+def is_complete(connection: apsw.Connection, schema: Schema) -> bool:
+    """Return whether `complete` would change nothing."""
+    own = apsw.Connection(":memory:")
+    for sql in OWN_TABLES.values():
+        own.execute(sql)
+    wanted = {name: table_columns(own, name) for name in OWN_TABLES} | {PLAN: frozenset(PLAN_COLUMNS)}
+    own.close()
+    return (
+        all(wanted[name] <= schema.columns.get(name, frozenset()) for name in wanted)
+        and list(PLAN_KEY) in _indexes(connection, True).values()
+        and bool(sender_indexes(connection))
+    )
+
+
 def complete(connection: apsw.Connection, schema: Schema) -> None:
     """Make or complete the scheduler's tables, inside the caller's transaction.
 

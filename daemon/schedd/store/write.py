@@ -236,19 +236,36 @@ def _day(ordinal: int) -> tuple[str, int, int, int]:
     return day.isoformat(), day.year, day.month, day.day
 
 
-def write_issues(connection: apsw.Connection, contacts: NDArray[np.int64], kinds: NDArray[np.int8]) -> None:
-    """Make `contact_issues` say exactly these (contact, number in `ISSUES`), touching only what differs."""
-    connection.execute("CREATE TEMP TABLE new_issue(contact_id INTEGER, reason TEXT, PRIMARY KEY (contact_id, reason))")
-    for number, reason in enumerate(ISSUES):
-        chosen = np.ascontiguousarray(contacts[kinds == number])
-        if len(chosen):
-            connection.execute("INSERT INTO new_issue SELECT value, ? FROM carray(?)", (reason, apsw.carray(chosen)))
-    connection.execute(
-        "DELETE FROM contact_issues WHERE NOT EXISTS (SELECT 1 FROM new_issue n "
+class IssueWriter:
+    """Makes `contact_issues` say exactly these (contact, number in `ISSUES`), touching only what differs."""
+
+    def __init__(self, connection: apsw.Connection, contacts: NDArray[np.int64], kinds: NDArray[np.int8]) -> None:
+        self._connection = connection
+        connection.execute(
+            "CREATE TEMP TABLE new_issue(contact_id INTEGER, reason TEXT, PRIMARY KEY (contact_id, reason))"
+        )
+        for number, reason in enumerate(ISSUES):
+            chosen = np.ascontiguousarray(contacts[kinds == number])
+            if len(chosen):
+                connection.execute(
+                    "INSERT INTO new_issue SELECT value, ? FROM carray(?)", (reason, apsw.carray(chosen))
+                )
+
+    _GONE = (
+        "FROM contact_issues WHERE NOT EXISTS (SELECT 1 FROM new_issue n "
         "WHERE n.contact_id = contact_issues.contact_id AND n.reason = contact_issues.reason)"
     )
-    connection.execute(
-        "INSERT INTO contact_issues(contact_id, reason) SELECT contact_id, reason FROM new_issue n "
-        "WHERE NOT EXISTS (SELECT 1 FROM contact_issues i "
-        "WHERE i.contact_id = n.contact_id AND i.reason = n.reason) ORDER BY 1, 2"
+    _NEW = (
+        "SELECT contact_id, reason FROM new_issue n WHERE NOT EXISTS (SELECT 1 FROM contact_issues i "
+        "WHERE i.contact_id = n.contact_id AND i.reason = n.reason)"
     )
+
+    def differs(self) -> bool:
+        """Return whether there is anything to write."""
+        [(found,)] = self._connection.execute(f"SELECT EXISTS(SELECT 1 {self._GONE}) OR EXISTS({self._NEW})")
+        return bool(found)
+
+    def write(self) -> None:
+        """Write the difference."""
+        self._connection.execute(f"DELETE {self._GONE}")
+        self._connection.execute(f"INSERT INTO contact_issues(contact_id, reason) {self._NEW} ORDER BY 1, 2")

@@ -1,0 +1,133 @@
+"""A kept state of an organization's file back in its place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import apsw
+import msgspec
+import numpy as np
+
+from schedproto import ErrorCode, Mode, SchedulerError
+
+from . import pages
+from .backups import Backups, Entry, PatchHead, disk_errors, no_backup
+from .connection import open_writer
+from .errors import sqlite_errors
+
+#: Pages that are copied into the file in one step.
+_STEP_PAGES = 4096
+
+
+def rebuild(backups: Backups, backup_id: str, target: Path) -> None:
+    """Make the file `target` (which must not exist) what a state was, and verify it. Raises `SchedulerError`."""
+    chain = backups.index().chain_of(backup_id)
+    if not chain:
+        known = ", ".join(backup.backup_id for backup in backups.list()[:10]) or "none"
+        raise SchedulerError(
+            ErrorCode.INVALID_ARGUMENT, f"there is no backup {backup_id!r:.60}", hint=f"The newest are: {known}."
+        )
+    source = backups.folder / chain[0].file
+    with disk_errors(target.parent):
+        try:
+            shutil.copyfile(source, target)
+        except FileNotFoundError:
+            raise no_backup(f"{source.name} is missing", source) from None
+        with target.open("r+b") as file:
+            for entry in chain[1:]:
+                _apply(backups.folder / entry.file, file.fileno())
+            os.fsync(file.fileno())
+            _verify(file.fileno(), chain[-1], source)
+    connection = apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        [(found,)] = connection.execute("PRAGMA quick_check(1)")
+    except apsw.Error as error:
+        found = str(error)
+    finally:
+        connection.close()
+    if found != "ok":
+        raise no_backup(f"SQLite finds it damaged: {found}", source)
+
+
+def _apply(path: Path, descriptor: int) -> None:
+    """Put the pages of a patch into a file."""
+    try:
+        with path.open("rb") as patch:
+            head = msgspec.json.decode(patch.readline(), type=PatchHead)
+            numbers = np.frombuffer(patch.read(4 * head.pages), "<u4")
+            for number in numbers.tolist():
+                page = patch.read(head.page_size)
+                if len(page) != head.page_size:
+                    raise no_backup(f"{path.name} is cut off", path)
+                os.pwrite(descriptor, page, number * head.page_size)
+    except (msgspec.DecodeError, FileNotFoundError, ValueError) as error:
+        raise no_backup(f"{path.name} cannot be read ({error})", path) from None
+    os.ftruncate(descriptor, head.size_bytes)
+
+
+def _verify(descriptor: int, entry: Entry, path: Path) -> None:
+    if os.fstat(descriptor).st_size != entry.size_bytes:
+        raise no_backup(f"{path.name} and its patches do not have the size of the state", path)
+    if pages.whole(pages.digests_of(descriptor, entry.size_bytes, entry.page_size)) != entry.whole:
+        raise no_backup(f"{path.name} and its patches are not what they were", path)
+
+
+def restore(backups: Backups, backup_id: str, database: Path) -> None:
+    """Make an organization's file what a state was. The caller sees to it that no job uses the file.
+
+    The present state is kept as a backup first, where it can be read, so that a restore can be undone. The file is
+    overwritten in one transaction; one that SQLite cannot open (any more) is replaced.
+    """
+    with tempfile.TemporaryDirectory(prefix="restore-", dir=database.parent) as folder:
+        rebuilt = Path(folder) / database.name
+        rebuild(backups, backup_id, rebuilt)
+        if _keep_present(backups, database):
+            _overwrite(rebuilt, database)
+        else:
+            with disk_errors(database.parent):
+                for suffix in ("-wal", "-shm", "-journal"):
+                    # They belong to the file that is replaced, and would be applied to this one.
+                    with suppress(FileNotFoundError):
+                        database.with_name(database.name + suffix).unlink()
+                rebuilt.rename(database)
+
+
+def _keep_present(backups: Backups, database: Path) -> bool:
+    """Keep the present state; returns whether SQLite can open the file."""
+    if not database.exists():
+        return False
+    descriptor = os.open(database, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        connection = open_writer(database, Mode.RELIABLE)
+        try:
+            with sqlite_errors(database):
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                connection.execute("BEGIN IMMEDIATE")
+                backups.make(descriptor, "before a restore")
+                connection.execute("ROLLBACK")
+        finally:
+            connection.close()
+    except SchedulerError as error:
+        if error.code in {ErrorCode.DATABASE_NOT_SQLITE, ErrorCode.DATABASE_DAMAGED}:
+            return False
+        raise
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _overwrite(source: Path, database: Path) -> None:
+    """Copy a database over another one, in one transaction, with whoever reads it seeing the old or the new one."""
+    target = open_writer(database, Mode.RELIABLE)
+    origin = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        with sqlite_errors(database), target.backup("main", origin, "main") as copying:
+            while not copying.done:
+                copying.step(_STEP_PAGES)
+    finally:
+        origin.close()
+        target.close()
