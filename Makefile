@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint bench lock docs clean
+.PHONY: help setup demo test test-all lint bench faults lock docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,7 @@ test: setup ## Run the fast tests (ARGS="-k name")
 	@$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: setup lint ## Run lint and all tests, as CI does
+	@tools/browser.sh
 	@$(PYTEST) $(ARGS)
 
 lint: setup ## Check style and types
@@ -30,6 +31,9 @@ lint: setup ## Check style and types
 
 bench: setup ## Run the benchmarks (ARGS="--contacts 100000")
 	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+faults: setup ## Fail every kind of disk operation once and write docs/FAULTS.md
+	@cd tests && ../$(BIN)/python -m faults.table
 
 docs: setup ## Write the generated pages anew: docs/CLI.md, docs/SETTINGS.md
 	@$(BIN)/python tools/make_docs.py

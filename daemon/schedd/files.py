@@ -9,7 +9,7 @@ import datetime as dt
 import threading
 from pathlib import Path
 
-from schedproto import BackupList, ErrorCode, OrganizationConfiguration, SchedulerError
+from schedproto import BackupList, OrganizationConfiguration
 from schedproto.layout import backup_folder
 from schedproto.messages import (
     BackupsReply,
@@ -23,6 +23,7 @@ from schedproto.messages import (
     GetReport,
     GetVolume,
     OrganizationReply,
+    ReportReply,
     RestoreBackup,
     SetConfiguration,
     VolumeReply,
@@ -33,6 +34,7 @@ from .engine.configuration import Layer, parse_toml
 from .jobs.service import resolve_database
 from .store import configurations, info
 from .store.backups import Backups
+from .store.reports import read_report
 from .store.restore import restore
 
 OrganizationRequest = (
@@ -79,12 +81,11 @@ class Files:
                 return OrganizationReply(id=request.id, organization=info.describe(path, request.organization))
             case GetConfiguration() | CheckConfiguration() | SetConfiguration() | WithdrawConfiguration():
                 return ConfigurationReply(id=request.id, configuration=self._configuration(path, request))
+            case GetReport():
+                now = _now().strftime("%Y-%m-%d %H:%M:%S")
+                return ReportReply(id=request.id, report=read_report(path, request.organization, now))
             case GetBackups() | RestoreBackup():
                 return BackupsReply(id=request.id, backups=self._backups(path, request))
-            case _:
-                raise SchedulerError(
-                    ErrorCode.UNSUPPORTED_MESSAGE, f"{type(request).__name__} is not answered by this daemon"
-                )
 
     def _configuration(self, path: Path, request: ConfigurationRequest) -> OrganizationConfiguration:
         now = _now().strftime("%Y-%m-%d %H:%M:%S")

@@ -22,6 +22,7 @@ COMMANDS = {
     "preview": "why",
     "explain": "why",
     "info": "inspect",
+    "report": "report",
     "config": "config",
     "backup": "backup",
     "demo": "demo",

@@ -10,6 +10,7 @@ import datetime as dt
 import zoneinfo
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -39,6 +40,7 @@ from .balancing import balance_chunks
 from .chunks import ChunkTask, Finished, Planned, RunInput, write_run_input
 from .contract import RunContext
 from .explanations import explain_contacts
+from .records import run_record
 from .safety import Keeper, keeper
 from .stages import Stages
 from .tally import Tally, sum_days
@@ -86,7 +88,9 @@ def _run_kept(job: _Job) -> RunResult:
         raise
     finally:
         context.on_cancel(None)
-        connection.close()
+        # What is committed stays, whatever becomes of the log when the last connection goes.
+        with suppress(apsw.Error):
+            connection.close()
 
 
 @dataclass
@@ -156,9 +160,13 @@ class _Job:
                 raise
             if self.spec.dry_run:
                 connection.execute("ROLLBACK")
+        return self._timed(result)
+
+    def _timed(self, result: RunResult) -> RunResult:
+        """Return a result with the times until now."""
         return msgspec.structs.replace(
             result,
-            stages=self.stages.seconds,
+            stages=dict(self.stages.seconds),
             wall_s=round(self.stages.total, 6),
             finished_at=self.clock().astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S"),
             contacts_per_s=round(self.contacts / self.stages.total, 1),
@@ -331,33 +339,14 @@ class _Job:
             self.context.progress("write", 0.5 + 0.45 * share, int(self.contacts * share), self.contacts)
 
     def _record(self, result: RunResult | None, error: str | None = None) -> RunRecord:
-        def text(time_: dt.datetime) -> str:
-            return time_.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-        record = RunRecord(
-            run_id=self.context.run_id,
-            as_of=calendar.iso(self.as_of) if self.as_of else self.spec.as_of or "",
-            config_version=None if self.stored is None else self.stored.version,
-            mode=self.mode.value,
-            started_at=text(self.started),
-            finished_at=text(self.clock()),
-            status="failed" if result is None else "completed",
-            error=error,
-        )
-        if result is None:
-            return record
-        return RunRecord(
-            **{
-                **vars(record),
-                "contacts_read": result.contacts,
-                "contacts_eligible": result.contacts_eligible,
-                "rows_inserted": result.rows_inserted,
-                "rows_updated": result.rows_updated,
-                "rows_deleted": result.rows_deleted,
-                "rows_unchanged": result.rows_unchanged,
-                "counts": result.counts,
-                "stage_timings": dict(self.stages.seconds),
-            }
+        return run_record(
+            self.context.run_id,
+            calendar.iso(self.as_of) if self.as_of else self.spec.as_of or "",
+            None if self.stored is None else self.stored.version,
+            self.mode.value,
+            (self.started, self.clock()),
+            None if result is None else self._timed(result),
+            error,
         )
 
     def note_failure(self, connection: apsw.Connection, error: Exception) -> None:

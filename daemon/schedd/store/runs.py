@@ -9,6 +9,9 @@ import apsw
 
 from .schema import Schema
 
+#: So many of the newest runs keep their summary.
+SUMMARIES = 10
+
 
 @dataclass(frozen=True)
 class StoredConfiguration:
@@ -32,7 +35,7 @@ def applicable_configuration(connection: apsw.Connection, schema: Schema) -> Sto
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A row of `scheduler_runs`; times are UTC, `YYYY-MM-DD HH:MM:SS`."""
+    """A row of `scheduler_runs`; times are UTC, `YYYY-MM-DD HH:MM:SS`. summary: the run's result as JSON."""
 
     run_id: str
     as_of: str
@@ -50,6 +53,7 @@ class RunRecord:
     rows_unchanged: int | None = None
     counts: dict[str, dict[str, int]] | None = None
     stage_timings: dict[str, float] | None = None
+    summary: str | None = None
 
 
 def record_run(connection: apsw.Connection, record: RunRecord) -> None:
@@ -60,3 +64,8 @@ def record_run(connection: apsw.Connection, record: RunRecord) -> None:
     names = ", ".join(values)
     places = ", ".join(f":{name}" for name in values)
     connection.execute(f"INSERT OR REPLACE INTO scheduler_runs({names}) VALUES ({places})", values)
+    # They are some ten kilobytes each; reports look at the newest two.
+    connection.execute(
+        "UPDATE scheduler_runs SET summary = NULL WHERE rowid IN (SELECT rowid FROM scheduler_runs "
+        f"WHERE summary NOT NULL ORDER BY started_at DESC, rowid DESC LIMIT -1 OFFSET {SUMMARIES})"
+    )

@@ -86,7 +86,7 @@ OWN_TABLES: dict[str, str] = {
   started_at TEXT NOT NULL, finished_at TEXT, status TEXT NOT NULL, error TEXT,
   contacts_read INTEGER, contacts_eligible INTEGER,
   rows_inserted INTEGER, rows_updated INTEGER, rows_deleted INTEGER, rows_unchanged INTEGER,
-  counts TEXT, stage_timings TEXT)""",
+  counts TEXT, stage_timings TEXT, summary TEXT)""",
     "contact_issues": """CREATE TABLE contact_issues(
   contact_id INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (contact_id, reason)) WITHOUT ROWID""",
     "scheduler_config": """CREATE TABLE scheduler_config(

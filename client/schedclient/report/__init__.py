@@ -1,0 +1,5 @@
+"""The report on an organization as one self-contained HTML page."""
+
+from .page import render
+
+__all__ = ["render"]
