@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint bench faults lock docs clean
+.PHONY: help setup demo test test-all lint bench bench-pool faults lock docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,8 +29,11 @@ lint: setup ## Check style and types
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --no-error-summary
 
-bench: setup ## Run the benchmarks (ARGS="--contacts 100000")
+bench: setup ## Time whole runs against the floor, 10,000 to 3,000,000 contacts (ARGS="--contacts 100000")
 	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+bench-pool: setup ## Time what the process pool earns
+	@$(BIN)/python tests/bench/throughput.py $(ARGS)
 
 faults: setup ## Fail every kind of disk operation once and write docs/FAULTS.md
 	@cd tests && ../$(BIN)/python -m faults.table

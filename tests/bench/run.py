@@ -4,6 +4,7 @@ For each size, in one go: (a) the floor: one process reads the contact columns a
 with the same keys and indexes, nothing computed; (b) a job on a file without a plan; (c) the job again; (d) again
 with 1 % of the contacts changed; (e) the next day's run. (b) to (e) go through a real daemon. Each is repeated and
 the median is shown, with its ratio to the floor; every figure is appended to results.jsonl with machine and versions.
+"SQLite reads all" is the time in which SQLite looks at every needed column of contacts and plan once.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from schedproto.layout import socket_endpoint
 AS_OF = dt.date(2026, 11, 23)
 RESULTS = Path(__file__).with_name("results.jsonl")
 NAMES = {
+    "read": "SQLite reads all",
     "floor": "(a) floor",
     "first": "(b) no plan yet",
     "again": "(c) nothing changed",
@@ -157,6 +159,16 @@ def floor(path: Path, run: Run, rows: PlainRows, mode: Mode) -> None:
     connection.close()
 
 
+def read_all(path: Path) -> None:
+    """Have SQLite read the needed columns of contacts and plan once, as values; nothing leaves it."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    present = schema.read_schema(connection)
+    for table, names in (("contacts", schema.READ_TABLES["contacts"]), (schema.PLAN, tuple(schema.PLAN_COLUMNS))):
+        columns = ", ".join(f"max(length({name}))" for name in names if name in present.columns[table])
+        connection.execute(f"SELECT {columns} FROM {table} NOT INDEXED").fetchall()
+    connection.close()
+
+
 class Bench:
     def __init__(self, folder: Path, contacts: int, mode: str, workers: int | None, repeats: int) -> None:
         self.folder, self.contacts, self.mode, self.workers, self.repeats = folder, contacts, mode, workers, repeats
@@ -183,6 +195,8 @@ class Bench:
                     if rows is None or run is None:
                         run = self._engine_run()
                         rows = planned_rows(self.path, run)
+                    figures, _ = Meter(os.getpid()).measure(lambda: read_all(self.path))
+                    self.figures["read"].append(figures)
                     self._job(client, meter, "again", AS_OF)
                     self._change()
                     self._job(client, meter, "changed", AS_OF)
@@ -266,16 +280,19 @@ class Bench:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--contacts", type=int, nargs="+", default=[10_000, 100_000], help="sizes")
-    parser.add_argument("--mode", choices=["reliable", "highperf"], default="reliable")
+    parser.add_argument(
+        "--contacts", type=int, nargs="+", default=[10_000, 100_000, 1_000_000, 3_000_000], help="sizes"
+    )
+    parser.add_argument("--mode", choices=["reliable", "highperf"], nargs="+", default=["reliable", "highperf"])
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     for contacts in arguments.contacts:
-        with tempfile.TemporaryDirectory(prefix="scheduler-bench-") as folder:
-            bench = Bench(Path(folder), contacts, arguments.mode, arguments.workers, arguments.repeats)
-            bench.run()
-            bench.report()
+        for mode in arguments.mode:
+            with tempfile.TemporaryDirectory(prefix="scheduler-bench-") as folder:
+                bench = Bench(Path(folder), contacts, mode, arguments.workers, arguments.repeats)
+                bench.run()
+                bench.report()
 
 
 if __name__ == "__main__":
