@@ -82,6 +82,8 @@ class Balance:
         self.rows = rows
         self.watched = np.zeros(0, np.int64)
         self.moves: list[Move] = []
+        #: which rows have an exclusion rule to keep, once it is needed
+        self._bound: NDArray[np.bool_] | None = None
 
     def _hashes(self, chosen: NDArray[Any]) -> NDArray[np.uint64]:
         rows = self.rows
@@ -137,7 +139,10 @@ class Balance:
         """Return the first date after `day` on which each row may go out; `NONE` where there is none."""
         rows = self.rows
         date = np.full(len(chosen), day + 1, np.int32)
-        bound = np.flatnonzero(self.classes.respects[rows.cls[chosen]])
+        if self._bound is None:
+            limited = self.windows.has_windows | self.windows.year_round
+            self._bound = limited[self.people.state][rows.who] & self.classes.respects[rows.cls]
+        bound = np.flatnonzero(self._bound[chosen])
         kinds = self.windows.excluded(self.people, rows.who[chosen[bound]], date[bound])
         date[bound[kinds == windows.YEAR_ROUND]] = NONE
         inside = bound[kinds > windows.YEAR_ROUND]
@@ -145,6 +150,14 @@ class Balance:
         date[inside] = np.where(ends == NONE, NONE, ends + 1)
         date[date > rows.latest[chosen]] = NONE
         return date
+
+
+def _values(dates: Ordinals) -> list[int]:
+    """Return the different dates, ascending."""
+    if not len(dates):
+        return []
+    first = int(dates.min())
+    return (np.flatnonzero(np.bincount(dates - first)) + first).tolist()
 
 
 class _Queue:
@@ -180,6 +193,9 @@ class _Cascade:
             fixed = self.fixed.get(day, 0)
             if fixed + len(fresh) + sum(len(part.rows) for part in parts) > balance.limits.limit:
                 moves += self._spill(day, fresh, parts, max(0, balance.limits.cap - fixed))
+            else:
+                for part in parts:
+                    balance.rows.date[part.rows] = day
             offset += 1
         return moves
 
@@ -196,13 +212,15 @@ class _Cascade:
         date = self.balance.next_date(rest.rows, day)
         if len(self.balance.watched):
             self._note(day, len(queue.rows), room, rest, date)
-        moving = np.flatnonzero(date != NONE)
-        rest, date = rest.part(moving), date[moving]
-        self.balance.rows.date[rest.rows] = date
-        for target in np.unique(date):
-            chosen = slice(None) if len(moving) and (date == target).all() else np.flatnonzero(date == target)
-            self.arrived.setdefault(int(target) - self.balance.as_of, []).append(rest.part(chosen))
-        return len(moving)
+        moves = date != NONE
+        # A row's date is noted where it comes to rest, not on every day that it passes.
+        self.balance.rows.date[queue.rows[:room]] = day
+        self.balance.rows.date[rest.rows[~moves]] = day
+        for target in _values(date[moves]):
+            chosen = np.flatnonzero(date == target)
+            part = rest if len(chosen) == len(rest.rows) else rest.part(chosen)
+            self.arrived.setdefault(target - self.balance.as_of, []).append(part)
+        return int(moves.sum())
 
     def _note(self, day: int, count: int, room: int, rest: _Queue, date: Ordinals) -> None:
         """Remember what happens to watched rows."""
