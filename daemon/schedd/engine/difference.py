@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_TYPE_BITS, _DATE_BITS = 14, 32
-MAX_TYPES = 1 << _TYPE_BITS
-MAX_CONTACTS = 1 << (63 - _TYPE_BITS - _DATE_BITS)
+from .calendar import FIRST
+
+# 21 bits remain for the contact's place in its chunk.
+_TYPE_BITS, _DATE_BITS = 20, 22
 
 #: The content number of a row that says something no planned row says.
 FOREIGN = np.int64(-1)
@@ -23,7 +24,7 @@ FOREIGN = np.int64(-1)
 def pack_keys(who: NDArray[Any], type_number: NDArray[Any], date: NDArray[Any]) -> NDArray[np.int64]:
     """Return one integer for each (contact, type, date), in their order. All must be known (not negative)."""
     contact = who.astype(np.int64) << (_TYPE_BITS + _DATE_BITS)
-    return contact | (type_number.astype(np.int64) << _DATE_BITS) | (date.astype(np.int64) + (1 << 31))
+    return contact | (type_number.astype(np.int64) << _DATE_BITS) | (date.astype(np.int64) - FIRST)
 
 
 @dataclass

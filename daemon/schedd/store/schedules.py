@@ -38,12 +38,13 @@ _CONTENT = (
     "event_month",
     "event_day",
 )
-# What type and class of a row come to, in five digits: a class; a type of the run without a class (from `_TYPES`
+# What type and class of a row come to, in six digits: a class; a type of the run without a class (from `_TYPES`
 # on); or a type that the run does not know.
-_TYPES, _UNKNOWN_FOLLOWUP, _UNKNOWN = 30_000, 99_998, 99_999
-# A row in one number, from the right: event (7 digits), whether it is regular (1), class or type (5), reason (3),
+_TYPES, _UNKNOWN_FOLLOWUP, _UNKNOWN = 900_000, 999_998, 999_999
+# A row in one number, from the right: event (7 digits), whether it is regular (1), class or type (6), reason (3),
 # status (1), and a 1. A status of 4 is a dispatched row that was sent lately.
-_REGULAR_PLACE, _CLASS_PLACE, _REASON_PLACE, _STATUS_PLACE = 10**7, 10**8, 10**13, 10**16
+_REGULAR_PLACE, _CLASS_PLACE, _REASON_PLACE, _STATUS_PLACE = 10**7, 10**8, 10**14, 10**17
+_PACKED_DIGITS = 19
 _SENT_LATELY = 4
 _MOST_DIGITS = 18
 
@@ -100,7 +101,7 @@ class ScheduleReader:
         return f"s.{name}" if name in self._columns else "NULL"
 
     def _types_by_code(self) -> NDArray[np.int32]:
-        """Return the type number for each value of the five digits, -1 for a type that the run does not know."""
+        """Return the type number for each value of the six digits, -1 for a type that the run does not know."""
         classes = self._classes
         types = np.full(_UNKNOWN + 1, -1, np.int32)
         types[: len(classes)] = classes.type_number
@@ -217,7 +218,7 @@ class ScheduleReader:
         dates, plain = blocks.Block(date, count, 10).dates()
         if not plain.all():
             self._read_odd_dates(dates, row_id, np.flatnonzero(~plain))
-        return self._unpacked(blocks.Block(packed, count, 18), row_id, contact + chunk.low, dates, plain)
+        return self._unpacked(blocks.Block(packed, count, _PACKED_DIGITS), row_id, contact + chunk.low, dates, plain)
 
     def _unpacked(
         self,
@@ -228,8 +229,8 @@ class ScheduleReader:
         plain: NDArray[np.bool_],
     ) -> Present:
         status = packed.column(1) - np.uint8(48)
-        reason, code = packed.number(2, 5)[0], packed.number(5, 10)[0]
-        event, clean = packed.number(11, 18)
+        reason, code = packed.number(2, 5)[0], packed.number(5, 11)[0]
+        event, clean = packed.number(12, _PACKED_DIGITS)
         if not clean.all():
             raise MisalignedError
         sent_lately = status == _SENT_LATELY
@@ -244,7 +245,7 @@ class ScheduleReader:
             date=dates,
             reason=np.where(reason == 999, -1, reason).astype(np.int16),
             event=np.where(event > 0, event - 32, -1).astype(np.int32),
-            regular=packed.column(10) == ord("1"),
+            regular=packed.column(11) == ord("1"),
             followup=followups[types] | (code == _UNKNOWN_FOLLOWUP),
             plain_date=plain,
             sent_lately=sent_lately,
