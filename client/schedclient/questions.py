@@ -52,9 +52,12 @@ class AsyncQuestions:
         """Return the data folder's organizations and free space."""
         return (await self._ask(GetVolume(id=new_request_id()), VolumeReply)).volume
 
-    async def configuration(self, organization: str) -> OrganizationConfiguration:
-        """Return the configuration that a run would start from, and its stored versions."""
-        message = GetConfiguration(id=new_request_id(), organization=organization)
+    async def configuration(self, organization: str, version: int | None = None) -> OrganizationConfiguration:
+        """Return the configuration that a run would start from, and its stored versions.
+
+        version: one whose text is wanted, also where texts of older versions are left out (`toml_left_out`).
+        """
+        message = GetConfiguration(id=new_request_id(), organization=organization, version=version)
         return (await self._ask(message, ConfigurationReply)).configuration
 
     async def check_configuration(self, organization: str, toml: str) -> OrganizationConfiguration:

@@ -285,9 +285,12 @@ class Client:
         """Return the data folder's organizations and free space."""
         return self._run(self._current().volume())
 
-    def configuration(self, organization: str) -> OrganizationConfiguration:
-        """Return the configuration that a run would start from, and its stored versions."""
-        return self._run(self._current().configuration(organization))
+    def configuration(self, organization: str, version: int | None = None) -> OrganizationConfiguration:
+        """Return the configuration that a run would start from, and its stored versions.
+
+        version: one whose text is wanted, also where texts of older versions are left out (`toml_left_out`).
+        """
+        return self._run(self._current().configuration(organization, version))
 
     def check_configuration(self, organization: str, toml: str) -> OrganizationConfiguration:
         """Return what a TOML text would make of the configuration, or raise what is wrong with it."""

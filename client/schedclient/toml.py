@@ -40,18 +40,24 @@ def _key(name: str) -> str:
     return name if _BARE.fullmatch(name) else inline(name)
 
 
-def render(values: Mapping[str, Any]) -> str:
-    """Return a TOML document; `tomllib` reads it back as the same values."""
-    return "\n\n".join(_tables(values, ())) + "\n" if values else ""
+def render(values: Mapping[str, Any], comments: Mapping[str, str] | None = None) -> str:
+    """Return a TOML document; `tomllib` reads it back as the same values.
+
+    comments: dotted key -> what is noted behind the value; one line without control characters.
+    """
+    return "\n\n".join(_tables(values, (), comments or {})) + "\n" if values else ""
 
 
-def _tables(values: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+def _tables(values: Mapping[str, Any], path: tuple[str, ...], comments: Mapping[str, str]) -> Iterator[str]:
     plain = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
-    lines = [f"{_key(key)} = {inline(value)}" for key, value in plain.items()]
+    lines = []
+    for key, value in plain.items():
+        comment = comments.get(".".join((*path, key)))
+        lines.append(f"{_key(key)} = {inline(value)}" + (f"  # {comment}" if comment else ""))
     if path and (plain or not values):
         lines.insert(0, f"[{'.'.join(map(_key, path))}]")
     if lines:
         yield "\n".join(lines)
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _tables(value, (*path, key))
+            yield from _tables(value, (*path, key), comments)

@@ -97,8 +97,8 @@ class Files:
                 return configurations.set_version(path, name, defaults, request.toml, request.created_by, now)
             case WithdrawConfiguration():
                 return configurations.withdraw(path, name, defaults, request.version, request.withdrawn_by, now)
-            case _:
-                return configurations.show(path, name, defaults)
+            case GetConfiguration():
+                return configurations.show(path, name, defaults, request.version)
 
     def _backups(self, path: Path, request: GetBackups | RestoreBackup) -> BackupList:
         folder = backup_folder(self._data, request.organization)

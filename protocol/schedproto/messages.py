@@ -105,9 +105,10 @@ class GetVolume(Message, tag="get_volume", frozen=True, kw_only=True):
 
 
 class GetConfiguration(Message, tag="get_configuration", frozen=True, kw_only=True):
-    """Ask for an organization's configuration and its versions."""
+    """Ask for an organization's configuration and its versions. version: one whose text is wanted in any case."""
 
     organization: str
+    version: int | None = None
 
 
 class CheckConfiguration(Message, tag="check_configuration", frozen=True, kw_only=True):

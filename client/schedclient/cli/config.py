@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
 from schedclient.errors import SettingsError
-from schedclient.toml import render
 from schedproto import OrganizationConfiguration
+from schedproto.configurations import MAX_NAME_CHARACTERS, MAX_TOML_BYTES
 
 from . import show_config
 from .common import TypoGroup, again, connection_options, handles_errors, make_client, print_json
@@ -23,23 +25,41 @@ def config_command() -> None:
 
 
 def _text_of(path: Path) -> str:
+    hint = "Name a TOML file, or - for standard input."
+    name = "standard input" if str(path) == "-" else str(path)
     try:
-        if str(path) == "-":
-            return sys.stdin.read()
-        return path.read_text(encoding="utf-8")
+        # Bytes, as the encoding of text streams depends on the machine; and no more than can be sent.
+        with nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
+            content = file.read(MAX_TOML_BYTES + 1)
     except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}", "Name a TOML file, or - for input.") from None
+        raise SettingsError(f"{name} cannot be read: {error.strerror}", hint) from None
+    if len(content) > MAX_TOML_BYTES:
+        raise SettingsError(
+            f"{name} is larger than {MAX_TOML_BYTES:,} bytes", "No configuration is that large. " + hint
+        )
+    try:
+        return content.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError:
-        raise SettingsError(f"{path} is not UTF-8 text", "Name a TOML file, or - for input.") from None
+        raise SettingsError(f"{name} is not UTF-8 text", hint) from None
 
 
+def _checked_name(_context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
+    if name is not None and not (name.isprintable() and len(name) <= MAX_NAME_CHARACTERS):
+        raise click.BadParameter(f"a name has at most {MAX_NAME_CHARACTERS} characters, all of them printable")
+    return name
+
+
+#: SQLite's numbers end here; larger ones cannot be sent either.
+_version = click.IntRange(0, 2**63 - 1)
 _file = click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
-_by = click.option("--by", "author", help="Who changes it; by default, your user name.")
+_by = click.option(
+    "--by", "author", metavar="NAME", callback=_checked_name, help="Who changes it; by default, your user name."
+)
 
 
 @config_command.command("show")
 @click.argument("organization")
-@click.option("--toml", "as_toml", is_flag=True, help="Print the whole configuration as TOML.")
+@click.option("--toml", "as_toml", is_flag=True, help="Print it as TOML, the sources as comments.")
 @connection_options
 @handles_errors
 def show_command(organization: str, *, as_toml: bool, as_json: bool, **options: Any) -> ExitCode:
@@ -49,7 +69,7 @@ def show_command(organization: str, *, as_toml: bool, as_json: bool, **options: 
     if as_json:
         print_json(configuration)
     elif as_toml:
-        click.echo(render(configuration.effective), nl=False)
+        show_config.print_toml(configuration)
     else:
         show_config.print_configuration(configuration)
     return _outcome(configuration)
@@ -105,20 +125,32 @@ def set_command(organization: str, file: Path, *, author: str | None, as_json: b
 
 @config_command.command("history")
 @click.argument("organization")
-@click.argument("version", type=int, required=False)
+@click.argument("version", type=_version, metavar="[VERSION]", required=False)
 @connection_options
 @handles_errors
 def history_command(organization: str, version: int | None, *, as_json: bool, **options: Any) -> ExitCode:
     """List the stored versions, newest first; with VERSION, print that version's TOML."""
     with make_client(options) as client:
-        configuration = client.configuration(organization)
+        configuration = client.configuration(organization, version)
     entries = [entry for entry in configuration.versions if version in (None, entry.version)]
     if version is not None and not entries:
-        known = ", ".join(str(entry.version) for entry in configuration.versions) or "none"
-        raise SettingsError(f"{organization} has no version {version} of its configuration", f"There are: {known}.")
+        known = ", ".join(str(entry.version) for entry in configuration.versions[:20]) or "none"
+        more = ", ..." if len(configuration.versions) > 20 else ""
+        raise SettingsError(
+            f"{organization} has no version {version} of its configuration", f"There are: {known}{more}."
+        )
     if as_json:
-        print_json({"organization": organization, "version": configuration.version, "versions": entries})
+        print_json(
+            {
+                "organization": organization,
+                "version": configuration.version,
+                "versions": entries,
+                "versions_more": configuration.versions_more,
+            }
+        )
     elif version is not None:
+        if entries[0].toml_left_out:
+            raise SettingsError(f"the text of version {version} is too large to be shown")
         click.echo(entries[0].toml, nl=not entries[0].toml.endswith("\n"))
     else:
         show_config.print_versions(configuration)
@@ -127,7 +159,7 @@ def history_command(organization: str, version: int | None, *, as_json: bool, **
 
 @config_command.command("withdraw")
 @click.argument("organization")
-@click.argument("version", type=int)
+@click.argument("version", type=_version, metavar="VERSION")
 @_by
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @connection_options

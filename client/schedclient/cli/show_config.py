@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import click
 from rich.table import Table
 from rich.text import Text
 
-from schedclient.toml import dotted, inline
+from schedclient.toml import dotted, inline, render
 from schedproto import OrganizationConfiguration
 
 from .show import console
@@ -17,11 +18,23 @@ from .show import console
 _BY_SIZE = ("balance.daily_cap_percent", "balance.effective_date_soft_limit")
 
 
+def _applies(configuration: OrganizationConfiguration) -> str:
+    if configuration.version is None:
+        return "no version of its own applies; the defaults do"
+    return f"version {configuration.version} of the configuration applies"
+
+
+def print_toml(configuration: OrganizationConfiguration) -> None:
+    """Print every setting as TOML, with comments where those that are set come from."""
+    heading = f"# {configuration.organization}: {_applies(configuration)}\n"
+    click.echo(heading + render(configuration.effective, configuration.sources), nl=False)
+    print_error(configuration)
+
+
 def print_configuration(configuration: OrganizationConfiguration) -> None:
     """Show every setting, and beside those that are set, where."""
     out = console()
-    version = "defaults" if configuration.version is None else f"version {configuration.version}"
-    out.print(Text.assemble((configuration.organization, "bold"), f"  {version} of the configuration applies"))
+    out.print(Text.assemble((configuration.organization, "bold"), f"  {_applies(configuration)}"))
     print_error(configuration)
     out.print()
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -78,4 +91,6 @@ def print_versions(configuration: OrganizationConfiguration) -> None:
             entry.withdrawn_by or "",
         )
     out.print(table)
+    if configuration.versions_more:
+        out.print("There are older ones, too; name one to see it.")
     print_error(configuration)

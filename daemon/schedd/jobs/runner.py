@@ -269,7 +269,7 @@ class _Job:
             layers = [parse_toml(self.defaults_toml, "the daemon's configuration file")]
             if self.stored is not None:
                 place = f"version {self.stored.version} of the organization's configuration"
-                layers.append(parse_toml(self.stored.toml, place))
+                layers.append(self.stored.layer(place))
             layers.append(Layer("the job's configuration", self.spec.config))
             return layers, build(*layers)
         except ConfigurationError as error:

@@ -1,29 +1,33 @@
 """The versions of an organization's configuration in its file (`scheduler_config`; rules, section 13).
 
-A text that is not understood is never stored; a version is never changed, only withdrawn.
+A text that is not understood is never stored; a version is never changed, only withdrawn. What other programs left
+in the table is shown as far as it can be, and never altered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
 
-from schedd.engine.configuration import ConfigurationError, Layer, build, parse_toml
+from schedd.engine.configuration import Configuration, ConfigurationError, Layer, build, parse_toml
 from schedd.engine.effective import effective, sources
-from schedproto import ConfigurationVersion, ErrorCode, Mode, OrganizationConfiguration, SchedulerError
+from schedproto import ConfigurationVersion, ErrorCode, ErrorInfo, Mode, OrganizationConfiguration, SchedulerError
+from schedproto.configurations import MAX_NAME_CHARACTERS, MAX_TOML_BYTES
 
 from .connection import open_reader, open_writer
 from .errors import sqlite_errors
-from .runs import applicable_configuration
+from .runs import HAS_VERSION, VERSION, applicable_configuration, encoding_of
 from .schema import OWN_TABLES, add_missing_columns, read_schema
 
 TABLE = "scheduler_config"
-_COLUMNS = ("version", "toml", "created_at", "created_by", "withdrawn_at", "withdrawn_by")
-#: Longest name of who changes a configuration, and longest text.
-_MOST_NAME, _MOST_TEXT = 200, 500_000
+#: What is read of a version beside its number.
+_COLUMNS = ("toml", "created_at", "created_by", "withdrawn_at", "withdrawn_by")
+#: An answer stays well within the limit of a message: so many versions, and so many bytes of their texts.
+MOST_VERSIONS, MOST_TEXT_BYTES = 1000, 4 << 20
+_NEWEST_NUMBER = 2**63 - 1
 
 
 def invalid(error: ConfigurationError) -> SchedulerError:
@@ -35,34 +39,46 @@ def invalid(error: ConfigurationError) -> SchedulerError:
     )
 
 
-def show(path: Path, organization: str, defaults: Layer) -> OrganizationConfiguration:
-    """Return what applies and all versions; raises `SchedulerError`. defaults: the daemon's configuration file."""
+def show(path: Path, organization: str, defaults: Layer, version: int | None = None) -> OrganizationConfiguration:
+    """Return what applies and the versions; raises `SchedulerError`.
+
+    defaults: the daemon's configuration file.   version: one whose text is wanted in any case.
+    """
     with _reading(path) as connection:
-        return _described(connection, organization, defaults, None)
+        return _described(connection, organization, defaults, wanted=version)
 
 
 def check(path: Path, organization: str, defaults: Layer, toml: str) -> OrganizationConfiguration:
     """Return what a text would make of the configuration, or raise what is wrong with it."""
     with _reading(path) as connection:
-        return _described(connection, organization, defaults, _parsed(toml, "the text to check"))
+        return _described(connection, organization, defaults, instead=_parsed(toml, "the text to check"))
 
 
 def set_version(
     path: Path, organization: str, defaults: Layer, toml: str, created_by: str, now: str
 ) -> OrganizationConfiguration:
     """Store a text as the newest version; one that is the applicable version's already makes no new one."""
-    layer = _parsed(toml, "the new version")
-    _merged([defaults, layer])
+    _built([defaults, _parsed(toml, "the new version")])
     with _writing(path) as connection:
         stored = applicable_configuration(connection, read_schema(connection))
         if stored is None or stored.toml != toml:
-            connection.execute(
-                f"INSERT INTO {TABLE}(version, toml, created_at, created_by) "
-                f"SELECT coalesce(max(CASE WHEN typeof(version) = 'integer' THEN version END), 0) + 1, ?, ?, ? "
-                f"FROM {TABLE}",
-                (toml, now, created_by[:_MOST_NAME]),
-            )
-        return _described(connection, organization, defaults, None)
+            _insert(connection, toml, created_by[:MAX_NAME_CHARACTERS], now)
+        return _described(connection, organization, defaults)
+
+
+def _insert(connection: apsw.Connection, toml: str, created_by: str, now: str) -> None:
+    newest = connection.execute(f"SELECT max({VERSION}) FROM {TABLE} WHERE {HAS_VERSION}").get
+    number = 1 if newest is None else int(newest) + 1
+    if number > _NEWEST_NUMBER:
+        raise _unsuitable(f"it has a version {newest} already, and there is no larger number")
+    connection.execute(
+        f"INSERT INTO {TABLE}(version, toml, created_at, created_by) VALUES (?, ?, ?, ?)",
+        (number, toml, now, created_by),
+    )
+    # A table that another program made may have triggers, or columns that turn values into others.
+    stored = applicable_configuration(connection, read_schema(connection))
+    if stored is None or (stored.version, stored.toml) != (number, toml):
+        raise _unsuitable("it does not keep what is written to it")
 
 
 def withdraw(
@@ -70,18 +86,31 @@ def withdraw(
 ) -> OrganizationConfiguration:
     """Withdraw a version; who withdrew it first stays noted."""
     with _writing(path) as connection:
-        known = [entry.version for entry in _versions(connection)]
+        known = _numbers(connection)
         if version not in known:
             raise SchedulerError(
                 ErrorCode.INVALID_ARGUMENT,
                 f"{organization} has no version {version} of its configuration",
-                hint=f"There are: {', '.join(map(str, known))}." if known else "It has none at all.",
+                hint=f"There are: {_listed(known)}." if known else "It has none at all.",
             )
         connection.execute(
-            f"UPDATE {TABLE} SET withdrawn_at = ?, withdrawn_by = ? WHERE version = ? AND withdrawn_at IS NULL",
-            (now, withdrawn_by[:_MOST_NAME], version),
+            f"UPDATE {TABLE} SET withdrawn_at = ?, withdrawn_by = ? "
+            f"WHERE {HAS_VERSION} AND {VERSION} = ? AND withdrawn_at IS NULL",
+            (now, withdrawn_by[:MAX_NAME_CHARACTERS], version),
         )
-        return _described(connection, organization, defaults, None)
+        return _described(connection, organization, defaults)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:20])) + (", ..." if len(numbers) > 20 else "")
+
+
+def _unsuitable(reason: str) -> SchedulerError:
+    return SchedulerError(
+        ErrorCode.INVALID_CONFIGURATION,
+        f"the table {TABLE} of this file cannot be used: {reason}",
+        hint="docs/DATABASE.md describes it; rename the one that is there, and a new one is made. Nothing was changed.",
+    )
 
 
 @contextmanager
@@ -102,22 +131,32 @@ def _writing(path: Path) -> Iterator[apsw.Connection]:
     try:
         with sqlite_errors(path):
             connection.execute("BEGIN IMMEDIATE")
-            present = read_schema(connection)
-            if TABLE not in present.columns:
-                connection.execute(OWN_TABLES[TABLE])
-            else:
-                add_missing_columns(connection, TABLE, present.columns[TABLE])
-            yield connection
+            try:
+                _complete(connection)
+                yield connection
+            except (apsw.SQLError, apsw.ConstraintError, apsw.MismatchError) as error:
+                raise _unsuitable(str(error)) from None
             connection.execute("COMMIT")
     finally:
         # Closing rolls back what was not committed.
         connection.close()
 
 
+def _complete(connection: apsw.Connection) -> None:
+    present = read_schema(connection)
+    if TABLE not in present.columns:
+        connection.execute(OWN_TABLES[TABLE])
+    else:
+        add_missing_columns(connection, TABLE, present.columns[TABLE])
+
+
 def _parsed(toml: str, place: str) -> Layer:
-    if len(toml) > _MOST_TEXT:
+    size_bytes = len(toml.encode())
+    if size_bytes > MAX_TOML_BYTES:
         raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT, f"{place} has {len(toml):,} characters", hint=f"At most {_MOST_TEXT:,}."
+            ErrorCode.INVALID_ARGUMENT,
+            f"{place} has {size_bytes:,} bytes",
+            hint=f"At most {MAX_TOML_BYTES:,} are taken.",
         )
     try:
         return parse_toml(toml, place)
@@ -125,61 +164,88 @@ def _parsed(toml: str, place: str) -> Layer:
         raise invalid(error) from None
 
 
-def _merged(layers: Sequence[Layer]) -> OrganizationConfiguration:
+def _built(layers: Sequence[Layer]) -> Configuration:
     try:
-        configuration = build(*layers)
+        return build(*layers)
     except ConfigurationError as error:
         raise invalid(error) from None
-    return OrganizationConfiguration(organization="", effective=effective(configuration), sources=sources(layers))
 
 
 def _described(
-    connection: apsw.Connection, organization: str, defaults: Layer, instead: Layer | None
+    connection: apsw.Connection,
+    organization: str,
+    defaults: Layer,
+    *,
+    instead: Layer | None = None,
+    wanted: int | None = None,
 ) -> OrganizationConfiguration:
-    """Return the configuration with the applicable version, or with another layer in its place.
+    """Return the configuration with the applicable version, or with the layer `instead` in its place.
 
     A stored version that is not understood (any more) is told in `error`: it must still be possible to withdraw it.
     """
     stored = applicable_configuration(connection, read_schema(connection))
-    error: SchedulerError | None = None
-    merged = _merged([defaults])
-    try:
-        if instead is not None:
-            merged = _merged([defaults, instead])
-        elif stored is not None:
-            merged = _merged([defaults, _parsed(stored.toml, f"version {stored.version}")])
-    except SchedulerError as wrong:
-        if instead is not None:
-            raise
-        error = wrong
+    numbers = _numbers(connection)
+    error: ErrorInfo | None = None
+    layers = [defaults]
+    if instead is not None:
+        layers.append(instead)
+    elif stored is not None:
+        try:
+            layers.append(stored.layer(f"version {stored.version}"))
+            build(*layers)
+        except ConfigurationError as wrong:
+            layers, error = [defaults], invalid(wrong).info()
     return OrganizationConfiguration(
         organization=organization,
         version=None if stored is None else stored.version,
-        effective=merged.effective,
-        sources=merged.sources,
-        versions=_versions(connection),
-        error=None if error is None else error.info(),
+        effective=effective(_built(layers)),
+        sources=sources(layers),
+        versions=_versions(connection, numbers, wanted),
+        versions_more=len(numbers) > MOST_VERSIONS,
+        error=error,
     )
 
 
-def _versions(connection: apsw.Connection) -> list[ConfigurationVersion]:
-    """Return the stored versions, newest first; rows whose version is no number are no versions."""
-    present = read_schema(connection).columns.get(TABLE, frozenset())
-    if not {"version", "toml"} <= present:
+def _numbers(connection: apsw.Connection) -> list[int]:
+    """Return the numbers of the stored versions, newest first; rows whose version is no number are no versions."""
+    if not read_schema(connection).has(TABLE, "version", "toml"):
         return []
-    text: Callable[[str], str] = lambda name: f"CAST({name} AS TEXT)" if name in present else "NULL"  # noqa: E731
-    rows = connection.execute(
-        f"SELECT version, {', '.join(text(name) for name in _COLUMNS[1:])} FROM {TABLE} "
-        "WHERE typeof(version) = 'integer' ORDER BY version DESC"
-    )
     return [
-        ConfigurationVersion(
-            version=version,
-            toml=toml or "",
-            created_at=created_at or "",
-            created_by=created_by or "",
-            withdrawn_at=withdrawn_at,
-            withdrawn_by=withdrawn_by,
-        )
-        for version, toml, created_at, created_by, withdrawn_at, withdrawn_by in rows
+        number for (number,) in connection.execute(f"SELECT {VERSION} FROM {TABLE} WHERE {HAS_VERSION} ORDER BY 1 DESC")
     ]
+
+
+def _versions(connection: apsw.Connection, numbers: Sequence[int], wanted: int | None) -> list[ConfigurationVersion]:
+    """Return the newest versions and the wanted one, newest first, with as much text as an answer can hold."""
+    if not numbers:
+        return []
+    present = read_schema(connection).columns[TABLE]
+    columns = ", ".join(f"CAST({name} AS BLOB)" if name in present else "NULL" for name in _COLUMNS)
+    oldest = numbers[:MOST_VERSIONS][-1]
+    rows = connection.execute(
+        f"SELECT {VERSION}, {columns} FROM {TABLE} WHERE {HAS_VERSION} AND ({VERSION} >= ? OR {VERSION} = ?) "
+        f"ORDER BY 1 DESC LIMIT {MOST_VERSIONS + 1}",
+        (oldest, wanted if wanted in numbers else None),
+    )
+    encoding, room_bytes, result = encoding_of(connection), MOST_TEXT_BYTES, []
+    for number, *raw in rows:
+        # What is no text is shown as far as it is one.
+        texts = [None if part is None else part.decode(encoding, "replace") for part in raw]
+        toml = texts[0] or ""
+        size_bytes = len(toml.encode())
+        fits = size_bytes <= (MOST_TEXT_BYTES if number == wanted else room_bytes)
+        if fits and number != wanted:
+            room_bytes -= size_bytes
+        created_at, created_by, withdrawn_at, withdrawn_by = (t and t[:MAX_NAME_CHARACTERS] for t in texts[1:])
+        result.append(
+            ConfigurationVersion(
+                version=number,
+                toml=toml if fits else "",
+                created_at=created_at or "",
+                created_by=created_by or "",
+                withdrawn_at=withdrawn_at,
+                withdrawn_by=withdrawn_by,
+                toml_left_out=not fits,
+            )
+        )
+    return result

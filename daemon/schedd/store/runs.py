@@ -7,18 +7,33 @@ from dataclasses import dataclass
 
 import apsw
 
+from schedd.engine.configuration import ConfigurationError, Layer, parse_toml
+
 from .schema import Schema
 
 #: So many of the newest runs keep their summary.
 SUMMARIES = 10
+#: The number of a configuration's version, however the column is declared, and which rows have one.
+VERSION, HAS_VERSION = "CAST(version AS INTEGER)", "CAST(version AS INTEGER) = version"
 
 
 @dataclass(frozen=True)
 class StoredConfiguration:
-    """The configuration version that applies to an organization."""
+    """The configuration version that applies to an organization. toml: None if what is stored is no text."""
 
     version: int
-    toml: str
+    toml: str | None
+
+    def layer(self, place: str) -> Layer:
+        """Return the layer of this version; `place` is how errors name it. Raises `ConfigurationError`."""
+        if self.toml is None:
+            raise ConfigurationError(f"{place} is not valid TOML: its bytes are no text")
+        return parse_toml(self.toml, place)
+
+
+def encoding_of(connection: apsw.Connection) -> str:
+    """Return the encoding of the file's texts, by a name that Python knows, too."""
+    return str(connection.execute("PRAGMA encoding").get)
 
 
 def applicable_configuration(connection: apsw.Connection, schema: Schema) -> StoredConfiguration | None:
@@ -27,10 +42,16 @@ def applicable_configuration(connection: apsw.Connection, schema: Schema) -> Sto
         return None
     withdrawn = "withdrawn_at" if schema.has("scheduler_config", "withdrawn_at") else "NULL"
     row = connection.execute(
-        f"SELECT version, CAST(toml AS TEXT) FROM scheduler_config WHERE {withdrawn} IS NULL "
-        "AND typeof(version) = 'integer' ORDER BY version DESC LIMIT 1"
+        f"SELECT {VERSION}, CAST(toml AS BLOB) FROM scheduler_config WHERE {withdrawn} IS NULL "
+        f"AND {HAS_VERSION} ORDER BY 1 DESC LIMIT 1"
     ).fetchone()
-    return None if row is None else StoredConfiguration(int(row[0]), row[1] or "")
+    if row is None:
+        return None
+    try:
+        # SQLite hands out whatever bytes a text has; only here is it known whether they are one.
+        return StoredConfiguration(int(row[0]), (row[1] or b"").decode(encoding_of(connection)))
+    except UnicodeDecodeError:
+        return StoredConfiguration(int(row[0]), None)
 
 
 @dataclass(frozen=True)
