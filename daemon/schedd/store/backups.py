@@ -10,20 +10,23 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from schedproto import Backup, ErrorCode, SchedulerError
 
 from . import pages
-from .pages import Digester, Digests
+from .pages import Digests
 
 INDEX, DIGESTS = "index.json", ".digests"
+#: A new copy is made where more than this share of the pages has changed since the last one.
+MOST_CHANGED = 0.5
 _TIME = "%Y-%m-%d %H:%M:%S"
 
 
@@ -46,12 +49,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         return self.backup_id + (".db" if self.kind == "copy" else ".patch")
 
 
-class PatchHead(msgspec.Struct, frozen=True):
-    """The first line of a patch; page numbers (u4, from 0) and the pages follow."""
+class PatchEnd(msgspec.Struct, frozen=True):
+    """What stands at the end of a patch: the pages come first, then their numbers (u4, from 0), this, its length."""
 
     pages: int
     page_size: int
     size_bytes: int
+
+    LENGTH_BYTES: ClassVar[int] = 4
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -155,11 +160,14 @@ class Backups:
     def _make(self, descriptor: int, backup_id: str, run_id: str, mark: str, index: Index) -> Entry:
         size_bytes = os.fstat(descriptor).st_size
         page_size = pages.page_size_of(os.pread(descriptor, 100, 0))
-        before = self._digests(index, page_size)
-        if before is None:
-            kind, digests = "copy", self._copy(descriptor, size_bytes, page_size, backup_id)
+        digests = pages.digests_of(descriptor, size_bytes, page_size)
+        changed = self._changed(index, page_size, digests)
+        if changed is None or len(changed) > len(digests) * MOST_CHANGED:
+            kind = "copy"
+            self._copy(descriptor, size_bytes, digests, page_size, backup_id)
         else:
-            kind, digests = "patch", self._patch(descriptor, size_bytes, page_size, backup_id, before)
+            kind = "patch"
+            self._patch(descriptor, size_bytes, digests, page_size, backup_id, changed)
         entry = Entry(
             backup_id=backup_id,
             kind=kind,
@@ -174,14 +182,14 @@ class Backups:
         self._write(self.folder / (backup_id + DIGESTS), digests.tobytes())
         return msgspec.structs.replace(entry, stored_bytes=(self.folder / entry.file).stat().st_size)
 
-    def _digests(self, index: Index, page_size: int) -> Digests | None:
-        """Return the digests of the newest state if a patch to it is the thing to make, None for a new copy."""
+    def _changed(self, index: Index, page_size: int, digests: Digests) -> NDArray[np.int64] | None:
+        """Return the pages that differ from the newest state, None where a patch to it is not the thing to make."""
         if not index.entries or index.entries[-1].page_size != page_size:
             return None
         chain = index.chain_of(index.entries[-1].backup_id)
         patched = sum(entry.stored_bytes for entry in chain[1:])
         oldest = dt.datetime.strptime(chain[0].created_at, _TIME).replace(tzinfo=dt.UTC)
-        if patched > chain[0].size_bytes // 2 or self._now() - oldest > dt.timedelta(days=self.keep_days):
+        if patched > chain[0].size_bytes * MOST_CHANGED or self._now() - oldest > dt.timedelta(days=self.keep_days):
             return None
         if any(not (self.folder / entry.file).is_file() for entry in chain):
             return None
@@ -189,10 +197,15 @@ class Backups:
             raw = (self.folder / (chain[-1].backup_id + DIGESTS)).read_bytes()
         except OSError:
             return None
-        digests = np.frombuffer(raw, np.uint64).reshape(-1, 2) if len(raw) % 16 == 0 else np.zeros((0, 2), np.uint64)
-        return digests if pages.whole(digests) == chain[-1].whole else None
+        before = np.frombuffer(raw, np.uint64).reshape(-1, 2) if len(raw) % 16 == 0 else np.zeros((0, 2), np.uint64)
+        if pages.whole(before) != chain[-1].whole:
+            return None
+        common = min(len(before), len(digests))
+        differs = np.ones(len(digests), np.bool_)
+        differs[:common] = (digests[:common] != before[:common]).any(axis=1)
+        return np.flatnonzero(differs)
 
-    def _copy(self, descriptor: int, size_bytes: int, page_size: int, backup_id: str) -> Digests:
+    def _copy(self, descriptor: int, size_bytes: int, digests: Digests, page_size: int, backup_id: str) -> None:
         """Copy the whole file, as blocks that the kernel may share where the file system can; read it back."""
         path = self.folder / f"{backup_id}.db"
         with path.open("xb") as file:
@@ -205,46 +218,35 @@ class Backups:
                     raise OSError(errno.EIO, "the file ended while it was copied")
                 offset += got
             os.fsync(file.fileno())
-        present = pages.digests_of(descriptor, size_bytes, page_size)
         with path.open("rb") as file:
             written = pages.digests_of(file.fileno(), size_bytes, page_size)
-        if not np.array_equal(present, written):
+        if not np.array_equal(digests, written):
             raise OSError(errno.EIO, "what was written is not what was read back")
-        return present
 
-    def _patch(self, descriptor: int, size_bytes: int, page_size: int, backup_id: str, before: Digests) -> Digests:
-        """Keep the pages that are not what they were; read them back."""
-        digester, parts, changed = Digester(page_size), [], []
-        path = self.folder / f"{backup_id}.patch"
-        body = self.folder / f"{backup_id}.pages"
-        with body.open("x+b") as file:
+    def _patch(
+        self,
+        descriptor: int,
+        size_bytes: int,
+        digests: Digests,
+        page_size: int,
+        backup_id: str,
+        changed: NDArray[np.int64],
+    ) -> None:
+        """Keep the pages that changed; read them back."""
+        with (self.folder / f"{backup_id}.patch").open("x+b") as file:
             os.fchmod(file.fileno(), 0o600)
             for first, block in pages.blocks(descriptor, size_bytes, page_size):
-                digests = digester.digest(block)
-                old = before[first : first + len(block)]
-                differs = np.ones(len(block), np.bool_)
-                differs[: len(old)] = (digests[: len(old)] != old).any(axis=1)
-                chosen = np.flatnonzero(differs)
+                chosen = changed[np.searchsorted(changed, first) : np.searchsorted(changed, first + len(block))]
                 if len(chosen):
-                    file.write(np.ascontiguousarray(block[chosen]).data)
-                    changed.append(first + chosen)
-                parts.append(digests)
-            digests = np.concatenate(parts)
-            numbers = np.concatenate(changed).astype("<u4") if changed else np.zeros(0, "<u4")
+                    file.write(np.ascontiguousarray(block[chosen - first]).data)
+            end = msgspec.json.encode(PatchEnd(len(changed), page_size, size_bytes))
+            length = len(end).to_bytes(PatchEnd.LENGTH_BYTES, "little")
+            file.write(changed.astype("<u4").tobytes() + end + length)
             file.flush()
-            written = pages.digests_of(file.fileno(), len(numbers) * page_size, page_size)
-            if not np.array_equal(written, digests[numbers]):
+            os.fsync(file.fileno())
+            written = pages.digests_of(file.fileno(), len(changed) * page_size, page_size)
+            if not np.array_equal(written, digests[changed]):
                 raise OSError(errno.EIO, "what was written is not what was read back")
-            head = msgspec.json.encode(PatchHead(len(numbers), page_size, size_bytes)) + b"\n" + numbers.tobytes()
-            with path.open("xb") as patch:
-                os.fchmod(patch.fileno(), 0o600)
-                patch.write(head)
-                file.seek(0)
-                shutil.copyfileobj(file, patch, pages.BLOCK_BYTES)
-                patch.flush()
-                os.fsync(patch.fileno())
-        body.unlink()
-        return digests
 
     # The folder ------------------------------------------------------------------------------------------
 

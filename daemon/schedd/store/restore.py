@@ -7,15 +7,17 @@ import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import apsw
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from schedproto import ErrorCode, Mode, SchedulerError
 
 from . import pages
-from .backups import Backups, Entry, PatchHead, disk_errors, no_backup
+from .backups import Backups, Entry, PatchEnd, disk_errors, no_backup
 from .connection import open_writer
 from .errors import sqlite_errors
 
@@ -57,16 +59,31 @@ def _apply(path: Path, descriptor: int) -> None:
     """Put the pages of a patch into a file."""
     try:
         with path.open("rb") as patch:
-            head = msgspec.json.decode(patch.readline(), type=PatchHead)
-            numbers = np.frombuffer(patch.read(4 * head.pages), "<u4")
+            end, numbers = _read_end(patch)
+            patch.seek(0)
             for number in numbers.tolist():
-                page = patch.read(head.page_size)
-                if len(page) != head.page_size:
-                    raise no_backup(f"{path.name} is cut off", path)
-                os.pwrite(descriptor, page, number * head.page_size)
-    except (msgspec.DecodeError, FileNotFoundError, ValueError) as error:
+                os.pwrite(descriptor, patch.read(end.page_size), number * end.page_size)
+    except (msgspec.DecodeError, ValueError, FileNotFoundError) as error:
         raise no_backup(f"{path.name} cannot be read ({error})", path) from None
-    os.ftruncate(descriptor, head.size_bytes)
+    os.ftruncate(descriptor, end.size_bytes)
+
+
+def _read_end(patch: BinaryIO) -> tuple[PatchEnd, NDArray[np.uint32]]:
+    """Return what a patch says of itself and its page numbers; raises `ValueError` if it is not whole."""
+    size = patch.seek(0, os.SEEK_END)
+    if size < PatchEnd.LENGTH_BYTES:
+        raise ValueError("it is cut off")
+    patch.seek(size - PatchEnd.LENGTH_BYTES)
+    length = int.from_bytes(patch.read(PatchEnd.LENGTH_BYTES), "little")
+    if length > size - PatchEnd.LENGTH_BYTES:
+        raise ValueError("it is cut off")
+    patch.seek(size - PatchEnd.LENGTH_BYTES - length)
+    end = msgspec.json.decode(patch.read(length), type=PatchEnd)
+    body = end.pages * (end.page_size + 4)
+    if size != body + length + PatchEnd.LENGTH_BYTES:
+        raise ValueError("it is cut off")
+    patch.seek(end.pages * end.page_size)
+    return end, np.frombuffer(patch.read(4 * end.pages), "<u4")
 
 
 def _verify(descriptor: int, entry: Entry, path: Path) -> None:
