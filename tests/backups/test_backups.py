@@ -13,7 +13,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -327,21 +328,51 @@ def test_run_keeps_the_state_before_it(tmp_path: Path) -> None:
     assert dump_of(backups, str(second.backup_id), tmp_path) == middle
 
 
+_READER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN")
+connection.execute("SELECT count(*) FROM contacts").fetchone()
+print("reading", flush=True)
+sys.stdin.readline()
+"""
+_APPLICATION = """
+import sqlite3, sys, os
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA journal_mode = WAL")
+connection.execute("UPDATE contacts SET email = 'changed@example.org' WHERE id = 5")
+print(os.path.getsize(sys.argv[1] + "-wal"), flush=True)
+sys.stdin.readline()
+"""
+
+
+@contextmanager
+def beside(code: str, path: Path) -> Iterator[str]:
+    """Another process at work on the file: locks count between processes only."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.communicate("\n", timeout=30)
+
+
 @pytest.mark.parametrize("reader", [False, True])
 def test_file_in_wal_mode(reader: bool, tmp_path: Path) -> None:
     """What lies in the main application's write-ahead log is in the backup, also when a reader keeps it there."""
     path = organization(tmp_path)
-    application = sqlite3.connect(path, isolation_level=None)
-    application.execute("PRAGMA journal_mode = WAL")
-    watcher = sqlite3.connect(path, isolation_level=None)
-    if reader:
-        watcher.execute("BEGIN")
-        watcher.execute("SELECT count(*) FROM contacts").fetchone()
-    application.execute("UPDATE contacts SET email = 'changed@example.org' WHERE id = 5")
     backups = Backups(tmp_path / "kept", 7, lambda: dt.datetime.now(dt.UTC))
-    result = run(path, backups)
-    watcher.close()
-    application.close()
+    with ExitStack() as others:
+        if reader:
+            connection = sqlite3.connect(path)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.close()
+            assert others.enter_context(beside(_READER, path)) == "reading"
+        assert int(others.enter_context(beside(_APPLICATION, path))) > 0
+        result = run(path, backups)
     assert result.backup_id is not None
     target = tmp_path / "rebuilt.db"
     rebuild(backups, result.backup_id, target)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -398,12 +400,22 @@ def test_readers_see_old_or_new(folder: Path, tmp_path: Path) -> None:
     run_locally(path, tmp_path / "scratch", "2026-11-23")
     old = read_plan(path)
     seen = []
+    # From another process: within one, a second SQLite would drop the locks of the first.
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; from support import read_plan; "
+        "import json; print(json.dumps(read_plan(Path(sys.argv[1]))))"
+    )
+
+    def look() -> list[list[Any]]:
+        command = [sys.executable, "-c", script, str(path), str(Path(__file__).parent.parent)]
+        return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
     from schedd.jobs.runner import run_job
     from schedproto import JobSpec
     from support import LocalContext
 
     context = LocalContext(tmp_path / "scratch", "job-b.1")
-    context.on_progress = lambda stage, _: seen.append(read_plan(path) == old) if stage in {"write", "commit"} else None
+    context.on_progress = lambda stage, _: seen.append(look() == old) if stage in {"write", "commit"} else None
     run_job(JobSpec(organization="org", as_of="2027-09-01"), path, "", context)
     assert seen
     assert all(seen)

@@ -204,7 +204,7 @@ class _Job:
         writer = None
         if not self.spec.dry_run:
             if not schema.is_complete(connection, present):
-                self._keep(connection)
+                self._keep()
                 schema.complete(connection, present)
             now = self.clock().strftime("%Y-%m-%d %H:%M:%S")
             writer = PlanWriter(connection, run.classes, configuration.send_time, self.context.run_id, now)
@@ -248,7 +248,7 @@ class _Job:
     def _write_all(self, connection: apsw.Connection, plan: _Plan, writer: PlanWriter | None, tally: Tally) -> None:
         expected = sum(part.rows for part in plan.parts) - sum(part.present for part in plan.parts)
         if writer is not None and expected > 0:
-            self._keep(connection)
+            self._keep()
         with self.stages.stage("write"), bulk_load(connection, expected, active=writer is not None) as load:
             if writer is not None:
                 writer.load = load
@@ -256,13 +256,13 @@ class _Job:
             if writer is not None:
                 issues = IssueWriter(connection, *tally.issue_columns())
                 if issues.differs():
-                    self._keep(connection)
+                    self._keep()
                     issues.write()
 
-    def _keep(self, connection: apsw.Connection) -> None:
+    def _keep(self) -> None:
         """Before something is written: see to the backup, once."""
         with self.stages.stage("backup"):
-            self.backup.keep(connection)
+            self.backup.keep()
 
     def _configuration(self) -> tuple[list[Layer], Configuration]:
         try:
@@ -313,7 +313,7 @@ class _Job:
         if orphans:
             tally.changes.deleted += len(orphans)
             if writer is not None:
-                self._keep(writer.connection)
+                self._keep()
                 writer.delete(np.array(orphans, np.int64))
         for number, (task, answer) in enumerate(
             zip(tasks, self._stream("finish", tasks, Finished), strict=True), start=1
@@ -327,7 +327,7 @@ class _Job:
                     or answer.followups
                     or answer.followup_updates
                 ):
-                    self._keep(writer.connection)
+                    self._keep()
                 writer.delete(out["delete"])
                 writer.update(out["update.row_id"], _rows(out, "update"))
                 writer.update_followups(answer.followup_updates)

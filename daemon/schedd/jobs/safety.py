@@ -30,8 +30,8 @@ class Keeper:
         if self._backups is not None:
             maintenance.empty_log(connection)
 
-    def keep(self, connection: apsw.Connection) -> None:
-        """Keep the state that the connection's transaction, which has the write lock, has begun with."""
+    def keep(self) -> None:
+        """Keep the state that the run's transaction, which has the write lock, has begun with."""
         if self._backups is None or self.backup_id is not None:
             return
         if maintenance.log_is_empty(self._database):
@@ -42,7 +42,7 @@ class Keeper:
             self._backups.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self._database.parent, prefix="backup-") as folder:
                 copy = Path(folder) / self._database.name
-                maintenance.whole_copy(connection, copy)
+                maintenance.whole_copy(self._database, copy)
                 descriptor = os.open(copy, os.O_RDONLY | os.O_CLOEXEC)
                 try:
                     self.backup_id = self._backups.make(descriptor, self._run_id)

@@ -10,6 +10,8 @@ import apsw
 
 from schedproto import ErrorCode, Mode, SchedulerError
 
+from .connection import open_reader
+
 #: A file up to this size is checked whole before a reliable run; it costs some tens of milliseconds.
 QUICK_CHECK_BYTES = 64 * 1024 * 1024
 
@@ -78,12 +80,16 @@ def log_is_empty(path: Path) -> bool:
         return True
 
 
-def whole_copy(connection: apsw.Connection, path: Path) -> None:
-    """Write the database as the connection sees it, log included, into a new file."""
-    target = apsw.Connection(str(path))
+def whole_copy(source: Path, path: Path) -> None:
+    """Write the committed state of a database, log included, into a new file.
+
+    Over a connection of its own: SQLite does not copy from one that has begun to write.
+    """
+    origin, target = open_reader(source), apsw.Connection(str(path))
     try:
         target.execute("PRAGMA synchronous = OFF")
-        with target.backup("main", connection, "main") as copying:
+        with target.backup("main", origin, "main") as copying:
             copying.step(-1)
     finally:
         target.close()
+        origin.close()
