@@ -156,15 +156,18 @@ class AsyncClient(AsyncQuestions):
                 self._connection = None
             await connection.close()
 
-    async def _ask(self, message: Message, expected: type[_T]) -> _T:
-        """Ask until there is an answer; every request may be sent twice without harm."""
-        deadline = time.monotonic() + self.timeout_s
+    async def _ask(self, message: Message, expected: type[_T], answer_s: float = ANSWER_TIMEOUT_S) -> _T:
+        """Ask until there is an answer; every request may be sent twice without harm.
+
+        answer_s: how long the daemon may take for it before the connection is given up.
+        """
+        deadline = time.monotonic() + max(self.timeout_s, answer_s if answer_s > ANSWER_TIMEOUT_S else 0.0)
         attempt = 0
         while True:
             connection = await self._connected(deadline)
             left = max(0.05, deadline - time.monotonic())
             try:
-                return await connection.ask(message, expected, min(ANSWER_TIMEOUT_S, left))
+                return await connection.ask(message, expected, min(answer_s, left))
             except (TimeoutError, ConnectionLostError):
                 await self._drop(connection)
                 if time.monotonic() >= deadline:

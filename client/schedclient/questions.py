@@ -28,6 +28,9 @@ from .connection import new_request_id
 
 _T = TypeVar("_T", bound=Message)
 
+#: How long an answer may take that needs a look at a file (or a wait for its lock), and a restore of a large one.
+FILE_ANSWER_S, RESTORE_S = 20.0, 3600.0
+
 
 def who_asks() -> str:
     """Return the name under which changes of a configuration are noted, unless another is given."""
@@ -40,17 +43,17 @@ def who_asks() -> str:
 class AsyncQuestions:
     """What a client may ask about files; `AsyncClient` has it from here."""
 
-    async def _ask(self, message: Message, expected: type[_T]) -> _T:
+    async def _ask(self, message: Message, expected: type[_T], answer_s: float = 0.0) -> _T:
         raise NotImplementedError
 
     async def info(self, organization: str) -> OrganizationInfo:
         """Return what is known of an organization's file."""
         message = GetOrganization(id=new_request_id(), organization=organization)
-        return (await self._ask(message, OrganizationReply)).organization
+        return (await self._ask(message, OrganizationReply, FILE_ANSWER_S)).organization
 
     async def volume(self) -> VolumeInfo:
         """Return the data folder's organizations and free space."""
-        return (await self._ask(GetVolume(id=new_request_id()), VolumeReply)).volume
+        return (await self._ask(GetVolume(id=new_request_id()), VolumeReply, FILE_ANSWER_S)).volume
 
     async def configuration(self, organization: str, version: int | None = None) -> OrganizationConfiguration:
         """Return the configuration that a run would start from, and its stored versions.
@@ -58,12 +61,12 @@ class AsyncQuestions:
         version: one whose text is wanted, also where texts of older versions are left out (`toml_left_out`).
         """
         message = GetConfiguration(id=new_request_id(), organization=organization, version=version)
-        return (await self._ask(message, ConfigurationReply)).configuration
+        return (await self._ask(message, ConfigurationReply, FILE_ANSWER_S)).configuration
 
     async def check_configuration(self, organization: str, toml: str) -> OrganizationConfiguration:
         """Return what a TOML text would make of the configuration, or raise what is wrong with it."""
         message = CheckConfiguration(id=new_request_id(), organization=organization, toml=toml)
-        return (await self._ask(message, ConfigurationReply)).configuration
+        return (await self._ask(message, ConfigurationReply, FILE_ANSWER_S)).configuration
 
     async def set_configuration(
         self, organization: str, toml: str, created_by: str | None = None
@@ -75,7 +78,7 @@ class AsyncQuestions:
             toml=toml,
             created_by=who_asks() if created_by is None else created_by,
         )
-        return (await self._ask(message, ConfigurationReply)).configuration
+        return (await self._ask(message, ConfigurationReply, FILE_ANSWER_S)).configuration
 
     async def withdraw_configuration(
         self, organization: str, version: int, withdrawn_by: str | None = None
@@ -87,17 +90,21 @@ class AsyncQuestions:
             version=version,
             withdrawn_by=who_asks() if withdrawn_by is None else withdrawn_by,
         )
-        return (await self._ask(message, ConfigurationReply)).configuration
+        return (await self._ask(message, ConfigurationReply, FILE_ANSWER_S)).configuration
 
     async def report(self, organization: str) -> Report:
         """Return the newest two completed runs as they were recorded, and contacts with issues."""
-        return (await self._ask(GetReport(id=new_request_id(), organization=organization), ReportReply)).report
+        return (
+            await self._ask(GetReport(id=new_request_id(), organization=organization), ReportReply, FILE_ANSWER_S)
+        ).report
 
     async def backups(self, organization: str) -> BackupList:
         """Return the backups of an organization's file, newest first."""
-        return (await self._ask(GetBackups(id=new_request_id(), organization=organization), BackupsReply)).backups
+        return (
+            await self._ask(GetBackups(id=new_request_id(), organization=organization), BackupsReply, FILE_ANSWER_S)
+        ).backups
 
     async def restore(self, organization: str, backup_id: str) -> BackupList:
         """Put a backup in the place of the organization's file; refused while a job of it waits or runs."""
         message = RestoreBackup(id=new_request_id(), organization=organization, backup_id=backup_id)
-        return (await self._ask(message, BackupsReply)).backups
+        return (await self._ask(message, BackupsReply, RESTORE_S)).backups

@@ -491,6 +491,31 @@ def test_restore_waits_for_no_job(data: Path, daemons: Callable[..., RunningDaem
         assert client.restore("org-a", backup_id).restored == backup_id
 
 
+def test_restore_of_a_locked_file(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
+    """A restore waits for another program's lock as long as SQLite does, though longer than other answers take."""
+    daemon = daemons("--idle-timeout", "3")
+    with daemon.client() as client:
+        backup_id = str(client.schedule("org-a", as_of=AS_OF).backup_id)
+        plan = read_plan(data / "org-a.db")
+        with beside(_HOLDER, data / "org-a.db") as said:
+            assert said == "held"
+            start = time.monotonic()
+            with pytest.raises(errors.DatabaseLockedError):
+                client.restore("org-a", backup_id)
+            assert time.monotonic() - start > 4
+        assert read_plan(data / "org-a.db") == plan
+        assert client.restore("org-a", backup_id).restored == backup_id
+
+
+_HOLDER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
 def test_no_backups_when_turned_off(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
     """With --backup-days 0 runs make no backups."""
     daemon = daemons("--backup-days", "0")

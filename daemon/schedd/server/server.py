@@ -103,6 +103,7 @@ class Server:
         self._heard: dict[Peer, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._info = asyncio.Semaphore(MAX_INFO)
+        self._asking = 0
         self._changed, self._ended = asyncio.Event(), asyncio.Event()
         self._log = structlog.get_logger()
         service.changed = self._job_changed
@@ -133,8 +134,8 @@ class Server:
 
     @property
     def idle_exit_in_s(self) -> float | None:
-        """Return the seconds until the daemon exits for idleness; None while a job is there, or if it never does."""
-        if not self._idle_timeout_s or self.service.active:
+        """Return the seconds until the daemon exits for idleness; None while there is work, or if it never does."""
+        if not self._idle_timeout_s or self.service.active or self._asking:
             self._last_active = time.monotonic()
             return None
         return max(0.0, self._idle_timeout_s - (time.monotonic() - self._last_active))
@@ -247,6 +248,7 @@ class Server:
 
     async def _answer_about_files(self, peer: Peer, request: FileRequest) -> None:
         """Answer what reads the disk from a thread, a few at a time."""
+        self._asking += 1
         async with self._info:
             reply: Reply
             try:
@@ -258,6 +260,8 @@ class Server:
                 self._log.exception("a question about a file failed")
                 cause = SchedulerError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
                 reply = Failure(id=request.id, error=cause.info())
+            finally:
+                self._asking -= 1
         self._send(peer, reply)
 
     # Sending ---------------------------------------------------------------------------------------------
