@@ -7,3 +7,4 @@ options=(--quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-
 .venv/bin/pip-compile "${options[@]}" "$@" -o requirements/client.txt pyproject.toml
 .venv/bin/pip-compile "${options[@]}" "$@" --extra daemon -o requirements/runtime.txt pyproject.toml
 .venv/bin/pip-compile "${options[@]}" "$@" --allow-unsafe -o requirements/dev.txt requirements/dev.in
+.venv/bin/pip-compile "${options[@]}" "$@" --allow-unsafe -o requirements/build.txt requirements/build.in

@@ -6,9 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import zmq.asyncio
 
@@ -36,11 +35,9 @@ from .errors import (
     UnreachableError,
 )
 from .handles import AsyncJobHandle, OnProgress
-from .launch import Launcher
-from .launch.local import LocalLauncher
-from .launch.static import StaticLauncher
+from .launch import Launcher, launcher_for
 from .questions import AsyncQuestions
-from .settings import load
+from .settings import SettingArguments, load
 
 _T = TypeVar("_T", bound=Message)
 
@@ -57,38 +54,39 @@ BROKEN_HANDSHAKES = 4
 _BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
+class _Deadline:
+    """The end of a call's time; what a launcher needs to start a daemon (bounded by itself) does not count."""
+
+    def __init__(self, launcher: Launcher, timeout_s: float) -> None:
+        self._launcher, self._begun_s = launcher, launcher.starting_s
+        self._end = time.monotonic() + timeout_s
+
+    @property
+    def left_s(self) -> float:
+        return self._end + self._launcher.starting_s - self._begun_s - time.monotonic()
+
+    @property
+    def over(self) -> bool:
+        return self.left_s <= 0
+
+
 class AsyncClient(AsyncQuestions):
     """Talks to a daemon, starting one where the launcher can.
 
-    endpoint, data, key_file, key, server_key, idle_timeout: see `schedclient.settings.TABLE`.
-    timeout_s: how long a call (not a wait for a job) may take in all.
+    settings: by name, what `schedclient.settings.TABLE` lists (`data=`, `app=`, `key_file=` ...).
+    timeout_s: how long a call (not a wait for a job) may take in all, the start of a machine aside.
     """
 
     def __init__(
         self,
         endpoint: str | None = None,
         *,
-        data: str | Path | None = None,
-        key_file: str | Path | None = None,
-        key: str | None = None,
-        server_key: str | None = None,
-        idle_timeout: float | None = None,
         launcher: Launcher | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        **settings: Unpack[SettingArguments],
     ) -> None:
-        self.settings = load(
-            {
-                "endpoint": endpoint,
-                "data": data,
-                "key_file": key_file,
-                "key": key,
-                "server_key": server_key,
-                "idle_timeout": idle_timeout,
-            }
-        )
-        if launcher is None and self.settings.endpoint is not None:
-            launcher = StaticLauncher(self.settings.endpoint)
-        self.launcher: Launcher = launcher or LocalLauncher(self.settings.data, self.settings.idle_timeout_s)
+        self.settings = load({"endpoint": endpoint, **settings})
+        self.launcher: Launcher = launcher or launcher_for(self.settings)
         self.timeout_s = timeout_s
         self._context: zmq.asyncio.Context | None = None
         self._connection: Connection | None = None
@@ -113,7 +111,10 @@ class AsyncClient(AsyncQuestions):
 
     # Connections -----------------------------------------------------------------------------------------
 
-    async def _connected(self, deadline: float) -> Connection:
+    def _deadline(self, timeout_s: float | None = None) -> _Deadline:
+        return _Deadline(self.launcher, self.timeout_s if timeout_s is None else timeout_s)
+
+    async def _connected(self, deadline: _Deadline) -> Connection:
         """Return a connection on which the daemon has greeted; raises `UnreachableError` at the deadline."""
         async with self._connecting:
             if self._connection is not None and self._connection.usable:
@@ -126,13 +127,12 @@ class AsyncClient(AsyncQuestions):
                     self._context = zmq.asyncio.Context()
                 connection = Connection(self._context, endpoint, self.settings.secret_key, self.settings.server_key)
                 self._connection = connection
-                left = deadline - time.monotonic()
                 try:
-                    await connection.hello(max(0.05, min(ANSWER_TIMEOUT_S, left)))
+                    await connection.hello(max(0.05, min(ANSWER_TIMEOUT_S, deadline.left_s)))
                 except (TimeoutError, ConnectionLostError) as error:
                     attempt += 1
                     broken += isinstance(error, HandshakeBrokenError)
-                    ended = time.monotonic() >= deadline
+                    ended = deadline.over
                     if endpoint.startswith("tcp://") and broken >= (1 if ended else BROKEN_HANDSHAKES):
                         await self._drop(connection)
                         raise refusal(endpoint) from None
@@ -161,22 +161,21 @@ class AsyncClient(AsyncQuestions):
 
         answer_s: how long the daemon may take for it before the connection is given up.
         """
-        deadline = time.monotonic() + max(self.timeout_s, answer_s if answer_s > ANSWER_TIMEOUT_S else 0.0)
+        deadline = self._deadline(max(self.timeout_s, answer_s if answer_s > ANSWER_TIMEOUT_S else 0.0))
         attempt = 0
         while True:
             connection = await self._connected(deadline)
-            left = max(0.05, deadline - time.monotonic())
             try:
-                return await connection.ask(message, expected, min(answer_s, left))
+                return await connection.ask(message, expected, min(answer_s, max(0.05, deadline.left_s)))
             except (TimeoutError, ConnectionLostError):
                 await self._drop(connection)
-                if time.monotonic() >= deadline:
+                if deadline.over:
                     raise UnreachableError(
                         f"the daemon at {connection.endpoint} does not answer", "Look at its log.", retryable=True
                     ) from None
             except BusyError as error:
                 # A daemon that is going away is started again; this very request is then its first.
-                if error.code != "shutting_down" or not self.launcher.can_start or time.monotonic() >= deadline:
+                if error.code != "shutting_down" or not self.launcher.can_start or deadline.over:
                     raise
                 await self._drop(connection)
             await asyncio.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
@@ -187,7 +186,7 @@ class AsyncClient(AsyncQuestions):
         silent_since = time.monotonic()
         while True:
             try:
-                connection = await self._connected(time.monotonic() + self.timeout_s)
+                connection = await self._connected(self._deadline())
             except UnreachableError as error:
                 error.hint = f"An accepted job is not lost; come back with `schedctl watch {job_id}`. {error.hint}"
                 raise
@@ -333,6 +332,6 @@ class AsyncClient(AsyncQuestions):
 
     async def welcome(self) -> Welcome:
         """Return what the daemon said of itself when the connection was made."""
-        connection = await self._connected(time.monotonic() + self.timeout_s)
+        connection = await self._connected(self._deadline())
         assert connection.welcome is not None
         return connection.welcome

@@ -5,6 +5,10 @@
     │   ├── UnreachableError          nothing answers at the address
     │   ├── AuthenticationError       the daemon does not admit this key (or the server's key is another)
     │   ├── LaunchError               a daemon could not be started
+    │   │   └── FlyApiError               the Machines API failed or refused; has status and answer
+    │   │       ├── FlyTokenError             it refuses the token
+    │   │       ├── MachineMissingError       there is no such app or machine
+    │   │       └── HostFullError             the machine's host has no room for it now
     │   └── IncompatibleError         protocol versions do not meet (unsupported_protocol, unsupported_message)
     ├── WaitTimeoutError              the job goes on, only the wait ended
     ├── SettingsError                 a setting of the client is wrong
@@ -66,6 +70,29 @@ class AuthenticationError(ConnectionFailedError):
 
 class LaunchError(ConnectionFailedError):
     """A daemon could not be started."""
+
+
+class FlyApiError(LaunchError):
+    """The Machines API failed or refused.
+
+    status: of HTTP, 0 where there was no answer.   answer: what the API said.   word: its `status` field.
+    """
+
+    status = 0
+    answer = ""
+    word = ""
+
+
+class FlyTokenError(FlyApiError):
+    """The Machines API refuses the token."""
+
+
+class MachineMissingError(FlyApiError):
+    """There is no such app or machine."""
+
+
+class HostFullError(FlyApiError):
+    """The machine's host has no room for it now."""
 
 
 class IncompatibleError(ConnectionFailedError):

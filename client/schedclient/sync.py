@@ -13,9 +13,8 @@ from collections.abc import Coroutine, Generator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import aclosing, closing
 from functools import partial
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from schedproto import (
     BackupList,
@@ -33,7 +32,7 @@ from .aio import DEFAULT_TIMEOUT_S, AsyncClient
 from .errors import UnreachableError
 from .handles import AsyncJobHandle, OnProgress, result_of
 from .launch import Launcher
-from .settings import ClientSettings
+from .settings import ClientSettings, SettingArguments
 
 _T = TypeVar("_T")
 
@@ -107,25 +106,11 @@ class Client:
         self,
         endpoint: str | None = None,
         *,
-        data: str | Path | None = None,
-        key_file: str | Path | None = None,
-        key: str | None = None,
-        server_key: str | None = None,
-        idle_timeout: float | None = None,
         launcher: Launcher | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        **settings: Unpack[SettingArguments],
     ) -> None:
-        self._make = partial(
-            AsyncClient,
-            endpoint,
-            data=data,
-            key_file=key_file,
-            key=key,
-            server_key=server_key,
-            idle_timeout=idle_timeout,
-            launcher=launcher,
-            timeout_s=timeout_s,
-        )
+        self._make = partial(AsyncClient, endpoint, launcher=launcher, timeout_s=timeout_s, **settings)
         self._client = self._make()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -19,7 +19,7 @@ from schedclient.errors import DaemonError, SchedulerClientError
 from .exitcodes import ExitCode, of_error
 
 #: The options that lead to a daemon.
-_CONNECTION = ("data", "endpoint", "key_file", "server_key")
+_CONNECTION = ("data", "endpoint", "app", "key_file", "server_key")
 
 
 class TypoGroup(click.Group):
@@ -39,7 +39,7 @@ class TypoGroup(click.Group):
 
 
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --data, --endpoint, the keys and --json."""
+    """Add --data, --endpoint, --app, the keys and --json."""
     for option in reversed(
         (
             click.option(
@@ -48,6 +48,7 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Data folder; a daemon over it is started if none runs. (SCHEDCTL_DATA)",
             ),
             click.option("--endpoint", help="Address of a daemon that is up: tcp://[::1]:7300. (SCHEDCTL_ENDPOINT)"),
+            click.option("--app", help="App on Fly whose machine is started when needed. (SCHEDCTL_APP)"),
             click.option("--key-file", type=click.Path(path_type=Path), help="This client's key. (SCHEDCTL_KEY_FILE)"),
             click.option("--server-key", help="The daemon's public key, or its file. (SCHEDCTL_SERVER_KEY)"),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output."),

@@ -7,6 +7,7 @@ class StaticLauncher:
     """Knows an endpoint and starts nothing."""
 
     can_start = False
+    starting_s = 0.0
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint

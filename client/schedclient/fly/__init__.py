@@ -1,0 +1,1 @@
+"""Machines on Fly: the Machines API, the private network's names, and how a machine is brought up and down."""

@@ -1,0 +1,234 @@
+"""The Machines API, as far as a machine is found, started and stopped with it: one method a call, one call a request.
+
+Blocking; knows no policy: what is repeated, and for how long, `starting` decides. Shapes and status codes:
+docs/FLY.md, sections 1 to 3, which name their sources.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+import certifi
+import msgspec
+import urllib3
+
+from schedclient.errors import FlyApiError, FlyTokenError, MachineMissingError
+from schedproto.version import __version__
+
+_T = TypeVar("_T")
+
+#: A wait may ask for so long at most (superfly/fly-go, flaps/flaps_machines_wait.go).
+MOST_WAIT_S = 60.0
+#: The first part of tokens that go with the scheme FlyV1 (superfly/fly-go, auth.go).
+_MACAROONS = ("fm1r_", "fm2_")
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of a machine's history; `timestamp` in milliseconds since 1970."""
+
+    type: str = ""
+    status: str = ""
+    source: str = ""
+    timestamp: int = 0
+    request: dict[str, Any] | None = None
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine as the API describes it; fields that are not used here are left out."""
+
+    id: str
+    state: str = ""
+    name: str = ""
+    region: str = ""
+    instance_id: str = ""
+    private_ip: str = ""
+    host_status: str = "ok"
+    updated_at: str = ""
+    config: dict[str, Any] | None = None
+    incomplete_config: dict[str, Any] | None = None
+    image_ref: dict[str, Any] | None = None
+    events: list[Event] | None = None
+
+    @property
+    def known_config(self) -> dict[str, Any]:
+        """Return the configuration; the host's state decides which of the two fields has it."""
+        return self.config or self.incomplete_config or {}
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Return the machine's metadata."""
+        return dict(self.known_config.get("metadata") or {})
+
+    @property
+    def has_volume(self) -> bool:
+        """Return whether a volume is mounted in it."""
+        return bool(self.known_config.get("mounts"))
+
+
+class Volume(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume as the API describes it."""
+
+    id: str
+    name: str = ""
+    state: str = ""
+    region: str = ""
+    size_gb: int = 0
+    attached_machine_id: str | None = None
+    host_status: str = "ok"
+
+
+def authorization(token: str) -> str:
+    """Return the header's value for a token as flyctl prints or stores it."""
+    bare = token.strip()
+    scheme = bare.partition(" ")[0]
+    if scheme in {"FlyV1", "Bearer"}:
+        return bare
+    if any(part.strip().startswith(_MACAROONS) for part in bare.split(",")):
+        return f"FlyV1 {bare}"
+    return f"Bearer {bare}"
+
+
+class MachinesApi:
+    """Calls for the machines of one app.
+
+    Every call raises `FlyApiError` or one below it: with the HTTP status, or with 0 where there was no answer.
+    timeout_s: of one request, its connection included.
+    """
+
+    def __init__(self, app: str, token: str, base_url: str, timeout_s: float = 10.0) -> None:
+        self.app, self.base_url = app, base_url.rstrip("/")
+        self._timeout_s = timeout_s
+        self._headers = {
+            "Authorization": authorization(token),
+            "Accept": "application/json",
+            "User-Agent": f"email-scheduler/{__version__}",
+        }
+        # Retries are the caller's; certificates come with the package, so that no system package is needed.
+        self._http = urllib3.PoolManager(retries=False, ca_certs=certifi.where(), maxsize=4)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._http.clear()
+
+    def machines(self, metadata: Mapping[str, str] | None = None) -> list[Machine]:
+        """Return the app's machines, destroyed ones left out, those alone with this metadata if any is given."""
+        query = {f"metadata.{key}": value for key, value in (metadata or {}).items()}
+        return self._decode(self._request("GET", "/machines", query), list[Machine])
+
+    def get(self, machine_id: str) -> Machine:
+        """Return a machine as it is now."""
+        return self._decode(self._request("GET", f"/machines/{quote(machine_id, safe='')}"), Machine)
+
+    def start(self, machine_id: str) -> None:
+        """Ask that a machine starts; its state changes a moment later."""
+        self._request("POST", f"/machines/{quote(machine_id, safe='')}/start")
+
+    def stop(self, machine_id: str) -> None:
+        """Ask that a machine stops, by its configured signal and timeout."""
+        self._request("POST", f"/machines/{quote(machine_id, safe='')}/stop", body={})
+
+    def wait(self, machine_id: str, state: str, timeout_s: float, instance_id: str = "") -> bool:
+        """Wait on the server's side until a machine is in a state; returns whether it is.
+
+        timeout_s: 1 to `MOST_WAIT_S`, whole seconds.   instance_id: the version; the documentation asks for it
+        where the state is `stopped`.
+        """
+        seconds = int(max(1.0, min(timeout_s, MOST_WAIT_S)))
+        query = {"state": state, "timeout": str(seconds)}
+        if instance_id:
+            query["instance_id"] = instance_id
+        path = f"/machines/{quote(machine_id, safe='')}/wait"
+        try:
+            self._request("GET", path, query, timeout_s=seconds + self._timeout_s)
+        except FlyApiError as error:
+            if error.status == 408:
+                return False
+            raise
+        return True
+
+    def volumes(self) -> list[Volume]:
+        """Return the app's volumes."""
+        return self._decode(self._request("GET", "/volumes"), list[Volume])
+
+    # Requests --------------------------------------------------------------------------------------------
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        timeout_s: float | None = None,
+    ) -> bytes:
+        url = f"{self.base_url}/v1/apps/{quote(self.app, safe='')}{path}"
+        if query:
+            url += f"?{urlencode(query)}"
+        headers, data = dict(self._headers), None
+        if body is not None:
+            headers["Content-Type"], data = "application/json", json.dumps(body).encode()
+        timeout = urllib3.Timeout(connect=self._timeout_s, read=timeout_s or self._timeout_s)
+        try:
+            answer = self._http.request(method, url, headers=headers, body=data, timeout=timeout, redirect=False)
+        except urllib3.exceptions.HTTPError as error:
+            raise FlyApiError(
+                f"the Machines API at {self.base_url} does not answer: {_reason(error)}",
+                "Check the network; from outside the private network the API is at https://api.machines.dev.",
+                retryable=True,
+            ) from None
+        if 200 <= answer.status < 300:
+            return answer.data
+        raise self._error(answer.status, answer.data, answer.headers.get("fly-request-id", ""))
+
+    def _error(self, status: int, body: bytes, request_id: str) -> FlyApiError:
+        text, word = _said(body)
+        details = {"status": str(status), "answer": text} | ({"request_id": request_id} if request_id else {})
+        if status in {401, 403}:
+            error: FlyApiError = FlyTokenError(
+                f"the Machines API refuses the token (HTTP {status}: {text})",
+                f"Make one with `fly tokens create deploy -a {self.app}` and set FLY_API_TOKEN.",
+            )
+        elif status == 404:
+            error = MachineMissingError(
+                f"the app {self.app!r} or its machine does not exist (HTTP 404: {text})",
+                "Check SCHEDCTL_APP; `schedctl deploy` makes the app and its machine.",
+            )
+        else:
+            error = FlyApiError(
+                f"the Machines API answers HTTP {status}: {text}",
+                "Look at https://status.flyio.net if it goes on." if status >= 500 else "",
+                retryable=status in {408, 409, 412, 429} or status >= 500,
+            )
+        error.status, error.answer, error.word = status, text, word
+        error.details = details
+        return error
+
+    def _decode(self, data: bytes, kind: type[_T]) -> _T:
+        try:
+            return msgspec.json.decode(data, type=kind)
+        except msgspec.MsgspecError as error:
+            raise FlyApiError(
+                f"the Machines API at {self.base_url} gives an answer that is not understood: {error}",
+                "Check that the address is the Machines API's.",
+            ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong, without the request's address and pool that urllib3 puts around it."""
+    cause = getattr(error, "reason", None) or error
+    text = str(cause)
+    return text.rpartition("object at 0x")[2].partition(": ")[2] or text if "object at 0x" in text else text
+
+
+def _said(body: bytes) -> tuple[str, str]:
+    """Return the sentence and the status word of an error's body, which may be JSON or anything else."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    if isinstance(document, dict):
+        text = str(document.get("error") or document.get("message") or document.get("details") or "no reason given")
+        return text[:500], str(document.get("status") or "")
+    return body.decode("utf-8", "replace").strip()[:500] or "no reason given", ""

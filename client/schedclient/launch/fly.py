@@ -1,0 +1,91 @@
+"""The launcher that starts a machine on Fly and finds its daemon on the private network."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from schedclient.errors import LaunchError, SettingsError
+from schedclient.fly.api import Machine, MachinesApi
+from schedclient.fly.control import MachineControl, OnState, Pace
+from schedclient.settings import FlySettings
+
+#: How long a started machine's name may take to be known.
+DNS_S = 5.0
+#: For so long a machine that was seen up is believed to be: connecting is tried faster than the API may be asked.
+FRESH_S = 1.0
+#: A machine that has to be started so often in such a time does not stay up.
+MANY_STARTS, MANY_STARTS_S = 6, 120.0
+
+
+class FlyLauncher:
+    """Makes sure that the app's machine runs; returns the daemon's endpoint on it.
+
+    on_state: told of each state that the machine is seen in while it is started.
+    """
+
+    can_start = True
+
+    def __init__(self, settings: FlySettings, on_state: OnState | None = None, pace: Pace | None = None) -> None:
+        if not settings.token:
+            raise SettingsError(
+                f"a token is needed to start the machine of {settings.app!r}",
+                f"Make one with `fly tokens create deploy -a {settings.app}` and set FLY_API_TOKEN.",
+            )
+        self.settings = settings
+        self.on_state = on_state
+        self.starting_s = 0.0
+        self.api = MachinesApi(settings.app, settings.token, settings.api)
+        self.control = MachineControl(self.api, settings.machine, settings.metadata, pace)
+        self._endpoint, self._seen_at = "", float("-inf")
+        self._starts: list[float] = []
+
+    async def ensure(self) -> str:
+        """Return the endpoint of the daemon on the machine, which is up or comes up."""
+        now = time.monotonic()
+        if self._endpoint and now - self._seen_at < FRESH_S:
+            return self._endpoint
+        states: list[str] = []
+        try:
+            machine = await self.control.up(self.settings.start_timeout_s, lambda state: self._on_state(state, states))
+            address = await self._address(machine)
+        finally:
+            if states and states[0] != "started":
+                self.starting_s += time.monotonic() - now
+        if states and states[0] != "started":
+            self._count_start(machine)
+        self._endpoint = f"tcp://{f'[{address}]' if ':' in address else address}:{self.settings.port}"
+        self._seen_at = time.monotonic()
+        return self._endpoint
+
+    async def _address(self, machine: Machine) -> str:
+        from schedclient.fly.names import address_of  # noqa: PLC0415 - DNS is loaded only where names are asked for
+
+        return await address_of(machine.id, self.settings.app, self.settings.resolver, machine.private_ip, DNS_S)
+
+    def _on_state(self, state: str, states: list[str]) -> None:
+        states.append(state)
+        if self.on_state is not None:
+            self.on_state(state)
+
+    def _count_start(self, machine: Machine) -> None:
+        """Give up on a machine that goes down again and again, instead of starting it for ever."""
+        now = time.monotonic()
+        self._starts = [at for at in self._starts if now - at < MANY_STARTS_S] + [now]
+        if len(self._starts) >= MANY_STARTS:
+            self._starts.clear()
+            raise LaunchError(
+                f"the machine {machine.id} went down {MANY_STARTS} times right after its start{_last_exit(machine)}",
+                f"Look at `fly logs -a {self.settings.app}`; docs/SETTINGS.md lists the daemon's exit codes.",
+            )
+
+
+def _last_exit(machine: Machine) -> str:
+    """Return what the machine's history says of its last exit."""
+    for event in machine.events or []:
+        request: Any = event.request or {}
+        found = request.get("exit_event") or (request.get("MonitorEvent") or {}).get("exit_event")
+        if isinstance(found, dict):
+            memory = ", out of memory" if found.get("oom_killed") else ""
+            return f" (exit code {found.get('exit_code')}{memory})"
+    return ""

@@ -1,0 +1,38 @@
+"""One program, several commands: which one it is, by the name it is called with.
+
+The compiled binary (deploy/binary) starts here. Called under a name that is no command's, its first argument names
+the command (`email-scheduler schedctl submit ...`). Knows no command's inside; loads only the one that is called.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from importlib import import_module
+from pathlib import PurePath
+
+#: name -> module with the function that runs it
+COMMANDS = {
+    "schedd": ("schedd.cli", "main"),
+    "schedctl": ("schedclient.cli", "main"),
+    "scheduler-help": ("schedclient.cli.machine_commands", "scheduler_help"),
+    "db-info": ("schedclient.cli.machine_commands", "db_info"),
+    "run-reliable-scheduler": ("schedclient.cli.machine_commands", "run_reliable_scheduler"),
+    "run-highperf-scheduler": ("schedclient.cli.machine_commands", "run_highperf_scheduler"),
+}
+
+
+def main() -> None:
+    """Run the command that the program was called as."""
+    multiprocessing.freeze_support()
+    name = PurePath(sys.argv[0]).name
+    if name not in COMMANDS and len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
+        name = sys.argv.pop(1)
+    if name not in COMMANDS:
+        sys.stderr.write(
+            f"{name}: this program is several; call it by one of their names, or name one first:\n"
+            f"  {', '.join(COMMANDS)}\n"
+        )
+        sys.exit(2)
+    module, function = COMMANDS[name]
+    getattr(import_module(module), function)()
