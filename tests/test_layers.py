@@ -109,3 +109,10 @@ def test_nothing_foreign_is_named() -> None:
         text = (ROOT / name).read_text(encoding="utf-8", errors="replace")
         for word in words:
             assert word not in text, f"{name} names {word}"
+
+
+def test_the_daemon_listens_without_numpy() -> None:
+    """What has to be loaded before the daemon listens does without the engine's arrays, which take longest to load."""
+    code = "import sys, schedd.app; print([m for m in ('numpy', 'urllib3', 'dns') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
+    assert out.strip() == "[]"

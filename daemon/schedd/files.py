@@ -33,9 +33,7 @@ from schedproto.messages import (
 from .engine.configuration import Layer, parse_toml
 from .jobs.service import resolve_database
 from .store import configurations, info
-from .store.backups import Backups
 from .store.reports import read_report
-from .store.restore import restore
 
 OrganizationRequest = (
     GetOrganization
@@ -101,6 +99,10 @@ class Files:
                 return configurations.show(path, name, defaults, request.version)
 
     def _backups(self, path: Path, request: GetBackups | RestoreBackup) -> BackupList:
+        # Pages are compared with numpy, which a daemon that has just been started need not load before it listens.
+        from .store.backups import Backups  # noqa: PLC0415
+        from .store.restore import restore  # noqa: PLC0415
+
         folder = backup_folder(self._data, request.organization)
         backups = Backups(folder, self._backup_days or 1.0, _now)
         restored = None

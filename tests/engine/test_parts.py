@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedd.engine import calendar, zips
+from schedd.engine import calendar, states
 from schedd.engine.balance import Balance, Movable
 from schedd.engine.configuration import Configuration, ConfigurationError, Layer, build, parse_toml
 from schedd.engine.contacts import (
@@ -169,7 +169,7 @@ def test_zips(value: object, reason: Reason, state: str | None) -> None:
     """Five digits, or five, a dash and four; a short whole number is padded."""
     found, number = zip_state(value)
     assert found == reason
-    assert (zips.STATES[number] if number >= 0 else None) == state
+    assert (states.STATES[number] if number >= 0 else None) == state
 
 
 def test_zip_table_is_current() -> None:
@@ -214,7 +214,7 @@ def _person(state: str, birth: dt.date, effective: dt.date) -> People:
 
     return People(
         ids=np.array([7]),
-        state=np.array([zips.STATE_INDEX[state]], np.int8),
+        state=np.array([states.STATE_INDEX[state]], np.int8),
         birth_day=np.array([yearday(birth)], np.int16),
         effective_day=np.array([yearday(effective)], np.int16),
         effective_year=np.array([effective.year], np.int16),

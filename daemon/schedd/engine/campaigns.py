@@ -16,9 +16,9 @@ from .configuration import Configuration
 from .contacts import People, date_of
 from .hashing import Salt, email_hash
 from .rows import FIXED_TYPES, History, Rows, exclusion_reason, make_rows
+from .states import STATE_INDEX
 from .values import boolean_of, integer_of, list_of
 from .windows import Windows
-from .zips import STATE_INDEX
 
 #: A campaign that does not go out before its trigger may go out this many days after its ideal date.
 SLACK = 30

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import checks
 from .checks import ConfigurationError
-from .zips import STATE_INDEX
+from .states import STATE_INDEX
 
 __all__ = ["BalanceLimits", "Configuration", "ConfigurationError", "Layer", "WindowRule", "build", "parse_toml"]
 

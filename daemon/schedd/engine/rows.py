@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .calendar import Ordinals
 from .configuration import KINDS
-from .zips import STATES
+from .states import STATES
 
 #: Classes that every run has; campaign instances follow.
 AEP, BIRTHDAY, EFFECTIVE_DATE, POST_WINDOW = 0, 1, 2, 3

@@ -27,8 +27,8 @@ from .rows import (
     exclusion_reason,
 )
 from .run import ChunkInput, Run
+from .states import STATES
 from .windows import Span
-from .zips import STATES
 
 _NAMES = {AEP: "AEP day", BIRTHDAY: "birthday", EFFECTIVE_DATE: "anniversary of the effective date"}
 

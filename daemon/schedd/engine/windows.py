@@ -16,7 +16,7 @@ from . import calendar
 from .calendar import MONTH_START, YEARDAY_MONTH, Ordinals
 from .configuration import KINDS, WindowRule
 from .contacts import People
-from .zips import STATE_INDEX, STATES
+from .states import STATE_INDEX, STATES
 
 #: Kinds of exclusion, in the order in which the first that applies is named (section 5); 0 is "not excluded".
 YEAR_ROUND, BIRTHDAY, EFFECTIVE = 1, 2, 3

@@ -9,12 +9,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from .zipdata import STATES as _STATES
 from .zipdata import TABLE_ZLIB_BASE85
-
-#: State codes; the index is the state's number everywhere in the engine.
-STATES: tuple[str, ...] = tuple(_STATES.split())
-STATE_INDEX: dict[str, int] = {state: index for index, state in enumerate(STATES)}
 
 #: The number of an unknown ZIP's state.
 UNKNOWN = -1

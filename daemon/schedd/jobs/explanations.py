@@ -14,9 +14,10 @@ from schedd.engine.contacts import ISSUES, Contacts, Reason
 from schedd.engine.explain import BalanceNote, Held, explain
 from schedd.engine.rows import SKIP_REASONS
 from schedd.engine.run import Run
+from schedd.engine.states import STATES
 from schedd.engine.trace import Trace
 from schedd.engine.windows import Span
-from schedd.engine.zips import STATES, UNKNOWN
+from schedd.engine.zips import UNKNOWN
 from schedd.store.connection import open_reader
 from schedd.store.contacts import Range
 from schedproto import EventExplanation, Explanation

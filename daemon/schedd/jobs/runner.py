@@ -42,6 +42,7 @@ from .contract import RunContext
 from .explanations import explain_contacts
 from .records import run_record
 from .safety import Keeper, keeper
+from .specification import parse_as_of
 from .stages import Stages
 from .tally import Tally, sum_days
 
@@ -49,8 +50,6 @@ from .tally import Tally, sum_days
 CHUNK_CONTACTS = 32_768
 #: From so many contacts on, a job that names no number of workers uses all there are.
 PARALLEL_CONTACTS = 50_000
-#: The dates for which a run can be asked: those around which all arithmetic of the rules stays in the calendar.
-FIRST_AS_OF, LAST_AS_OF = dt.date(1971, 1, 1), dt.date(8999, 12, 31)
 
 _T = TypeVar("_T")
 
@@ -367,21 +366,6 @@ class _Job:
                 record_run(connection, self._record(None, f"{cause.code}: {cause.message}"))
         except apsw.Error:
             return  # the first error is the one to report
-
-
-def parse_as_of(text: str) -> dt.date:
-    """Return the date D of a job, or raise `SchedulerError` (`invalid_argument`)."""
-    try:
-        day = dt.datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a date has no time zone
-    except ValueError:
-        raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT, f"as_of = {text!r:.40} is not a date", hint="Write it as YYYY-MM-DD."
-        ) from None
-    if not FIRST_AS_OF <= day <= LAST_AS_OF:
-        raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT, f"as_of = {text} is out of range", hint=f"{FIRST_AS_OF} to {LAST_AS_OF}."
-        )
-    return day
 
 
 def _rows(arrays: dict[str, np.ndarray], name: str) -> PlainRows:

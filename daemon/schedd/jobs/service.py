@@ -16,68 +16,30 @@ from typing import Any
 import msgspec
 import structlog
 
-from schedd.engine.configuration import ConfigurationError, Layer, build
 from schedproto import (
     ErrorCode,
     ErrorInfo,
     Job,
     JobSpec,
     JobState,
-    Mode,
     Progress,
     RunResult,
     SchedulerError,
 )
-from schedproto.ids import check_organization, new_job_id
-from schedproto.jobs import MAX_WORKERS, MIN_WORKERS
+from schedproto.ids import new_job_id
 from schedproto.layout import backup_folder, database_path
 
 from . import pipe
 from .journal import Journal
 from .pool import Pool, WorkerDiedError
-from .runner import parse_as_of
+from .specification import check_spec
 
 #: How long a cancelled job may take to end by itself before its worker is killed.
 CANCEL_GRACE_S = 5.0
 #: How long to wait before the journal, on a full disk for example, is tried again.
 JOURNAL_RETRY_S = 1.0
-#: Contacts that one job explains.
-MAX_EXPLAINED = 100
 #: Longest idempotency key.
 MAX_KEY_LENGTH = 200
-
-
-def check_spec(spec: JobSpec) -> None:
-    """Raise `SchedulerError` for a specification that could never run."""
-    check_organization(spec.organization)
-    if spec.as_of is not None:
-        parse_as_of(spec.as_of)
-    if spec.mode not in set(Mode):
-        raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT, f"there is no mode {spec.mode!r:.40}", hint=f"Modes: {', '.join(Mode)}."
-        )
-    if spec.workers is not None and not MIN_WORKERS <= spec.workers <= MAX_WORKERS:
-        raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT,
-            f"workers = {spec.workers} is out of range",
-            hint=f"{MIN_WORKERS} to {MAX_WORKERS}, or none to let the daemon choose.",
-        )
-    if spec.explain and not (spec.dry_run and len(spec.explain) <= MAX_EXPLAINED):
-        raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT,
-            f"explain = {len(spec.explain)} contacts" + ("" if spec.dry_run else " without dry_run"),
-            hint=f"A dry run explains at most {MAX_EXPLAINED} contacts.",
-        )
-    if any(abs(contact) >= 1 << 62 for contact in spec.explain):
-        raise SchedulerError(ErrorCode.INVALID_ARGUMENT, "a contact to be explained is no id", hint="Ids have 62 bits.")
-    try:
-        build(Layer("the job's configuration", spec.config))
-    except ConfigurationError as error:
-        raise SchedulerError(
-            ErrorCode.INVALID_CONFIGURATION,
-            str(error),
-            hint="docs/RULES.md, section 13, lists the keys and what they accept.",
-        ) from None
 
 
 def resolve_database(data_dir: Path, organization: str) -> Path:

@@ -12,7 +12,7 @@ from schedd.engine import calendar
 from schedd.engine.configuration import BalanceLimits
 from schedd.engine.contacts import ISSUES
 from schedd.engine.rows import SKIP_REASONS, Classes
-from schedd.engine.zips import STATES
+from schedd.engine.states import STATES
 from schedd.store.write import Changes
 from schedproto import JobSpec, Preview, RunResult
 

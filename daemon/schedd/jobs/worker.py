@@ -22,7 +22,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from schedd.store.backups import Backups
 from schedproto import ErrorCode, SchedulerError
 
 from . import pipe
@@ -73,6 +72,9 @@ class WorkerContext:
         self.run_id = job.run_id
         self.default_workers = job.default_workers
         self.scratch = Path(job.scratch)
+        # Loaded here and not above, as the daemon itself imports this module and does without numpy.
+        from schedd.store.backups import Backups  # noqa: PLC0415
+
         self.backups = (
             Backups(Path(job.backup_folder), job.backup_days, lambda: dt.datetime.now(dt.UTC))
             if job.backup_days
