@@ -18,6 +18,7 @@ from schedclient.errors import FlyApiError, HostFullError, LaunchError, MachineM
 from .api import Machine, MachinesApi
 
 UP = "started"
+COMING_UP = frozenset({"starting", "restarting"})
 DOWN = frozenset({"created", "stopped", "suspended", "failed"})
 GONE = frozenset({"destroying", "destroyed", "launch_failed", "migrated", "replaced"})
 #: Process groups of machines that Fly's tools make for a moment (superfly/fly-go, machine_types.go).
@@ -123,6 +124,9 @@ class MachineControl:
                 return None
             self._asked_at = time.monotonic()
             await asyncio.to_thread(self._api.start, machine.id)
+        elif machine.state not in COMING_UP:
+            await work.pause()  # it may come to rest in a state in which nobody would wake it
+            return None
         await work.wait_for(machine, UP)
         return None
 
@@ -132,6 +136,9 @@ class MachineControl:
             return machine
         if machine.state == UP:
             await asyncio.to_thread(self._api.stop, machine.id)
+        elif machine.state != "stopping":
+            await work.pause()
+            return None
         await work.wait_for(machine, "stopped")
         return None
 
@@ -178,14 +185,15 @@ class _Work:
             self._api.wait, machine.id, state, min(self._pace.wait_s, left), machine.instance_id
         )
         if not reached and time.monotonic() - began < self._pause_s:
-            await self._pause()
+            await self.pause()
 
     async def sleep(self, seconds: float) -> None:
         """Sleep, with up to a quarter more so that clients that met once do not meet again, not beyond the end."""
         left = self._deadline - time.monotonic()
         await asyncio.sleep(max(0.0, min(seconds * (1 + self._jitter() / 4), left)))
 
-    async def _pause(self) -> None:
+    async def pause(self) -> None:
+        """Sleep until the next look; longer each time that nothing has changed."""
         await self.sleep(self._pause_s)
         self._pause_s = min(self._pause_s * 2, self._pace.poll_most_s)
 
@@ -204,7 +212,7 @@ class _Work:
         elif error.status in {409, 412, 429} or (error.status == 400 and any(word in text for word in _CHANGING)):
             await self.sleep(self._pace.busy_s)
         elif error.retryable:
-            await self._pause()
+            await self.pause()
         else:
             raise error
 
