@@ -95,6 +95,7 @@ flags=(
 PATH="$build/venv/bin:$PATH" "$python" -m nuitka "${flags[@]}" --main=deploy/binary/main.py </dev/null >>"$log" 2>&1 || failed
 
 mv "$build/main.dist" "$build/folder"
+mv "$build/folder/email-scheduler.bin" "$build/folder/email-scheduler"
 # The folder under the commands' names, as the image has them.
 for name in schedd schedctl scheduler-help db-info run-reliable-scheduler run-highperf-scheduler; do
   ln -sf email-scheduler "$build/folder/$name"

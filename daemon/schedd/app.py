@@ -52,7 +52,8 @@ class Daemon:
         settings = self.settings
         secret = server_secret(settings.server_key_file, settings.server_key)
         clients = admitted_clients(settings.client_keys, settings.allow_clients)
-        endpoints = settings.listen or (socket_endpoint(settings.data),)
+        # The folder's own socket is always there, for the commands on the machine itself.
+        endpoints = tuple(dict.fromkeys((*settings.listen, socket_endpoint(settings.data))))
         for endpoint in endpoints:
             check_endpoint(endpoint, has_keys=secret is not None)
         defaults = self._defaults()

@@ -104,8 +104,8 @@ SETTINGS: tuple[Setting, ...] = (
         _list,
         (),
         "ZeroMQ endpoints",
-        "Endpoint to listen on, for example tcp://[::]:7300; may be repeated. "
-        "Without one, the Unix socket of the data folder. Anything but a Unix socket or loopback needs keys.",
+        "Endpoint to listen on besides the Unix socket of the data folder, for example tcp://[::]:7300; may be "
+        "repeated. Anything but a Unix socket or loopback needs keys.",
         many=True,
     ),
     Setting(

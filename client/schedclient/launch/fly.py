@@ -70,22 +70,26 @@ class FlyLauncher:
 
     def _count_start(self, machine: Machine) -> None:
         """Give up on a machine that goes down again and again, instead of starting it for ever."""
+        exit_event = _last_exit(machine)
+        code = exit_event.get("exit_code", 0)
+        if code == 0 or exit_event.get("requested_stop"):
+            return  # idle, or stopped by somebody
         now = time.monotonic()
         self._starts = [at for at in self._starts if now - at < MANY_STARTS_S] + [now]
         if len(self._starts) >= MANY_STARTS:
             self._starts.clear()
             raise LaunchError(
-                f"the machine {machine.id} went down {MANY_STARTS} times right after its start{_last_exit(machine)}",
+                f"the machine {machine.id} went down {MANY_STARTS} times right after its start (exit code {code}"
+                f"{', out of memory' if exit_event.get('oom_killed') else ''})",
                 f"Look at `fly logs -a {self.settings.app}`; docs/SETTINGS.md lists the daemon's exit codes.",
             )
 
 
-def _last_exit(machine: Machine) -> str:
-    """Return what the machine's history says of its last exit."""
+def _last_exit(machine: Machine) -> dict[str, Any]:
+    """Return what the machine's history says of its last exit (docs/FLY.md, section 1)."""
     for event in machine.events or []:
         request: Any = event.request or {}
         found = request.get("exit_event") or (request.get("MonitorEvent") or {}).get("exit_event")
         if isinstance(found, dict):
-            memory = ", out of memory" if found.get("oom_killed") else ""
-            return f" (exit code {found.get('exit_code')}{memory})"
-    return ""
+            return found
+    return {}

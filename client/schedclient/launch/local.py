@@ -31,8 +31,21 @@ _EXIT_LOCKED = 3
 _children: list[subprocess.Popen[bytes]] = []
 
 
+def compiled_program() -> str | None:
+    """Return the path of the compiled program that this process runs, which is `schedd` too; None in Python."""
+    if "__compiled__" not in globals():
+        return None
+    # Where the program is one file, this process runs an unpacked part of it, and the variable names the file.
+    return os.environ.get("NUITKA_ONEFILE_BINARY") or str(Path("/proc/self/exe").readlink())
+
+
 def daemon_command() -> list[str]:
-    """Return how to call `schedd` here, or raise `LaunchError` where it is not installed."""
+    """Return how to call `schedd` here, or raise `LaunchError` where it is not installed.
+
+    Of the compiled program the first word is only a name; `compiled_program` is what is run under it.
+    """
+    if compiled_program() is not None:
+        return ["schedd"]
     beside = Path(sys.executable).with_name("schedd")
     if find_spec("schedd") is not None and find_spec("apsw") is not None and find_spec("numpy") is not None:
         return [sys.executable, "-m", "schedd"]
@@ -130,7 +143,13 @@ class LocalLauncher:
             with log.open("ab") as output:
                 position = output.tell()
                 process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                    command,
+                    executable=compiled_program(),
+                    env={name: value for name, value in os.environ.items() if not name.startswith("NUITKA_")},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
                 )
             while not self._running():
                 code = process.poll()
