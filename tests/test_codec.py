@@ -26,6 +26,7 @@ from schedproto import messages as m
 from schedproto.codec import MAGIC, CodecError, decode_reply, decode_request, encode, encode_request
 from schedproto.ids import check_organization, new_job_id
 from schedproto.keys import KeyFormatError, parse_public_keys, parse_secret_key, render
+from schedproto.transfers import Transfer
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 JOB = Job(job_id="job-1", spec=JobSpec(organization="org-1"), state="queued", submitted_at=NOW)
@@ -47,6 +48,14 @@ REQUESTS = [
     m.GetReport(id="1", organization="o"),
     m.GetBackups(id="1", organization="o"),
     m.RestoreBackup(id="1", organization="o", backup_id="b"),
+    m.OpenPull(id="1", organization="o"),
+    m.OpenPush(id="1", organization="o", size_bytes=1, digest="d"),
+    m.GetDigests(id="1", organization="o", transfer_id="t", first=0, count=1),
+    m.GetBlocks(id="1", organization="o", transfer_id="t", blocks=[0]),
+    m.OfferDigests(id="1", organization="o", transfer_id="t", first=0, digests=b"d"),
+    m.PutBlocks(id="1", organization="o", transfer_id="t", blocks=[0], data=b"x"),
+    m.CommitPush(id="1", organization="o", transfer_id="t"),
+    m.CloseTransfer(id="1", organization="o", transfer_id="t"),
 ]
 REPLIES = [
     m.Welcome(id="1", daemon_version="1", protocol=1, boot_id="b", pid=1),
@@ -68,6 +77,10 @@ REPLIES = [
     m.ConfigurationReply(id="1", configuration=OrganizationConfiguration(organization="o", effective={"a": {"b": 1}})),
     m.ReportReply(id="1", report=Report(organization="o", generated_at="t")),
     m.BackupsReply(id="1", backups=BackupList(organization="o")),
+    m.TransferReply(id="1", transfer=Transfer(transfer_id="t", organization="o", size_bytes=1)),
+    m.DigestsReply(id="1", digests=b"d"),
+    m.BlocksReply(id="1", data=b"x"),
+    m.WantedReply(id="1", blocks=[1]),
     m.Failure(id="1", error=ErrorInfo(code="internal", message="x")),
 ]
 

@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
+from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -25,6 +27,7 @@ from schedproto.messages import (
     Submit,
     Welcome,
 )
+from schedproto.transfers import TransferResult
 
 from .connection import Connection, ConnectionLostError, HandshakeBrokenError, Watching, new_request_id, refusal
 from .errors import (
@@ -34,6 +37,7 @@ from .errors import (
     IncompatibleError,
     UnreachableError,
 )
+from .files import OnBytes, pull, push
 from .handles import AsyncJobHandle, OnProgress
 from .launch import Launcher, launcher_for
 from .questions import AsyncQuestions
@@ -325,6 +329,32 @@ class AsyncClient(AsyncQuestions):
             id=new_request_id(), organization=organization, states=states or [], limit=limit, before=before
         )
         return (await self._ask(message, JobList)).jobs
+
+    async def push(
+        self, path: str | PathLike[str], organization: str, *, on_bytes: OnBytes | None = None
+    ) -> TransferResult:
+        """Make the organization's file on the daemon's side what the SQLite database at `path` is.
+
+        Only blocks that the other side lacks are sent; a push that broke off is resumed by doing it again. The
+        file may be in use here. Refused while a job of the organization waits or runs; what the file was before is
+        kept as a backup. on_bytes: told the bytes that are there so far, and all.
+        """
+        await self._needs("files")
+        return await push(self, Path(path), organization, on_bytes)
+
+    async def pull(
+        self, organization: str, path: str | PathLike[str], *, on_bytes: OnBytes | None = None
+    ) -> TransferResult:
+        """Fetch the organization's file, in one state, as the file `path`, which appears or changes when it is whole.
+
+        Only blocks that an older file of this name, or a pull that broke off, lacks are fetched.
+        """
+        await self._needs("files")
+        return await pull(self, organization, Path(path), on_bytes)
+
+    async def ask(self, message: Message, expected: type[_T], answer_s: float = ANSWER_TIMEOUT_S) -> _T:
+        """Send any request of the protocol that is harmless when it is sent twice, and return its answer."""
+        return await self._ask(message, expected, answer_s)
 
     async def health(self) -> Health:
         """Return how the daemon is."""

@@ -185,6 +185,8 @@ class Connection:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._socket.closed:  # by somebody else who asked over it and lost it as well
+            return
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.close(0)

@@ -12,6 +12,7 @@
     │   └── IncompatibleError         protocol versions do not meet (unsupported_protocol, unsupported_message)
     ├── WaitTimeoutError              the job goes on, only the wait ended
     ├── SettingsError                 a setting of the client is wrong
+    ├── LocalFileError                a file on this side cannot be read or written
     └── DaemonError                   the daemon answered with an error; has code, hint, retryable, details
         ├── RequestError              the request can never succeed as it is
         │   ├── InvalidMessageError       bad_message, message_too_large
@@ -27,6 +28,7 @@
         │   ├── DatabaseLockedError       database_locked
         │   ├── DiskFullError             disk_full
         │   ├── BackupError               backup_failed, backup_damaged
+        │   ├── TransferError             transfer_unknown, transfer_damaged
         │   └── ContactsError             contacts_missing, contacts_empty, column_missing
         ├── JobCancelledError         cancelled
         └── ExecutionError            worker_died, out_of_memory, internal, and codes this release does not know
@@ -107,6 +109,10 @@ class SettingsError(SchedulerClientError):
     """A setting of the client is wrong."""
 
 
+class LocalFileError(SchedulerClientError):
+    """A file on this side cannot be read or written, or is in use."""
+
+
 class DaemonError(SchedulerClientError):
     """The daemon answered with an error. `job` is the job that ended with it, if there is one."""
 
@@ -174,6 +180,10 @@ class BackupError(DatabaseError):
     """No backup could be made, or one is not what it was when it was made."""
 
 
+class TransferError(DatabaseError):
+    """A file did not arrive as it was sent, or the daemon does not know the transfer any more."""
+
+
 class ContactsError(DatabaseError):
     """The table of contacts is missing, empty, or lacks columns."""
 
@@ -209,6 +219,8 @@ BY_CODE: dict[ErrorCode, type[DaemonError | IncompatibleError]] = {
     ErrorCode.DISK_FULL: DiskFullError,
     ErrorCode.BACKUP_FAILED: BackupError,
     ErrorCode.BACKUP_DAMAGED: BackupError,
+    ErrorCode.TRANSFER_UNKNOWN: TransferError,
+    ErrorCode.TRANSFER_DAMAGED: TransferError,
     ErrorCode.CONTACTS_MISSING: ContactsError,
     ErrorCode.CONTACTS_EMPTY: ContactsError,
     ErrorCode.COLUMN_MISSING: ContactsError,

@@ -13,6 +13,7 @@ from collections.abc import Coroutine, Generator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import aclosing, closing
 from functools import partial
+from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -27,9 +28,11 @@ from schedproto import (
     VolumeInfo,
 )
 from schedproto.messages import Health, Welcome
+from schedproto.transfers import TransferResult
 
 from .aio import DEFAULT_TIMEOUT_S, AsyncClient
 from .errors import UnreachableError
+from .files import OnBytes
 from .handles import AsyncJobHandle, OnProgress, result_of
 from .launch import Launcher
 from .settings import ClientSettings, SettingArguments
@@ -304,6 +307,22 @@ class Client:
     def restore(self, organization: str, backup_id: str) -> BackupList:
         """Put a backup in the place of the organization's file; refused while a job of it waits or runs."""
         return self._run(self._current().restore(organization, backup_id))
+
+    def push(self, path: str | PathLike[str], organization: str, *, on_bytes: OnBytes | None = None) -> TransferResult:
+        """Make the organization's file on the daemon's side what the SQLite database at `path` is.
+
+        Only blocks that the other side lacks are sent; a push that broke off is resumed by doing it again. The
+        file may be in use here. Refused while a job of the organization waits or runs; what the file was before is
+        kept as a backup. on_bytes: told, in another thread, the bytes that are there so far, and all.
+        """
+        return self._run(self._current().push(path, organization, on_bytes=on_bytes))
+
+    def pull(self, organization: str, path: str | PathLike[str], *, on_bytes: OnBytes | None = None) -> TransferResult:
+        """Fetch the organization's file, in one state, as the file `path`, which appears or changes when it is whole.
+
+        Only blocks that an older file of this name, or a pull that broke off, lacks are fetched.
+        """
+        return self._run(self._current().pull(organization, path, on_bytes=on_bytes))
 
     def health(self) -> Health:
         """Return how the daemon is."""

@@ -14,15 +14,23 @@ from schedproto.layout import backup_folder
 from schedproto.messages import (
     BackupsReply,
     CheckConfiguration,
+    CloseTransfer,
+    CommitPush,
     ConfigurationReply,
     FileReply,
     FileRequest,
     GetBackups,
+    GetBlocks,
     GetConfiguration,
+    GetDigests,
     GetOrganization,
     GetReport,
     GetVolume,
+    OfferDigests,
+    OpenPull,
+    OpenPush,
     OrganizationReply,
+    PutBlocks,
     ReportReply,
     RestoreBackup,
     SetConfiguration,
@@ -34,6 +42,7 @@ from .engine.configuration import Layer, parse_toml
 from .jobs.service import resolve_database
 from .store import configurations, info
 from .store.reports import read_report
+from .transfers import Transfers
 
 OrganizationRequest = (
     GetOrganization
@@ -44,6 +53,9 @@ OrganizationRequest = (
     | GetReport
     | GetBackups
     | RestoreBackup
+)
+FileTransferRequest = (
+    OpenPull | OpenPush | GetDigests | GetBlocks | OfferDigests | PutBlocks | CommitPush | CloseTransfer
 )
 ConfigurationRequest = GetConfiguration | CheckConfiguration | SetConfiguration | WithdrawConfiguration
 
@@ -63,6 +75,7 @@ class Files:
         # A restore closes a descriptor of its own on the file, and with it drops every lock that SQLite holds on
         # the file in this process; so there is only one question about an organization at a time.
         self._turns: dict[str, threading.Lock] = {}
+        self._transfers = Transfers(data, _now)
         self._defaults: Layer = parse_toml(defaults_toml, "the daemon's configuration file")
 
     def answer(self, request: FileRequest) -> FileReply:
@@ -70,8 +83,26 @@ class Files:
         if isinstance(request, GetVolume):
             return VolumeReply(id=request.id, volume=info.volume(self._data))
         path = resolve_database(self._data, request.organization)
+        if isinstance(request, FileTransferRequest):
+            return self._about_transfer(path, request)
         with self._turns.setdefault(request.organization, threading.Lock()):
             return self._about_organization(path, request)
+
+    def _about_transfer(self, path: Path, request: FileTransferRequest) -> FileReply:
+        if isinstance(request, GetDigests | GetBlocks | PutBlocks | CloseTransfer):
+            return self._transfers.answer(request, path)  # of these none touches the organization's file
+        with self._turns.setdefault(request.organization, threading.Lock()):
+            if not isinstance(request, CommitPush):
+                return self._transfers.answer(request, path)
+            return self._transfers.commit(request, lambda new: self._put_in_place(new, path))
+
+    def _put_in_place(self, new: Path, path: Path) -> None:
+        # Loaded here for the reason given below.
+        from .store.backups import Backups  # noqa: PLC0415
+        from .store.restore import put_in_place  # noqa: PLC0415
+
+        folder = backup_folder(self._data, path.stem)
+        put_in_place(Backups(folder, self._backup_days or 1.0, _now), new, path, "before a push")
 
     def _about_organization(self, path: Path, request: OrganizationRequest) -> FileReply:
         match request:

@@ -40,6 +40,8 @@ class ErrorCode(StrEnum):
     DISK_FULL = "disk_full"
     BACKUP_FAILED = "backup_failed"
     BACKUP_DAMAGED = "backup_damaged"
+    TRANSFER_UNKNOWN = "transfer_unknown"
+    TRANSFER_DAMAGED = "transfer_damaged"
     CONTACTS_MISSING = "contacts_missing"
     CONTACTS_EMPTY = "contacts_empty"
     COLUMN_MISSING = "column_missing"
@@ -58,6 +60,8 @@ RETRYABLE = frozenset(
         ErrorCode.SHUTTING_DOWN,
         ErrorCode.ORGANIZATION_BUSY,
         ErrorCode.DATABASE_LOCKED,
+        ErrorCode.TRANSFER_UNKNOWN,
+        ErrorCode.TRANSFER_DAMAGED,
         ErrorCode.WORKER_DIED,
         ErrorCode.OUT_OF_MEMORY,
     }

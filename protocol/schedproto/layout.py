@@ -5,6 +5,8 @@ DATA/.schedd/journal.db    the durable journal of jobs
 DATA/.schedd/lock          held (flock) by the one daemon of this folder
 DATA/.schedd/launch.lock   held by a client while it starts a daemon
 DATA/.schedd/schedd.sock   the Unix socket
+DATA/.schedd/backups/      an organization's backups in a folder of its name
+DATA/.schedd/transfers/    likewise, files that are being sent or fetched
 DATA/.schedd/daemon.log    what a daemon started by the local launcher logs
 """
 
@@ -36,6 +38,11 @@ def database_path(data_dir: Path, organization: str) -> Path:
 def backup_folder(data_dir: Path, organization: str) -> Path:
     """Return the folder with the backups of an organization's file; the id is checked."""
     return state_folder(data_dir) / "backups" / check_organization(organization)
+
+
+def transfer_folder(data_dir: Path, organization: str) -> Path:
+    """Return the folder of an organization's files that are on their way; the id is checked."""
+    return state_folder(data_dir) / "transfers" / check_organization(organization)
 
 
 def socket_path(data_dir: Path) -> Path:

@@ -23,13 +23,14 @@ from .configurations import OrganizationConfiguration
 from .errors import ErrorInfo
 from .jobs import Job, JobSpec, OrganizationInfo, VolumeInfo
 from .reports import Report
+from .transfers import Transfer
 
 PROTOCOL_VERSION = 1
 #: The oldest version this release still speaks.
 PROTOCOL_OLDEST = 1
 
 #: Optional abilities a daemon announces; version 1 has them all, later ones add to them.
-CAPABILITIES = ("submit", "watch", "cancel", "info", "explain", "configuration", "report", "backups")
+CAPABILITIES = ("submit", "watch", "cancel", "info", "explain", "configuration", "report", "backups", "files")
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -153,6 +154,72 @@ class RestoreBackup(Message, tag="restore_backup", frozen=True, kw_only=True):
     backup_id: str
 
 
+class OpenPull(Message, tag="open_pull", frozen=True, kw_only=True):
+    """Begin to fetch an organization's file, as it is now; answered with `TransferReply`."""
+
+    organization: str
+
+
+class OpenPush(Message, tag="open_push", frozen=True, kw_only=True):
+    """Begin to send an organization's file; refused while a job of it waits or runs.
+
+    digest: of all blocks' digests (`transfers.whole_digest`).
+    """
+
+    organization: str
+    size_bytes: int
+    digest: str
+
+
+class GetDigests(Message, tag="get_digests", frozen=True, kw_only=True):
+    """Ask for the digests of blocks of a pull, from `first` on."""
+
+    organization: str
+    transfer_id: str
+    first: int
+    count: int
+
+
+class GetBlocks(Message, tag="get_blocks", frozen=True, kw_only=True):
+    """Ask for blocks of a pull by their numbers."""
+
+    organization: str
+    transfer_id: str
+    blocks: list[int]
+
+
+class OfferDigests(Message, tag="offer_digests", frozen=True, kw_only=True):
+    """Tell the digests of blocks of a push, from `first` on; answered with those that are wanted."""
+
+    organization: str
+    transfer_id: str
+    first: int
+    digests: bytes
+
+
+class PutBlocks(Message, tag="put_blocks", frozen=True, kw_only=True):
+    """Send blocks of a push, in the order of their numbers; each is checked against its digest."""
+
+    organization: str
+    transfer_id: str
+    blocks: list[int]
+    data: bytes
+
+
+class CommitPush(Message, tag="commit_push", frozen=True, kw_only=True):
+    """Make what was sent the organization's file, all of it or nothing; refused while a job of it waits or runs."""
+
+    organization: str
+    transfer_id: str
+
+
+class CloseTransfer(Message, tag="close_transfer", frozen=True, kw_only=True):
+    """End a pull, so that its copy is removed."""
+
+    organization: str
+    transfer_id: str
+
+
 # Replies -------------------------------------------------------------------------------------------------
 
 
@@ -210,7 +277,7 @@ class JobEvent(Message, tag="job_event", frozen=True, kw_only=True):
 
 
 class Done(Message, tag="done", frozen=True, kw_only=True):
-    """Answers `Unwatch`."""
+    """Answers `Unwatch`, `PutBlocks`, `CommitPush` and `CloseTransfer`."""
 
 
 class OrganizationReply(Message, tag="organization", frozen=True, kw_only=True):
@@ -243,6 +310,30 @@ class BackupsReply(Message, tag="backups", frozen=True, kw_only=True):
     backups: BackupList
 
 
+class TransferReply(Message, tag="transfer", frozen=True, kw_only=True):
+    """Answers `OpenPull` and `OpenPush`."""
+
+    transfer: Transfer
+
+
+class DigestsReply(Message, tag="digests", frozen=True, kw_only=True):
+    """Answers `GetDigests`."""
+
+    digests: bytes
+
+
+class BlocksReply(Message, tag="blocks", frozen=True, kw_only=True):
+    """Answers `GetBlocks`: their content in the order asked for."""
+
+    data: bytes
+
+
+class WantedReply(Message, tag="wanted", frozen=True, kw_only=True):
+    """Answers `OfferDigests`: the numbers of the blocks that are not there yet."""
+
+    blocks: list[int]
+
+
 class Failure(Message, tag="failure", frozen=True, kw_only=True):
     """Answers any request that was not done. `id` is empty where the request's could not be read."""
 
@@ -260,7 +351,28 @@ FileRequest = (
     | GetReport
     | GetBackups
     | RestoreBackup
+    | OpenPull
+    | OpenPush
+    | GetDigests
+    | GetBlocks
+    | OfferDigests
+    | PutBlocks
+    | CommitPush
+    | CloseTransfer
 )
+#: Of these, the ones that go on with a transfer that was begun.
+TransferRequest = GetDigests | GetBlocks | OfferDigests | PutBlocks | CommitPush | CloseTransfer
 Request = Hello | GetHealth | Submit | GetJob | ListJobs | Watch | Unwatch | Cancel | FileRequest
-FileReply = OrganizationReply | VolumeReply | ConfigurationReply | ReportReply | BackupsReply
-Reply = Welcome | Health | JobReply | JobList | JobEvent | Done | FileReply | Failure
+FileReply = (
+    OrganizationReply
+    | VolumeReply
+    | ConfigurationReply
+    | ReportReply
+    | BackupsReply
+    | TransferReply
+    | DigestsReply
+    | BlocksReply
+    | WantedReply
+    | Done
+)
+Reply = Welcome | Health | JobReply | JobList | JobEvent | FileReply | Failure

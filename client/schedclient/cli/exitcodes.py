@@ -34,7 +34,7 @@ def of_error(error: errors.SchedulerClientError) -> ExitCode:
         return ExitCode.CANCELLED
     if isinstance(error, errors.WaitTimeoutError):
         return ExitCode.TIMED_OUT
-    if isinstance(error, errors.SettingsError):
+    if isinstance(error, errors.SettingsError | errors.LocalFileError):
         return ExitCode.USAGE
     if isinstance(error, errors.ConnectionFailedError):
         return ExitCode.UNREACHABLE

@@ -25,6 +25,8 @@ COMMANDS = {
     "report": "report",
     "config": "config",
     "backup": "backup",
+    "push": "files",
+    "pull": "files",
     "demo": "demo",
     "keys": "keys",
     "completion": "completion",

@@ -28,6 +28,7 @@ from schedproto.messages import (
     PROTOCOL_OLDEST,
     PROTOCOL_VERSION,
     Cancel,
+    CommitPush,
     Done,
     Failure,
     FileReply,
@@ -40,6 +41,7 @@ from schedproto.messages import (
     JobList,
     JobReply,
     ListJobs,
+    OpenPush,
     Reply,
     Request,
     RestoreBackup,
@@ -59,6 +61,10 @@ WATCH_EXPIRY_S = 60.0
 MAX_WATCHES_PER_CLIENT, MAX_WATCHES = 1000, 10_000
 #: Questions about files that are worked on at once; they read the disk.
 MAX_INFO = 4
+
+
+#: Questions during which no job of the organization may begin; refused while one waits or runs.
+HELD = (RestoreBackup, OpenPush, CommitPush)
 
 
 @dataclass(frozen=True)
@@ -252,7 +258,7 @@ class Server:
         async with self._info:
             reply: Reply
             try:
-                with self.service.hold(request.organization) if isinstance(request, RestoreBackup) else nullcontext():
+                with self.service.hold(request.organization) if isinstance(request, HELD) else nullcontext():
                     reply = await asyncio.to_thread(self._ask_files, request)
             except SchedulerError as error:
                 reply = Failure(id=request.id, error=error.info())

@@ -102,18 +102,26 @@ def restore(backups: Backups, backup_id: str, database: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="restore-", dir=database.parent) as folder:
         rebuilt = Path(folder) / database.name
         rebuild(backups, backup_id, rebuilt)
-        if _keep_present(backups, database):
-            _overwrite(rebuilt, database)
-        else:
-            with disk_errors(database.parent):
-                for suffix in ("-wal", "-shm", "-journal"):
-                    # They belong to the file that is replaced, and would be applied to this one.
-                    with suppress(FileNotFoundError):
-                        database.with_name(database.name + suffix).unlink()
-                rebuilt.rename(database)
+        put_in_place(backups, rebuilt, database, "before a restore")
 
 
-def _keep_present(backups: Backups, database: Path) -> bool:
+def put_in_place(backups: Backups, new: Path, database: Path, reason: str) -> None:
+    """Make an organization's file what another file is, which is gone or left over afterwards.
+
+    The present state is kept as a backup first, under the reason.
+    """
+    if _keep_present(backups, database, reason):
+        _overwrite(new, database)
+        return
+    with disk_errors(database.parent):
+        for suffix in ("-wal", "-shm", "-journal"):
+            # They belong to the file that is replaced, and would be applied to this one.
+            with suppress(FileNotFoundError):
+                database.with_name(database.name + suffix).unlink()
+        new.rename(database)
+
+
+def _keep_present(backups: Backups, database: Path, reason: str) -> bool:
     """Keep the present state; returns whether SQLite can open the file."""
     if not database.exists():
         return False
@@ -124,7 +132,7 @@ def _keep_present(backups: Backups, database: Path) -> bool:
             with sqlite_errors(database):
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 connection.execute("BEGIN IMMEDIATE")
-                backups.make(descriptor, "before a restore")
+                backups.make(descriptor, reason)
                 connection.execute("ROLLBACK")
         finally:
             connection.close()

@@ -1,0 +1,68 @@
+"""The commands push and pull."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from schedproto.transfers import TransferResult
+
+from .common import connection_options, handles_errors, make_client, print_json
+from .show import console, size
+
+
+@contextmanager
+def _progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    out = console(err=True)
+    if quiet or not out.is_terminal:
+        yield lambda _there, _all: None
+        return
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=out, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda there, all_bytes: bar.update(task, completed=there, total=all_bytes)
+
+
+def _show(result: TransferResult) -> None:
+    done = {"push": "sent to", "pull": "fetched from"}[result.direction]
+    click.echo(
+        f"{result.path} {done} {result.organization}: {size(result.size_bytes)}, of which "
+        f"{size(result.moved_bytes)} travelled, in {result.wall_s:.1f} s"
+    )
+
+
+@click.command("push")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("organization")
+@connection_options
+@handles_errors
+def push_command(file: Path, organization: str, *, as_json: bool, **options: Any) -> None:
+    """Send FILE, an SQLite database, as the file of ORGANIZATION.
+
+    Only what the other side lacks is sent, and a push that broke off is resumed by the same command. FILE may be in
+    use. Refused while a job of ORGANIZATION waits or runs; what its file was before is kept as a backup.
+    """
+    with make_client(options) as client, _progress(f"Sending {file.name}", quiet=as_json) as on_bytes:
+        result = client.push(file, organization, on_bytes=on_bytes)
+    print_json(result) if as_json else _show(result)
+
+
+@click.command("pull")
+@click.argument("organization")
+@click.argument("file", type=click.Path(path_type=Path))
+@connection_options
+@handles_errors
+def pull_command(organization: str, file: Path, *, as_json: bool, **options: Any) -> None:
+    """Fetch the file of ORGANIZATION, in one state whoever writes to it, as FILE.
+
+    Only what an older FILE lacks is fetched, and a pull that broke off is resumed by the same command. FILE changes
+    at once, when all has arrived and is whole.
+    """
+    with make_client(options) as client, _progress(f"Fetching {organization}", quiet=as_json) as on_bytes:
+        result = client.pull(organization, file, on_bytes=on_bytes)
+    print_json(result) if as_json else _show(result)
