@@ -19,8 +19,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import apsw
-
 from schedproto import ErrorCode, SchedulerError
 from schedproto.layout import state_folder, transfer_folder
 from schedproto.messages import (
@@ -52,7 +50,7 @@ from schedproto.transfers import (
 )
 
 from .store.errors import sqlite_errors
-from .store.maintenance import whole_copy
+from .store.maintenance import check_file, whole_copy
 
 #: A pull's copy is removed when nobody asked for anything of it for so long; what a push left, after so many days.
 PULL_EXPIRY_S, PUSH_EXPIRY_DAYS = 600.0, 7.0
@@ -227,7 +225,7 @@ class Transfers:
                     "the file that arrived is not the one that was announced",
                     hint="Push again; blocks that arrived whole are not sent again.",
                 )
-            _check_database(push.path, request.organization)
+            check_file(push.path, request.organization)
             put_in_place(push.path)
             push.path.unlink(missing_ok=True)
         self._open.pop(request.transfer_id, None)
@@ -278,30 +276,6 @@ def _check_numbers(numbers: list[int], count: int) -> None:
     if not 0 < len(numbers) <= MOST_BLOCKS or not all(0 <= number < count for number in numbers):
         raise SchedulerError(
             ErrorCode.INVALID_ARGUMENT, f"1 to {MOST_BLOCKS} blocks are sent at once, of those there are"
-        )
-
-
-def _check_database(path: Path, organization: str) -> None:
-    """Raise unless the file is a database that SQLite finds whole."""
-    try:
-        connection = apsw.Connection(f"file:{path}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-        try:
-            [(found,)] = connection.execute("PRAGMA quick_check(1)")
-        finally:
-            connection.close()
-    except apsw.NotADBError:
-        path.unlink()
-        raise SchedulerError(
-            ErrorCode.DATABASE_NOT_SQLITE, "what was sent is no SQLite database", hint="Check the file's name."
-        ) from None
-    except apsw.Error as error:
-        found = str(error)
-    if found != "ok":
-        path.unlink()
-        raise SchedulerError(
-            ErrorCode.DATABASE_DAMAGED,
-            f"the file sent for {organization} is damaged: {found}",
-            hint="Check it where it comes from with `PRAGMA integrity_check`; the present file is as it was.",
         )
 
 

@@ -93,3 +93,27 @@ def whole_copy(source: Path, path: Path) -> None:
     finally:
         target.close()
         origin.close()
+
+
+def check_file(path: Path, organization: str) -> None:
+    """Raise unless a file that was sent for an organization is a database that SQLite finds whole; else remove it."""
+    try:
+        connection = apsw.Connection(f"file:{path}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        try:
+            [(found,)] = connection.execute("PRAGMA quick_check(1)")
+        finally:
+            connection.close()
+    except apsw.NotADBError:
+        path.unlink()
+        raise SchedulerError(
+            ErrorCode.DATABASE_NOT_SQLITE, "what was sent is no SQLite database", hint="Check the file's name."
+        ) from None
+    except apsw.Error as error:
+        found = str(error)
+    if found != "ok":
+        path.unlink()
+        raise SchedulerError(
+            ErrorCode.DATABASE_DAMAGED,
+            f"the file sent for {organization} is damaged: {found}",
+            hint="Check it where it comes from with `PRAGMA integrity_check`; the present file is as it was.",
+        )
