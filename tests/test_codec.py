@@ -24,6 +24,7 @@ from schedproto import (
 )
 from schedproto import messages as m
 from schedproto.codec import MAGIC, CodecError, decode_reply, decode_request, encode, encode_request
+from schedproto.diagnosis import Diagnosis
 from schedproto.ids import check_organization, new_job_id
 from schedproto.keys import KeyFormatError, parse_public_keys, parse_secret_key, render
 from schedproto.transfers import Transfer
@@ -48,6 +49,7 @@ REQUESTS = [
     m.GetReport(id="1", organization="o"),
     m.GetBackups(id="1", organization="o"),
     m.RestoreBackup(id="1", organization="o", backup_id="b"),
+    m.Diagnose(id="1"),
     m.OpenPull(id="1", organization="o"),
     m.OpenPush(id="1", organization="o", size_bytes=1, digest="d"),
     m.GetDigests(id="1", organization="o", transfer_id="t", first=0, count=1),
@@ -77,6 +79,7 @@ REPLIES = [
     m.ConfigurationReply(id="1", configuration=OrganizationConfiguration(organization="o", effective={"a": {"b": 1}})),
     m.ReportReply(id="1", report=Report(organization="o", generated_at="t")),
     m.BackupsReply(id="1", backups=BackupList(organization="o")),
+    m.DiagnosisReply(id="1", diagnosis=Diagnosis(now=NOW)),
     m.TransferReply(id="1", transfer=Transfer(transfer_id="t", organization="o", size_bytes=1)),
     m.DigestsReply(id="1", digests=b"d"),
     m.BlocksReply(id="1", data=b"x"),

@@ -6,10 +6,13 @@ import getpass
 from typing import TypeVar
 
 from schedproto import BackupList, OrganizationConfiguration, OrganizationInfo, Report, VolumeInfo
+from schedproto.diagnosis import Diagnosis
 from schedproto.messages import (
     BackupsReply,
     CheckConfiguration,
     ConfigurationReply,
+    Diagnose,
+    DiagnosisReply,
     GetBackups,
     GetConfiguration,
     GetOrganization,
@@ -97,6 +100,11 @@ class AsyncQuestions:
         return (
             await self._ask(GetReport(id=new_request_id(), organization=organization), ReportReply, FILE_ANSWER_S)
         ).report
+
+    async def diagnose(self, organization: str | None = None) -> Diagnosis:
+        """Return what the daemon finds when it looks at its volume and at an organization's file, or at all."""
+        message = Diagnose(id=new_request_id(), organization=organization)
+        return (await self._ask(message, DiagnosisReply, RESTORE_S)).diagnosis
 
     async def backups(self, organization: str) -> BackupList:
         """Return the backups of an organization's file, newest first."""

@@ -27,6 +27,7 @@ from schedproto import (
     RunResult,
     VolumeInfo,
 )
+from schedproto.diagnosis import Diagnosis
 from schedproto.messages import Health, Welcome
 from schedproto.transfers import TransferResult
 
@@ -299,6 +300,10 @@ class Client:
     def report(self, organization: str) -> Report:
         """Return the newest two completed runs as they were recorded, and contacts with issues."""
         return self._run(self._current().report(organization))
+
+    def diagnose(self, organization: str | None = None) -> Diagnosis:
+        """Return what the daemon finds when it looks at its volume and at an organization's file, or at all."""
+        return self._run(self._current().diagnose(organization))
 
     def backups(self, organization: str) -> BackupList:
         """Return the backups of an organization's file, newest first."""

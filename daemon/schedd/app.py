@@ -20,6 +20,7 @@ from schedproto.layout import socket_endpoint, state_folder
 from .engine.configuration import ConfigurationError, build, parse_toml
 from .exitcodes import ExitCode, FatalError
 from .files import Files
+from .fly import identity, price_per_s
 from .jobs.journal import Journal
 from .jobs.pool import Pool
 from .jobs.service import JobService
@@ -153,6 +154,7 @@ class Daemon:
         settings, data = self.settings, self.settings.data.resolve()
         alive_file = self._await_orphans()
         scratch, journal = self._scratch(), self._journal()
+        here = identity(os.environ, len(os.sched_getaffinity(0)))
         service = JobService(
             data,
             scratch,
@@ -163,11 +165,12 @@ class Daemon:
             worker_retries=settings.worker_retries,
             keep_jobs=settings.keep_jobs,
             backup_days=settings.backup_days,
+            price_per_s=price_per_s(here, settings.price_per_hour),
             defaults_toml=defaults,
         )
         server = Server(
             service,
-            Files(data, defaults, settings.backup_days).answer,
+            Files(data, defaults, settings.backup_days, on_fly=here is not None).answer,
             queue_limit=settings.queue_limit,
             idle_timeout_s=settings.idle_timeout_s,
         )
@@ -188,6 +191,7 @@ class Daemon:
                 encrypted=secret is not None,
                 clients=len(clients),
                 idle_timeout_s=settings.idle_timeout_s or None,
+                **(here.fields() if here is not None else {}),
             )
             server.start()
             pool.start()

@@ -17,6 +17,8 @@ from schedproto.messages import (
     CloseTransfer,
     CommitPush,
     ConfigurationReply,
+    Diagnose,
+    DiagnosisReply,
     FileReply,
     FileRequest,
     GetBackups,
@@ -38,6 +40,7 @@ from schedproto.messages import (
     WithdrawConfiguration,
 )
 
+from .diagnosis import diagnose
 from .engine.configuration import Layer, parse_toml
 from .jobs.service import resolve_database
 from .store import configurations, info
@@ -70,8 +73,8 @@ class Files:
     defaults_toml: the daemon's configuration file.   backup_days: how long backups are kept.
     """
 
-    def __init__(self, data: Path, defaults_toml: str, backup_days: float) -> None:
-        self._data, self._backup_days = data, backup_days
+    def __init__(self, data: Path, defaults_toml: str, backup_days: float, *, on_fly: bool = False) -> None:
+        self._data, self._backup_days, self._on_fly = data, backup_days, on_fly
         # A restore closes a descriptor of its own on the file, and with it drops every lock that SQLite holds on
         # the file in this process; so there is only one question about an organization at a time.
         self._turns: dict[str, threading.Lock] = {}
@@ -82,6 +85,11 @@ class Files:
         """Return the answer; may read the disk for seconds. Raises `SchedulerError`."""
         if isinstance(request, GetVolume):
             return VolumeReply(id=request.id, volume=info.volume(self._data))
+        if isinstance(request, Diagnose):
+            if request.organization is not None:
+                resolve_database(self._data, request.organization)
+            on_fly = self._on_fly
+            return DiagnosisReply(id=request.id, diagnosis=diagnose(self._data, request.organization, on_fly=on_fly))
         path = resolve_database(self._data, request.organization)
         if isinstance(request, FileTransferRequest):
             return self._about_transfer(path, request)

@@ -29,9 +29,9 @@ def _path(value: Any) -> Path:
     return Path(_text(value)).expanduser()
 
 
-def _number(low: float, high: float) -> Callable[[Any], float]:
+def _number(low: float, high: float, unit: str = "seconds") -> Callable[[Any], float]:
     def convert(value: Any) -> float:
-        accepted = f"a number of seconds from {low:g} to {high:g}"
+        accepted = f"a number of {unit} from {low:g} to {high:g}"
         try:
             number = float(value) if not isinstance(value, bool) else float("nan")
         except (TypeError, ValueError):
@@ -177,10 +177,17 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("defaults", _path, None, "a TOML file", "Configuration of all organizations (docs/RULES.md, section 13)."),
     Setting(
         "backup_days",
-        _number(0, 3650),
+        _number(0, 3650, "days"),
         7.0,
         "days, 0 for none",
         "How long the backups that reliable runs make before they change a file are kept.",
+    ),
+    Setting(
+        "price_per_hour",
+        _number(0, 10_000, "US dollars"),
+        None,
+        "US dollars",
+        "What an hour of this machine costs, for the cost in results; by default, on Fly, by size and region.",
     ),
     Setting("keep_jobs", _integer(1, 10_000_000), 10_000, "1 to 10000000", "Ended jobs that the journal keeps."),
     Setting(
@@ -220,6 +227,7 @@ class Settings:
     defaults: Path | None
     keep_jobs: int
     backup_days: float
+    price_per_hour: float | None
     log_format: str
     log_level: str
 

@@ -117,6 +117,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     stages: stage -> wall seconds, in the order they ran.
     keys_held: planned rows left out because a row that is not the scheduler's holds their key.
     finished_at: UTC, `YYYY-MM-DD HH:MM:SS`.   backup_id: the backup made before the first write, if any.
+    cost_usd: what the machine cost for the time of the run, in US dollars, where its price is known.
     preview: of a dry run.   explanations: of the contacts that `JobSpec.explain` names.
     """
 
@@ -148,6 +149,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     stages: dict[str, float] = {}
     wall_s: float = 0.0
     contacts_per_s: float = 0.0
+    cost_usd: float | None = None
     finished_at: str = ""
     backup_id: str | None = None
     preview: Preview | None = None

@@ -20,6 +20,7 @@ import msgspec
 
 from .backups import BackupList
 from .configurations import OrganizationConfiguration
+from .diagnosis import Diagnosis
 from .errors import ErrorInfo
 from .jobs import Job, JobSpec, OrganizationInfo, VolumeInfo
 from .reports import Report
@@ -30,7 +31,18 @@ PROTOCOL_VERSION = 1
 PROTOCOL_OLDEST = 1
 
 #: Optional abilities a daemon announces; version 1 has them all, later ones add to them.
-CAPABILITIES = ("submit", "watch", "cancel", "info", "explain", "configuration", "report", "backups", "files")
+CAPABILITIES = (
+    "submit",
+    "watch",
+    "cancel",
+    "info",
+    "explain",
+    "configuration",
+    "report",
+    "backups",
+    "files",
+    "diagnosis",
+)
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -154,6 +166,12 @@ class RestoreBackup(Message, tag="restore_backup", frozen=True, kw_only=True):
     backup_id: str
 
 
+class Diagnose(Message, tag="diagnose", frozen=True, kw_only=True):
+    """Ask the daemon to look at its volume, and at an organization's file or all."""
+
+    organization: str | None = None
+
+
 class OpenPull(Message, tag="open_pull", frozen=True, kw_only=True):
     """Begin to fetch an organization's file, as it is now; answered with `TransferReply`."""
 
@@ -161,10 +179,7 @@ class OpenPull(Message, tag="open_pull", frozen=True, kw_only=True):
 
 
 class OpenPush(Message, tag="open_push", frozen=True, kw_only=True):
-    """Begin to send an organization's file; refused while a job of it waits or runs.
-
-    digest: of all blocks' digests (`transfers.whole_digest`).
-    """
+    """Begin to send an organization's file; refused while a job of it waits or runs. digest: `whole_digest`."""
 
     organization: str
     size_bytes: int
@@ -238,10 +253,7 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
 
 
 class Health(Message, tag="health", frozen=True, kw_only=True):
-    """Answers `GetHealth`.
-
-    idle_exit_in_s: None while a job runs, and where the daemon never exits by itself.
-    """
+    """Answers `GetHealth`. idle_exit_in_s: None while a job runs, and where the daemon never exits by itself."""
 
     status: str
     daemon_version: str
@@ -310,6 +322,12 @@ class BackupsReply(Message, tag="backups", frozen=True, kw_only=True):
     backups: BackupList
 
 
+class DiagnosisReply(Message, tag="diagnosis", frozen=True, kw_only=True):
+    """Answers `Diagnose`."""
+
+    diagnosis: Diagnosis
+
+
 class TransferReply(Message, tag="transfer", frozen=True, kw_only=True):
     """Answers `OpenPull` and `OpenPush`."""
 
@@ -351,6 +369,7 @@ FileRequest = (
     | GetReport
     | GetBackups
     | RestoreBackup
+    | Diagnose
     | OpenPull
     | OpenPush
     | GetDigests
@@ -369,6 +388,7 @@ FileReply = (
     | ConfigurationReply
     | ReportReply
     | BackupsReply
+    | DiagnosisReply
     | TransferReply
     | DigestsReply
     | BlocksReply

@@ -62,7 +62,12 @@ def make_client(options: dict[str, Any]) -> Any:
     """Return a client for the connection options of a command, which are taken out of `options`."""
     from schedclient.sync import Client  # noqa: PLC0415 - ZeroMQ is loaded only by commands that talk
 
-    return Client(**{name: options.pop(name, None) for name in _CONNECTION})
+    return Client(**connection_arguments(options))
+
+
+def connection_arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the connection options of a command out of `options` and return them as arguments of a client."""
+    return {name: options.pop(name, None) for name in _CONNECTION}
 
 
 def again(*command: str) -> str:

@@ -131,6 +131,7 @@ def _print_details(out: Console, result: RunResult) -> None:
             "left out": _left_out(result),
             "time": f"{seconds(result.wall_s)} ({stages})",
             "speed": f"{result.contacts_per_s:,.0f} contacts/s with {_workers(result.workers)}, mode {result.mode}",
+            "cost": None if result.cost_usd is None else f"{result.cost_usd:.6f} US dollars of machine time",
             "backup": result.backup_id,
             "run": result.run_id,
         },

@@ -70,7 +70,7 @@ class FlyLauncher:
 
     def _count_start(self, machine: Machine) -> None:
         """Give up on a machine that goes down again and again, instead of starting it for ever."""
-        exit_event = _last_exit(machine)
+        exit_event = last_exit(machine)
         code = exit_event.get("exit_code", 0)
         if code == 0 or exit_event.get("requested_stop"):
             return  # idle, or stopped by somebody
@@ -85,7 +85,7 @@ class FlyLauncher:
             )
 
 
-def _last_exit(machine: Machine) -> dict[str, Any]:
+def last_exit(machine: Machine) -> dict[str, Any]:
     """Return what the machine's history says of its last exit (docs/FLY.md, section 1)."""
     for event in machine.events or []:
         request: Any = event.request or {}

@@ -69,6 +69,7 @@ class JobService:
         worker_retries: int,
         keep_jobs: int,
         backup_days: float,
+        price_per_s: float | None,
         defaults_toml: str,
     ) -> None:
         self.data_dir, self.scratch, self.journal = data_dir, scratch, journal
@@ -78,7 +79,7 @@ class JobService:
         self._pool_size = pool_size
         self._queue_limit, self._organization_limit = queue_limit, organization_limit
         self._worker_retries, self._keep_jobs = worker_retries, keep_jobs
-        self._backup_days = backup_days
+        self._backup_days, self._price_per_s = backup_days, price_per_s
         self._held: set[str] = set()
         self._defaults = defaults_toml
         self._queue: list[Job] = []
@@ -284,6 +285,8 @@ class JobService:
             self._worker_died(job, error, log)
         else:
             self._ended(job)
+            if self._price_per_s is not None:
+                result = msgspec.structs.replace(result, cost_usd=result.wall_s * self._price_per_s)
             self._finish(job.job_id, JobState.SUCCEEDED, result=result)
             log.info(
                 "job ended",

@@ -11,6 +11,7 @@ import apsw
 from schedproto import ErrorCode, Mode, SchedulerError
 
 from .connection import open_reader
+from .errors import sqlite_errors
 
 #: A file up to this size is checked whole before a reliable run; it costs some tens of milliseconds.
 QUICK_CHECK_BYTES = 64 * 1024 * 1024
@@ -117,3 +118,14 @@ def check_file(path: Path, organization: str) -> None:
             f"the file sent for {organization} is damaged: {found}",
             hint="Check it where it comes from with `PRAGMA integrity_check`; the present file is as it was.",
         )
+
+
+def whole_check(path: Path) -> str:
+    """Return what `PRAGMA quick_check` says of a file, `ok` or the first fault. Raises `SchedulerError`."""
+    connection = open_reader(path)
+    try:
+        with sqlite_errors(path):
+            [(found,)] = connection.execute("PRAGMA quick_check(1)")
+    finally:
+        connection.close()
+    return str(found)

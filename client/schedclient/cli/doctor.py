@@ -1,0 +1,54 @@
+"""The command doctor."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+
+from schedclient.doctor import examine
+from schedproto.diagnosis import FAILED, Check
+
+from .common import connection_arguments, connection_options, handles_errors, print_json
+from .exitcodes import ExitCode
+
+_MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "failed": ("FAILED ", "red")}
+
+
+def _print(check: Check) -> None:
+    mark, colour = _MARKS.get(check.state, ("-      ", "bright_black"))
+    click.secho(mark, fg=colour, bold=check.state == FAILED, nl=False)
+    click.echo(f"  {check.name}: {check.text}")
+    if check.remedy:
+        click.echo(f"         {check.remedy}")
+
+
+@click.command("doctor")
+@click.argument("organization", required=False)
+@click.option("--start", is_flag=True, help="Start the machine if it is down, to look at what is on it too.")
+@connection_options
+@handles_errors
+def doctor_command(organization: str | None, *, start: bool, as_json: bool, **options: Any) -> ExitCode:
+    """Check all that usually goes wrong, each with what to do about it.
+
+    Settings, keys, token, app, machine, volume, DNS, daemon, versions, clock, room, and whether ORGANIZATION's database
+    (or each) opens and is whole. The machine is not started for it. Exit code 1 where something failed.
+    """
+    arguments = connection_arguments(options)
+
+    async def run() -> list[Check]:
+        found = []
+        async for check in examine(arguments, organization, start=start):
+            found.append(check)
+            if not as_json:
+                _print(check)
+        return found
+
+    checks = asyncio.run(run())
+    failed = sum(1 for check in checks if check.state == FAILED)
+    if as_json:
+        print_json({"ok": not failed, "checks": checks})
+    else:
+        click.echo(f"\n{failed} of {len(checks)} checks failed." if failed else "\nNothing is wrong.")
+    return ExitCode.JOB_FAILED if failed else ExitCode.OK

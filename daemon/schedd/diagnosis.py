@@ -1,0 +1,100 @@
+"""The daemon's look at its own volume and files, for `schedctl doctor`. Blocking; changes nothing but a probe file."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+from pathlib import Path
+
+from schedproto import SchedulerError
+from schedproto.diagnosis import FAILED, OK, SKIPPED, WARNING, Check, Diagnosis
+from schedproto.ids import DATABASE_SUFFIX, ORGANIZATION_ID
+from schedproto.layout import state_folder
+
+from .store.maintenance import whole_check
+
+#: Less free space than this is worth a warning: a job needs room for its log and for a backup.
+LOW_BYTES = 1 << 30
+#: Files that are checked when no organization is named; a check reads the whole file.
+MOST_FILES = 20
+
+
+def diagnose(data: Path, organization: str | None, *, on_fly: bool) -> Diagnosis:
+    """Look at the volume, and at the organization's file, or at the newest of all."""
+    checks = [_mounted(data, on_fly=on_fly), _writable(data), _room(data)]
+    names = [organization] if organization is not None else _organizations(data)
+    if not names:
+        text, remedy = "there is no organization's file", "`schedctl push FILE org-123` sends one."
+        checks.append(Check(name="databases", state=WARNING, text=text, remedy=remedy))
+    checks += [_database(data / f"{name}{DATABASE_SUFFIX}") for name in names[:MOST_FILES]]
+    if len(names) > MOST_FILES:
+        text = f"{len(names) - MOST_FILES} older files were not looked at"
+        checks.append(
+            Check(name="databases", state=SKIPPED, text=text, remedy="`schedctl doctor org-123` looks at one.")
+        )
+    return Diagnosis(now=dt.datetime.now(dt.UTC), checks=checks)
+
+
+def _organizations(data: Path) -> list[str]:
+    files = [path for path in data.glob(f"*{DATABASE_SUFFIX}") if ORGANIZATION_ID.fullmatch(path.stem)]
+    return [path.stem for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def _mounted(data: Path, *, on_fly: bool) -> Check:
+    if data.is_mount():
+        return Check(name="volume", state=OK, text=f"a volume is mounted at {data}")
+    if not on_fly:
+        return Check(name="volume", state=SKIPPED, text=f"{data} is a folder, not a volume; this is no machine on Fly")
+    return Check(
+        name="volume",
+        state=FAILED,
+        text=f"no volume is mounted at {data}: what is written there is gone at the next start",
+        remedy="Check [mounts] in fly.toml, then `schedctl deploy`.",
+    )
+
+
+def _writable(data: Path) -> Check:
+    probe = state_folder(data) / f"probe-{os.getpid()}"
+    try:
+        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, b"probe")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+            probe.unlink()
+    except OSError as error:
+        return Check(
+            name="writing",
+            state=FAILED,
+            text=f"nothing can be written to {data}: {error.strerror}",
+            remedy="Free space or extend the volume; look at its owner and whether it is mounted read-only.",
+        )
+    return Check(name="writing", state=OK, text=f"{data} can be written and synced")
+
+
+def _room(data: Path) -> Check:
+    usage = shutil.disk_usage(data)
+    largest = max((path.stat().st_size for path in data.glob(f"*{DATABASE_SUFFIX}")), default=0)
+    text = f"{usage.free / 1e9:.1f} of {usage.total / 1e9:.1f} GB are free; the largest file has {largest / 1e9:.1f} GB"
+    if usage.free < max(LOW_BYTES, largest):
+        remedy = "Extend the volume (`fly volumes extend`), or keep backups for fewer days (SCHEDD_BACKUP_DAYS)."
+        return Check(name="room", state=WARNING, text=text, remedy=remedy)
+    return Check(name="room", state=OK, text=text)
+
+
+def _database(path: Path) -> Check:
+    name = f"database {path.stem}"
+    try:
+        found = whole_check(path)
+    except SchedulerError as error:
+        return Check(name=name, state=FAILED, text=error.message, remedy=error.hint)
+    if found != "ok":
+        return Check(
+            name=name,
+            state=FAILED,
+            text=f"{path.name} is damaged: {found}",
+            remedy=f"`schedctl backup list {path.stem}` and `schedctl backup restore`; docs/OPERATIONS.md says more.",
+        )
+    return Check(name=name, state=OK, text=f"{path.name} opens and passes quick_check")

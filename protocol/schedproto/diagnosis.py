@@ -1,0 +1,25 @@
+"""What the daemon finds when it looks at itself and its volume."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+OK, WARNING, FAILED, SKIPPED = "ok", "warning", "failed", "skipped"
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was looked at. state: `ok`, `warning`, `failed` or `skipped`; remedy: what to do, if anything."""
+
+    name: str
+    state: str
+    text: str
+    remedy: str = ""
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """All that was looked at. now: the daemon's clock, in UTC."""
+
+    now: datetime
+    checks: list[Check] = []
