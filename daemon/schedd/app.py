@@ -26,6 +26,7 @@ from .jobs.pool import Pool
 from .jobs.service import JobService
 from .server.endpoints import check_endpoint, open_router, remove_unix_sockets
 from .server.keys import admitted_clients, server_secret
+from .server.metrics import Metrics, MetricsServer
 from .server.server import Server
 from .settings import Settings
 
@@ -174,11 +175,13 @@ class Daemon:
             queue_limit=settings.queue_limit,
             idle_timeout_s=settings.idle_timeout_s,
         )
+        metrics = MetricsServer(Metrics(service, server, settings.queue_limit), settings.metrics_listen)
         context = zmq.asyncio.Context()
         authenticator = _authenticator(context, clients) if secret is not None else None
         try:
             for endpoint in endpoints:
                 server.listen(open_router(context, endpoint, secret, ZAP_DOMAIN))
+            await metrics.start()
             self._watch_signals()
             service.resume()
             service.pool = pool = Pool(settings.workers, RUNNER, TASKS, alive_file, service.start_next)
@@ -198,6 +201,7 @@ class Daemon:
             await self._until_stopped(server)
             return await self._end(service, pool)
         finally:
+            metrics.close()
             server.close()
             if authenticator is not None:
                 authenticator.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -66,6 +67,20 @@ def _choice(*options: str) -> Callable[[Any], str]:
     return convert
 
 
+def _metrics_address(value: Any) -> str:
+    text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    host, _, port = text.rpartition(":")
+    try:
+        if host:
+            ipaddress.ip_address(host.strip("[]"))
+        good = port.isdigit() and 0 < int(port) < 65536
+    except ValueError:
+        good = False
+    if not good:
+        raise SettingError("a port, or ADDRESS:PORT with an IP address (IPv6 in brackets)")
+    return text
+
+
 def _list(value: Any) -> tuple[str, ...]:
     """Accept an array of texts (file), or one text with commas or white space between (environment)."""
     if isinstance(value, str):
@@ -107,6 +122,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Endpoint to listen on besides the Unix socket of the data folder, for example tcp://[::]:7300; may be "
         "repeated. Anything but a Unix socket or loopback needs keys.",
         many=True,
+    ),
+    Setting(
+        "metrics_listen",
+        _metrics_address,
+        None,
+        "PORT or ADDRESS:PORT",
+        "Where metrics for Prometheus are served (GET /metrics), for example 9091; without it, nowhere.",
     ),
     Setting(
         "server_key_file",
@@ -214,6 +236,7 @@ class Settings:
 
     data: Path
     listen: tuple[str, ...]
+    metrics_listen: str | None
     server_key_file: Path | None
     server_key: str | None
     client_keys: Path | None

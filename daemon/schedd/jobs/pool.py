@@ -102,6 +102,8 @@ class Pool:
         self._log = log or structlog.get_logger()
         self._closing = False
         self._failed_starts = 0
+        #: workers that died unasked
+        self.deaths = 0
         self._empty = asyncio.Event()
         self._context = multiprocessing.get_context("forkserver")
 
@@ -293,6 +295,7 @@ class Pool:
             self._empty.set()
         if worker.stopping and worker.job is None and worker.shard is None:
             return
+        self.deaths += 1
         self._log.warning("worker died", pid=worker.process.pid, exit_code=exit_code)
         self._forget_batches(worker)
         if worker.shard is not None:

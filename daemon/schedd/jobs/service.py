@@ -75,6 +75,8 @@ class JobService:
         self.data_dir, self.scratch, self.journal = data_dir, scratch, journal
         self.pool: Pool | None = None
         self.changed: Callable[[str], None] = lambda _job_id: None
+        #: called with a job that has just ended
+        self.ended: Callable[[Job], None] = lambda _job: None
         self.accepting = True
         self._pool_size = pool_size
         self._queue_limit, self._organization_limit = queue_limit, organization_limit
@@ -107,6 +109,11 @@ class JobService:
     def running(self) -> int:
         """Return how many jobs run."""
         return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many jobs wait."""
+        return len(self._queue)
 
     # Requests --------------------------------------------------------------------------------------------
 
@@ -337,6 +344,7 @@ class JobService:
             self._log.error("the journal cannot be written; trying again", code=str(trouble.code), job_id=job_id)
             self._spawn(self._finish_later(job_id, state, result, error))
             return
+        self.ended(self.journal.get(job_id))
         self.changed(job_id)
 
     async def _finish_later(
