@@ -28,6 +28,7 @@ lint: setup ## Check style and types
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/shellcheck -x -P deploy deploy/*.sh tools/*.sh .ci/run
 
 bench: setup ## Time whole runs against the floor, 10,000 to 3,000,000 contacts (ARGS="--contacts 100000")
 	@$(BIN)/python tests/bench/run.py $(ARGS)

@@ -24,6 +24,7 @@ from .fly import identity, price_per_s
 from .jobs.journal import Journal
 from .jobs.pool import Pool
 from .jobs.service import JobService
+from .privileges import become
 from .server.endpoints import check_endpoint, open_router, remove_unix_sockets
 from .server.keys import admitted_clients, server_secret
 from .server.metrics import Metrics, MetricsServer
@@ -59,6 +60,8 @@ class Daemon:
         for endpoint in endpoints:
             check_endpoint(endpoint, has_keys=secret is not None)
         defaults = self._defaults()
+        if settings.data.is_dir():
+            become(settings.user, settings.data)
         lock = self._take_folder()
         try:
             return await self._serve(endpoints, secret, clients, defaults)

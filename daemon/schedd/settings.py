@@ -131,6 +131,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Where metrics for Prometheus are served (GET /metrics), for example 9091; without it, nowhere.",
     ),
     Setting(
+        "user",
+        _text,
+        None,
+        "a user's name",
+        "Started as root, the daemon gives the data folder to this user and becomes it.",
+    ),
+    Setting(
         "server_key_file",
         _path,
         None,
@@ -237,6 +244,7 @@ class Settings:
     data: Path
     listen: tuple[str, ...]
     metrics_listen: str | None
+    user: str | None
     server_key_file: Path | None
     server_key: str | None
     client_keys: Path | None

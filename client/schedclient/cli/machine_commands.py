@@ -61,6 +61,8 @@ def _database(text: str) -> tuple[Path, str]:
     """Return the data folder and the organization's id of a file or an id."""
     path = Path(text)
     if len(path.parts) == 1 and not path.exists() and path.suffix != DATABASE_SUFFIX:
+        if (_data() / f"{text}{DATABASE_SUFFIX}").exists():
+            _give_to_the_daemon(_data() / f"{text}{DATABASE_SUFFIX}")
         return _data(), text
     if path.suffix != DATABASE_SUFFIX:
         raise SettingsError(
@@ -69,7 +71,15 @@ def _database(text: str) -> tuple[Path, str]:
     folder = path.resolve().parent if len(path.parts) > 1 or path.exists() else _data()
     if not (folder / path.name).exists():
         raise SettingsError(f"there is no file {folder / path.name}", f"`db-info` lists the databases in {_data()}.")
+    _give_to_the_daemon(folder / path.name)
     return folder, path.stem
+
+
+def _give_to_the_daemon(file: Path) -> None:
+    """Give a file that root has put into the data folder to the folder's owner, whom the daemon runs as."""
+    owner = file.parent.stat()
+    if os.geteuid() == 0 and file.stat().st_uid != owner.st_uid:
+        os.chown(file, owner.st_uid, owner.st_gid)
 
 
 def _run(name: str, mode: str, text: str) -> click.Command:

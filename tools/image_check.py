@@ -1,0 +1,123 @@
+"""Start what an image has in its file system and look whether it is what a machine needs; `image-check.sh` calls it.
+
+Arguments: the image's root file system, and its configuration as JSON. Runs its programs with chroot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+COMMANDS = ("schedd", "schedctl", "scheduler-help", "db-info", "run-reliable-scheduler", "run-highperf-scheduler")
+#: What must not be in the image: the means by which it was made.
+ABSENT = ("usr/bin/gcc", "usr/bin/python3", "build", "root/.cache")
+
+
+class Image:
+    """The image's root file system and configuration."""
+
+    def __init__(self, root: Path, config: dict[str, object]) -> None:
+        self.root, self.config = root, config
+        self.environment = dict(entry.split("=", 1) for entry in config.get("Env") or [])
+        self.environment = {name: value for name, value in self.environment.items() if not name.startswith("PIP_")}
+
+    def command(self, *words: str) -> list[str]:
+        return [
+            "chroot",
+            str(self.root),
+            "/usr/bin/env",
+            "-i",
+            *(f"{n}={v}" for n, v in self.environment.items()),
+            *words,
+        ]
+
+    def run(self, *words: str, code: int = 0) -> str:
+        done = subprocess.run(self.command(*words), capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode != code:
+            raise SystemExit(
+                f"{' '.join(words)}: exit code {done.returncode} instead of {code}\n{done.stdout}{done.stderr}"
+            )
+        return done.stdout
+
+
+def say(text: str) -> None:
+    print(f"  {text}")
+
+
+def check_contents(image: Image) -> None:
+    for name in ABSENT:
+        if (image.root / name).exists():
+            raise SystemExit(f"/{name} is in the image")
+    for name in (*COMMANDS, "sqlite3", "htop"):
+        image.run("sh", "-c", f"command -v {name}")
+    image.run("sqlite3", "--version")
+    say(f"commands on the PATH: {', '.join(COMMANDS)}, sqlite3, htop")
+
+
+def wait_for(log: Path, text: str) -> float:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if text in log.read_text():
+            return time.monotonic()
+        time.sleep(0.005)
+    raise SystemExit(f"no {text!r} within 30 seconds; the log:\n{log.read_text()}")
+
+
+def check_daemon(image: Image) -> None:
+    """Start the image's own command as a machine would, use it, and stop it."""
+    for path in (image.root / "data").iterdir():
+        raise SystemExit(f"/data is not empty: {path.name}")
+    os.chown(image.root / "data", 0, 0)  # as a new volume is
+    os.makedirs(image.root / "dev/shm", exist_ok=True)
+    command = [str(word) for word in image.config["Cmd"]]
+    log = Path(f"{image.root}.log")
+    with log.open("wb") as output:
+        began = time.monotonic()
+        daemon = subprocess.Popen(image.command(*command), stdout=output, stderr=output, start_new_session=True)
+    try:
+        say(f"{' '.join(command)}: listening after {wait_for(log, 'listening') - began:.2f} s")
+        state = Path(f"/proc/{daemon.pid}/status").read_text()
+        [uid] = [line.split()[1] for line in state.splitlines() if line.startswith("Uid:")]
+        if uid == "0" or (image.root / "data").stat().st_uid != int(uid):
+            raise SystemExit(
+                f"the daemon runs as user {uid}, the volume belongs to {(image.root / 'data').stat().st_uid}"
+            )
+        say(f"the daemon is user {uid}, and so is the volume")
+        image.run("schedctl", "demo", "--out", "/data/org-123.db", "--contacts", "5000", "--as-of", "2026-11-01")
+        for name in ("run-reliable-scheduler", "run-highperf-scheduler"):
+            result = json.loads(image.run(name, "/data/org-123.db", "2", "--as-of", "2026-11-01", "--json"))
+            say(f"{name}: {result['contacts']} contacts in {result['wall_s']:.2f} s")
+        rows = image.run("sqlite3", "/data/org-123.db", "SELECT count(*) FROM email_schedules")
+        if int(rows) < 5000:
+            raise SystemExit(f"the plan has {rows} rows")
+        info = image.run("db-info")
+        if "org-123" not in info:
+            raise SystemExit(f"db-info does not show the database:\n{info}")
+        image.run("scheduler-help")
+        doctor = json.loads(image.run("schedctl", "doctor", "--json"))
+        if not doctor["ok"]:
+            raise SystemExit(f"doctor: {doctor}")
+        daemon.send_signal(signal.SIGTERM)
+        code = daemon.wait(60)
+        if code != 0:
+            raise SystemExit(f"after SIGTERM the daemon's exit code is {code}:\n{log.read_text()}")
+        say("SIGTERM: exit code 0")
+    finally:
+        if daemon.poll() is None:
+            daemon.kill()
+            daemon.wait(10)
+
+
+def main() -> None:
+    image = Image(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    check_contents(image)
+    check_daemon(image)
+
+
+if __name__ == "__main__":
+    main()
