@@ -6,10 +6,10 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint bench bench-pool faults lock docs clean
+.PHONY: help setup demo test test-all lint binary test-binary image-check bench bench-pool bench-startup faults lock docs clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv (the other targets do it by themselves)
 	@tools/setup.sh
@@ -18,11 +18,20 @@ demo: setup ## Schedule a synthetic organization of 100,000 contacts (ARGS="--co
 	@$(BIN)/schedctl demo $(ARGS)
 
 test: setup ## Run the fast tests (ARGS="-k name")
-	@$(PYTEST) -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow and not binary" $(ARGS)
 
-test-all: setup lint ## Run lint and all tests, as CI does
+test-all: setup lint binary image-check ## Run lint and all tests, the binary's and the image's too, as CI does
 	@tools/browser.sh
 	@$(PYTEST) $(ARGS)
+
+binary: setup ## Compile the program: build/binary/email-scheduler and build/binary/folder
+	@tools/binary.sh
+
+test-binary: binary ## Run the tests of the compiled program
+	@$(PYTEST) -m binary $(ARGS)
+
+image-check: setup ## Build the image without Docker and start what comes of it (needs root)
+	@tools/image-check.sh
 
 lint: setup ## Check style and types
 	@$(BIN)/ruff check --quiet .
@@ -35,6 +44,9 @@ bench: setup ## Time whole runs against the floor, 10,000 to 3,000,000 contacts 
 
 bench-pool: setup ## Time what the process pool earns
 	@$(BIN)/python tests/bench/throughput.py $(ARGS)
+
+bench-startup: binary ## Time the daemon from exec to listening, compiled and not, warm and cold
+	@$(BIN)/python tests/bench/startup.py
 
 faults: setup ## Fail every kind of disk operation once and write docs/FAULTS.md
 	@cd tests && ../$(BIN)/python -m faults.table

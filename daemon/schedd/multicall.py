@@ -7,10 +7,14 @@ the command (`email-scheduler schedctl submit ...`). Knows no command's inside; 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import sys
 from importlib import import_module
 from pathlib import PurePath
 
+#: linux/prctl.h
+_PR_SET_PDEATHSIG = 1
 #: name -> module with the function that runs it
 COMMANDS = {
     "schedd": ("schedd.cli", "main"),
@@ -22,9 +26,21 @@ COMMANDS = {
 }
 
 
+def _end_with_the_bootstrap() -> None:
+    """As one file, the program is a child of the process that unpacked it: have it killed when that one is.
+
+    Else a kill -9 of the process that was started would leave the daemon running.
+    """
+    if "NUITKA_ONEFILE_PARENT" in os.environ:
+        import ctypes  # noqa: PLC0415 - loaded only in this form
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def main() -> None:
     """Run the command that the program was called as."""
     multiprocessing.freeze_support()
+    _end_with_the_bootstrap()
     name = PurePath(sys.argv[0]).name
     if name not in COMMANDS and len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
         name = sys.argv.pop(1)
