@@ -19,6 +19,7 @@ import msgspec
 
 from schedclient.cli.exitcodes import ExitCode as ClientExitCode
 from schedclient.cli.main import cli
+from schedclient.cost import CostRow, CostTable
 from schedclient.settings import TABLE
 from schedd import settings as daemon_settings
 from schedd.exitcodes import ExitCode as DaemonExitCode
@@ -43,6 +44,7 @@ from schedproto import (
     TypeChanges,
     VolumeInfo,
 )
+from schedproto.diagnosis import Check
 from schedproto.errors import RETRYABLE
 from schedproto.explanations import Step, Window
 from schedproto.jobs import LastRun, TableInfo
@@ -72,6 +74,12 @@ DOCUMENTS = (
     ("`config ...`", "an [OrganizationConfiguration](#organizationconfiguration)"),
     ("`report`", "a [Report](#report)"),
     ("`backup ...`", "a [BackupList](#backuplist)"),
+    ("`machine start`", '`{"machine": ..., "health": ..., "wall_s": ...}`, the [Health](#health) of its daemon'),
+    ("`machine stop`", '`{"machine": ...}`: id, state, region, address, size, volumes, image, last_exit'),
+    ("`machine status`", '`{"machine": ..., "health": ..., "trouble": ...}`; health is null where no daemon answers'),
+    ("`machine list`", '`{"machines": [...]}`, the one that is used first'),
+    ("`doctor`", '`{"ok": ..., "checks": [...]}`, each a [Check](#check)'),
+    ("`cost`", "a [CostTable](#costtable)"),
     ("`push`, `pull`", "a [TransferResult](#transferresult)"),
     ("`info ORGANIZATION`", "an [OrganizationInfo](#organizationinfo)"),
     ("`info`", "a [VolumeInfo](#volumeinfo)"),
@@ -105,6 +113,9 @@ STRUCTS = (
     BackupList,
     Backup,
     TransferResult,
+    Check,
+    CostTable,
+    CostRow,
     ErrorInfo,
 )
 

@@ -157,3 +157,10 @@ def test_wrong_addresses(address: str) -> None:
 
     with pytest.raises(FatalError, match="ADDRESS:PORT"):
         load({"metrics_listen": address or " "}, {})
+
+
+def test_documented() -> None:
+    """docs/OPERATIONS.md has every metric as it is described to the scraper."""
+    page = (Path(__file__).parents[2] / "docs" / "OPERATIONS.md").read_text()
+    for name, (kind, meaning) in METRICS.items():
+        assert f"| `{name}` | {kind} | {meaning} |" in page
