@@ -66,14 +66,15 @@ echo "Building the image (some minutes; the log is $log) ..." >&2
     buildah add --quiet "$container" "$base" / &&
     buildah config "${settings[@]}" "$container" &&
     buildah commit --quiet --rm "$container" localhost/debian:bookworm-slim &&
-    buildah build --isolation chroot --network host --pull-never --layers "${mounts[@]}" --tag email-scheduler --file Dockerfile .
+    buildah build --isolation chroot --network host --pull-never "${mounts[@]}" --tag email-scheduler --file Dockerfile .
 } >>"$log" 2>&1 || failed
 
 container=$(buildah from --pull-never localhost/email-scheduler)
 trap 'buildah umount "$container" >/dev/null 2>&1; buildah rm "$container" >/dev/null 2>&1' EXIT
 root=$(buildah mount "$container")
 echo "Starting the image ..." >&2
-.venv/bin/python tools/image_check.py "$root" "$(buildah inspect --format '{{json .OCIv1.Config}}' "$container")" || {
+buildah inspect "$container" >"$work/image.json"
+.venv/bin/python tools/image_check.py "$root" "$work/image.json" || {
   echo "The image does not do what it should; the lines above say what." >&2
   exit 1
 }

@@ -1,6 +1,6 @@
 """Start what an image has in its file system and look whether it is what a machine needs; `image-check.sh` calls it.
 
-Arguments: the image's root file system, and its configuration as JSON. Runs its programs with chroot.
+Arguments: the image's root file system, and a file with what `buildah inspect` says of it. Its programs run by chroot.
 """
 
 from __future__ import annotations
@@ -114,9 +114,15 @@ def check_daemon(image: Image) -> None:
 
 
 def main() -> None:
-    image = Image(Path(sys.argv[1]), json.loads(sys.argv[2]))
-    check_contents(image)
-    check_daemon(image)
+    config = json.loads(Path(sys.argv[2]).read_text())["OCIv1"]["config"]
+    image = Image(Path(sys.argv[1]), config)
+    # A program finds its own libraries by /proc, which every machine has.
+    subprocess.run(["mount", "-t", "proc", "proc", str(image.root / "proc")], check=True)
+    try:
+        check_contents(image)
+        check_daemon(image)
+    finally:
+        subprocess.run(["umount", "-l", str(image.root / "proc")], check=True)
 
 
 if __name__ == "__main__":

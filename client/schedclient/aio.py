@@ -340,7 +340,7 @@ class AsyncClient(AsyncQuestions):
         kept as a backup. on_bytes: told the bytes that are there so far, and all.
         """
         await self._needs("files")
-        return await push(self, Path(path), organization, on_bytes)
+        return await push(self._ask, Path(path), organization, on_bytes)
 
     async def pull(
         self, organization: str, path: str | PathLike[str], *, on_bytes: OnBytes | None = None
@@ -350,11 +350,7 @@ class AsyncClient(AsyncQuestions):
         Only blocks that an older file of this name, or a pull that broke off, lacks are fetched.
         """
         await self._needs("files")
-        return await pull(self, organization, Path(path), on_bytes)
-
-    async def ask(self, message: Message, expected: type[_T], answer_s: float = ANSWER_TIMEOUT_S) -> _T:
-        """Send any request of the protocol that is harmless when it is sent twice, and return its answer."""
-        return await self._ask(message, expected, answer_s)
+        return await pull(self._ask, organization, Path(path), on_bytes)
 
     async def health(self) -> Health:
         """Return how the daemon is."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeVar
 
 from schedproto import ErrorCode, SchedulerError
 from schedproto.messages import (
@@ -27,6 +27,7 @@ from schedproto.messages import (
     Done,
     GetBlocks,
     GetDigests,
+    Message,
     OfferDigests,
     OpenPull,
     OpenPush,
@@ -50,8 +51,15 @@ from schedproto.transfers import (
 from .connection import new_request_id
 from .errors import ConnectionFailedError, LocalFileError, TransferError
 
-if TYPE_CHECKING:
-    from .aio import AsyncClient
+_T = TypeVar("_T", bound=Message)
+
+
+class Ask(Protocol):
+    """Sends a request, over new connections if need be, and returns its answer."""
+
+    async def __call__(self, message: Message, expected: type[_T], answer_s: float) -> _T:
+        """Raise `SchedulerClientError` where there is none."""
+
 
 #: told the bytes that are there so far, and all of them
 OnBytes = Callable[[int, int], None]
@@ -95,7 +103,7 @@ def _read_digests(path: Path) -> bytes:
 # Push ------------------------------------------------------------------------------------------------------
 
 
-async def push(client: AsyncClient, path: Path, organization: str, on_bytes: OnBytes | None = None) -> TransferResult:
+async def push(ask: Ask, path: Path, organization: str, on_bytes: OnBytes | None = None) -> TransferResult:
     """Make the organization's file on the daemon's side what a database here is; see `AsyncClient.push`."""
     began = time.monotonic()
     copy = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.push")
@@ -104,7 +112,7 @@ async def push(client: AsyncClient, path: Path, organization: str, on_bytes: OnB
         with _local(path, "reading"):
             digests = await asyncio.to_thread(_read_digests, copy)
             size = copy.stat().st_size
-        moved = await _again(lambda: _push(client, copy, organization, digests, size, on_bytes))
+        moved = await _again(lambda: _push(ask, copy, organization, digests, size, on_bytes))
     finally:
         copy.unlink(missing_ok=True)
     return TransferResult(
@@ -146,11 +154,9 @@ def _remove_left_copies(path: Path) -> None:
             left.unlink(missing_ok=True)
 
 
-async def _push(
-    client: AsyncClient, copy: Path, organization: str, digests: bytes, size: int, on_bytes: OnBytes | None
-) -> int:
+async def _push(ask: Ask, copy: Path, organization: str, digests: bytes, size: int, on_bytes: OnBytes | None) -> int:
     message = OpenPush(id=new_request_id(), organization=organization, size_bytes=size, digest=whole_digest(digests))
-    transfer = (await client.ask(message, TransferReply, _COPY_S)).transfer
+    transfer = (await ask(message, TransferReply, _COPY_S)).transfer
     moved = 0
     for first in range(0, blocks_of(size), MOST_DIGESTS):
         offer = OfferDigests(
@@ -160,18 +166,16 @@ async def _push(
             first=first,
             digests=digests[first * DIGEST_BYTES : (first + MOST_DIGESTS) * DIGEST_BYTES],
         )
-        wanted = (await client.ask(offer, WantedReply, _COPY_S)).blocks
+        wanted = (await ask(offer, WantedReply, _COPY_S)).blocks
         there = min(size, (first + MOST_DIGESTS) * BLOCK_BYTES) - len(wanted) * BLOCK_BYTES
-        moved += await _send(client, copy, transfer, wanted, partial(_tell_more, on_bytes, there, size))
+        moved += await _send(ask, copy, transfer, wanted, partial(_tell_more, on_bytes, there, size))
     commit = CommitPush(id=new_request_id(), organization=organization, transfer_id=transfer.transfer_id)
-    await client.ask(commit, Done, _COPY_S)
+    await ask(commit, Done, _COPY_S)
     _tell(on_bytes, size, size)
     return moved
 
 
-async def _send(
-    client: AsyncClient, copy: Path, transfer: Transfer, wanted: list[int], on_sent: Callable[[int], None]
-) -> int:
+async def _send(ask: Ask, copy: Path, transfer: Transfer, wanted: list[int], on_sent: Callable[[int], None]) -> int:
     sent = 0
 
     async def put(numbers: list[int]) -> None:
@@ -185,7 +189,7 @@ async def _send(
             blocks=numbers,
             data=data,
         )
-        await client.ask(message, Done, _COPY_S)
+        await ask(message, Done, _COPY_S)
         sent += len(data)
         on_sent(sent)
 
@@ -201,12 +205,12 @@ def _read_blocks(path: Path, numbers: list[int]) -> bytes:
 # Pull ------------------------------------------------------------------------------------------------------
 
 
-async def pull(client: AsyncClient, organization: str, path: Path, on_bytes: OnBytes | None = None) -> TransferResult:
+async def pull(ask: Ask, organization: str, path: Path, on_bytes: OnBytes | None = None) -> TransferResult:
     """Fetch an organization's file; see `AsyncClient.pull`."""
     began = time.monotonic()
     _refuse_if_in_use(path)
     unfinished = path.with_name(f".{path.name}.pull")
-    size, digest, moved = await _again(lambda: _pull(client, organization, path, unfinished, on_bytes))
+    size, digest, moved = await _again(lambda: _pull(ask, organization, path, unfinished, on_bytes))
     with _local(path, "writing"):
         await asyncio.to_thread(_finish, unfinished, path)
     return TransferResult(
@@ -233,11 +237,9 @@ def _refuse_if_in_use(path: Path) -> None:
 
 
 async def _pull(
-    client: AsyncClient, organization: str, path: Path, unfinished: Path, on_bytes: OnBytes | None
+    ask: Ask, organization: str, path: Path, unfinished: Path, on_bytes: OnBytes | None
 ) -> tuple[int, str, int]:
-    transfer = (
-        await client.ask(OpenPull(id=new_request_id(), organization=organization), TransferReply, _COPY_S)
-    ).transfer
+    transfer = (await ask(OpenPull(id=new_request_id(), organization=organization), TransferReply, _COPY_S)).transfer
     size = transfer.size_bytes
     digests = bytearray()
     while len(digests) < blocks_of(size) * DIGEST_BYTES:
@@ -248,7 +250,7 @@ async def _pull(
             first=len(digests) // DIGEST_BYTES,
             count=MOST_DIGESTS,
         )
-        digests += (await client.ask(question, DigestsReply, _COPY_S)).digests
+        digests += (await ask(question, DigestsReply, _COPY_S)).digests
     if whole_digest(bytes(digests)) != transfer.digest:
         raise damaged("the digests of the file")
     with _local(path, "writing"):
@@ -261,7 +263,7 @@ async def _pull(
         message = GetBlocks(
             id=new_request_id(), organization=organization, transfer_id=transfer.transfer_id, blocks=numbers
         )
-        data = (await client.ask(message, BlocksReply, _COPY_S)).data
+        data = (await ask(message, BlocksReply, _COPY_S)).data
         with _local(path, "writing"):
             await asyncio.to_thread(_write_blocks, unfinished, numbers, data, digests, size)
         moved += len(data)
@@ -269,7 +271,7 @@ async def _pull(
 
     await _in_window(get, wanted)
     close = CloseTransfer(id=new_request_id(), organization=organization, transfer_id=transfer.transfer_id)
-    await client.ask(close, Done, _COPY_S)
+    await ask(close, Done, _COPY_S)
     with _local(path, "writing"):
         if await asyncio.to_thread(_read_digests, unfinished) != digests:
             raise damaged(str(unfinished))

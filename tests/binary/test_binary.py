@@ -219,7 +219,7 @@ def bare_root() -> Path | None:
     return base if (base / ".complete").exists() and os.geteuid() == 0 else None
 
 
-def test_in_an_empty_debian(program: Program, tmp_path: Path, tls_port: int) -> None:
+def test_in_an_empty_debian(program: Program, tmp_path: Path, tls_port: int, request: pytest.FixtureRequest) -> None:
     """In a Debian with nothing installed it schedules, knows the time zones and has certificates for HTTPS."""
     base = bare_root()
     if base is None:
@@ -238,6 +238,9 @@ def test_in_an_empty_debian(program: Program, tmp_path: Path, tls_port: int) -> 
     else:
         shutil.copy(program.path, target / "email-scheduler")
         command = "/opt/email-scheduler"
+
+    request.addfinalizer(lambda: subprocess.run(["umount", "-l", str(root / "proc")], check=True))
+    subprocess.run(["mount", "-t", "proc", "proc", str(root / "proc")], check=True)
 
     def inside(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         settings = [f"{name}={value}" for name, value in environment.items()]

@@ -62,7 +62,7 @@ def test_the_story(site: Site) -> None:
 def test_again_and_again(site: Site) -> None:
     """One client schedules again after each time that the machine has stopped itself; nobody tells it."""
     add_organization(site)
-    site.body.idle_timeout_s = 0.3
+    site.body.idle_timeout_s = 1.0
     with Client(**site.settings()) as client:
         for day in (1, 2, 3):
             assert client.schedule("org-123", as_of=f"2026-11-0{day}").contacts == 300
@@ -87,15 +87,15 @@ def test_two_clients_at_once(site: Site) -> None:
 def test_idle_just_as_a_job_arrives(site: Site) -> None:
     """Jobs submitted around the moment of the idle exit are all done, each once, by this machine or the next start."""
     add_organization(site, contacts=20)
-    site.body.idle_timeout_s = 0.25
+    site.body.idle_timeout_s = 1.0
     jobs = set()
     with Client(**site.settings()) as client:
         for step in range(8):
             handle = client.submit("org-123", as_of=AS_OF)
             handle.wait(60)
             jobs.add(handle.job_id)
-            # The daemon exits 0.25 s after the last message: come a little before, at, and a little after that.
-            time.sleep(0.19 + step * 0.015)
+            # The daemon exits a second after the last message: come a little before, at, and a little after that.
+            time.sleep(0.9 + step * 0.03)
         assert len(jobs) == 8
         assert {job.job_id for job in client.list()} >= jobs
         assert {str(job.state) for job in client.list()} == {"succeeded"}
@@ -209,9 +209,9 @@ def test_submit_from_a_shell(site: Site) -> None:
 
 def test_stays_up_while_a_client_waits(site: Site) -> None:
     """The machine does not stop itself while a client watches a job that takes longer than the idle timeout."""
-    add_organization(site, contacts=60_000)
-    site.body.idle_timeout_s = 0.2
+    add_organization(site, contacts=200_000)
+    site.body.idle_timeout_s = 1.0
     with Client(**site.settings()) as client:
-        assert client.schedule("org-123", as_of=AS_OF).contacts == 60_000
+        assert client.schedule("org-123", as_of=AS_OF).contacts == 200_000
     assert site.machine.starts == 1
     poll(lambda: stopped(site), 20, "the machine's stop")
