@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -158,6 +159,9 @@ class Daemon:
         settings, data = self.settings, self.settings.data.resolve()
         alive_file = self._await_orphans()
         scratch, journal = self._scratch(), self._journal()
+        # multiprocessing keeps the fork server's socket in a temporary folder, which a kill -9 would leave behind;
+        # the scratch folder is emptied by the next start.
+        tempfile.tempdir = str(scratch)
         here = identity(os.environ, len(os.sched_getaffinity(0)))
         service = JobService(
             data,

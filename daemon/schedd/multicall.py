@@ -37,11 +37,16 @@ def _end_with_the_bootstrap() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
+def _called_as() -> str:
+    """Return the word that the program was called by: as one file, sys.argv has the file's own name instead."""
+    return str(getattr(globals().get("__compiled__"), "original_argv0", None) or sys.argv[0])
+
+
 def main() -> None:
     """Run the command that the program was called as."""
     multiprocessing.freeze_support()
     _end_with_the_bootstrap()
-    name = PurePath(sys.argv[0]).name
+    name = PurePath(_called_as()).name
     if name not in COMMANDS and len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
         name = sys.argv.pop(1)
     if name not in COMMANDS:

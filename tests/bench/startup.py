@@ -20,6 +20,7 @@ from pathlib import Path
 
 from schedclient import Client
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 ROOT = Path(__file__).parents[2]
 BINARY = ROOT / "build" / "binary"
 FORMS = {
@@ -52,6 +53,31 @@ def start(command: list[str], data: Path, cache: Path) -> tuple[float, float]:
     return listening, ready
 
 
+def from_a_stopped_machine(command: list[str], folder: Path) -> tuple[float, float]:
+    """Return the seconds of `client.schedule` with the machine stopped, and with it up: API, name, socket, job.
+
+    The machine takes no time of its own to boot: what Fly takes comes on top.
+    """
+    from datetime import date
+
+    from fly.conftest import make_site
+    from fly.machines_api import serving
+    from fly.names_server import naming
+    from schedclient.synthetic import make_organization
+
+    with serving() as server, naming(server) as names:
+        site = make_site(server, names, folder, command=command, idle_timeout_s=30.0)
+        site.machine.start_s = 0.0
+        make_organization(site.body.volume / "org-10.db", 10_000, 1, date(2026, 11, 1))
+        seconds = []
+        for day in (1, 2):
+            began = time.monotonic()
+            with Client(**site.settings()) as client:
+                client.schedule("org-10", as_of=f"2026-11-0{day}")
+            seconds.append(time.monotonic() - began)
+        return seconds[0], seconds[1]
+
+
 def drop_caches() -> bool:
     try:
         os.sync()
@@ -82,11 +108,18 @@ def main() -> None:
                     times.setdefault((form, "cold"), []).append(start(command, data, cache))
             shutil.rmtree(cache, ignore_errors=True)
             times.setdefault(("one file", "unpack"), []).append(start(FORMS["one file"], data, cache))
+        stories = []
+        for number in range(WARM_ROUNDS):
+            folder = Path(name) / f"site-{number}"
+            folder.mkdir()
+            stories.append(from_a_stopped_machine(FORMS["folder"], folder))
     print(f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}; medians in seconds")
     print(f"{'form':10} {'cache':7} {'listening':>10} {'first result':>13} {'runs':>5}")
     for (form, kind), entries in times.items():
         listening, ready = (statistics.median(values) for values in zip(*entries, strict=True))
         print(f"{form:10} {kind:7} {listening:10.3f} {ready:13.3f} {len(entries):5}")
+    stopped, up = (statistics.median(values) for values in zip(*stories, strict=True))
+    print(f"client.schedule, 10,000 contacts: machine stopped {stopped:.3f}, up {up:.3f} ({len(stories)} runs)")
 
 
 if __name__ == "__main__":

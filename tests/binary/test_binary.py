@@ -135,7 +135,7 @@ def test_exit_codes(program: Program, data: Path) -> None:
     locked = program.run("schedd", "serve", "--data", str(data))
     assert locked.returncode == 3
     assert "another daemon" in locked.stderr
-    assert program.run("schedctl", "status", "--endpoint", "tcp://127.0.0.1:9").returncode == 3
+    assert program.run("schedctl", "status", "--endpoint", "tcp://127.0.0.1:9", "--data", str(data)).returncode == 3
     assert program.run("schedctl", "nosuch").returncode == 2
     assert program.run("nosuch").returncode == 2
 
@@ -175,7 +175,7 @@ def test_report_and_files(program: Program, data: Path, tmp_path: Path) -> None:
     at = ("--data", str(data))
     for words in (
         ("submit", "org-123", "--as-of", AS_OF),
-        ("report", "org-123", "--out", str(tmp_path / "report.html")),
+        ("report", "org-123", "--html", str(tmp_path / "report.html")),
         ("explain", "org-123", "5"),
         ("preview", "org-123"),
         ("config", "show", "org-123"),

@@ -62,7 +62,26 @@ def make_client(options: dict[str, Any]) -> Any:
     """Return a client for the connection options of a command, which are taken out of `options`."""
     from schedclient.sync import Client  # noqa: PLC0415 - ZeroMQ is loaded only by commands that talk
 
-    return Client(**connection_arguments(options))
+    arguments = connection_arguments(options)
+    return Client(**arguments, launcher=_telling_launcher(arguments))
+
+
+def _telling_launcher(arguments: dict[str, Any]) -> Any:
+    """Return a launcher that tells a person how the start of a machine goes; None where nothing is to be told."""
+    from schedclient.settings import load  # noqa: PLC0415 - settings are read when a command needs them
+
+    settings = load(arguments)
+    if settings.fly is None or settings.endpoint is not None or not sys.stderr.isatty():
+        return None
+    from schedclient.launch.fly import FlyLauncher  # noqa: PLC0415 - HTTP is loaded only where a machine is asked for
+
+    app = settings.fly.app
+
+    def tell(state: str) -> None:
+        if state != "started":
+            click.echo(f"The machine of {app} is {state}; starting it ...", err=True)
+
+    return FlyLauncher(settings.fly, tell)
 
 
 def connection_arguments(options: dict[str, Any]) -> dict[str, Any]:
