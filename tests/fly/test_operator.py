@@ -260,7 +260,7 @@ elif words[:2] == ["apps", "list"]: out = [{{"Name": name}} for name in state["a
 elif words[:2] == ["apps", "create"]: state["apps"].append(words[2])
 elif words[:2] == ["volumes", "list"]: out = state["volumes"]
 elif words[:2] == ["volumes", "create"]:
-    state["volumes"].append({{"id": "vol_1", "name": words[2], "size_gb": int(words[words.index("--size") + 1])}})
+    state["volumes"].append({{"id": "vol_1", "name": words[2], "size_gb": int(words[words.index("--size") + 1]), "region": words[words.index("--region") + 1]}})
 elif words[:2] == ["secrets", "list"]: out = [{{"name": name}} for name in state["secrets"]]
 elif words[:2] == ["secrets", "import"]:
     for line in sys.stdin.read().splitlines():
@@ -309,11 +309,11 @@ def test_deploy(flyctl: Callable[[], dict[str, object]], tmp_path: Path) -> None
         keys = tmp_path / f"keys{_}"
     else:
         new_keys(keys)
-    done = deploy(keys)
+    done = deploy(keys, "--region", "ams")
     assert done.returncode == 0, done.stderr
     state = flyctl()
     assert state["apps"] == ["my-app"]
-    assert state["volumes"] == [{"id": "vol_1", "name": "data", "size_gb": 10}]
+    assert state["volumes"] == [{"id": "vol_1", "name": "data", "size_gb": 10, "region": "ams"}]
     secrets = state["secrets"]
     assert isinstance(secrets, dict)
     assert secrets["SCHEDD_SERVER_KEY"] in (keys / "server.secret").read_text()
@@ -322,11 +322,14 @@ def test_deploy(flyctl: Callable[[], dict[str, object]], tmp_path: Path) -> None
     assert isinstance(calls, list)
     assert calls[-1][0] == "deploy"
     assert "--ha=false" in calls[-1]
+    assert calls[-1][calls[-1].index("--primary-region") + 1] == "ams"
     assert not any(secrets["SCHEDD_SERVER_KEY"] in word for words in calls for word in words)
     again = deploy(keys)
     assert again.returncode == 0, again.stderr
     repeated = [words[:2] for words in flyctl()["calls"][len(calls) :]]
     assert [words for words in repeated if words[1] in {"create", "import"}] == []
+    last = flyctl()["calls"][-1]
+    assert last[last.index("--primary-region") + 1] == "ams"
     rotated = tmp_path / "rotated"
     new_keys(rotated)
     assert deploy(rotated, "--rotate-keys").returncode == 0

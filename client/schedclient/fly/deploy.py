@@ -136,22 +136,27 @@ def deploy(plan: Plan, say: Say) -> None:
         owner = ("--org", plan.organization) if plan.organization else ()
         fly.call("apps", "create", plan.app, *owner, "--yes")
         say(f"The app {plan.app} was made.")
-    _volume(fly, plan, say)
+    region = _volume(fly, plan, say)
     _secrets(fly, plan, say)
     say("Building the image and deploying it ...")
-    fly.run("deploy", "--app", plan.app, "--config", str(plan.config), "--ha=false", "--yes", "--vm-size", plan.size)
+    fly.run(
+        *("deploy", "--app", plan.app, "--config", str(plan.config), "--primary-region", region),
+        *("--vm-size", plan.size, "--ha=false", "--yes"),
+    )
 
 
-def _volume(fly: Flyctl, plan: Plan, say: Say) -> None:
+def _volume(fly: Flyctl, plan: Plan, say: Say) -> str:
+    """Make the volume if there is none; returns its region, where the machine has to be."""
     volumes = [entry for entry in fly.ask("volumes", "list", "--app", plan.app) if _name_of(entry) == plan.volume]
     if volumes:
         say(f"The volume {plan.volume} exists: {volumes[0].get('id')}, {volumes[0].get('size_gb')} GB.")
-        return
+        return str(volumes[0].get("region") or plan.region)
     fly.call(
         *("volumes", "create", plan.volume, "--app", plan.app, "--region", plan.region),
         *("--size", str(plan.volume_gb), "--vm-size", plan.size, "--yes"),
     )
     say(f"The volume {plan.volume} was made: {plan.volume_gb} GB in {plan.region}.")
+    return plan.region
 
 
 def _secrets(fly: Flyctl, plan: Plan, say: Say) -> None:
