@@ -29,7 +29,9 @@ if [ ${#missing[@]} -gt 0 ]; then
   { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >>"$log" 2>&1 || failed
 fi
 
-# Everything of buildah's lies in build/, not in the machine's own store.
+# Everything of buildah's lies in build/, not in the machine's own store, and goes afterwards: it takes gigabytes.
+rm -rf "$work/store" "$work/run"
+trap 'rm -rf "$work/store" "$work/run"' EXIT
 buildah() { command buildah --root "$work/store" --runroot "$work/run" --storage-driver vfs "$@"; }
 
 base="$work/base"
@@ -70,7 +72,6 @@ echo "Building the image (some minutes; the log is $log) ..." >&2
 } >>"$log" 2>&1 || failed
 
 container=$(buildah from --pull-never localhost/email-scheduler)
-trap 'buildah umount "$container" >/dev/null 2>&1; buildah rm "$container" >/dev/null 2>&1' EXIT
 root=$(buildah mount "$container")
 echo "Starting the image ..." >&2
 buildah inspect "$container" >"$work/image.json"
