@@ -327,6 +327,7 @@ def test_damaged_database(folder: Folder, tmp_path: Path) -> None:
     assert content(folder.path / "org-new.db") == content(good)
 
 
+@pytest.mark.slow
 def test_no_room(make_folder: MakeFolder, tmp_path: Path) -> None:
     """On a full volume a push says so and leaves nothing half done; a full disk here says so as well."""
     if os.geteuid() != 0:
@@ -409,6 +410,7 @@ EDITS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(edits=EDITS, page_size=st.sampled_from([512, 4096, 16384]), seed=st.integers(0, 1000))
 def test_any_edits(folder: Folder, tmp_path: Path, edits: list[tuple[str, int]], page_size: int, seed: int) -> None:

@@ -240,6 +240,18 @@ def test_replaced_machine_is_found_again(server: MachinesApiServer) -> None:
     assert asyncio.run(control.up(10.0)).id == "148ea"
 
 
+def test_destroyed_between_two_calls(server: MachinesApiServer) -> None:
+    """A machine that is gone when it is to be started is looked for again, once; then the error says so."""
+    machine_of(server)
+    server.faults.append(Fault("start", 404, "machine not found"))
+    assert up(control_of(server)) == "started"
+    server.machines.clear()
+    machine_of(server)
+    server.faults.extend(Fault("start", 404, "machine not found") for _ in range(2))
+    with pytest.raises(MachineMissingError):
+        up(control_of(server))
+
+
 def test_which_machine(server: MachinesApiServer) -> None:
     """Of several machines the one with a volume is used; release machines never; metadata narrows the choice."""
     plain = server.add(Machine("1", "127.0.0.2", nothing, state="started"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -69,6 +70,24 @@ def test_start_status_stop(site: Site, call: Call) -> None:
     assert document["health"] is None
 
 
+def test_interrupted(site: Site) -> None:
+    """Ctrl-C ends a wait for a machine that does not come up, within seconds and with the code for it."""
+    site.machine.to("replacing")
+    process = subprocess.Popen(
+        [*SCHEDCTL, "machine", "start"],
+        env=site.environment(),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert "is replacing" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=10)
+    assert process.returncode == 130, rest
+    assert "Interrupted" in rest
+
+
 def test_list(site: Site, call: Call) -> None:
     """The app's machines are listed; an app without one says what makes one."""
     assert site.machine.id in call("machine", "list").stdout
@@ -77,6 +96,7 @@ def test_list(site: Site, call: Call) -> None:
     assert "schedctl deploy" in call("machine", "list").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "code", "says"),
     [
@@ -163,6 +183,7 @@ def test_doctor_finds(site: Site, call: Call, environment: dict[str, str], name:
     assert remedy in failed[0]["remedy"]
 
 
+@pytest.mark.slow
 def test_doctor_looks_at_the_machine(site: Site, call: Call) -> None:
     """A machine without its volume, one that is stuck, one that crashed and one whose host is gone are found."""
     assert states(call("doctor", "--json"))["volume of the machine"] == "failed"
@@ -384,6 +405,7 @@ def test_scripts(site: Site, flyctl: Callable[[], dict[str, object]]) -> None:
     assert "refuses the token" in refused.stderr
 
 
+@pytest.mark.slow
 def test_scripts_without_flyctl(site: Site) -> None:
     """Without flyctl or a token the scripts say which is missing and how to get it."""
     environment = {name: value for name, value in site.environment().items() if name != "FLY_API_TOKEN"}

@@ -59,6 +59,7 @@ def test_the_story(site: Site) -> None:
     assert "idle, exiting" in site.log()
 
 
+@pytest.mark.slow
 def test_again_and_again(site: Site) -> None:
     """One client schedules again after each time that the machine has stopped itself; nobody tells it."""
     add_organization(site)
@@ -84,6 +85,7 @@ def test_two_clients_at_once(site: Site) -> None:
     assert site.machine.starts == 1
 
 
+@pytest.mark.slow
 def test_idle_just_as_a_job_arrives(site: Site) -> None:
     """Jobs submitted around the moment of the idle exit are all done, each once, by this machine or the next start."""
     add_organization(site, contacts=20)
@@ -101,6 +103,7 @@ def test_idle_just_as_a_job_arrives(site: Site) -> None:
         assert {str(job.state) for job in client.list()} == {"succeeded"}
 
 
+@pytest.mark.slow
 def test_killed_machine(site: Site) -> None:
     """The machine's process is killed during a job: the machine starts again by its policy, and the job is done."""
     add_organization(site, contacts=30_000)
@@ -132,6 +135,7 @@ def test_name_comes_late(site: Site) -> None:
         assert client.health().status == "serving"
 
 
+@pytest.mark.slow
 def test_no_name_at_all(site: Site) -> None:
     """Where the name server fails, the address that the API knows is used."""
     site.names.broken = True
@@ -150,6 +154,7 @@ def test_new_address(site: Site) -> None:
         assert client.health().status == "serving"
 
 
+@pytest.mark.slow
 def test_exits_at_once(server: MachinesApiServer, names: NamesServer, tmp_path: Path) -> None:
     """A machine whose daemon cannot start is not started for ever: the error has its exit code."""
     site = make_site(server, names, tmp_path)
@@ -167,6 +172,7 @@ def test_wrong_keys(site: Site) -> None:
         client.health()
 
 
+@pytest.mark.slow
 def test_trouble_at_every_call(site: Site) -> None:
     """Errors, lost answers and rate limits at every call of the API delay a job and do not fail it."""
     add_organization(site)
@@ -179,6 +185,7 @@ def test_trouble_at_every_call(site: Site) -> None:
     assert site.machine.starts == 1
 
 
+@pytest.mark.slow
 def test_daemon_of_a_started_machine_is_dead(site: Site) -> None:
     """A machine that is started though nothing listens in it: an error within the time, which says where."""
     site.machine.body = lambda _: None
@@ -207,6 +214,7 @@ def test_submit_from_a_shell(site: Site) -> None:
     assert "of 300 contacts eligible" in done.stdout
 
 
+@pytest.mark.slow
 def test_stays_up_while_a_client_waits(site: Site) -> None:
     """The machine does not stop itself while a client watches a job that takes longer than the idle timeout."""
     add_organization(site, contacts=200_000)

@@ -94,6 +94,7 @@ def test_other_requests(metered: RunningDaemon, port: int, path: str, method: st
     assert scrape(port, path, method=method)[0] == status
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"nonsense\r\n\r\n", b"GET /metrics\r\n\r\n", b"x" * 100_000, b""])
 def test_bad_clients(metered: RunningDaemon, port: int, sent: bytes) -> None:
     """Nonsense, endless heads and silent connections harm nobody else."""
@@ -118,6 +119,7 @@ def test_bad_clients(metered: RunningDaemon, port: int, sent: bytes) -> None:
         each.close()
 
 
+@pytest.mark.slow
 def test_a_scrape_is_no_activity(daemons: Callable[..., RunningDaemon], port: int) -> None:
     """A daemon that is scraped all the time exits when idle all the same, and says when it will."""
     daemon = listening(daemons("--metrics-listen", f"127.0.0.1:{port}", "--idle-timeout", "1.5"))

@@ -25,7 +25,7 @@ GONE = frozenset({"destroying", "destroyed", "launch_failed", "migrated", "repla
 _PASSING_GROUPS = frozenset({"fly_app_release_command", "fly_app_test_machine_command", "fly_app_console"})
 #: Answers to `start` that mean "not now, as it is just changing", of 409 and 412.
 _CHANGING = ("refusing to start", "current state", "still active", "lease", "replac", "already start", "stopping")
-#: Answers that mean that the host has no room, of 409, 412, 422 and 5xx.
+#: Answers that mean that the host has no room, of 409, 412 and 422.
 _FULL = ("insufficient", "capacity", "no room", "not enough", "resources available", "could not reserve")
 
 OnState = Callable[[str], None]
@@ -101,6 +101,11 @@ class MachineControl:
         self._known_id = found[0].id
         return found[0]
 
+    def forget(self) -> bool:
+        """Forget which machine was found, so that it is looked for again; returns whether it may be another."""
+        self._known_id = self._wanted_id
+        return self._wanted_id is None
+
     async def up(self, timeout_s: float, on_state: OnState | None = None) -> Machine:
         """Return the machine once it is started, starting it if need be. Raises `LaunchError` at the latest then."""
         return await _Work(self, timeout_s, on_state, "start").run(self._step_up)
@@ -153,6 +158,7 @@ class _Work:
         self._jitter = control._jitter  # noqa: SLF001
         self._pause_s = self._pace.poll_s
         self._full_since: float | None = None
+        self._vanished = False
         self._state, self._instance, self._error = "", "", ""
 
     async def run(self, step: Callable[[Machine, _Work], Any]) -> Machine:
@@ -199,6 +205,10 @@ class _Work:
 
     async def _bear(self, error: FlyApiError) -> None:
         """Pause if a repeat can help, else raise."""
+        if isinstance(error, MachineMissingError) and self._state and not self._vanished and self._control.forget():
+            # It was there a moment ago: destroyed between two calls, and another one may take its place.
+            self._vanished = True
+            return
         text = error.answer.lower()
         self._error = error.message
         if error.word == "insufficient_capacity" or (
