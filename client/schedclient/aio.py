@@ -347,7 +347,8 @@ class AsyncClient(AsyncQuestions):
     ) -> TransferResult:
         """Fetch the organization's file, in one state, as the file `path`, which appears or changes when it is whole.
 
-        Only blocks that an older file of this name, or a pull that broke off, lacks are fetched.
+        Only blocks that an older file of this name, or a pull that broke off, lacks are fetched. Refused while a job of
+        the organization waits or runs.
         """
         await self._needs("files")
         return await pull(self._ask, organization, Path(path), on_bytes)

@@ -325,7 +325,8 @@ class Client:
     def pull(self, organization: str, path: str | PathLike[str], *, on_bytes: OnBytes | None = None) -> TransferResult:
         """Fetch the organization's file, in one state, as the file `path`, which appears or changes when it is whole.
 
-        Only blocks that an older file of this name, or a pull that broke off, lacks are fetched.
+        Only blocks that an older file of this name, or a pull that broke off, lacks are fetched. Refused while a job of
+        the organization waits or runs.
         """
         return self._run(self._current().pull(organization, path, on_bytes=on_bytes))
 

@@ -173,7 +173,7 @@ class Diagnose(Message, tag="diagnose", frozen=True, kw_only=True):
 
 
 class OpenPull(Message, tag="open_pull", frozen=True, kw_only=True):
-    """Begin to fetch an organization's file, as it is now; answered with `TransferReply`."""
+    """Begin to fetch an organization's file, as it is now; refused while a job of it waits or runs."""
 
     organization: str
 

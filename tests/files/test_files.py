@@ -154,7 +154,7 @@ def test_pull_while_it_is_written(folder: Folder, organization_file: Path, tmp_p
 
 
 def test_refused_while_a_job_runs(folder: Folder, organization_file: Path, tmp_path: Path) -> None:
-    """While a job of the organization waits or runs, its file is not replaced; afterwards it is."""
+    """While a job of the organization waits or runs, its file is neither replaced nor fetched; afterwards it is."""
     shutil.copy(organization_file, folder.path / "org-123.db")
     source = table(tmp_path / "source.db", 100)
     with folder.client() as client:
@@ -162,6 +162,8 @@ def test_refused_while_a_job_runs(folder: Folder, organization_file: Path, tmp_p
         handle = client.submit("org-123", as_of=AS_OF)
         with pytest.raises(BusyError, match="waits or runs"):
             client.push(source, "org-123")
+        with pytest.raises(BusyError, match="waits or runs"):
+            client.pull("org-123", tmp_path / "back.db")
         client.push(source, "org-other")
         folder.resume_workers()
         handle.wait(60)

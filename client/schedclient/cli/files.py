@@ -61,7 +61,7 @@ def pull_command(organization: str, file: Path, *, as_json: bool, **options: Any
     """Fetch the file of ORGANIZATION, in one state whoever writes to it, as FILE.
 
     Only what an older FILE lacks is fetched, and a pull that broke off is resumed by the same command. FILE changes
-    at once, when all has arrived and is whole.
+    at once, when all has arrived and is whole. Refused while a job of ORGANIZATION waits or runs.
     """
     with make_client(options) as client, _progress(f"Fetching {organization}", quiet=as_json) as on_bytes:
         result = client.pull(organization, file, on_bytes=on_bytes)

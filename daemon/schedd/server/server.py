@@ -41,6 +41,7 @@ from schedproto.messages import (
     JobList,
     JobReply,
     ListJobs,
+    OpenPull,
     OpenPush,
     Reply,
     Request,
@@ -64,7 +65,7 @@ MAX_INFO = 4
 
 
 #: Questions during which no job of the organization may begin; refused while one waits or runs.
-HELD = (RestoreBackup, OpenPush, CommitPush)
+HELD = (RestoreBackup, OpenPull, OpenPush, CommitPush)
 
 
 @dataclass(frozen=True)
