@@ -14,7 +14,7 @@ from schedproto import __version__
 from schedproto.diagnosis import FAILED, OK, SKIPPED, WARNING, Check
 
 from .aio import AsyncClient
-from .errors import FlyApiError, SchedulerClientError
+from .errors import FlyApiError, FlyTokenError, MachineMissingError, SchedulerClientError
 from .settings import ClientSettings, load
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ async def _fly(settings: ClientSettings, *, start: bool) -> AsyncIterator[tuple[
         launcher = FlyLauncher(settings.fly)
         machine = await launcher.control.look()
     except FlyApiError as error:
-        names = {401: "token", 403: "token", 404: "app and machine"}
-        yield _failed(names.get(error.status, "Machines API"), error), False
+        names = {FlyTokenError: "token", MachineMissingError: "app and machine"}
+        yield _failed(names.get(type(error), "Machines API"), error), False
         return
     except SchedulerClientError as error:
         yield _failed("token", error), False

@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 import time
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import structlog
@@ -162,6 +163,8 @@ class Daemon:
         # multiprocessing keeps the fork server's socket in a temporary folder, which a kill -9 would leave behind;
         # the scratch folder is emptied by the next start.
         tempfile.tempdir = str(scratch)
+        # Removed by a finalizer of lower priority than the one by which multiprocessing removes that folder.
+        Finalize(None, shutil.rmtree, (scratch,), {"ignore_errors": True}, exitpriority=-200)
         here = identity(os.environ, len(os.sched_getaffinity(0)))
         service = JobService(
             data,
@@ -215,7 +218,6 @@ class Daemon:
             journal.close()
             context.destroy(linger=500)
             remove_unix_sockets(endpoints)
-            shutil.rmtree(scratch, ignore_errors=True)
 
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -376,10 +376,10 @@ def test_thousands_of_rounds() -> None:
     """The same for two thousand rounds and more."""
     before = done_rounds
 
-    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(ROUNDS, st.integers(0, 2**32))
     def check(rounds: list[tuple[str, list[Fault]]], seed: int) -> None:
         check_rounds(rounds, seed)
 
-    check()
-    assert done_rounds - before >= 2000
+    while done_rounds - before < 2000:
+        check()

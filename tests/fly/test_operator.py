@@ -206,6 +206,14 @@ def test_doctor_here(tmp_path: Path) -> None:
     assert states(done)["writing"] == "ok"
 
 
+def test_doctor_without_a_machine(site: Site, call: Call) -> None:
+    """An app that has no machine is found, with what makes one."""
+    site.server.machines.clear()
+    done = call("doctor", "--json")
+    assert done.returncode == 1
+    assert states(done)["app and machine"] == "failed"
+
+
 # cost --------------------------------------------------------------------------------------------------------
 
 

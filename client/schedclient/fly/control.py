@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from schedclient.errors import FlyApiError, HostFullError, LaunchError, MachineMissingError
 
 from .api import Machine, MachinesApi
@@ -132,8 +134,7 @@ class MachineControl:
         elif machine.state not in COMING_UP:
             await work.pause()  # it may come to rest in a state in which nobody would wake it
             return None
-        await work.wait_for(machine, UP)
-        return None
+        return await work.wait_for(machine, UP)
 
     async def _step_down(self, machine: Machine, work: _Work) -> Machine | None:
         """Do what brings a machine nearer to being down; returns it once it is."""
@@ -144,8 +145,7 @@ class MachineControl:
         elif machine.state != "stopping":
             await work.pause()
             return None
-        await work.wait_for(machine, "stopped")
-        return None
+        return await work.wait_for(machine, "stopped")
 
 
 class _Work:
@@ -182,16 +182,25 @@ class _Work:
         if self._on_state is not None:
             self._on_state(machine.state)
 
-    async def wait_for(self, machine: Machine, state: str) -> None:
-        """Let the server wait for a state; where it cannot, pause before the next look."""
+    async def wait_for(self, machine: Machine, state: str) -> Machine | None:
+        """Let the server wait for a state and return the machine; where it cannot, pause before the next look.
+
+        The state was reached even if the next look finds another: who wants it up may meet somebody who wants it
+        down, and two that undo each other's work between a wait and a look would never come to an end.
+        """
         began, left = time.monotonic(), self._deadline - time.monotonic()
         if left <= 0:
-            return
+            return None
         reached = await asyncio.to_thread(
             self._api.wait, machine.id, state, min(self._pace.wait_s, left), machine.instance_id
         )
-        if not reached and time.monotonic() - began < self._pause_s:
+        if reached:
+            after = msgspec.structs.replace(await self._control.look(), state=state)
+            self._note(after)
+            return after
+        if time.monotonic() - began < self._pause_s:
             await self.pause()
+        return None
 
     async def sleep(self, seconds: float) -> None:
         """Sleep, with up to a quarter more so that clients that met once do not meet again, not beyond the end."""

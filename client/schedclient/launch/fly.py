@@ -12,6 +12,8 @@ from schedclient.settings import FlySettings
 
 #: How long a started machine's name may take to be known.
 DNS_S = 5.0
+#: How long it is asked for after that was in vain, and the API's word for the address was taken.
+NO_DNS_S = 0.5
 #: For so long a machine that was seen up is believed to be: connecting is tried faster than the API may be asked.
 FRESH_S = 1.0
 #: A machine that has to be started so often in such a time does not stay up.
@@ -39,6 +41,7 @@ class FlyLauncher:
         self.control = MachineControl(self.api, settings.machine, settings.metadata, pace)
         self._endpoint, self._seen_at = "", float("-inf")
         self._starts: list[float] = []
+        self._names_answer = True
 
     async def ensure(self) -> str:
         """Return the endpoint of the daemon on the machine, which is up or comes up."""
@@ -61,7 +64,12 @@ class FlyLauncher:
     async def _address(self, machine: Machine) -> str:
         from schedclient.fly.names import address_of  # noqa: PLC0415 - DNS is loaded only where names are asked for
 
-        return await address_of(machine.id, self.settings.app, self.settings.resolver, machine.private_ip, DNS_S)
+        began = time.monotonic()
+        timeout_s = DNS_S if self._names_answer else NO_DNS_S
+        address = await address_of(machine.id, self.settings.app, self.settings.resolver, machine.private_ip, timeout_s)
+        # Where no name server knows the name at all (no WireGuard, another resolver), it is not waited for each time.
+        self._names_answer = time.monotonic() - began < timeout_s / 2
+        return address
 
     def _on_state(self, state: str, states: list[str]) -> None:
         states.append(state)

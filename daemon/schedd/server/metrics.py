@@ -162,7 +162,7 @@ class MetricsServer:
         host, port = split_address(self._address)
         try:
             # Both families where no address is named: Fly's scraper comes over IPv4, people over the private network.
-            both = not host or host == "::"
+            both = (not host or host == "::") and socket.has_dualstack_ipv6()
             listening = (
                 socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
                 if both
