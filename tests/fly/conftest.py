@@ -22,7 +22,7 @@ from schedclient.fly.control import MachineControl, Pace
 SCHEDCTL = [sys.executable, "-c", "from schedclient.cli import main; main()"]
 SCHEDD = [sys.executable, "-m", "schedd"]
 #: As the real pace, a hundred times faster.
-QUICK = Pace(poll_s=0.003, poll_most_s=0.02, busy_s=0.01, wait_s=1.0, full_s=0.2)
+QUICK = Pace(poll_s=0.003, poll_most_s=0.02, busy_s=0.01, wait_s=0.1, full_s=0.2)
 
 _addresses = itertools.count(2 + (os.getpid() % 200) * 100)
 
