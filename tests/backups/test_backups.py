@@ -360,6 +360,7 @@ def beside(code: str, path: Path) -> Iterator[str]:
         process.communicate("\n", timeout=30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", [False, True])
 def test_file_in_wal_mode(reader: bool, tmp_path: Path) -> None:
     """What lies in the main application's write-ahead log is in the backup, also when a reader keeps it there."""
@@ -491,6 +492,7 @@ def test_restore_waits_for_no_job(data: Path, daemons: Callable[..., RunningDaem
         assert client.restore("org-a", backup_id).restored == backup_id
 
 
+@pytest.mark.slow
 def test_restore_of_a_locked_file(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
     """A restore waits for another program's lock as long as SQLite does, though longer than other answers take."""
     daemon = daemons("--idle-timeout", "3")

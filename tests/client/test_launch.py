@@ -55,6 +55,7 @@ def test_clients_at_once_start_one_daemon(folder) -> None:
     assert folder.starts() == 1
 
 
+@pytest.mark.slow
 def test_daemon_goes_when_idle_and_comes_back(folder) -> None:
     """A daemon without work ends by itself, leaves no socket, and the same client gets a new one when it calls."""
     with folder.client(idle_timeout=0.3) as client:
@@ -150,6 +151,7 @@ def test_daemon_stopped_while_a_client_waits(folder) -> None:
         assert handle.wait(60.0).contacts == 300
 
 
+@pytest.mark.slow
 def test_submit_while_the_daemon_drains(folder) -> None:
     """A job that meets a daemon which is just stopping waits for the next one and is done there."""
     with folder.client() as client:

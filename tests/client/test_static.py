@@ -119,6 +119,7 @@ def test_restarted_while_a_client_waits(serve, folder) -> None:
         assert handle.wait(60.0).contacts == 300
 
 
+@pytest.mark.slow
 def test_lost_for_good_while_a_client_waits(serve, folder) -> None:
     """When the daemon does not come back, the wait ends with how to look at the job later."""
     endpoint = f"tcp://127.0.0.1:{free_port()}"
@@ -165,6 +166,7 @@ def test_keys_where_nobody_listens(keys: Keys) -> None:
         client.health()
 
 
+@pytest.mark.slow
 def test_killed_in_the_handshake(tmp_path: Path) -> None:
     """Whoever hangs up in the middle of the greeting has died, as far as a Unix socket can tell; no key is blamed."""
     path = tmp_path / "dying.sock"

@@ -100,6 +100,7 @@ def _set_until_stored(client: Any, organization: str, toml: str) -> int:
     raise AssertionError("the file stayed locked")
 
 
+@pytest.mark.slow
 def test_set_while_a_job_runs(data: Path, daemons: Any) -> None:
     """Versions set while a job runs are all kept; the job has one configuration, and the next run has the newest."""
     make_organization(data / "org-big.db", 40_000, 1, dt.date.fromisoformat(AS_OF))

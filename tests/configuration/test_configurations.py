@@ -150,6 +150,7 @@ def test_every_setting_is_shown() -> None:
     assert wanted - keys == {"balance.daily_cap_percent", "balance.effective_date_soft_limit"}
 
 
+@pytest.mark.slow
 def test_commands(data: Path, daemons: Any) -> None:
     """set, show, history, check and withdraw through the daemon; the next run uses the new version."""
     daemon: RunningDaemon = daemons()

@@ -93,6 +93,7 @@ def test_golden_explained(case: str, tmp_path: Path) -> None:
     assert explained_rows(told.explanations) == sorted(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_random_explained(seed: int, tmp_path: Path) -> None:
     """The same over random organizations with odd data and configurations."""
@@ -105,6 +106,7 @@ def steps_of(event: EventExplanation) -> list[str]:
     return [step.kind for step in event.steps]
 
 
+@pytest.mark.slow
 def test_every_kind_of_step_is_met(tmp_path: Path) -> None:
     """The golden cases are explained with every kind of step, each citing a section of the rules."""
     met: dict[str, set[str]] = {}

@@ -204,6 +204,7 @@ def test_no_job_begins_between(folder: Folder, organization_file: Path, tmp_path
     assert content(folder.path / "org-123.db") == content(source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["push", "pull"])
 def test_daemon_killed(folder: Folder, tmp_path: Path, direction: str) -> None:
     """The daemon is killed in the middle: the next one goes on, and what had arrived does not travel again."""
@@ -228,6 +229,7 @@ def test_daemon_killed(folder: Folder, tmp_path: Path, direction: str) -> None:
     assert result.moved_bytes < result.size_bytes * 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["push", "pull"])
 def test_client_killed(folder: Folder, tmp_path: Path, direction: str) -> None:
     """The client is killed in the middle: nothing is visible, and the same command goes on where it was."""
@@ -388,6 +390,7 @@ def test_old_copies_are_removed(folder: Folder) -> None:
     assert not left.exists()
 
 
+@pytest.mark.slow
 def test_from_a_shell(folder: Folder, tmp_path: Path) -> None:
     """The commands show what travelled, as a line or as JSON, and exit by what happened."""
     source = table(tmp_path / "source.db", 500)

@@ -46,6 +46,7 @@ def with_volume(site: Site) -> None:
 # machine -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_start_status_stop(site: Site, call: Call) -> None:
     """The machine is started, looked at and stopped; doing each again changes nothing."""
     status = call("machine", "status")
@@ -140,6 +141,7 @@ def test_doctor_with_the_machine_down(site: Site, call: Call) -> None:
     assert site.machine.starts == 0
 
 
+@pytest.mark.slow
 def test_doctor_with_the_machine_up(site: Site, call: Call) -> None:
     """With --start all is looked at: here the data folder is no mount, and one of the two databases is damaged."""
     with_volume(site)
@@ -248,6 +250,7 @@ def test_cost_table(call: Call) -> None:
     assert "--price-per-hour" in unknown.stderr
 
 
+@pytest.mark.slow
 def test_cost_of_runs(site: Site, call: Call) -> None:
     """A run's result says what it cost, and `cost --runs` what the organizations' last runs did."""
     made = call("demo", "--out", str(site.body.volume / "org-123.db"), "--contacts", "500")
@@ -392,6 +395,7 @@ def script(name: str, *arguments: str, environment: dict[str, str]) -> subproces
     )
 
 
+@pytest.mark.slow
 def test_scripts(site: Site, flyctl: Callable[[], dict[str, object]]) -> None:
     """start, status, ssh, stop: each does its part, twice is as good as once, flyctl's token is used where none is set."""
     environment = site.environment() | {"PATH": os.environ["PATH"], "FAKE_FLY": os.environ["FAKE_FLY"]}

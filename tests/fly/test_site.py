@@ -127,6 +127,7 @@ def test_stopped_during_a_job(site: Site) -> None:
     assert '"name": "OK"' in site.log()
 
 
+@pytest.mark.slow
 def test_name_comes_late(site: Site) -> None:
     """A machine whose name is known only a moment after its start is found; a name server that is silent is asked again."""
     site.machine.dns_s = 0.7
@@ -143,6 +144,7 @@ def test_no_name_at_all(site: Site) -> None:
         assert client.health().status == "serving"
 
 
+@pytest.mark.slow
 def test_new_address(site: Site) -> None:
     """A machine that comes back under another address is found there, by its name."""
     with Client(**site.settings()) as client:

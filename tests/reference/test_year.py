@@ -55,6 +55,7 @@ def test_a_year(seed):
     assert year.sent
 
 
+@pytest.mark.slow
 def test_a_lost_email_is_found():
     """A planner that forgets a birthday and one that plans it and drops it on the day are both found out."""
 

@@ -176,6 +176,7 @@ def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 def test_command(data: Path, daemons: Callable[..., RunningDaemon], tmp_path: Path) -> None:
     """`schedctl report` says what to do before there is a run, then writes the page, JSON, or a summary."""
     daemon = daemons()

@@ -91,6 +91,7 @@ def locked(path: Path) -> subprocess.Popen[bytes]:
     return process
 
 
+@pytest.mark.slow
 def test_cancel_running(daemon: RunningDaemon, data: Path) -> None:
     """A running job that is cancelled ends as cancelled and leaves the file's plan as it was."""
     before = read_plan(data / "org-a.db")
