@@ -12,6 +12,7 @@ COPY requirements requirements
 COPY tools/setup.sh tools/binary.sh tools/
 COPY pyproject.toml README.md ./
 COPY protocol protocol
+COPY bucket bucket
 COPY client client
 COPY daemon daemon
 COPY deploy/binary deploy/binary

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = {
     "schedproto": ROOT / "protocol" / "schedproto",
+    "schedbucket": ROOT / "bucket" / "schedbucket",
     "schedclient": ROOT / "client" / "schedclient",
     "schedd": ROOT / "daemon" / "schedd",
 }
@@ -25,6 +26,7 @@ MOST_LINES = 400
 #: prefix of a module -> what it may import besides the standard library; the longest prefix counts
 ALLOWED = {
     "schedproto": {"msgspec", "schedproto"},
+    "schedbucket": {"msgspec", "numpy", "zstandard", "obstore", "schedproto", "schedbucket"},
     "schedclient": {"msgspec", "zmq", "schedproto", "schedclient"},
     "schedclient.fly": {"msgspec", "urllib3", "certifi", "dns", "schedproto", "schedclient"},
     "schedclient.cli": {"msgspec", "zmq", "click", "rich", "schedproto", "schedclient"},
@@ -36,12 +38,15 @@ ALLOWED = {
         "msgspec",
         "structlog",
         "schedproto",
+        "schedbucket",
         "schedd.engine",
         "schedd.store",
+        "schedd.replica",
         "schedd.jobs",
     },
+    "schedd.replica": {"apsw", "msgspec", "schedproto", "schedbucket", "schedd.store", "schedd.replica"},
     "schedd.server": {"zmq", "structlog", "schedproto", "schedd.server", "schedd.jobs.service", "schedd.exitcodes"},
-    "schedd": {"zmq", "structlog", "click", "schedproto", "schedd"},
+    "schedd": {"zmq", "structlog", "click", "schedproto", "schedbucket", "schedd"},
     # The compiled program is all commands, schedctl among them; it names their modules and imports the one called.
     "schedd.multicall": set(),
 }

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 tools/setup.sh
 
 build="$PWD/build/binary"
-wanted=$(find protocol client daemon deploy/binary requirements/runtime.txt requirements/build.txt pyproject.toml tools/binary.sh \
+wanted=$(find protocol bucket client daemon deploy/binary requirements/runtime.txt requirements/build.txt pyproject.toml tools/binary.sh \
   -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
 if [ -f "$build/.stamp" ] && [ "$(cat "$build/.stamp")" = "$wanted" ]; then
   exit 0

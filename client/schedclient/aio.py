@@ -15,18 +15,8 @@ import zmq.asyncio
 
 from schedproto import Explanation, Job, JobSpec, Mode, RunResult
 from schedproto.ids import new_key
-from schedproto.messages import (
-    Cancel,
-    GetHealth,
-    GetJob,
-    Health,
-    JobList,
-    JobReply,
-    ListJobs,
-    Message,
-    Submit,
-    Welcome,
-)
+from schedproto.messages import Cancel, GetHealth, GetJob, Health, JobList, JobReply, ListJobs, Submit, Welcome
+from schedproto.transfer_messages import Message
 from schedproto.transfers import TransferResult
 
 from .connection import Connection, ConnectionLostError, HandshakeBrokenError, Watching, new_request_id, refusal

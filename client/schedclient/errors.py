@@ -30,6 +30,8 @@
         │   ├── BackupError               backup_failed, backup_damaged
         │   ├── TransferError             transfer_unknown, transfer_damaged
         │   └── ContactsError             contacts_missing, contacts_empty, column_missing
+        ├── BucketError               bucket_unreachable, bucket_denied, bucket_damaged, bucket_busy, bucket_conflict
+        │   └── LeaseError                lease_held, lease_lost
         ├── JobCancelledError         cancelled
         └── ExecutionError            worker_died, out_of_memory, internal, and codes this release does not know
 
@@ -188,6 +190,14 @@ class ContactsError(DatabaseError):
     """The table of contacts is missing, empty, or lacks columns."""
 
 
+class BucketError(DaemonError):
+    """The bucket does not answer, refuses, has something damaged, or others changed it at the same time."""
+
+
+class LeaseError(BucketError):
+    """Somebody else may write the organization's file, or has taken over from us."""
+
+
 class JobCancelledError(DaemonError):
     """The job was cancelled."""
 
@@ -225,6 +235,13 @@ BY_CODE: dict[ErrorCode, type[DaemonError | IncompatibleError]] = {
     ErrorCode.CONTACTS_EMPTY: ContactsError,
     ErrorCode.COLUMN_MISSING: ContactsError,
     ErrorCode.DUPLICATE_KEYS: DatabaseUnusableError,
+    ErrorCode.BUCKET_UNREACHABLE: BucketError,
+    ErrorCode.BUCKET_DENIED: BucketError,
+    ErrorCode.BUCKET_DAMAGED: BucketError,
+    ErrorCode.BUCKET_BUSY: BucketError,
+    ErrorCode.BUCKET_CONFLICT: BucketError,
+    ErrorCode.LEASE_HELD: LeaseError,
+    ErrorCode.LEASE_LOST: LeaseError,
     ErrorCode.CANCELLED: JobCancelledError,
     ErrorCode.WORKER_DIED: ExecutionError,
     ErrorCode.OUT_OF_MEMORY: ExecutionError,

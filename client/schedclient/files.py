@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from schedproto import ErrorCode, SchedulerError
-from schedproto.messages import (
+from schedproto.messages import Done
+from schedproto.transfer_messages import (
     BlocksReply,
     CloseTransfer,
     CommitPush,
     DigestsReply,
-    Done,
     GetBlocks,
     GetDigests,
     Message,

@@ -18,7 +18,6 @@ from schedproto.messages import (
     GetOrganization,
     GetReport,
     GetVolume,
-    Message,
     OrganizationReply,
     ReportReply,
     RestoreBackup,
@@ -26,6 +25,7 @@ from schedproto.messages import (
     VolumeReply,
     WithdrawConfiguration,
 )
+from schedproto.transfer_messages import Message
 
 from .connection import new_request_id
 

@@ -22,18 +22,19 @@ from schedproto.layout import socket_endpoint, state_folder
 from .engine.configuration import ConfigurationError, build, parse_toml
 from .exitcodes import ExitCode, FatalError
 from .files import Files
-from .fly import identity, price_per_s
+from .fly import Identity, identity, price_per_s
 from .jobs.journal import Journal
 from .jobs.pool import Pool
 from .jobs.service import JobService
 from .privileges import become
+from .replica.place import ReplicaPlace, holder_name
 from .server.endpoints import check_endpoint, open_router, remove_unix_sockets
 from .server.keys import admitted_clients, server_secret
 from .server.metrics import Metrics, MetricsServer
 from .server.server import Server
 from .settings import Settings
 
-RUNNER, TASKS = "schedd.jobs.runner", "schedd.jobs.tasks"
+RUNNER, TASKS = "schedd.jobs.replicated", "schedd.jobs.tasks"
 ZAP_DOMAIN = "schedd"
 #: How long to wait for workers of a daemon that was killed to notice it.
 ORPHANS_TIMEOUT_S = 20.0
@@ -148,6 +149,25 @@ class Daemon:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
+    def _replica(self, here: Identity | None) -> ReplicaPlace | None:
+        """Return where the organizations live if not on the volume alone."""
+        settings = self.settings
+        if settings.bucket_folder is None and not os.environ.get("BUCKET_NAME"):
+            return None
+        place = ReplicaPlace(
+            data=str(settings.data.resolve()),
+            holder=holder_name(settings.data, here.machine_id if here is not None else None),
+            folder="" if settings.bucket_folder is None else str(settings.bucket_folder.resolve()),
+            layout=settings.bucket_layout,
+            cache_bytes=int(settings.cache_gb * 1e9),
+            lease_s=settings.lease_s,
+        )
+        try:
+            place.settings()
+        except SchedulerError as error:
+            raise FatalError(ExitCode.USAGE, error.message, error.hint) from None
+        return place
+
     def _journal(self) -> Journal:
         try:
             return Journal(self.state / "journal.db", time.time)
@@ -166,6 +186,7 @@ class Daemon:
         # Removed by a finalizer of lower priority than the one by which multiprocessing removes that folder.
         Finalize(None, shutil.rmtree, (scratch,), {"ignore_errors": True}, exitpriority=-200)
         here = identity(os.environ, len(os.sched_getaffinity(0)))
+        replica = self._replica(here)
         service = JobService(
             data,
             scratch,
@@ -177,11 +198,12 @@ class Daemon:
             keep_jobs=settings.keep_jobs,
             backup_days=settings.backup_days,
             price_per_s=price_per_s(here, settings.price_per_hour),
+            replica=replica,
             defaults_toml=defaults,
         )
         server = Server(
             service,
-            Files(data, defaults, settings.backup_days, on_fly=here is not None).answer,
+            Files(data, defaults, settings.backup_days, replica, on_fly=here is not None).answer,
             queue_limit=settings.queue_limit,
             idle_timeout_s=settings.idle_timeout_s,
         )
@@ -204,6 +226,7 @@ class Daemon:
                 encrypted=secret is not None,
                 clients=len(clients),
                 idle_timeout_s=settings.idle_timeout_s or None,
+                **({"bucket": replica.name()} if replica is not None else {}),
                 **(here.fields() if here is not None else {}),
             )
             server.start()

@@ -7,45 +7,55 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from schedproto import BackupList, OrganizationConfiguration
 from schedproto.layout import backup_folder
 from schedproto.messages import (
     BackupsReply,
     CheckConfiguration,
-    CloseTransfer,
-    CommitPush,
     ConfigurationReply,
     Diagnose,
     DiagnosisReply,
     FileReply,
     FileRequest,
     GetBackups,
-    GetBlocks,
     GetConfiguration,
-    GetDigests,
     GetOrganization,
     GetReport,
     GetVolume,
-    OfferDigests,
-    OpenPull,
-    OpenPush,
+    ListOrganizations,
     OrganizationReply,
-    PutBlocks,
+    OrganizationsReply,
     ReportReply,
     RestoreBackup,
     SetConfiguration,
     VolumeReply,
     WithdrawConfiguration,
 )
+from schedproto.transfer_messages import (
+    CloseTransfer,
+    CommitPush,
+    GetBlocks,
+    GetDigests,
+    OfferDigests,
+    OpenPull,
+    OpenPush,
+    PutBlocks,
+)
 
 from .diagnosis import diagnose
 from .engine.configuration import Layer, parse_toml
 from .jobs.service import resolve_database
+from .replica.place import ReplicaPlace
 from .store import configurations, info
 from .store.reports import read_report
 from .transfers import Transfers
+
+if TYPE_CHECKING:
+    from .store.backups import Backups
 
 OrganizationRequest = (
     GetOrganization
@@ -71,9 +81,19 @@ class Files:
     """Answers for the files of one data folder.
 
     defaults_toml: the daemon's configuration file.   backup_days: how long backups are kept.
+    replica: the bucket that the organizations live in.
     """
 
-    def __init__(self, data: Path, defaults_toml: str, backup_days: float, *, on_fly: bool = False) -> None:
+    def __init__(
+        self,
+        data: Path,
+        defaults_toml: str,
+        backup_days: float,
+        replica: ReplicaPlace | None = None,
+        *,
+        on_fly: bool = False,
+    ) -> None:
+        self._replica = replica
         self._data, self._backup_days, self._on_fly = data, backup_days, on_fly
         # A restore closes a descriptor of its own on the file, and with it drops every lock that SQLite holds on
         # the file in this process; so there is only one question about an organization at a time.
@@ -85,6 +105,8 @@ class Files:
         """Return the answer; may read the disk for seconds. Raises `SchedulerError`."""
         if isinstance(request, GetVolume):
             return VolumeReply(id=request.id, volume=info.volume(self._data))
+        if isinstance(request, ListOrganizations):
+            return OrganizationsReply(id=request.id, organizations=self._organizations())
         if isinstance(request, Diagnose):
             if request.organization is not None:
                 resolve_database(self._data, request.organization)
@@ -93,24 +115,57 @@ class Files:
         path = resolve_database(self._data, request.organization)
         if isinstance(request, FileTransferRequest):
             return self._about_transfer(path, request)
-        with self._turns.setdefault(request.organization, threading.Lock()):
+        with self._turns.setdefault(request.organization, threading.Lock()), self._replicated(request):
             return self._about_organization(path, request)
+
+    def _replicated(self, request: OrganizationRequest | FileTransferRequest) -> AbstractContextManager[None]:
+        """Fetch what is asked about, and publish what is changed, where the organizations live in a bucket."""
+        place, name = self._replica, request.organization
+        if place is None or isinstance(request, GetBackups):
+            return nullcontext()
+        # Loaded here for the reason given below.
+        from .replica import gate  # noqa: PLC0415
+
+        backups = self._backups_of(name) if self._backup_days else None
+        match request:
+            case SetConfiguration() | WithdrawConfiguration():
+                return gate.writing(place, name, backups, "configuration")
+            case RestoreBackup():
+                return gate.writing(place, name, backups, f"restore of {request.backup_id}")
+            case CommitPush():
+                return gate.writing(place, name, backups, "push", new=True)
+            case _:
+                return gate.reading(place, name, backups)
+
+    def _backups_of(self, organization: str) -> Backups:
+        # Pages are compared with numpy, which a daemon that has just been started need not load before it listens.
+        from .store.backups import Backups  # noqa: PLC0415
+
+        return Backups(backup_folder(self._data, organization), self._backup_days or 1.0, _now)
+
+    def _organizations(self) -> list[str]:
+        """Return the organizations in the bucket, or on the volume where there is none."""
+        if self._replica is None:
+            return sorted(info.volume(self._data).organizations)
+        from schedbucket.repository import organizations  # noqa: PLC0415 - as below
+
+        settings = self._replica.settings()
+        return organizations(settings, settings.open())
 
     def _about_transfer(self, path: Path, request: FileTransferRequest) -> FileReply:
         if isinstance(request, GetDigests | GetBlocks | PutBlocks | CloseTransfer):
             return self._transfers.answer(request, path)  # of these none touches the organization's file
         with self._turns.setdefault(request.organization, threading.Lock()):
-            if not isinstance(request, CommitPush):
+            if isinstance(request, CommitPush):
+                with self._replicated(request):
+                    return self._transfers.commit(request, lambda new: self._put_in_place(new, path))
+            with self._replicated(request) if isinstance(request, OpenPull) else nullcontext():
                 return self._transfers.answer(request, path)
-            return self._transfers.commit(request, lambda new: self._put_in_place(new, path))
 
     def _put_in_place(self, new: Path, path: Path) -> None:
-        # Loaded here for the reason given below.
-        from .store.backups import Backups  # noqa: PLC0415
-        from .store.restore import put_in_place  # noqa: PLC0415
+        from .store.restore import put_in_place  # noqa: PLC0415 - as above
 
-        folder = backup_folder(self._data, path.stem)
-        put_in_place(Backups(folder, self._backup_days or 1.0, _now), new, path, "before a push")
+        put_in_place(self._backups_of(path.stem), new, path, "before a push")
 
     def _about_organization(self, path: Path, request: OrganizationRequest) -> FileReply:
         match request:
@@ -138,12 +193,9 @@ class Files:
                 return configurations.show(path, name, defaults, request.version)
 
     def _backups(self, path: Path, request: GetBackups | RestoreBackup) -> BackupList:
-        # Pages are compared with numpy, which a daemon that has just been started need not load before it listens.
-        from .store.backups import Backups  # noqa: PLC0415
-        from .store.restore import restore  # noqa: PLC0415
+        from .store.restore import restore  # noqa: PLC0415 - as above
 
-        folder = backup_folder(self._data, request.organization)
-        backups = Backups(folder, self._backup_days or 1.0, _now)
+        backups = self._backups_of(request.organization)
         restored = None
         if isinstance(request, RestoreBackup):
             restore(backups, request.backup_id, path)

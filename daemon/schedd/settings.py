@@ -218,6 +218,35 @@ SETTINGS: tuple[Setting, ...] = (
         "US dollars",
         "What an hour of this machine costs, for the cost in results; by default, on Fly, by size and region.",
     ),
+    Setting(
+        "bucket_folder",
+        _path,
+        None,
+        "a folder",
+        "A folder in place of a bucket. A bucket is set by the variables BUCKET_NAME, AWS_ENDPOINT_URL_S3, "
+        "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, as `fly storage create` sets them (docs/BUCKET.md).",
+    ),
+    Setting(
+        "bucket_layout",
+        _choice("versions", "plain"),
+        "versions",
+        "versions or plain",
+        "How an organization lies in the bucket: as snapshots and patches, or as one SQLite file.",
+    ),
+    Setting(
+        "cache_gb",
+        _number(0, 1_000_000, "gigabytes"),
+        0.0,
+        "gigabytes, 0 for no limit",
+        "How much the copies of the bucket's files may take on the volume; those not used for longest are removed.",
+    ),
+    Setting(
+        "lease_s",
+        _number(1, 3600),
+        30.0,
+        "seconds, 1 to 3600",
+        "How long an organization stays reserved for a daemon that has died.",
+    ),
     Setting("keep_jobs", _integer(1, 10_000_000), 10_000, "1 to 10000000", "Ended jobs that the journal keeps."),
     Setting(
         "log_format",
@@ -259,6 +288,10 @@ class Settings:
     keep_jobs: int
     backup_days: float
     price_per_hour: float | None
+    bucket_folder: Path | None
+    bucket_layout: str
+    cache_gb: float
+    lease_s: float
     log_format: str
     log_level: str
 

@@ -21,13 +21,12 @@ from pathlib import Path
 
 from schedproto import ErrorCode, SchedulerError
 from schedproto.layout import state_folder, transfer_folder
-from schedproto.messages import (
+from schedproto.messages import Done, FileReply
+from schedproto.transfer_messages import (
     BlocksReply,
     CloseTransfer,
     CommitPush,
     DigestsReply,
-    Done,
-    FileReply,
     GetBlocks,
     GetDigests,
     OfferDigests,

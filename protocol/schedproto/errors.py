@@ -46,6 +46,14 @@ class ErrorCode(StrEnum):
     CONTACTS_EMPTY = "contacts_empty"
     COLUMN_MISSING = "column_missing"
     DUPLICATE_KEYS = "duplicate_keys"
+    # The bucket.
+    BUCKET_UNREACHABLE = "bucket_unreachable"
+    BUCKET_DENIED = "bucket_denied"
+    BUCKET_DAMAGED = "bucket_damaged"
+    BUCKET_BUSY = "bucket_busy"
+    BUCKET_CONFLICT = "bucket_conflict"
+    LEASE_HELD = "lease_held"
+    LEASE_LOST = "lease_lost"
     # The work.
     CANCELLED = "cancelled"
     WORKER_DIED = "worker_died"
@@ -62,6 +70,11 @@ RETRYABLE = frozenset(
         ErrorCode.DATABASE_LOCKED,
         ErrorCode.TRANSFER_UNKNOWN,
         ErrorCode.TRANSFER_DAMAGED,
+        ErrorCode.BUCKET_UNREACHABLE,
+        ErrorCode.BUCKET_BUSY,
+        ErrorCode.BUCKET_CONFLICT,
+        ErrorCode.LEASE_HELD,
+        ErrorCode.LEASE_LOST,
         ErrorCode.WORKER_DIED,
         ErrorCode.OUT_OF_MEMORY,
     }

@@ -106,6 +106,22 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     examples: list[RowChange] = []
 
 
+class ReplicaUse(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job moved between the bucket and the volume (docs/BUCKET.md).
+
+    version_before, version: of the organization's file in the bucket, 0 in the layout `plain`; None where there was
+    none, or nothing was published.   bytes_whole: what fetching and sending the whole file would have moved.
+    carried_over: how often somebody else had published meanwhile.
+    """
+
+    version_before: int | None = None
+    version: int | None = None
+    bytes_down: int = 0
+    bytes_up: int = 0
+    bytes_whole: int = 0
+    carried_over: int = 0
+
+
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a run did. Of a dry run: what it would do.
 
@@ -118,6 +134,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     keys_held: planned rows left out because a row that is not the scheduler's holds their key.
     finished_at: UTC, `YYYY-MM-DD HH:MM:SS`.   backup_id: the backup made before the first write, if any.
     cost_usd: what the machine cost for the time of the run, in US dollars, where its price is known.
+    replica: what was fetched and published, with a bucket.
     preview: of a dry run.   explanations: of the contacts that `JobSpec.explain` names.
     """
 
@@ -152,6 +169,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float | None = None
     finished_at: str = ""
     backup_id: str | None = None
+    replica: ReplicaUse | None = None
     preview: Preview | None = None
     explanations: list[Explanation] = []
 

@@ -7,6 +7,7 @@ DATA/.schedd/launch.lock   held by a client while it starts a daemon
 DATA/.schedd/schedd.sock   the Unix socket
 DATA/.schedd/backups/      an organization's backups in a folder of its name
 DATA/.schedd/transfers/    likewise, files that are being sent or fetched
+DATA/.schedd/replicas/     what is known of an organization's copy of the bucket's file, in a folder of its name
 DATA/.schedd/daemon.log    what a daemon started by the local launcher logs
 """
 
@@ -43,6 +44,19 @@ def backup_folder(data_dir: Path, organization: str) -> Path:
 def transfer_folder(data_dir: Path, organization: str) -> Path:
     """Return the folder of an organization's files that are on their way; the id is checked."""
     return state_folder(data_dir) / "transfers" / check_organization(organization)
+
+
+def replica_folder(data_dir: Path, organization: str) -> Path:
+    """Return the folder with what is known of an organization's copy of the bucket's file; the id is checked."""
+    return state_folder(data_dir) / "replicas" / check_organization(organization)
+
+
+def replica_folders(data_dir: Path) -> list[Path]:
+    """Return these folders of all organizations."""
+    try:
+        return sorted(path for path in (state_folder(data_dir) / "replicas").iterdir() if path.is_dir())
+    except FileNotFoundError:
+        return []
 
 
 def socket_path(data_dir: Path) -> Path:

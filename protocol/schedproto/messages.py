@@ -24,7 +24,21 @@ from .diagnosis import Diagnosis
 from .errors import ErrorInfo
 from .jobs import Job, JobSpec, OrganizationInfo, VolumeInfo
 from .reports import Report
-from .transfers import Transfer
+from .transfer_messages import (
+    BlocksReply,
+    CloseTransfer,
+    CommitPush,
+    DigestsReply,
+    GetBlocks,
+    GetDigests,
+    Message,
+    OfferDigests,
+    OpenPull,
+    OpenPush,
+    PutBlocks,
+    TransferReply,
+    WantedReply,
+)
 
 PROTOCOL_VERSION = 1
 #: The oldest version this release still speaks.
@@ -42,13 +56,8 @@ CAPABILITIES = (
     "backups",
     "files",
     "diagnosis",
+    "organizations",
 )
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """The base of all messages: `id` pairs a reply with its request."""
-
-    id: str
 
 
 # Requests ------------------------------------------------------------------------------------------------
@@ -84,7 +93,7 @@ class ListJobs(Message, tag="list_jobs", frozen=True, kw_only=True):
     """Ask for jobs, newest first; `before` is the job id at which the previous page ended."""
 
     organization: str | None = None
-    states: list[str] = []
+    states: list[str] = msgspec.field(default_factory=list)
     limit: int = 50
     before: str | None = None
 
@@ -115,6 +124,10 @@ class GetOrganization(Message, tag="get_organization", frozen=True, kw_only=True
 
 class GetVolume(Message, tag="get_volume", frozen=True, kw_only=True):
     """Ask for the data folder's organizations and free space."""
+
+
+class ListOrganizations(Message, tag="list_organizations", frozen=True, kw_only=True):
+    """Ask for the organizations in the bucket, or on the volume where there is no bucket."""
 
 
 class GetConfiguration(Message, tag="get_configuration", frozen=True, kw_only=True):
@@ -172,69 +185,6 @@ class Diagnose(Message, tag="diagnose", frozen=True, kw_only=True):
     organization: str | None = None
 
 
-class OpenPull(Message, tag="open_pull", frozen=True, kw_only=True):
-    """Begin to fetch an organization's file, as it is now; refused while a job of it waits or runs."""
-
-    organization: str
-
-
-class OpenPush(Message, tag="open_push", frozen=True, kw_only=True):
-    """Begin to send an organization's file; refused while a job of it waits or runs. digest: `whole_digest`."""
-
-    organization: str
-    size_bytes: int
-    digest: str
-
-
-class GetDigests(Message, tag="get_digests", frozen=True, kw_only=True):
-    """Ask for the digests of blocks of a pull, from `first` on."""
-
-    organization: str
-    transfer_id: str
-    first: int
-    count: int
-
-
-class GetBlocks(Message, tag="get_blocks", frozen=True, kw_only=True):
-    """Ask for blocks of a pull by their numbers."""
-
-    organization: str
-    transfer_id: str
-    blocks: list[int]
-
-
-class OfferDigests(Message, tag="offer_digests", frozen=True, kw_only=True):
-    """Tell the digests of blocks of a push, from `first` on; answered with those that are wanted."""
-
-    organization: str
-    transfer_id: str
-    first: int
-    digests: bytes
-
-
-class PutBlocks(Message, tag="put_blocks", frozen=True, kw_only=True):
-    """Send blocks of a push, in the order of their numbers; each is checked against its digest."""
-
-    organization: str
-    transfer_id: str
-    blocks: list[int]
-    data: bytes
-
-
-class CommitPush(Message, tag="commit_push", frozen=True, kw_only=True):
-    """Make what was sent the organization's file, all of it or nothing; refused while a job of it waits or runs."""
-
-    organization: str
-    transfer_id: str
-
-
-class CloseTransfer(Message, tag="close_transfer", frozen=True, kw_only=True):
-    """End a pull, so that its copy is removed."""
-
-    organization: str
-    transfer_id: str
-
-
 # Replies -------------------------------------------------------------------------------------------------
 
 
@@ -246,7 +196,7 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     boot_id: str
     pid: int
     protocol_oldest: int = PROTOCOL_OLDEST
-    capabilities: list[str] = []
+    capabilities: list[str] = msgspec.field(default_factory=list)
     heartbeat_s: float = 2.0
     max_message_bytes: int = 0
     data_dir: str = ""
@@ -260,7 +210,7 @@ class Health(Message, tag="health", frozen=True, kw_only=True):
     boot_id: str
     started_at: datetime
     uptime_s: float
-    jobs: dict[str, int] = {}
+    jobs: dict[str, int] = msgspec.field(default_factory=dict)
     workers: int = 0
     workers_busy: int = 0
     queue_limit: int = 0
@@ -304,6 +254,12 @@ class VolumeReply(Message, tag="volume", frozen=True, kw_only=True):
     volume: VolumeInfo
 
 
+class OrganizationsReply(Message, tag="organizations", frozen=True, kw_only=True):
+    """Answers `ListOrganizations`: ids, in order."""
+
+    organizations: list[str]
+
+
 class ConfigurationReply(Message, tag="configuration", frozen=True, kw_only=True):
     """Answers `GetConfiguration`, `CheckConfiguration`, `SetConfiguration` and `WithdrawConfiguration`."""
 
@@ -328,30 +284,6 @@ class DiagnosisReply(Message, tag="diagnosis", frozen=True, kw_only=True):
     diagnosis: Diagnosis
 
 
-class TransferReply(Message, tag="transfer", frozen=True, kw_only=True):
-    """Answers `OpenPull` and `OpenPush`."""
-
-    transfer: Transfer
-
-
-class DigestsReply(Message, tag="digests", frozen=True, kw_only=True):
-    """Answers `GetDigests`."""
-
-    digests: bytes
-
-
-class BlocksReply(Message, tag="blocks", frozen=True, kw_only=True):
-    """Answers `GetBlocks`: their content in the order asked for."""
-
-    data: bytes
-
-
-class WantedReply(Message, tag="wanted", frozen=True, kw_only=True):
-    """Answers `OfferDigests`: the numbers of the blocks that are not there yet."""
-
-    blocks: list[int]
-
-
 class Failure(Message, tag="failure", frozen=True, kw_only=True):
     """Answers any request that was not done. `id` is empty where the request's could not be read."""
 
@@ -362,6 +294,7 @@ class Failure(Message, tag="failure", frozen=True, kw_only=True):
 FileRequest = (
     GetOrganization
     | GetVolume
+    | ListOrganizations
     | GetConfiguration
     | CheckConfiguration
     | SetConfiguration
@@ -385,6 +318,7 @@ Request = Hello | GetHealth | Submit | GetJob | ListJobs | Watch | Unwatch | Can
 FileReply = (
     OrganizationReply
     | VolumeReply
+    | OrganizationsReply
     | ConfigurationReply
     | ReportReply
     | BackupsReply

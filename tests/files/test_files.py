@@ -25,7 +25,8 @@ from schedclient import Client, aio
 from schedclient.errors import BusyError, DatabaseError, DatabaseUnusableError, LocalFileError, TransferError
 from schedclient.files import _copy
 from schedproto.layout import transfer_folder
-from schedproto.messages import CommitPush, Done, OfferDigests, OpenPush, PutBlocks, TransferReply
+from schedproto.messages import Done
+from schedproto.transfer_messages import CommitPush, OfferDigests, OpenPush, PutBlocks, TransferReply
 from schedproto.transfers import BLOCK_BYTES, blocks_of, digests_of, whole_digest
 
 MakeFolder = Callable[..., Folder]

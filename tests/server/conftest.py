@@ -19,7 +19,8 @@ from schedclient import Client
 from schedclient.synthetic import make_organization
 from schedproto.codec import decode_reply, encode_request
 from schedproto.layout import socket_endpoint
-from schedproto.messages import GetHealth, Message
+from schedproto.messages import GetHealth
+from schedproto.transfer_messages import Message
 
 AS_OF = "2026-11-23"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from schedd.replica.place import ReplicaPlace
 from schedd.store.backups import Backups
 
 
@@ -23,6 +24,10 @@ class RunContext(Protocol):
     @property
     def backups(self) -> Backups | None:
         """Return where reliable runs keep the file's present state before they change it; None for nowhere."""
+
+    @property
+    def replica(self) -> ReplicaPlace | None:
+        """Return the bucket that organizations live in; None where there is none."""
 
     @property
     def scratch(self) -> Path:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from schedd.replica.place import ReplicaPlace
 from schedproto import ErrorInfo, JobSpec, RunResult
 
 
@@ -28,6 +29,7 @@ class LeadJob(_Message, frozen=True, tag="lead"):
     default_workers: int
     backup_folder: str
     backup_days: float
+    replica: ReplicaPlace | None = None
 
 
 class RunShard(_Message, frozen=True, tag="shard"):

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from schedd.replica.place import ReplicaPlace
 from schedproto import (
     ErrorCode,
     ErrorInfo,
@@ -70,6 +71,7 @@ class JobService:
         keep_jobs: int,
         backup_days: float,
         price_per_s: float | None,
+        replica: ReplicaPlace | None,
         defaults_toml: str,
     ) -> None:
         self.data_dir, self.scratch, self.journal = data_dir, scratch, journal
@@ -82,6 +84,7 @@ class JobService:
         self._queue_limit, self._organization_limit = queue_limit, organization_limit
         self._worker_retries, self._keep_jobs = worker_retries, keep_jobs
         self._backup_days, self._price_per_s = backup_days, price_per_s
+        self._replica = replica
         self._held: set[str] = set()
         self._defaults = defaults_toml
         self._queue: list[Job] = []
@@ -255,6 +258,7 @@ class JobService:
             default_workers=self._pool_size,
             backup_folder=str(backup_folder(self.data_dir, job.spec.organization)),
             backup_days=self._backup_days,
+            replica=self._replica,
         )
         done = pool.lead(message, job.spec.workers, self._on_progress)
         self._log.info("job begins", job_id=job.job_id, run_id=run_id, organization=job.spec.organization)

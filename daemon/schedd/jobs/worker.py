@@ -72,6 +72,7 @@ class WorkerContext:
         self.run_id = job.run_id
         self.default_workers = job.default_workers
         self.scratch = Path(job.scratch)
+        self.replica = job.replica
         # Loaded here and not above, as the daemon itself imports this module and does without numpy.
         from schedd.store.backups import Backups  # noqa: PLC0415
 

@@ -28,7 +28,6 @@ from schedproto.messages import (
     PROTOCOL_OLDEST,
     PROTOCOL_VERSION,
     Cancel,
-    CommitPush,
     Done,
     Failure,
     FileReply,
@@ -41,8 +40,6 @@ from schedproto.messages import (
     JobList,
     JobReply,
     ListJobs,
-    OpenPull,
-    OpenPush,
     Reply,
     Request,
     RestoreBackup,
@@ -51,6 +48,7 @@ from schedproto.messages import (
     Watch,
     Welcome,
 )
+from schedproto.transfer_messages import CommitPush, OpenPull, OpenPush
 
 #: A watcher hears at least so often.
 HEARTBEAT_S = 2.0

@@ -110,7 +110,7 @@ def put_in_place(backups: Backups, new: Path, database: Path, reason: str) -> No
 
     The present state is kept as a backup first, under the reason.
     """
-    if _keep_present(backups, database, reason):
+    if keep_present(backups, database, reason):
         _overwrite(new, database)
         return
     with disk_errors(database.parent):
@@ -121,7 +121,7 @@ def put_in_place(backups: Backups, new: Path, database: Path, reason: str) -> No
         new.rename(database)
 
 
-def _keep_present(backups: Backups, database: Path, reason: str) -> bool:
+def keep_present(backups: Backups, database: Path, reason: str) -> bool:
     """Keep the present state; returns whether SQLite can open the file."""
     if not database.exists():
         return False

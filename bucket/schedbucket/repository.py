@@ -1,0 +1,127 @@
+"""One organization's file as the bucket has it: what its newest version is, how to get it, how to make a newer one.
+
+Two layouts with one face: `versions` (`versions.py`) and `plain` (`plain.py`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from schedproto import SchedulerError
+from schedproto.ids import check_organization
+
+from .head import Entry, Register
+from .lease import Lease
+from .settings import BucketSettings
+from .store import ObjectStore, damaged, digest_of
+
+ROOT = "orgs/"
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that somebody has or could have. label: changes whenever the content may have.
+
+    number: counts up in the layout `versions`, 0 in `plain`.   sha256: empty where nobody has said it.
+    """
+
+    label: str
+    number: int
+    size_bytes: int
+    sha256: str
+
+
+class OtherVersionError(Exception):
+    """Publishing found another version than the one that the changes were made to."""
+
+
+class Repository(Protocol):
+    """One organization in one layout. Every call may raise `SchedulerError`."""
+
+    organization: str
+    register: Register
+
+    def newest(self, *, seen: bool = False) -> Known | None:
+        """Return the newest version, None if there is none. seen: as it was read last, where that is known."""
+
+    def history(self) -> list[Entry]:
+        """Return the versions that can be fetched, newest first."""
+
+    def fetch(self, wanted: Known, have: Known | None, copy: Path | None, target: Path) -> int:
+        """Make a new file `target` a version, verified, and return the bytes that came.
+
+        have, copy: a version that is here already, and its file, which is left as it is.
+        Raises `OtherVersionError` if the version is not kept any more.
+        """
+
+    def publish(
+        self,
+        new: Path,
+        base: Path | None,
+        known: Known | None,
+        work: Path,
+        *,
+        lease: Lease | None = None,
+        release: bool = False,
+        by: str = "",
+        note: str = "",
+        check: Callable[[], None] = lambda: None,
+    ) -> tuple[Known, int]:
+        """Make a file the newest version, if `known` still is; returns what it is now, and the bytes sent.
+
+        new: a file that nobody changes meanwhile.   base: the file of `known`, for a patch.   known: None for the
+        first version.   work: a folder for what is sent.   lease: checked in the same write, and released by it if
+        `release`.
+        Raises `OtherVersionError`, or `SchedulerError` (`lease_lost`).
+        """
+
+    def collect(self) -> int:
+        """Remove objects that no version needs and nobody can be reading; returns how many."""
+
+
+def open_repository(settings: BucketSettings, store: ObjectStore, organization: str) -> Repository:
+    """Return an organization's repository in the layout that is set."""
+    from .plain import PlainRepository  # noqa: PLC0415 - both import this module
+    from .versions import VersionsRepository  # noqa: PLC0415
+
+    check_organization(organization)
+    kind = VersionsRepository if settings.layout == "versions" else PlainRepository
+    return kind(store, organization)
+
+
+def organizations(settings: BucketSettings, store: ObjectStore) -> list[str]:
+    """Return the organizations that the bucket has, in order."""
+    from .plain import SUFFIX  # noqa: PLC0415
+
+    found = []
+    for name in store.names(ROOT):
+        if (settings.layout == "plain") != name.endswith(SUFFIX):
+            continue
+        try:
+            found.append(check_organization(name.removesuffix(SUFFIX)))
+        except SchedulerError:
+            continue  # something else that somebody has put there
+    return found
+
+
+def verify(path: Path, key: str, size_bytes: int, sha256: str) -> None:
+    """Raise `SchedulerError` (`bucket_damaged`) unless a file is what it should be, and SQLite finds it sound."""
+    size = path.stat().st_size
+    if size != size_bytes:
+        raise damaged(key, f"it makes a file of {size} bytes instead of {size_bytes}")
+    if sha256 and digest_of(path) != sha256:
+        raise damaged(key, "the file's SHA-256 is another one")
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+    try:
+        connection.execute("PRAGMA mmap_size = 1073741824")
+        [(found,)] = connection.execute("PRAGMA quick_check(1)")
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    finally:
+        connection.close()
+    if found != "ok":
+        raise damaged(key, f"SQLite finds: {found}")

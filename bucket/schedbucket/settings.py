@@ -1,0 +1,105 @@
+"""Where the bucket is: from the variables that `fly storage create` sets, or a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from schedproto import ErrorCode, SchedulerError
+
+from .store import ObjectStore
+
+#: The variables of the bucket, as `fly storage create` names them; the first names the bucket and turns it on.
+VARIABLES = ("BUCKET_NAME", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
+FOLDER, LAYOUT = "SCHEDD_BUCKET_FOLDER", "SCHEDD_BUCKET_LAYOUT"
+LAYOUTS = ("versions", "plain")
+
+
+@dataclass(frozen=True)
+class S3Settings:
+    """A bucket. timeout_s: of one request.   patience_s: of one request and its repeats, at most `retries`."""
+
+    bucket: str
+    endpoint: str
+    access_key_id: str
+    secret_access_key: str
+    region: str = "auto"
+    timeout_s: float = 60.0
+    patience_s: float = 90.0
+    retries: int = 5
+
+
+@dataclass(frozen=True)
+class BucketSettings:
+    """Where the organizations' files are: `s3` or `folder`, one of them; layout: `versions` or `plain`."""
+
+    s3: S3Settings | None = None
+    folder: Path | None = None
+    layout: str = "versions"
+
+    def open(self) -> ObjectStore:
+        """Return the store."""
+        if self.folder is not None:
+            from .folder import FolderStore  # noqa: PLC0415 - each store is loaded where it is used
+
+            return FolderStore(self.folder)
+        from .s3 import BucketStore  # noqa: PLC0415
+
+        assert self.s3 is not None
+        return BucketStore(self.s3)
+
+
+def load_settings(
+    environment: Mapping[str, str], folder: str | Path | None = None, layout: str | None = None
+) -> BucketSettings | None:
+    """Return where the bucket is, None where none is set. Raises `SchedulerError` (`invalid_argument`).
+
+    folder, layout: settings that come before the environment's.
+    """
+    chosen = layout or environment.get(LAYOUT) or "versions"
+    if chosen not in LAYOUTS:
+        raise SchedulerError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"{chosen!r:.40} is no layout of a bucket",
+            hint=f"{LAYOUT} takes {' or '.join(LAYOUTS)}.",
+        )
+    place = folder or environment.get(FOLDER)
+    if place:
+        return BucketSettings(folder=Path(place).expanduser(), layout=chosen)
+    values = {name: environment.get(name, "").strip() for name in VARIABLES}
+    if not values["BUCKET_NAME"]:
+        return None
+    missing = [name for name in VARIABLES[:-1] if not values[name]]
+    if missing:
+        raise SchedulerError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"BUCKET_NAME is set, but not {' nor '.join(missing)}",
+            hint="`fly storage create` sets them all as secrets of the app; docs/BUCKET.md names them.",
+        )
+    endpoint = values["AWS_ENDPOINT_URL_S3"].rstrip("/")
+    if not endpoint.startswith(("https://", "http://")):
+        raise SchedulerError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"AWS_ENDPOINT_URL_S3 = {endpoint!r:.80} is no address",
+            hint="It takes an address that begins with https:// (http:// for a server in the same network).",
+        )
+    return BucketSettings(
+        s3=S3Settings(
+            bucket=values["BUCKET_NAME"],
+            endpoint=endpoint,
+            access_key_id=values["AWS_ACCESS_KEY_ID"],
+            secret_access_key=values["AWS_SECRET_ACCESS_KEY"],
+            region=values["AWS_REGION"] or "auto",
+        ),
+        layout=chosen,
+    )
+
+
+def not_configured() -> SchedulerError:
+    """Return the error of asking for a bucket where none is set."""
+    return SchedulerError(
+        ErrorCode.INVALID_ARGUMENT,
+        "no bucket is set",
+        hint=f"Set {', '.join(VARIABLES)} as `fly storage create` does, or {FOLDER} for a folder.",
+    )

@@ -1,0 +1,129 @@
+"""What is asked of a place for objects; a folder and an S3 bucket both do it, under one contract test.
+
+Reads and writes of objects that never change may be repeated by the store itself. A conditional write is never
+repeated by it, as the second try would meet the first one's success: its caller looks at the object instead.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from schedproto import ErrorCode, SchedulerError
+
+_STEP_BYTES = 1 << 20
+
+
+class MissingObjectError(Exception):
+    """There is no object of this name."""
+
+
+class ConditionFailedError(Exception):
+    """A conditional write met another object than the one it was meant for (or what an own earlier write made)."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as the store has it. etag: changes with every write; opaque. modified: by the store's own clock."""
+
+    key: str
+    size_bytes: int
+    etag: str
+    modified: datetime
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Write only if the object still is the one with this ETag; None: only if there is none."""
+
+    etag: str | None
+
+
+class ObjectStore(Protocol):
+    """Objects by name. Every call may raise `SchedulerError` (`bucket_unreachable`, `bucket_denied`)."""
+
+    def describe(self) -> str:
+        """Return what people call this place."""
+
+    def get(self, key: str) -> tuple[bytes, Stored]:
+        """Return a small object. Raises `MissingObjectError`."""
+
+    def get_file(self, key: str, path: Path) -> Stored:
+        """Write an object to a new file, piece by piece. Raises `MissingObjectError`."""
+
+    def look(self, key: str) -> Stored:
+        """Return what is known of an object, without its content. Raises `MissingObjectError`."""
+
+    def put(self, key: str, data: bytes, condition: Condition) -> str:
+        """Write a small object and return its ETag. Raises `ConditionFailedError`."""
+
+    def put_file(
+        self, key: str, path: Path, condition: Condition | None = None, metadata: dict[str, str] | None = None
+    ) -> str:
+        """Write a file as an object and return its ETag. Raises `ConditionFailedError`."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is none."""
+
+    def objects(self, prefix: str) -> list[Stored]:
+        """Return the objects below a prefix that ends with a slash, in order of their names, without metadata."""
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the names that follow a prefix immediately: objects and folders of objects, in order."""
+
+
+def digest_of(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(_STEP_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while got := file.readinto(buffer):
+            digest.update(buffer[:got])
+    return digest.hexdigest()
+
+
+def duplicate(source: Path, target: Path) -> None:
+    """Copy a file to a new one, as blocks that the kernel may share where the file system can."""
+    with source.open("rb") as old, target.open("xb") as new:
+        offset, size = 0, os.fstat(old.fileno()).st_size
+        while offset < size:
+            got = os.copy_file_range(old.fileno(), new.fileno(), min(64 << 20, size - offset), offset, offset)
+            if not got:
+                raise OSError(errno.EIO, "the file ended while it was copied")
+            offset += got
+
+
+def unreachable(where: str, why: str) -> SchedulerError:
+    """Return the error of a store that does not answer, or not usefully."""
+    return SchedulerError(
+        ErrorCode.BUCKET_UNREACHABLE,
+        f"{where} cannot be reached: {why}",
+        hint="Try again later; nothing was changed. `schedctl bucket list` shows whether the bucket answers.",
+        details={"bucket": where},
+    )
+
+
+def denied(where: str, why: str) -> SchedulerError:
+    """Return the error of a store that refuses what is asked."""
+    return SchedulerError(
+        ErrorCode.BUCKET_DENIED,
+        f"{where} refuses: {why}",
+        hint="Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, BUCKET_NAME and AWS_ENDPOINT_URL_S3 (docs/BUCKET.md).",
+        details={"bucket": where},
+    )
+
+
+def damaged(key: str, why: str) -> SchedulerError:
+    """Return the error of an object that is not what it was when it was written."""
+    return SchedulerError(
+        ErrorCode.BUCKET_DAMAGED,
+        f"the object {key} is damaged: {why}",
+        hint="Try again; if it stays, make an older version the newest (`schedctl bucket history`, `restore`).",
+        details={"key": key},
+    )

@@ -1,0 +1,120 @@
+"""The contract of a store, held by a folder and by a real S3 server alike."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from schedbucket.settings import BucketSettings
+from schedbucket.store import Condition, ConditionFailedError, MissingObjectError, ObjectStore
+from schedproto import SchedulerError
+
+NEW = Condition(None)
+
+
+@pytest.fixture
+def store(settings_of: Callable[..., BucketSettings]) -> ObjectStore:
+    return settings_of().open()
+
+
+@pytest.fixture
+def key(organization: str) -> str:
+    return f"contract/{organization}/object"
+
+
+def test_conditions(store: ObjectStore, key: str) -> None:
+    """A conditional write happens exactly where its condition holds."""
+    with pytest.raises(ConditionFailedError):
+        store.put(key, b"0", Condition("1234"))
+    first = store.put(key, b"1", NEW)
+    with pytest.raises(ConditionFailedError):
+        store.put(key, b"2", NEW)
+    second = store.put(key, b"2", Condition(first))
+    assert second != first
+    with pytest.raises(ConditionFailedError):
+        store.put(key, b"3", Condition(first))
+    data, stored = store.get(key)
+    assert (data, stored.etag, stored.size_bytes) == (b"2", second, 1)
+
+
+def test_files(store: ObjectStore, key: str, tmp_path: Path) -> None:
+    """A file comes back as it was, with its metadata, below and above the size of a part."""
+    for size in (0, 1, 5_000_000, 40_000_000):
+        source, target = tmp_path / f"s{size}", tmp_path / f"t{size}"
+        source.write_bytes(os.urandom(size))
+        etag = store.put_file(f"{key}{size}", source)
+        got = store.get_file(f"{key}{size}", target)
+        assert target.read_bytes() == source.read_bytes()
+        assert (got.size_bytes, got.etag) == (size, etag)
+    source = tmp_path / "s1"
+    etag = store.put_file(key, source, NEW, {"write-id": "a", "sha256": "b"})
+    assert store.look(key).metadata == {"write-id": "a", "sha256": "b"}
+    with pytest.raises(ConditionFailedError):
+        store.put_file(key, source, NEW, {"write-id": "c"})
+    store.put_file(key, source, Condition(etag), {"write-id": "d"})
+    assert store.look(key).metadata == {"write-id": "d"}
+    with pytest.raises(SchedulerError):
+        store.get_file(key, source)  # a file that is there is not overwritten
+    assert source.stat().st_size == 1
+
+
+def test_missing(store: ObjectStore, key: str, tmp_path: Path) -> None:
+    """What is not there is told as such, and can be removed as often as anybody likes."""
+    with pytest.raises(MissingObjectError):
+        store.get(key)
+    with pytest.raises(MissingObjectError):
+        store.look(key)
+    with pytest.raises(MissingObjectError):
+        store.get_file(key, tmp_path / "x")
+    store.delete(key)
+    store.put(key, b"1", NEW)
+    store.delete(key)
+    store.delete(key)
+    with pytest.raises(MissingObjectError):
+        store.get(key)
+    assert store.objects(key + "/") == []
+    assert store.names(key + "/") == []
+
+
+def test_listing(store: ObjectStore, key: str) -> None:
+    """Objects are listed below a prefix; names are the next part alone."""
+    for name in ("b/2", "a", "b/1", "c.db"):
+        store.put(f"{key}/{name}", b"x" * len(name), NEW)
+    found = store.objects(f"{key}/")
+    assert [(stored.key, stored.size_bytes) for stored in found] == [
+        (f"{key}/a", 1),
+        (f"{key}/b/1", 3),
+        (f"{key}/b/2", 3),
+        (f"{key}/c.db", 4),
+    ]
+    assert all(stored.modified.tzinfo is not None for stored in found)
+    assert store.names(f"{key}/") == ["a", "b", "c.db"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_race(store: ObjectStore, settings_of: Callable[..., BucketSettings], key: str, first: bool) -> None:
+    """Of many who write under the same condition exactly one does."""
+    condition = NEW if first else Condition(store.put(key, b"before", NEW))
+    won: list[int] = []
+    ready = threading.Barrier(8)
+
+    def write(number: int) -> None:
+        own = settings_of().open()
+        ready.wait()
+        try:
+            own.put(key, str(number).encode(), condition)
+        except ConditionFailedError:
+            return
+        won.append(number)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert store.get(key)[0] == str(won[0]).encode()
