@@ -29,7 +29,8 @@ ALLOWED = {
     "schedbucket": {"msgspec", "numpy", "zstandard", "obstore", "schedproto", "schedbucket"},
     "schedclient": {"msgspec", "zmq", "schedproto", "schedclient"},
     "schedclient.fly": {"msgspec", "urllib3", "certifi", "dns", "schedproto", "schedclient"},
-    "schedclient.cli": {"msgspec", "zmq", "click", "rich", "schedproto", "schedclient"},
+    "schedclient.bucket": {"schedproto", "schedbucket", "schedclient"},
+    "schedclient.cli": {"schedbucket", "msgspec", "zmq", "click", "rich", "schedproto", "schedclient"},
     "schedd.engine": {"numpy", "schedd.engine"},
     "schedd.store": {"numpy", "apsw", "msgspec", "schedproto", "schedd.engine", "schedd.store"},
     "schedd.jobs": {

@@ -40,7 +40,7 @@ class VersionsRepository:
     def newest(self, *, seen: bool = False) -> Known | None:
         """Return the newest version."""
         head = self.register.last if seen and self.register.last.write_id else self.register.read()
-        return None if head.newest is None else _known(head.newest)
+        return None if head.newest is None else known_of(head.newest)
 
     def history(self) -> list[Entry]:
         """Return the versions that can be fetched, newest first."""
@@ -80,7 +80,7 @@ class VersionsRepository:
         try:
             self.store.get_file(entry.key, path)
         except MissingObjectError:
-            if _entry(self.register.read(), _known(entry)) is None:
+            if _entry(self.register.read(), known_of(entry)) is None:
                 raise OtherVersionError from None  # it was collected while we fetched
             raise damaged(entry.key, "it is not there, though the head names it") from None
         size = path.stat().st_size
@@ -129,11 +129,11 @@ class VersionsRepository:
             lease.release()
         if entry.kind == "snapshot":
             self._collect_quietly()
-        return _known(entry), entry.stored_bytes
+        return known_of(entry), entry.stored_bytes
 
     @staticmethod
     def _must_be_newest(head: Head, known: Known | None) -> None:
-        if (None if head.newest is None else _known(head.newest).label) != (None if known is None else known.label):
+        if (None if head.newest is None else known_of(head.newest).label) != (None if known is None else known.label):
             raise OtherVersionError
 
     def _entry_of(
@@ -208,7 +208,8 @@ class VersionsRepository:
         return len(due & present)
 
 
-def _known(entry: Entry) -> Known:
+def known_of(entry: Entry) -> Known:
+    """Return how an entry of the head is known to who has that version."""
     return Known(
         label=f"{entry.version}-{entry.write_id}",
         number=entry.version,
@@ -218,7 +219,7 @@ def _known(entry: Entry) -> Known:
 
 
 def _entry(head: Head, known: Known) -> Entry | None:
-    return next((entry for entry in head.versions if _known(entry).label == known.label), None)
+    return next((entry for entry in head.versions if known_of(entry).label == known.label), None)
 
 
 def _checked(head: Head, lease: Lease) -> Head:

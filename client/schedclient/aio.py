@@ -30,6 +30,7 @@ from .errors import (
 from .files import OnBytes, pull, push
 from .handles import AsyncJobHandle, OnProgress
 from .launch import Launcher, launcher_for
+from .many import OnEach, Outcomes, schedule_many
 from .questions import AsyncQuestions
 from .settings import SettingArguments, load
 
@@ -246,6 +247,22 @@ class AsyncClient(AsyncQuestions):
             idempotency_key=idempotency_key,
         )
         return await handle.wait(timeout_s, on_progress)
+
+    async def schedule_many(
+        self,
+        organizations: Sequence[str] | None = None,
+        *,
+        at_once: int | None = None,
+        on_each: OnEach | None = None,
+        **options: Any,
+    ) -> Outcomes:
+        """Schedule many organizations, all there are by default; never raises for one of them (see `Outcome`).
+
+        at_once: how many are in work at the same time, by default as many as the daemon has workers.
+        options: as those of `submit`.
+        """
+        names = await self.organizations() if organizations is None else organizations
+        return await schedule_many(self, names, at_once=at_once, on_each=on_each, **options)
 
     async def explain(
         self, organization: str, contact: int, *, as_of: str | None = None, config: dict[str, Any] | None = None

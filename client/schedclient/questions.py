@@ -18,7 +18,9 @@ from schedproto.messages import (
     GetOrganization,
     GetReport,
     GetVolume,
+    ListOrganizations,
     OrganizationReply,
+    OrganizationsReply,
     ReportReply,
     RestoreBackup,
     SetConfiguration,
@@ -57,6 +59,11 @@ class AsyncQuestions:
     async def volume(self) -> VolumeInfo:
         """Return the data folder's organizations and free space."""
         return (await self._ask(GetVolume(id=new_request_id()), VolumeReply, FILE_ANSWER_S)).volume
+
+    async def organizations(self) -> list[str]:
+        """Return the organizations in the bucket, or on the volume where there is no bucket."""
+        message = ListOrganizations(id=new_request_id())
+        return (await self._ask(message, OrganizationsReply, FILE_ANSWER_S)).organizations
 
     async def configuration(self, organization: str, version: int | None = None) -> OrganizationConfiguration:
         """Return the configuration that a run would start from, and its stored versions.

@@ -15,7 +15,7 @@ from contextlib import aclosing, closing
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from schedproto import (
     BackupList,
@@ -36,7 +36,13 @@ from .errors import UnreachableError
 from .files import OnBytes
 from .handles import AsyncJobHandle, OnProgress, result_of
 from .launch import Launcher
+from .many import OnEach, Outcomes
 from .settings import ClientSettings, SettingArguments
+
+if TYPE_CHECKING:
+    import builtins
+
+    from .bucket import OrganizationLease
 
 _T = TypeVar("_T")
 
@@ -204,6 +210,39 @@ class Client:
             idempotency_key=idempotency_key,
         )
         return handle.wait(timeout_s, on_progress)
+
+    def schedule_many(
+        self,
+        organizations: Sequence[str] | None = None,
+        *,
+        at_once: int | None = None,
+        on_each: OnEach | None = None,
+        **options: Any,
+    ) -> Outcomes:
+        """Schedule many organizations, all there are by default; never raises for one of them (see `Outcome`).
+
+        at_once: how many are in work at the same time, by default as many as the daemon has workers.
+        on_each: told, in another thread, an organization and its job whenever that has changed.
+        options: as those of `submit`.
+        """
+        return self._run(self._current().schedule_many(organizations, at_once=at_once, on_each=on_each, **options))
+
+    def organizations(self) -> builtins.list[str]:
+        """Return the organizations in the bucket, or on the volume where there is no bucket."""
+        return self._run(self._current().organizations())
+
+    @staticmethod
+    def lease(
+        organization: str, *, wait_s: float | None = None, duration_s: float = 30.0, holder: str | None = None
+    ) -> OrganizationLease:
+        """Return the lease of an organization in the bucket, for a `with` block; see `schedclient.bucket`.
+
+        It is between this program and the bucket (set by the variables that docs/BUCKET.md names); no daemon is
+        asked.   wait_s: how long to wait for another holder, by default until a dead one's would have run out.
+        """
+        from .bucket import OrganizationLease  # noqa: PLC0415 - an extra, and only where it is used
+
+        return OrganizationLease(organization, wait_s=wait_s, duration_s=duration_s, holder=holder)
 
     def explain(
         self, organization: str, contact: int, *, as_of: str | None = None, config: dict[str, Any] | None = None

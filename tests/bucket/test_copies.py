@@ -191,7 +191,7 @@ def test_versions_are_kept_folded_and_collected(
     assert {entry.kind for entry in history} == {"snapshot", "patch"}
     for entry in history:
         target = two.path.with_name(f"{entry.version}.db")
-        wanted = versions._known(entry)  # noqa: SLF001
+        wanted = versions.known_of(entry)
         two.repository.fetch(wanted, None, None, target)
         assert target.read_bytes() == contents[entry.version]
     head = one.repository.register.read()
@@ -246,8 +246,8 @@ def write_snapshot(place: Place) -> None:
     place.copy.begin()
     write(place.path, "snapshot")
     (place.copy.folder / "base.db").unlink()
-    place.copy._note(place.copy._state())  # type: ignore[arg-type]  # noqa: SLF001
-    known = place.copy._state().known  # type: ignore[union-attr]  # noqa: SLF001
+    place.copy._note(place.copy._state())  # type: ignore[arg-type]
+    known = place.copy._state().known  # type: ignore[union-attr]
     place.repository.publish(place.path, None, known, place.copy.folder)
     place.repository.register.change(
         lambda head: type(head)(organization=head.organization, versions=head.versions[-1:], fence=head.fence)
@@ -316,7 +316,7 @@ def test_renewal_and_takeover(places: tuple[Place, Place], layout: str) -> None:
     with dead:
         with pytest.raises(SchedulerError):
             Lease.acquire(two.repository.register, "two", duration_s=1.0, wait_s=2.5)
-        dead._ended.set()  # from here on nothing renews it, as if the process were paused  # noqa: SLF001
+        dead._ended.set()  # from here on nothing renews it, as if the process were paused
         began = time.monotonic()
         taken = Lease.acquire(two.repository.register, "two", duration_s=1.0, wait_s=10.0)
         assert 0.5 < time.monotonic() - began < 6

@@ -17,6 +17,7 @@ from schedproto import Job, JobState, RunResult
 from . import show
 from .common import again, connection_options, handles_errors, make_client, print_json
 from .exitcodes import ExitCode
+from .many import submit_many
 
 
 def read_overrides(path: Path | None) -> dict[str, Any]:
@@ -37,7 +38,14 @@ config_option = click.option(
 
 
 @click.command("submit")
-@click.argument("organization")
+@click.argument("organizations", nargs=-1, metavar="[ORGANIZATION]...")
+@click.option("--all", "everyone", is_flag=True, help="All organizations in the bucket, or in the data folder.")
+@click.option(
+    "--at-once",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="Of several, so many in work at the same time; by default, as many as there are workers.",
+)
 @click.option("--as-of", metavar="YYYY-MM-DD", help="The date of the run; by default, today where the organization is.")
 @click.option(
     "--workers", type=click.IntRange(1, 32), metavar="N", help="Worker processes; by default, as the size asks."
@@ -59,13 +67,28 @@ config_option = click.option(
 @connection_options
 @handles_errors
 def submit_command(
-    organization: str, *, config: Path | None, detach: bool, timeout_s: float | None, as_json: bool, **options: Any
+    organizations: tuple[str, ...],
+    *,
+    everyone: bool,
+    at_once: int | None,
+    config: Path | None,
+    detach: bool,
+    timeout_s: float | None,
+    as_json: bool,
+    **options: Any,
 ) -> ExitCode:
-    """Schedule an organization and show what was planned.
+    """Schedule an organization and show what was planned; or several, or all, and show what became of each.
 
-    ORGANIZATION is an id, for example org-123; its file is org-123.db in the data folder.
+    ORGANIZATION is an id, for example org-123; its file is org-123.db in the data folder or the bucket.
     """
+    if bool(organizations) == everyone:
+        raise click.UsageError("Name an organization, several, or --all." + (" Not both." if everyone else ""))
     overrides = read_overrides(config)
+    if everyone or len(organizations) > 1:
+        if detach or timeout_s is not None or options.pop("idempotency_key") is not None:
+            raise click.UsageError("--detach, --timeout and --key are for one organization.")
+        return submit_many(None if everyone else organizations, at_once, overrides, as_json=as_json, **options)
+    [organization] = organizations
     with make_client(options) as client:
         handle = client.submit(organization, config=overrides, **options)
         if detach:

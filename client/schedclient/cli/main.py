@@ -25,6 +25,7 @@ COMMANDS = {
     "report": "report",
     "config": "config",
     "backup": "backup",
+    "bucket": "bucket",
     "push": "files",
     "pull": "files",
     "machine": "machine",

@@ -133,8 +133,21 @@ def _print_details(out: Console, result: RunResult) -> None:
             "speed": f"{result.contacts_per_s:,.0f} contacts/s with {_workers(result.workers)}, mode {result.mode}",
             "cost": None if result.cost_usd is None else f"{result.cost_usd:.6f} US dollars of machine time",
             "backup": result.backup_id,
+            "bucket": _replica(result),
             "run": result.run_id,
         },
+    )
+
+
+def _replica(result: RunResult) -> str | None:
+    use = result.replica
+    if use is None:
+        return None
+    version = "" if not use.version else f"version {use.version} published, "
+    again = f", carried over {use.carried_over} times" if use.carried_over else ""
+    return (
+        f"{version}{size(use.bytes_down)} fetched, {size(use.bytes_up)} sent "
+        f"(whole files: {size(use.bytes_whole)}){again}"
     )
 
 

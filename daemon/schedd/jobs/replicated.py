@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+
 from schedbucket import Copy, Lease
 from schedbucket.repository import OtherVersionError
-
 from schedd.replica import rebase
 from schedd.replica.cache import make_room
 from schedd.replica.keeping import keeper_of_changed
@@ -142,7 +142,7 @@ class _Replicated:
                 if changes is None:
                     return True
                 differs = rebase.inputs_differ(before, copy.path)
-                whole = rebase.apply(changes, copy.path)
+                whole = rebase.apply(changes, before, copy.path)
                 if whole and not differs:
                     return False
                 rebase.forget_run(copy.path, self._context.run_id)

@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from schedbucket import Lease
 from schedbucket.repository import OtherVersionError
-
 from schedd.store.backups import Backups
 from schedproto import ErrorCode, SchedulerError
 

@@ -3,7 +3,7 @@
 What the main application wrote always wins:
 
 - only tables that the scheduler writes are carried over, so contacts and campaigns are theirs in any case;
-- a row that we changed and they changed or removed (sent, for example) stays as they have it;
+- a row that both have changed or removed (moved by us, sent by them) stays as they have it;
 - a row that we added under a number or key that they have taken is left out.
 
 A plan whose inputs they changed, or of which something was left out, is computed anew afterwards; that run starts from
@@ -49,25 +49,46 @@ def changes_of(before: Path, after: Path) -> bytes | None:
         with sqlite_errors(after):
             connection.execute("ATTACH ? AS before", (str(before),))
             old, new = _tables(connection, "before"), _tables(connection, "main")
-            session = apsw.Session(connection, "main")
-            for table in OWN:
-                if table not in new:
-                    continue
-                if old.get(table) != new[table]:
-                    return None
-                session.attach(table)
-                session.diff("before", table)
-            changes = session.changeset()
-            session.close()
-            return changes
+            if any(old.get(table) != new[table] for table in OWN if table in new):
+                return None
+            return _difference(connection, [table for table in OWN if table in new])
     finally:
         connection.close()
 
 
-def apply(changes: bytes, file: Path) -> bool:
-    """Carry changes over to a file; returns whether all of them found their place."""
+def _difference(connection: apsw.Connection, tables: list[str]) -> bytes:
+    """Return what makes the tables of `main` of those of `before`."""
+    session = apsw.Session(connection, "main")
+    for table in tables:
+        session.attach(table)
+        session.diff("before", table)
+    changes = session.changeset()
+    session.close()
+    return changes
+
+
+def _row_of(change: apsw.TableChange) -> tuple[object, ...]:
+    """Return which row a change is about: its table and its primary key."""
+    values = change.new if change.old is None else change.old
+    assert values is not None  # every change has one of them
+    return (change.name, *(values[column] for column in sorted(change.pk_columns)))
+
+
+def apply(changes: bytes, before: Path, file: Path) -> bool:
+    """Carry changes of `before` over to what somebody else made of it; returns whether all found their place.
+
+    A changeset's update tells only of the columns that it changes, and would be applied to a row whose other columns
+    they have changed: a row that was sent would move to another day. So rows that they have touched are left out.
+    """
     connection = open_writer(file, Mode.RELIABLE)
     whole = True
+
+    def untouched(change: apsw.TableChange) -> bool:
+        nonlocal whole
+        if _row_of(change) in touched:
+            whole = False
+            return False
+        return True
 
     def conflict(_reason: int, _change: apsw.TableChange) -> int:
         nonlocal whole
@@ -76,7 +97,14 @@ def apply(changes: bytes, file: Path) -> bool:
 
     try:
         with sqlite_errors(file):
-            apsw.Changeset.apply(changes, connection, conflict=conflict)
+            connection.execute("ATTACH ? AS before", (str(before),))
+            old, new = _tables(connection, "before"), _tables(connection, "main")
+            if any(old.get(table) != new.get(table) for table in OWN):
+                return False
+            theirs = _difference(connection, [table for table in OWN if table in new])
+            touched = {_row_of(change) for change in apsw.Changeset.iter(theirs)}
+            connection.execute("DETACH before")
+            apsw.Changeset.apply(changes, connection, filter_change=untouched, conflict=conflict)
         return whole
     finally:
         connection.close()
