@@ -17,9 +17,11 @@ from pathlib import Path
 import click
 import msgspec
 
+from schedbucket.head import Entry
 from schedclient.cli.exitcodes import ExitCode as ClientExitCode
 from schedclient.cli.main import cli
 from schedclient.cost import CostRow, CostTable
+from schedclient.many import Outcome, Outcomes
 from schedclient.settings import TABLE
 from schedd import settings as daemon_settings
 from schedd.exitcodes import ExitCode as DaemonExitCode
@@ -38,6 +40,7 @@ from schedproto import (
     OrganizationInfo,
     Preview,
     Progress,
+    ReplicaUse,
     Report,
     RowChange,
     RunResult,
@@ -74,6 +77,15 @@ DOCUMENTS = (
     ("`config ...`", "an [OrganizationConfiguration](#organizationconfiguration)"),
     ("`report`", "a [Report](#report)"),
     ("`backup ...`", "a [BackupList](#backuplist)"),
+    ("`submit` of several", "[Outcomes](#outcomes)"),
+    (
+        "`bucket list`",
+        '`{"layout": ..., "organizations": [...]}`: organization, version, size_bytes, created_at, versions',
+    ),
+    ("`bucket history`", '`{"organization": ..., "versions": [...]}`, each an [Entry](#entry), newest first'),
+    ("`bucket fetch`", '`{"organization": ..., "version": ..., "size_bytes": ..., "bytes_down": ..., "path": ...}`'),
+    ("`bucket export`", '`{"folder": ..., "organizations": [...]}`, each as of `bucket fetch`'),
+    ("`bucket restore`", '`{"organization": ..., "version": ..., "restored": ..., "bytes_up": ...}`'),
     ("`machine start`", '`{"machine": ..., "health": ..., "wall_s": ...}`, the [Health](#health) of its daemon'),
     ("`machine stop`", '`{"machine": ...}`: id, state, region, address, size, volumes, image, last_exit'),
     ("`machine status`", '`{"machine": ..., "health": ..., "trouble": ...}`; health is null where no daemon answers'),
@@ -91,6 +103,10 @@ DOCUMENTS = (
 )
 STRUCTS = (
     RunResult,
+    ReplicaUse,
+    Outcomes,
+    Outcome,
+    Entry,
     Preview,
     TypeChanges,
     RowChange,

@@ -12,7 +12,7 @@ from .store import ObjectStore
 
 #: The variables of the bucket, as `fly storage create` names them; the first names the bucket and turns it on.
 VARIABLES = ("BUCKET_NAME", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
-FOLDER, LAYOUT = "SCHEDD_BUCKET_FOLDER", "SCHEDD_BUCKET_LAYOUT"
+FOLDER, LAYOUT, TIMEOUT = "SCHEDD_BUCKET_FOLDER", "SCHEDD_BUCKET_LAYOUT", "SCHEDD_BUCKET_TIMEOUT"
 LAYOUTS = ("versions", "plain")
 
 
@@ -25,8 +25,8 @@ class S3Settings:
     access_key_id: str
     secret_access_key: str
     region: str = "auto"
-    timeout_s: float = 60.0
-    patience_s: float = 90.0
+    timeout_s: float = 120.0
+    patience_s: float = 180.0
     retries: int = 5
 
 
@@ -51,11 +51,14 @@ class BucketSettings:
 
 
 def load_settings(
-    environment: Mapping[str, str], folder: str | Path | None = None, layout: str | None = None
+    environment: Mapping[str, str],
+    folder: str | Path | None = None,
+    layout: str | None = None,
+    timeout_s: float | None = None,
 ) -> BucketSettings | None:
     """Return where the bucket is, None where none is set. Raises `SchedulerError` (`invalid_argument`).
 
-    folder, layout: settings that come before the environment's.
+    folder, layout, timeout_s: settings that come before the environment's.
     """
     chosen = layout or environment.get(LAYOUT) or "versions"
     if chosen not in LAYOUTS:
@@ -84,6 +87,7 @@ def load_settings(
             f"AWS_ENDPOINT_URL_S3 = {endpoint!r:.80} is no address",
             hint="It takes an address that begins with https:// (http:// for a server in the same network).",
         )
+    timeout = timeout_s or _timeout(environment.get(TIMEOUT))
     return BucketSettings(
         s3=S3Settings(
             bucket=values["BUCKET_NAME"],
@@ -91,9 +95,25 @@ def load_settings(
             access_key_id=values["AWS_ACCESS_KEY_ID"],
             secret_access_key=values["AWS_SECRET_ACCESS_KEY"],
             region=values["AWS_REGION"] or "auto",
+            timeout_s=timeout,
+            patience_s=timeout * 1.5,
         ),
         layout=chosen,
     )
+
+
+def _timeout(text: str | None) -> float:
+    if not text:
+        return S3Settings.timeout_s
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 3600:
+        raise SchedulerError(
+            ErrorCode.INVALID_ARGUMENT, f"{TIMEOUT} = {text!r:.40} is not accepted", hint="It takes 1 to 3600 seconds."
+        )
+    return seconds
 
 
 def not_configured() -> SchedulerError:

@@ -161,6 +161,7 @@ class Daemon:
             layout=settings.bucket_layout,
             cache_bytes=int(settings.cache_gb * 1e9),
             lease_s=settings.lease_s,
+            timeout_s=settings.bucket_timeout_s,
         )
         try:
             place.settings()

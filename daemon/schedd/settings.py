@@ -234,6 +234,13 @@ SETTINGS: tuple[Setting, ...] = (
         "How an organization lies in the bucket: as snapshots and patches, or as one SQLite file.",
     ),
     Setting(
+        "bucket_timeout_s",
+        _number(1, 3600),
+        120.0,
+        "seconds, 1 to 3600",
+        "How long one request to the bucket may take, its data included.",
+    ),
+    Setting(
         "cache_gb",
         _number(0, 1_000_000, "gigabytes"),
         0.0,
@@ -290,6 +297,7 @@ class Settings:
     price_per_hour: float | None
     bucket_folder: Path | None
     bucket_layout: str
+    bucket_timeout_s: float
     cache_gb: float
     lease_s: float
     log_format: str

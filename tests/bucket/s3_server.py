@@ -133,7 +133,8 @@ class Fault:
 
     kind: `status` (answered so, not passed on), `lost` (passed on, then hung up), `hang` (never answered),
     `refused` (hung up, not passed on), `cut` (half of the answer's body), `corrupt` (a byte of the body changed),
-    `pause` (passed on after `delay_s`), `call` (`action` is called, then passed on).
+    `pause` (passed on after `delay_s`), `call` (`action` is called, then passed on), `killed` (passed on, then `action`
+    is called), `none` (nothing).
     """
 
     method: str
@@ -214,7 +215,9 @@ class Proxy:
         except OSError:
             self._hang_up(request)
             return
-        if kind == "lost":
+        if kind == "killed":
+            fault.action()
+        if kind in {"lost", "killed"}:
             self._hang_up(request)
             return
         if kind == "corrupt" and content:

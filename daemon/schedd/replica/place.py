@@ -23,7 +23,8 @@ class ReplicaPlace(msgspec.Struct, frozen=True, kw_only=True):
     """The bucket of a daemon. The secrets stay in the environment, which workers inherit.
 
     data: the data folder.   folder, layout: as the settings of these names, empty where not set.
-    holder: the daemon's name in leases.   cache_bytes: how much the copies on the volume may take, 0 for no limit.
+    holder: the daemon's name in leases.   cache_bytes: how much the copies on the volume may
+    take, 0 for no limit.   timeout_s: of one request.
     """
 
     data: str
@@ -32,12 +33,13 @@ class ReplicaPlace(msgspec.Struct, frozen=True, kw_only=True):
     layout: str = ""
     cache_bytes: int = 0
     lease_s: float = 30.0
+    timeout_s: float = 120.0
 
     def settings(self) -> BucketSettings:
         """Return the bucket's settings. Raises `SchedulerError` (`invalid_argument`)."""
         from schedbucket import load_settings  # noqa: PLC0415
 
-        settings = load_settings(os.environ, self.folder or None, self.layout or None)
+        settings = load_settings(os.environ, self.folder or None, self.layout or None, self.timeout_s)
         assert settings is not None
         return settings
 
