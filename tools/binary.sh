@@ -59,6 +59,7 @@ flags=(
   --output-filename=email-scheduler
   # Modules that are loaded by name when their command or their worker is: nothing imports them for Nuitka to see.
   --include-package=schedproto
+  --include-package=schedbucket
   --include-package=schedclient
   --include-package=schedd
   # The time zones of contacts' states, so that the machine needs no package for them.
