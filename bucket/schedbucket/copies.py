@@ -163,8 +163,12 @@ class Copy:
         self._base.unlink(missing_ok=True)
         coming = self.folder / COMING
         coming.unlink(missing_ok=True)
-        duplicate(self.path, coming)
-        coming.rename(self._base)
+        try:
+            duplicate(self.path, coming)
+            coming.rename(self._base)
+        except OSError:
+            coming.unlink(missing_ok=True)  # on a full volume others need the room
+            raise
 
     def publish(
         self, *, lease: Lease | None = None, release: bool = False, by: str = "", note: str = ""

@@ -46,7 +46,7 @@ def organization() -> str:
     return f"org-{next(_numbers)}"
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.slow)])
 def settings_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., BucketSettings]:
     """Settings of a bucket of either kind: called with the layout."""
 

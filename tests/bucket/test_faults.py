@@ -243,6 +243,7 @@ def test_server_killed_and_restarted(scene: Scene) -> None:
         scene.repeat()
 
 
+@pytest.mark.slow
 def test_wrong_credentials(s3_server: S3Server, sites: Callable[[BucketSettings], Site], organization: str) -> None:
     """A wrong key, secret or bucket is told as such, with what to check, and is not tried for minutes."""
     site = sites(s3_server.settings())

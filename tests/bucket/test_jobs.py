@@ -107,6 +107,7 @@ def test_failed_job_publishes_nothing(site: Site, organization: str, layout: str
     assert site.repository(organization).register.read().lease is None
 
 
+@pytest.mark.slow
 @VERSIONS
 def test_two_daemons_at_once(site: Site, organization: str, layout: str) -> None:
     """Two machines that are asked for the same organization at once take turns; both succeed."""
@@ -124,6 +125,7 @@ def test_two_daemons_at_once(site: Site, organization: str, layout: str) -> None
     assert sorted(result.rows_inserted > 0 for result in results) == [False, True]
 
 
+@pytest.mark.slow
 @LAYOUTS
 def test_changes_that_are_no_jobs(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
     """A configuration, a file that is sent, a backup that is restored: each is published; what is asked is current."""
@@ -149,6 +151,7 @@ def test_changes_that_are_no_jobs(site: Site, organization: str, layout: str, tm
     assert schedule(two, organization).contacts == 50
 
 
+@pytest.mark.slow
 @VERSIONS
 def test_changes_wait_for_the_lease(site: Site, organization: str, layout: str) -> None:
     """Whoever has the lease keeps others from writing, and is named."""
@@ -210,6 +213,7 @@ def test_lease_without_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
 # The volume as a cache -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @VERSIONS
 def test_eviction(site: Site, organization: str, layout: str) -> None:
     """Beyond the limit the copies not used for longest go, except those that the bucket does not have."""
@@ -236,6 +240,7 @@ def test_eviction(site: Site, organization: str, layout: str) -> None:
 # Many ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @VERSIONS
 def test_many(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
     """Several organizations in one call: a bounded number at once, an outcome for each, sums, exit codes."""
