@@ -32,7 +32,8 @@ class PatchError(ValueError):
 def _read(file: BinaryIO, count: int) -> NDArray[np.uint64]:
     """Return the next so many blocks as 64-bit words; what the file lacks is zero."""
     buffer = bytearray(count * BLOCK)
-    view, done = memoryview(buffer), 0
+    view = memoryview(buffer)  # in a statement of its own: Nuitka cannot clone it in a tuple's assignment
+    done = 0
     while done < len(buffer) and (got := file.readinto(view[done:])):  # type: ignore[attr-defined]
         done += got
     return np.frombuffer(buffer, np.uint64).reshape(count, BLOCK // 8)

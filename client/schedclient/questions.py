@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from schedproto import BackupList, OrganizationConfiguration, OrganizationInfo, Report, VolumeInfo
 from schedproto.diagnosis import Diagnosis
@@ -30,6 +30,9 @@ from schedproto.messages import (
 from schedproto.transfer_messages import Message
 
 from .connection import new_request_id
+
+if TYPE_CHECKING:
+    from .bucket import OrganizationLease
 
 _T = TypeVar("_T", bound=Message)
 
@@ -59,6 +62,19 @@ class AsyncQuestions:
     async def volume(self) -> VolumeInfo:
         """Return the data folder's organizations and free space."""
         return (await self._ask(GetVolume(id=new_request_id()), VolumeReply, FILE_ANSWER_S)).volume
+
+    @staticmethod
+    def lease(
+        organization: str, *, wait_s: float | None = None, duration_s: float = 30.0, holder: str | None = None
+    ) -> OrganizationLease:
+        """Return the lease of an organization in the bucket, for a `with` block; see `schedclient.bucket`.
+
+        Its calls block: an asyncio program calls them in a thread. It is between this program and the bucket (set by
+        the variables that docs/BUCKET.md names); no daemon is asked.   wait_s: how long to wait for another holder, by default until a dead one's would have run out.
+        """
+        from .bucket import OrganizationLease  # noqa: PLC0415 - an extra, and only where it is used
+
+        return OrganizationLease(organization, wait_s=wait_s, duration_s=duration_s, holder=holder)
 
     async def organizations(self) -> list[str]:
         """Return the organizations in the bucket, or on the volume where there is no bucket."""

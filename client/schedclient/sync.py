@@ -42,8 +42,6 @@ from .settings import ClientSettings, SettingArguments
 if TYPE_CHECKING:
     import builtins
 
-    from .bucket import OrganizationLease
-
 _T = TypeVar("_T")
 
 
@@ -231,18 +229,7 @@ class Client:
         """Return the organizations in the bucket, or on the volume where there is no bucket."""
         return self._run(self._current().organizations())
 
-    @staticmethod
-    def lease(
-        organization: str, *, wait_s: float | None = None, duration_s: float = 30.0, holder: str | None = None
-    ) -> OrganizationLease:
-        """Return the lease of an organization in the bucket, for a `with` block; see `schedclient.bucket`.
-
-        It is between this program and the bucket (set by the variables that docs/BUCKET.md names); no daemon is
-        asked.   wait_s: how long to wait for another holder, by default until a dead one's would have run out.
-        """
-        from .bucket import OrganizationLease  # noqa: PLC0415 - an extra, and only where it is used
-
-        return OrganizationLease(organization, wait_s=wait_s, duration_s=duration_s, holder=holder)
+    lease = staticmethod(AsyncClient.lease)
 
     def explain(
         self, organization: str, contact: int, *, as_of: str | None = None, config: dict[str, Any] | None = None
