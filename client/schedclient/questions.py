@@ -70,7 +70,8 @@ class AsyncQuestions:
         """Return the lease of an organization in the bucket, for a `with` block; see `schedclient.bucket`.
 
         Its calls block: an asyncio program calls them in a thread. It is between this program and the bucket (set by
-        the variables that docs/BUCKET.md names); no daemon is asked.   wait_s: how long to wait for another holder, by default until a dead one's would have run out.
+        the variables that docs/BUCKET.md names); no daemon is asked.   wait_s: how long to wait for another
+        holder, by default until a dead one's would have run out.
         """
         from .bucket import OrganizationLease  # noqa: PLC0415 - an extra, and only where it is used
 
