@@ -13,6 +13,7 @@ from schedproto.diagnosis import FAILED, OK, SKIPPED, WARNING, Check, Diagnosis
 from schedproto.ids import DATABASE_SUFFIX, ORGANIZATION_ID
 from schedproto.layout import state_folder
 
+from .replica.place import ReplicaPlace
 from .store.maintenance import whole_check
 
 #: Less free space than this is worth a warning: a job needs room for its log and for a backup.
@@ -21,9 +22,11 @@ LOW_BYTES = 1 << 30
 MOST_FILES, MOST_S = 20, 60.0
 
 
-def diagnose(data: Path, organization: str | None, *, on_fly: bool) -> Diagnosis:
+def diagnose(data: Path, organization: str | None, *, on_fly: bool, replica: ReplicaPlace | None = None) -> Diagnosis:
     """Look at the volume, and at the organization's file, or at the newest of all."""
     checks = [_mounted(data, on_fly=on_fly), _writable(data), _room(data)]
+    if replica is not None:
+        checks.append(_bucket(replica))
     names = [organization] if organization is not None else _organizations(data)
     if not names:
         text, remedy = "there is no organization's file", "`schedctl push FILE org-123` sends one."
@@ -38,6 +41,24 @@ def diagnose(data: Path, organization: str | None, *, on_fly: bool) -> Diagnosis
             Check(name="databases", state=SKIPPED, text=text, remedy="`schedctl doctor org-123` looks at one.")
         )
     return Diagnosis(now=dt.datetime.now(dt.UTC), checks=checks)
+
+
+def _bucket(replica: ReplicaPlace) -> Check:
+    from schedbucket.probe import broken_promise  # noqa: PLC0415 - only where there is a bucket
+
+    try:
+        store = replica.settings().open()
+        broken = broken_promise(store)
+    except SchedulerError as error:
+        return Check(name="bucket", state=FAILED, text=error.message, remedy=error.hint)
+    if broken is not None:
+        return Check(
+            name="bucket",
+            state=FAILED,
+            text=f"{store.describe()} does not keep conditions: {broken}",
+            remedy="Use a server, and on Tigris a location, with conditional writes that are strongly consistent.",
+        )
+    return Check(name="bucket", state=OK, text=f"{store.describe()} answers and honours conditional writes")
 
 
 def _organizations(data: Path) -> list[str]:

@@ -110,8 +110,8 @@ class Files:
         if isinstance(request, Diagnose):
             if request.organization is not None:
                 resolve_database(self._data, request.organization)
-            on_fly = self._on_fly
-            return DiagnosisReply(id=request.id, diagnosis=diagnose(self._data, request.organization, on_fly=on_fly))
+            found = diagnose(self._data, request.organization, on_fly=self._on_fly, replica=self._replica)
+            return DiagnosisReply(id=request.id, diagnosis=found)
         path = resolve_database(self._data, request.organization)
         if isinstance(request, FileTransferRequest):
             return self._about_transfer(path, request)

@@ -95,6 +95,16 @@ def test_missing(site: Site, organization: str, layout: str) -> None:
 
 
 @VERSIONS
+def test_doctor(site: Site, organization: str, layout: str) -> None:
+    """The doctor looks at the bucket, too."""
+    site.publish_new(organization)
+    daemon = site.machine("one")
+    with daemon.client() as client:
+        states = {check.name: check.state for check in client.diagnose().checks}
+    assert states["bucket"] == "ok"
+
+
+@VERSIONS
 def test_failed_job_publishes_nothing(site: Site, organization: str, layout: str) -> None:
     """A job that fails leaves the bucket and the copy as they were, and the lease free."""
     copy = site.publish_new(organization)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from schedbucket.probe import broken_promise
 from schedbucket.settings import BucketSettings
 from schedbucket.store import Condition, ConditionFailedError, MissingObjectError, ObjectStore
 from schedproto import SchedulerError
@@ -118,3 +119,29 @@ def test_race(store: ObjectStore, settings_of: Callable[..., BucketSettings], ke
         thread.join()
     assert len(won) == 1
     assert store.get(key)[0] == str(won[0]).encode()
+
+
+class Careless:
+    """A store that ignores conditions, as some servers do."""
+
+    def __init__(self, store: ObjectStore, ignored: str) -> None:
+        self._store, self._ignored = store, ignored
+
+    def put(self, key: str, data: bytes, condition: Condition) -> str:
+        if (condition.etag is None) == (self._ignored == "If-None-Match"):
+            try:
+                condition = Condition(self._store.look(key).etag)
+            except MissingObjectError:
+                condition = NEW
+        return self._store.put(key, data, condition)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+
+def test_self_test(store: ObjectStore) -> None:
+    """The doctor's look finds a store that ignores a condition, and leaves nothing behind."""
+    assert broken_promise(store) is None
+    for ignored in ("If-None-Match", "If-Match"):
+        assert ignored in str(broken_promise(Careless(store, ignored)))  # type: ignore[arg-type]
+    assert store.objects("selftest/") == []
