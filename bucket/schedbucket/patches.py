@@ -1,15 +1,19 @@
 """What goes over the wire: a whole file, compressed, or what makes one file of another.
 
-A patch is one zstd frame. In it: the magic, the sizes of the old and the new file (two u64), then groups: a count
-(u32), so many block numbers (u32, rising), so many blocks of 4096 bytes, each the new block XOR the old one; a count
-of 0 ends it. All numbers are little-endian; blocks beyond the old file's end, and the rest of a last block, are zeros.
-A row that changes in place leaves most of its block zero, which compresses to almost nothing.
+A patch is a header (the magic, the sizes of the old and the new file, the number of blocks, where their numbers
+begin), then the blocks in groups, then their numbers; docs/BUCKET.md has it byte by byte. The blocks of a group are
+compressed with the old ones as the dictionary: what only moved within its block, as rows do when others come before
+them, costs next to nothing, which is where a difference of the bytes (XOR) needs more than twice as much
+(docs/PERFORMANCE.md).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,19 +21,31 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-MAGIC = b"SCHEDXOR"
+MAGIC = b"SCHEDPAT"
 BLOCK = 4096
-#: Blocks that are compared at once, which is also the most in a group.
-_GROUP = 1024
+#: Blocks in a group: on either side of this number the whole gets larger or slower.
+GROUP = 128
+#: magic, bytes of the old file, bytes of the new file, blocks, where their numbers begin
+_HEADER = struct.Struct("<8sQQQQ")
+_LENGTH = struct.Struct("<I")
+#: Blocks that are compared at once.
+_STEP_BLOCKS = 1024
 _LEVEL = 3
 _STEP_BYTES = 1 << 20
+_THREADS = min(4, os.cpu_count() or 1)
+
+_Blocks = NDArray[np.uint64]
 
 
 class PatchError(ValueError):
     """What was read is no patch, or not one for this file."""
 
 
-def _read(file: BinaryIO, count: int) -> NDArray[np.uint64]:
+class TooLargeError(Exception):
+    """The patch would be larger than the caller wants it."""
+
+
+def _read(file: BinaryIO, count: int) -> _Blocks:
     """Return the next so many blocks as 64-bit words; what the file lacks is zero."""
     buffer = bytearray(count * BLOCK)
     view = memoryview(buffer)  # in a statement of its own: Nuitka cannot clone it in a tuple's assignment
@@ -39,67 +55,137 @@ def _read(file: BinaryIO, count: int) -> NDArray[np.uint64]:
     return np.frombuffer(buffer, np.uint64).reshape(count, BLOCK // 8)
 
 
-def make_patch(old: Path, new: Path, target: Path, check: Callable[[], None] = lambda: None) -> int:
-    """Write the patch from one file to another into a new file; returns the number of blocks in it."""
-    size = new.stat().st_size
-    total = 0
-    with (
-        old.open("rb", buffering=0) as before,
-        new.open("rb", buffering=0) as after,
-        target.open("xb") as file,
-        zstandard.ZstdCompressor(level=_LEVEL).stream_writer(file, closefd=False) as out,
-    ):
-        out.write(MAGIC + np.array([old.stat().st_size, size], "<u8").tobytes())
-        blocks = -(-size // BLOCK)
-        for first in range(0, blocks, _GROUP):
+def _differences(
+    old: Path, new: Path, check: Callable[[], None]
+) -> Iterator[tuple[NDArray[np.int64], _Blocks, _Blocks]]:
+    """Yield numbers, old and new content of the blocks that differ, as they lie in the file."""
+    blocks = -(-new.stat().st_size // BLOCK)
+    with old.open("rb", buffering=0) as before, new.open("rb", buffering=0) as after:
+        for first in range(0, blocks, _STEP_BLOCKS):
             check()
-            count = min(_GROUP, blocks - first)
-            changes = _read(after, count) ^ _read(before, count)
-            numbers = np.flatnonzero(changes.any(axis=1))
-            if len(numbers):
-                total += len(numbers)
-                out.write(np.array([len(numbers)], "<u4").tobytes() + (numbers + first).astype("<u4").tobytes())
-                out.write(np.ascontiguousarray(changes[numbers]).tobytes())
-        out.write(np.zeros(1, "<u4").tobytes())
-    return total
+            count = min(_STEP_BLOCKS, blocks - first)
+            was, now = _read(before, count), _read(after, count)
+            at = np.flatnonzero((was != now).any(axis=1))
+            if len(at):
+                yield at + first, was[at], now[at]
+
+
+def _groups(
+    differences: Iterator[tuple[NDArray[np.int64], _Blocks, _Blocks]], numbers: list[NDArray[np.int64]]
+) -> Iterator[tuple[_Blocks, _Blocks]]:
+    """Yield the blocks, old and new, in groups of their fixed number; leaves their numbers in `numbers`."""
+    empty = np.empty((0, BLOCK // 8), np.uint64)
+    was, now = empty, empty
+    for at, more_was, more_now in differences:
+        numbers.append(at)
+        was, now = np.concatenate((was, more_was)), np.concatenate((now, more_now))
+        whole = len(was) // GROUP * GROUP
+        for first in range(0, whole, GROUP):
+            yield was[first : first + GROUP], now[first : first + GROUP]
+        was, now = was[whole:], now[whole:]
+    if len(was):
+        yield was, now
+
+
+def _pack(was: _Blocks, now: _Blocks) -> bytes:
+    """Return new blocks, compressed with the old ones as the dictionary."""
+    dictionary = zstandard.ZstdCompressionDict(was.tobytes(), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        _LEVEL, source_size=now.nbytes, dict_size=was.nbytes, write_checksum=False
+    )
+    return zstandard.ZstdCompressor(dict_data=dictionary, compression_params=parameters).compress(now.tobytes())
+
+
+def make_patch(
+    old: Path, new: Path, target: Path, check: Callable[[], None] = lambda: None, most_bytes: float = float("inf")
+) -> int:
+    """Write the patch from one file to another into a new file; returns the number of blocks in it.
+
+    check: called often; what it raises ends the work.   Raises `TooLargeError` beyond `most_bytes`.
+    """
+    numbers: list[NDArray[np.int64]] = []
+    waiting: deque[Future[bytes]] = deque()
+    with target.open("xb") as out, ThreadPoolExecutor(_THREADS) as pool:
+
+        def write_one() -> None:
+            packed = waiting.popleft().result()
+            out.write(_LENGTH.pack(len(packed)) + packed)
+            if out.tell() > most_bytes:
+                raise TooLargeError
+
+        out.write(bytes(_HEADER.size))
+        for was, now in _groups(_differences(old, new, check), numbers):
+            waiting.append(pool.submit(_pack, was, now))
+            if len(waiting) > 2 * _THREADS:
+                write_one()
+        while waiting:
+            write_one()
+        blocks, begin = sum(map(len, numbers)), out.tell()
+        if blocks:
+            gaps = np.diff(np.concatenate(numbers), prepend=0).astype("<u4")
+            out.write(zstandard.ZstdCompressor(level=_LEVEL).compress(gaps.tobytes()))
+        out.seek(0)
+        out.write(_HEADER.pack(MAGIC, old.stat().st_size, new.stat().st_size, blocks, begin))
+    return blocks
 
 
 def apply_patch(patch: Path, file: Path) -> None:
     """Make the old file the new one, in place. Raises `PatchError`; the file is then neither."""
     try:
-        with (
-            patch.open("rb") as source,
-            zstandard.ZstdDecompressor().stream_reader(source) as stream,
-            file.open("rb+", buffering=0) as target,
-        ):
-            if _take(stream, len(MAGIC)) != MAGIC:
-                raise PatchError("it does not begin as a patch does")
-            old_size, new_size = np.frombuffer(_take(stream, 16), "<u8").tolist()
+        with patch.open("rb") as source, file.open("rb+", buffering=0) as target:
+            old_size, new_size, numbers = _contents(source)
             if old_size != os.fstat(target.fileno()).st_size:
                 raise PatchError(f"it is for a file of {old_size} bytes")
+            if len(numbers) and int(numbers[-1]) * BLOCK >= new_size:
+                raise PatchError("a block beyond the end")
             target.truncate(-(-max(old_size, new_size) // BLOCK) * BLOCK)
-            while count := int.from_bytes(_take(stream, 4), "little"):
-                if count > _GROUP:
-                    raise PatchError(f"a group of {count} blocks")
-                numbers = np.frombuffer(_take(stream, 4 * count), "<u4")
-                changes = np.frombuffer(_take(stream, BLOCK * count), np.uint64).reshape(count, -1)
-                if int(numbers[-1]) * BLOCK >= new_size:
-                    raise PatchError("a block beyond the end")
-                for number, change in zip(numbers.tolist(), changes, strict=True):
-                    block = np.frombuffer(os.pread(target.fileno(), BLOCK, number * BLOCK), np.uint64)
-                    os.pwrite(target.fileno(), (block ^ change).data, number * BLOCK)
+            for first in range(0, len(numbers), GROUP):
+                _apply_group(source, target.fileno(), numbers[first : first + GROUP].tolist())
             target.truncate(new_size)
     except zstandard.ZstdError as error:
         raise PatchError(str(error)) from None
 
 
-def _take(stream: zstandard.ZstdDecompressionReader, count: int) -> bytes:
-    data = bytearray()
-    while len(data) < count and (piece := stream.read(count - len(data))):
-        data += piece
+def _contents(source: BinaryIO) -> tuple[int, int, NDArray[np.int64]]:
+    """Return the old size, the new size and the numbers of the blocks; reading then goes on with the groups."""
+    magic, old_size, new_size, blocks, begin = _HEADER.unpack(_take(source, _HEADER.size))
+    if magic != MAGIC:
+        raise PatchError("it does not begin as a patch does")
+    if blocks > -(-new_size // BLOCK):
+        raise PatchError(f"{blocks} blocks for a file of {new_size} bytes")
+    source.seek(begin)
+    if not blocks:
+        if source.read(1):
+            raise PatchError("more follows than its header says")
+        return old_size, new_size, np.empty(0, np.int64)
+    gaps = zstandard.ZstdDecompressor().decompress(source.read(), max_output_size=4 * blocks, allow_extra_data=False)
+    if len(gaps) != 4 * blocks:
+        raise PatchError("it is cut off")
+    source.seek(_HEADER.size)
+    return old_size, new_size, np.cumsum(np.frombuffer(gaps, "<u4"), dtype=np.int64)
+
+
+def _apply_group(source: BinaryIO, target: int, numbers: list[int]) -> None:
+    [length] = _LENGTH.unpack(_take(source, _LENGTH.size))
+    packed = _take(source, length)
+    was = b"".join(os.pread(target, BLOCK, number * BLOCK) for number in numbers)
+    dictionary = zstandard.ZstdCompressionDict(was, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    wanted = BLOCK * len(numbers)
+    now = zstandard.ZstdDecompressor(dict_data=dictionary).decompress(
+        packed, max_output_size=wanted, allow_extra_data=False
+    )
+    if len(now) != wanted:
+        raise PatchError("a group of another size")
+    content = memoryview(now)
+    for index, number in enumerate(numbers):
+        os.pwrite(target, content[index * BLOCK : (index + 1) * BLOCK], number * BLOCK)
+
+
+def _take(source: BinaryIO, count: int) -> bytes:
+    data = source.read(count)
     if len(data) < count:
         raise PatchError("it is cut off")
-    return bytes(data)
+    return data
 
 
 def compress(source: Path, target: Path, check: Callable[[], None] = lambda: None) -> None:

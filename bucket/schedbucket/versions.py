@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -152,9 +153,9 @@ class VersionsRepository:
         chain = [] if known is None else self.register.last.chain_of(known.number)
         if base is not None and chain and len(chain) <= MOST_PATCHES:
             patch = folder / "patch"
-            patches.make_patch(base, new, patch, check)
-            weight = sum(entry.stored_bytes for entry in chain[1:]) + patch.stat().st_size
-            if weight <= chain[0].stored_bytes * MOST_SHARE:
+            room = chain[0].stored_bytes * MOST_SHARE - sum(entry.stored_bytes for entry in chain[1:])
+            with suppress(patches.TooLargeError):
+                patches.make_patch(base, new, patch, check, room)
                 kind, path = "patch", patch
         if kind == "snapshot":
             patches.compress(new, path, check)
