@@ -47,12 +47,12 @@ class FolderStore:
         with self._errors(key):
             return self._stored(key, self._path(key).stat())
 
-    def put(self, key: str, data: bytes, condition: Condition) -> str:
+    def put(self, key: str, data: bytes, condition: Condition, metadata: dict[str, str] | None = None) -> str:
         """Write a small object under a condition."""
         coming = self._coming()
         with self._errors(key):
             coming.write_bytes(data)
-            return self._place(key, coming, condition, {})
+            return self._place(key, coming, condition, metadata or {})
 
     def put_file(
         self, key: str, path: Path, condition: Condition | None = None, metadata: dict[str, str] | None = None

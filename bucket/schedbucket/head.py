@@ -16,9 +16,20 @@ import msgspec
 
 from schedproto import ErrorCode, SchedulerError
 
-from .store import Condition, ConditionFailedError, MissingObjectError, ObjectStore, damaged
+from .store import (
+    Condition,
+    ConditionFailedError,
+    MissingObjectError,
+    ObjectStore,
+    Stored,
+    damaged,
+    digest_of_bytes,
+    uncertain,
+)
 
 FORMAT = 1
+#: The metadata that says what the document's bytes are; a writer may leave it out.
+DIGEST = "sha256"
 #: How often a change of the document is tried when others change it at the same time, or no answer comes.
 TRIES = 12
 _PAUSE_S, _MOST_PAUSE_S = 0.05, 2.0
@@ -102,7 +113,7 @@ class Register:
         """Return the document as it is now; an empty one where there is none."""
         with self._turn:
             try:
-                data, stored = self.store.get(self.key)
+                data, stored = self._get()
             except MissingObjectError:
                 self.last, self._etag = Head(organization=self._organization), None
                 return self.last
@@ -119,41 +130,59 @@ class Register:
             self.last, self._etag = head, stored.etag
             return head
 
+    def _get(self) -> tuple[bytes, Stored]:
+        """Return the document's bytes as they were written: what is spoilt on its way is read once more.
+
+        A spoilt number would still be a document, and the next change would write it back.
+        """
+        for _ in range(2):
+            data, stored = self.store.get(self.key)
+            if stored.metadata.get(DIGEST, digest_of_bytes(data)) == digest_of_bytes(data):
+                return data, stored
+        raise damaged(self.key, "its SHA-256 is another one")
+
     def change(self, edit: Callable[[Head], Head], *, seen: bool = False) -> Head:
         """Replace the document by what `edit` makes of it and return that; `edit` may be called again and again.
 
         edit: gets the document as it is and returns it changed, or itself where nothing is left to do (as after a
         write of its own whose answer was lost); what it raises ends the change.   seen: begin with `last`.
-        Raises `SchedulerError`: `bucket_busy` when others are always faster.
+        Raises `SchedulerError`: `bucket_busy` when others are always faster, `bucket_unreachable`.
         """
         with self._turn:
             pause, trouble = _PAUSE_S, None
+            sent: set[str] = set()
             for number in range(TRIES):
                 if number:
                     time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - only so that two do not meet again
                     pause = min(pause * 2, _MOST_PAUSE_S)
                 try:
-                    head = self.last if seen and not number else self.read()
-                    wanted = edit(head)
-                    if wanted is head:
-                        return head
-                    wanted = msgspec.structs.replace(wanted, write_id=secrets.token_hex(8))
-                    data = msgspec.json.format(msgspec.json.encode(wanted), indent=1)
-                    self._etag = self.store.put(self.key, data, Condition(self._etag))
+                    return self._try(edit, sent, seen=seen and not number)
                 except ConditionFailedError:
                     # Either somebody else was faster, or this very write has happened: the next look tells.
-                    if self.read().write_id == wanted.write_id:
-                        return self.last
                     trouble = None
                 except SchedulerError as error:
                     if error.code != ErrorCode.BUCKET_UNREACHABLE:
                         raise
                     trouble = error
-                else:
-                    self.last = wanted
-                    return wanted
-            raise trouble or SchedulerError(
+            if trouble is not None:
+                raise uncertain(trouble) if sent else trouble
+            raise SchedulerError(
                 ErrorCode.BUCKET_BUSY,
                 f"{self.key} is being changed by others all the time; {TRIES} tries were in vain",
                 hint="Try again later.",
             )
+
+    def _try(self, edit: Callable[[Head], Head], sent: set[str], *, seen: bool) -> Head:
+        """Change the document once. sent: the `write_id`s of writes that may have happened."""
+        head = self.last if seen else self.read()
+        if head.write_id in sent:
+            return head
+        wanted = edit(head)
+        if wanted is head:
+            return head
+        wanted = msgspec.structs.replace(wanted, write_id=secrets.token_hex(8))
+        data = msgspec.json.format(msgspec.json.encode(wanted), indent=1)
+        sent.add(wanted.write_id)
+        self._etag = self.store.put(self.key, data, Condition(self._etag), {DIGEST: digest_of_bytes(data)})
+        self.last = wanted
+        return wanted

@@ -15,7 +15,16 @@ from schedproto import ErrorCode, SchedulerError
 from .head import Entry, Register
 from .lease import Lease, time_text
 from .repository import ROOT, Known, OtherVersionError, verify
-from .store import Condition, ConditionFailedError, MissingObjectError, ObjectStore, Stored, digest_of, unreachable
+from .store import (
+    Condition,
+    ConditionFailedError,
+    MissingObjectError,
+    ObjectStore,
+    Stored,
+    digest_of,
+    uncertain,
+    unreachable,
+)
 
 SUFFIX = ".db"
 #: How often a replacement is tried whose answer does not come.
@@ -62,7 +71,7 @@ class PlainRepository:
         """Make a file the version that is wanted, whole."""
         try:
             stored = self.store.get_file(self._key, target)
-        except MissingObjectError:
+        except (MissingObjectError, ConditionFailedError):
             raise OtherVersionError from None
         if stored.etag != wanted.label:
             raise OtherVersionError
@@ -87,6 +96,8 @@ class PlainRepository:
         """Replace the file on the condition that it still is `known`."""
         write_id = secrets.token_hex(8)
         sha256 = digest_of(new)
+        if known is not None and sha256 == known.sha256:
+            return known, 0
         metadata = {"sha256": sha256, "write-id": write_id}
         if by.isascii():
             metadata["created-by"] = by
@@ -96,15 +107,7 @@ class PlainRepository:
             check()
             if lease is not None:
                 lease.check(self.register.read())
-            try:
-                self.store.put_file(self._key, new, condition, metadata)
-                trouble = None
-            except ConditionFailedError:
-                trouble = None
-            except SchedulerError as error:
-                if error.code != ErrorCode.BUCKET_UNREACHABLE:
-                    raise
-                trouble = error
+            trouble = self._put(new, condition, metadata)
             # Also after a success: this is where the version's label comes from.
             found = self._found(trouble)
             if found is not None and found.metadata.get("write-id") == write_id:
@@ -115,13 +118,26 @@ class PlainRepository:
                 raise OtherVersionError
         raise trouble or unreachable(self.store.describe(), "a conditional write had no effect")
 
+    def _put(self, new: Path, condition: Condition, metadata: dict[str, str]) -> SchedulerError | None:
+        """Replace the file, or return why it is not known whether that happened."""
+        try:
+            self.store.put_file(self._key, new, condition, metadata)
+        except ConditionFailedError:
+            return None  # who was faster, perhaps we ourselves, is seen by looking
+        except SchedulerError as error:
+            if error.code != ErrorCode.BUCKET_UNREACHABLE:
+                raise
+            return error
+        return None
+
     def _found(self, trouble: SchedulerError | None) -> Stored | None:
+        """Return the file as the bucket has it now. trouble: of the write before, which may have happened."""
         try:
             return self.store.look(self._key)
         except MissingObjectError:
             return None
         except SchedulerError as error:
-            raise trouble or error from None
+            raise uncertain(trouble or error) from None
 
     def collect(self) -> int:
         """Do nothing: there is only ever one object."""

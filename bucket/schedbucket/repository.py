@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -75,7 +76,7 @@ class Repository(Protocol):
 
         new: a file that nobody changes meanwhile.   base: the file of `known`, for a patch.   known: None for the
         first version.   work: a folder for what is sent.   lease: checked in the same write, and released by it if
-        `release`.
+        `release`.   A file that is what `known` is makes no version: `known` and 0 come back, the lease stays.
         Raises `OtherVersionError`, or `SchedulerError` (`lease_lost`).
         """
 
@@ -113,15 +114,22 @@ def verify(path: Path, key: str, size_bytes: int, sha256: str) -> None:
     size = path.stat().st_size
     if size != size_bytes:
         raise damaged(key, f"it makes a file of {size} bytes instead of {size_bytes}")
-    if sha256 and digest_of(path) != sha256:
-        raise damaged(key, "the file's SHA-256 is another one")
+    with ThreadPoolExecutor(1) as beside:
+        sound = beside.submit(_quick_check, path)
+        if sha256 and digest_of(path) != sha256:
+            raise damaged(key, "the file's SHA-256 is another one")
+        found = sound.result()
+    if found != "ok":
+        raise damaged(key, f"SQLite finds: {found}")
+
+
+def _quick_check(path: Path) -> str:
     connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
     try:
         connection.execute("PRAGMA mmap_size = 1073741824")
         [(found,)] = connection.execute("PRAGMA quick_check(1)")
     except sqlite3.DatabaseError as error:
-        found = str(error)
+        return str(error)
     finally:
         connection.close()
-    if found != "ok":
-        raise damaged(key, f"SQLite finds: {found}")
+    return str(found)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
 from obstore import exceptions as trouble
@@ -20,11 +23,24 @@ from .store import Condition, ConditionFailedError, MissingObjectError, Stored, 
 if TYPE_CHECKING:
     from .settings import S3Settings
 
-#: From so many bytes on, an object is sent in parts of so many bytes.
+_T = TypeVar("_T")
+
+#: From so many bytes on, an object is sent and fetched in parts of so many bytes, so many at once.
 _PART_BYTES = 16 << 20
+_PARTS_AT_ONCE = 4
 _STREAM_BYTES = 4 << 20
+#: How often a part is asked for whose answer breaks off, or an object is sent that arrives spoilt.
+_TRIES, _PAUSE_S = 3, 0.2
+#: A request's time is at least what its data takes at this speed.
+_SLOWEST_BYTES_PER_S = 2 << 20
+#: What the server says of data that did not arrive as it was sent.
+_SPOILT = re.compile(r"<Code>(XAmzContentSHA256Mismatch|XAmzContentChecksumMismatch|BadDigest|IncompleteBody)</Code>")
 #: An answer of the server that says so can be another one a moment later.
-_PASSING = re.compile(r"status code: (408|429|5\d\d)|error sending request|timed? ?out|connection", re.IGNORECASE)
+_PASSING = re.compile(
+    rf"{_SPOILT.pattern}|status code: (408|429|5\d\d)|<Code>RequestTimeout</Code>"
+    "|error sending request|body error|error decoding response body|timed? ?out|connection",
+    re.IGNORECASE,
+)
 _STATUS = re.compile(r"status code: (\d{3}) ?([A-Za-z ]*)(?:: .*?<Code>([^<]*)</Code>)?", re.DOTALL)
 
 
@@ -43,13 +59,21 @@ class BucketStore:
             },
         }
         self._store = self._make(patient)
-        # A repeated conditional write would be told that its own first try, whose answer was lost, is in the way.
-        self._once = self._make({"max_retries": 0, "retry_timeout": timedelta(seconds=settings.patience_s)})
+        self._once = self._make_once()
 
-    def _make(self, retry: dict[str, Any]) -> S3Store:
+    def _make_once(self, size_bytes: int = 0) -> S3Store:
+        """Return a store that repeats nothing, with time for so much data.
+
+        A repeated conditional write would be told that its own first try, whose answer was lost, is in the way.
+        """
+        settings = self._settings
+        retry = {"max_retries": 0, "retry_timeout": timedelta(seconds=settings.patience_s)}
+        return self._make(retry, max(settings.timeout_s, size_bytes / _SLOWEST_BYTES_PER_S))
+
+    def _make(self, retry: dict[str, Any], timeout_s: float | None = None) -> S3Store:
         settings = self._settings
         options: dict[str, Any] = {
-            "timeout": timedelta(seconds=settings.timeout_s),
+            "timeout": timedelta(seconds=timeout_s or settings.timeout_s),
             "connect_timeout": timedelta(seconds=min(5.0, settings.timeout_s)),
             "allow_http": settings.endpoint.startswith("http://"),
             # Tigris: have the leader answer (docs/BUCKET.md); others ignore it.
@@ -62,6 +86,8 @@ class BucketStore:
             access_key_id=settings.access_key_id,
             secret_access_key=settings.secret_access_key,
             virtual_hosted_style_request=False,
+            # What arrives otherwise than it was sent is refused by the server.
+            checksum_algorithm="SHA256",
             client_options=options,  # type: ignore[arg-type]
             retry_config=retry,  # type: ignore[arg-type]
         )
@@ -73,37 +99,70 @@ class BucketStore:
     def get(self, key: str) -> tuple[bytes, Stored]:
         """Return a small object. Raises `MissingObjectError`."""
         with self._errors(key):
-            found = obstore.get(self._store, key)
+            found = self._patiently(lambda: obstore.get(self._store, key))
             return bytes(found.bytes()), _stored(found.meta, found.attributes)
 
     def get_file(self, key: str, path: Path) -> Stored:
-        """Write an object to a new file, piece by piece."""
+        """Write an object to a new file, in parts and several at once; a part that breaks off is asked for again."""
         with self._errors(key):
-            found = obstore.get(self._store, key)
-            got = 0
-            with path.open("xb") as file:
+            try:
+                found = self._patiently(lambda: obstore.get(self._store, key, options={"range": (0, _PART_BYTES)}))
+            except trouble.GenericError as error:
+                if "status code: 416" not in str(error):
+                    raise
+                path.open("xb").close()  # an empty object has no first part
+                return self.look(key)
+            stored = _stored(found.meta, found.attributes)
+            starts = range(0, stored.size_bytes, _PART_BYTES)
+            with path.open("xb") as file, ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
+                parts = [
+                    pool.submit(self._get_part, stored, start, file.fileno(), None if start else found)
+                    for start in starts
+                ]
+                try:
+                    for part in parts:
+                        part.result()
+                finally:
+                    pool.shutdown(cancel_futures=True)
+            return stored
+
+    def _get_part(self, stored: Stored, start: int, descriptor: int, found: Any) -> None:
+        """Write one part of an object into its place; what has arrived is not asked for again.
+
+        found: the answer to a request for it, if there is one already.
+        """
+        end = min(start + _PART_BYTES, stored.size_bytes)
+        for left in range(_TRIES - 1, -1, -1):
+            try:
+                if found is None:
+                    options: Any = {"range": (start, end), "if_match": stored.etag}
+                    found = obstore.get(self._store, stored.key, options=options)
                 for piece in found.stream(min_chunk_size=_STREAM_BYTES):
-                    got += file.write(piece)
-            if got != found.meta["size"]:
-                raise unreachable(self.describe(), f"{key} ended after {got} of {found.meta['size']} bytes")
-            return _stored(found.meta, found.attributes)
+                    start += os.pwrite(descriptor, piece, start)
+                if start == end:
+                    return
+                why = f"{stored.key} broke off {end - start} bytes early"
+            except trouble.GenericError as error:
+                if not _PASSING.search(str(error)):
+                    raise
+                why = _why(error)
+            if not left:
+                raise unreachable(self.describe(), why)
+            found = None
+            time.sleep(_PAUSE_S)
 
     def look(self, key: str) -> Stored:
         """Return what is known of an object."""
         with self._errors(key):
-            # Metadata comes with a read only; of one byte, here.
-            try:
-                found = obstore.get(self._store, key, options={"range": (0, 1)})
-            except trouble.GenericError as error:
-                if "status code: 416" not in str(error):
-                    raise
-                return _stored(obstore.head(self._store, key), {})
+            # Unlike the library's `head`, this tells the metadata, too.
+            found = self._patiently(lambda: obstore.get(self._store, key, options={"head": True}))
             return _stored(found.meta, found.attributes)
 
-    def put(self, key: str, data: bytes, condition: Condition) -> str:
+    def put(self, key: str, data: bytes, condition: Condition, metadata: dict[str, str] | None = None) -> str:
         """Write a small object under a condition."""
         with self._errors(key):
-            done = obstore.put(self._once, key, data, mode=_mode(condition))
+            attributes: Any = metadata or {}
+            done = obstore.put(self._once, key, data, attributes=attributes, mode=_mode(condition))
             return done["e_tag"] or ""
 
     def put_file(
@@ -113,12 +172,31 @@ class BucketStore:
         with self._errors(key):
             attributes: Any = metadata or {}
             if condition is None:
-                done = obstore.put(self._store, key, path, attributes=attributes, chunk_size=_PART_BYTES)
-            else:
-                done = obstore.put(
-                    self._once, key, path, attributes=attributes, mode=_mode(condition), use_multipart=False
+                done = self._patiently(
+                    lambda: obstore.put(self._store, key, path, attributes=attributes, chunk_size=_PART_BYTES)
                 )
+                return done["e_tag"] or ""
+            once = self._make_once(path.stat().st_size)
+            done = obstore.put(once, key, path, attributes=attributes, mode=_mode(condition), use_multipart=False)
             return done["e_tag"] or ""
+
+    def _patiently(self, request: Callable[[], _T]) -> _T:
+        """Make a request without a condition, which may be made again.
+
+        The store's own library repeats what servers say of themselves; this is for data that arrives spoilt, and for
+        the answer that a condition does not hold where none was set.
+        """
+        for left in range(_TRIES - 1, -1, -1):
+            try:
+                return request()
+            except trouble.GenericError as error:
+                if not left or not _SPOILT.search(str(error)):
+                    raise
+            except trouble.PreconditionError as error:
+                if not left:
+                    raise unreachable(self.describe(), _why(error)) from None
+            time.sleep(_PAUSE_S)
+        raise AssertionError  # the last try returns or raises
 
     def delete(self, key: str) -> None:
         """Remove an object."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from schedproto import ErrorCode, SchedulerError
@@ -39,15 +41,21 @@ class BucketSettings:
     layout: str = "versions"
 
     def open(self) -> ObjectStore:
-        """Return the store."""
-        if self.folder is not None:
-            from .folder import FolderStore  # noqa: PLC0415 - each store is loaded where it is used
+        """Return the store: one for all that a process does, so that its connections are used again."""
+        return _open(self, os.getpid())
 
-            return FolderStore(self.folder)
-        from .s3 import BucketStore  # noqa: PLC0415
 
-        assert self.s3 is not None
-        return BucketStore(self.s3)
+@lru_cache(maxsize=8)
+def _open(settings: BucketSettings, _process: int) -> ObjectStore:
+    """Return a store of this very process: connections and their threads do not survive a fork."""
+    if settings.folder is not None:
+        from .folder import FolderStore  # noqa: PLC0415 - each store is loaded where it is used
+
+        return FolderStore(settings.folder)
+    from .s3 import BucketStore  # noqa: PLC0415
+
+    assert settings.s3 is not None
+    return BucketStore(settings.s3)
 
 
 def load_settings(

@@ -55,12 +55,15 @@ class ObjectStore(Protocol):
         """Return a small object. Raises `MissingObjectError`."""
 
     def get_file(self, key: str, path: Path) -> Stored:
-        """Write an object to a new file, piece by piece. Raises `MissingObjectError`."""
+        """Write an object to a new file, piece by piece; what is cut off is resumed.
+
+        Raises `MissingObjectError`, or `ConditionFailedError` where the object was replaced meanwhile.
+        """
 
     def look(self, key: str) -> Stored:
         """Return what is known of an object, without its content. Raises `MissingObjectError`."""
 
-    def put(self, key: str, data: bytes, condition: Condition) -> str:
+    def put(self, key: str, data: bytes, condition: Condition, metadata: dict[str, str] | None = None) -> str:
         """Write a small object and return its ETag. Raises `ConditionFailedError`."""
 
     def put_file(
@@ -76,6 +79,11 @@ class ObjectStore(Protocol):
 
     def names(self, prefix: str) -> list[str]:
         """Return the names that follow a prefix immediately: objects and folders of objects, in order."""
+
+
+def digest_of_bytes(data: bytes) -> str:
+    """Return the SHA-256 of bytes in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def digest_of(path: Path) -> str:
@@ -109,14 +117,22 @@ def unreachable(where: str, why: str) -> SchedulerError:
     )
 
 
+def uncertain(error: SchedulerError) -> SchedulerError:
+    """Return the error of a store that stopped answering when a write was on its way: it may have happened."""
+    return SchedulerError(
+        error.code,
+        f"{error.message}; whether the last write arrived is not known",
+        hint="Submit it again: the next job finds out, and either goes on from that write or makes it again.",
+        details=error.details,
+    )
+
+
 def denied(where: str, why: str) -> SchedulerError:
     """Return the error of a store that refuses what is asked."""
-    return SchedulerError(
-        ErrorCode.BUCKET_DENIED,
-        f"{where} refuses: {why}",
-        hint="Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, BUCKET_NAME and AWS_ENDPOINT_URL_S3 (docs/BUCKET.md).",
-        details={"bucket": where},
-    )
+    hint = "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, BUCKET_NAME and AWS_ENDPOINT_URL_S3 (docs/BUCKET.md)."
+    if "RequestTimeTooSkewed" in why:
+        hint = "Set this machine's clock: a server refuses requests that are signed minutes off its own time."
+    return SchedulerError(ErrorCode.BUCKET_DENIED, f"{where} refuses: {why}", hint=hint, details={"bucket": where})
 
 
 def damaged(key: str, why: str) -> SchedulerError:

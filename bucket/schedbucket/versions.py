@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from . import patches
 from .head import Entry, Garbage, Head, Register
 from .lease import Lease, time_of, time_text, utc_now
 from .repository import ROOT, Known, OtherVersionError, verify
-from .store import MissingObjectError, ObjectStore, damaged, digest_of, duplicate
+from .store import ConditionFailedError, MissingObjectError, ObjectStore, damaged, digest_of, duplicate
 
 #: A snapshot is made in place of a patch where the patches of its chain would be more than so many, or weigh more
 #: than so much of the snapshot.
@@ -78,18 +78,27 @@ class VersionsRepository:
         return got
 
     def _get(self, entry: Entry, path: Path) -> int:
-        try:
-            self.store.get_file(entry.key, path)
-        except MissingObjectError:
-            if _entry(self.register.read(), known_of(entry)) is None:
-                raise OtherVersionError from None  # it was collected while we fetched
-            raise damaged(entry.key, "it is not there, though the head names it") from None
-        size = path.stat().st_size
-        if size != entry.stored_bytes:
-            raise damaged(entry.key, f"{size} bytes came instead of {entry.stored_bytes}")
-        if digest_of(path) != entry.stored_sha256:
-            raise damaged(entry.key, "its SHA-256 is another one")
-        return size
+        """Fetch an object and return its size; what arrives spoilt is fetched once more."""
+        why = ""
+        for _ in range(2):
+            path.unlink(missing_ok=True)
+            try:
+                self.store.get_file(entry.key, path)
+            except MissingObjectError:
+                if _entry(self.register.read(), known_of(entry)) is None:
+                    raise OtherVersionError from None  # it was collected while we fetched
+                raise damaged(entry.key, "it is not there, though the head names it") from None
+            except ConditionFailedError:
+                why = "it changed while it was fetched, as no object of this layout may"
+                continue
+            size = path.stat().st_size
+            if size != entry.stored_bytes:
+                why = f"{size} bytes came instead of {entry.stored_bytes}"
+            elif digest_of(path) != entry.stored_sha256:
+                why = "its SHA-256 is another one"
+            else:
+                return size
+        raise damaged(entry.key, why)
 
     def publish(
         self,
@@ -107,7 +116,11 @@ class VersionsRepository:
         """Send the patch, or a snapshot where that is due, then change the head."""
         self._must_be_newest(self.register.last if self.register.last.write_id else self.register.read(), known)
         with tempfile.TemporaryDirectory(dir=work, prefix="publish-") as name:
-            entry, path = self._entry_of(new, base, known, Path(name), by, note, check)
+            made = self._entry_of(new, base, known, Path(name), by, note, check)
+            if made is None:
+                assert known is not None  # there was something to compare with
+                return known, 0
+            entry, path = made
             check()
             self.store.put_file(entry.key, path)
         done: list[Head] = []
@@ -146,19 +159,19 @@ class VersionsRepository:
         by: str,
         note: str,
         check: Callable[[], None],
-    ) -> tuple[Entry, Path]:
+    ) -> tuple[Entry, Path] | None:
+        """Return the new version and the file to be sent for it; None where nothing has changed."""
         write_id = secrets.token_hex(8)
         number = 1 if known is None else known.number + 1
-        kind, path = "snapshot", folder / "snapshot"
-        chain = [] if known is None else self.register.last.chain_of(known.number)
-        if base is not None and chain and len(chain) <= MOST_PATCHES:
-            patch = folder / "patch"
-            room = chain[0].stored_bytes * MOST_SHARE - sum(entry.stored_bytes for entry in chain[1:])
-            with suppress(patches.TooLargeError):
-                patches.make_patch(base, new, patch, check, room)
-                kind, path = "patch", patch
-        if kind == "snapshot":
-            patches.compress(new, path, check)
+        with ThreadPoolExecutor(1) as beside:
+            digest = beside.submit(digest_of, new)
+            kind, path = "patch", self._patch(new, base, known, folder, check)
+            if path is None:
+                kind, path = "snapshot", folder / "snapshot"
+                patches.compress(new, path, check)
+            sha256 = digest.result()
+        if known is not None and sha256 == known.sha256:
+            return None
         entry = Entry(
             version=number,
             kind=kind,
@@ -166,13 +179,29 @@ class VersionsRepository:
             stored_bytes=path.stat().st_size,
             stored_sha256=digest_of(path),
             size_bytes=new.stat().st_size,
-            sha256=digest_of(new),
+            sha256=sha256,
             write_id=write_id,
             created_at=time_text(utc_now()),
             created_by=by,
             note=note,
         )
         return entry, path
+
+    def _patch(
+        self, new: Path, base: Path | None, known: Known | None, folder: Path, check: Callable[[], None]
+    ) -> Path | None:
+        """Make the patch to the newest version, None where a snapshot is due."""
+        chain = [] if known is None else self.register.last.chain_of(known.number)
+        if base is None or not chain or len(chain) > MOST_PATCHES:
+            return None
+        room = chain[0].stored_bytes * MOST_SHARE - sum(entry.stored_bytes for entry in chain[1:])
+        path = folder / "patch"
+        try:
+            patches.make_patch(base, new, path, check, room)
+        except patches.TooLargeError:
+            path.unlink()
+            return None
+        return path
 
     # Collection ------------------------------------------------------------------------------------------
 

@@ -132,7 +132,8 @@ class Fault:
     """What happens to the next request of a method whose path has a text in it.
 
     kind: `status` (answered so, not passed on), `lost` (passed on, then hung up), `hang` (never answered),
-    `refused` (hung up, not passed on), `cut` (half of the answer's body), `corrupt` (a byte of the body changed),
+    `refused` (hung up, not passed on), `cut` (half of the answer's body), `corrupt` (a byte of the answer's body changed),
+    `spoil` (a byte of the request's body changed, passed on),
     `pause` (passed on after `delay_s`), `call` (`action` is called, then passed on), `killed` (passed on, then `action`
     is called), `none` (nothing).
     """
@@ -146,13 +147,20 @@ class Fault:
     times: int = 1
 
 
+def spoilt(content: bytes) -> bytes:
+    """Content with one bit of its middle changed."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :] if content else content
+
+
 class Proxy:
     """Passes requests on to a server and does to them what the test has put in."""
 
     def __init__(self, server: S3Server) -> None:
         self.server = server
         self.faults: deque[Fault] = deque()
-        self.seen: list[tuple[str, str]] = []
+        #: method, path and the range that was asked for
+        self.seen: list[tuple[str, str, str]] = []
         self.met: list[Fault] = []
         self._lock = threading.Lock()
         outer = self
@@ -178,9 +186,9 @@ class Proxy:
         self._http.shutdown()
         self._http.server_close()
 
-    def _fault(self, method: str, path: str) -> Fault | None:
+    def _fault(self, method: str, path: str, span: str) -> Fault | None:
         with self._lock:
-            self.seen.append((method, path))
+            self.seen.append((method, path, span))
             for fault in self.faults:
                 if fault.method == method and fault.path in path:
                     fault.times -= 1
@@ -192,7 +200,7 @@ class Proxy:
 
     def handle(self, request: BaseHTTPRequestHandler) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
-        fault = self._fault(request.command, request.path)
+        fault = self._fault(request.command, request.path, request.headers.get("Range") or "")
         kind = fault.kind if fault is not None else ""
         if kind == "hang":
             time.sleep(fault.delay_s or 30.0)
@@ -206,6 +214,8 @@ class Proxy:
         if kind == "status":
             self._answer(request, fault.status, {}, b"<Error><Code>SlowDown</Code></Error>")
             return
+        if kind == "spoil":
+            body = spoilt(body)
         try:
             connection = http.client.HTTPConnection("127.0.0.1", self.server.s3, timeout=30)
             connection.request(request.command, request.path, body, dict(request.headers.items()))
@@ -220,12 +230,8 @@ class Proxy:
         if kind in {"lost", "killed"}:
             self._hang_up(request)
             return
-        if kind == "corrupt" and content:
-            content = (
-                content[: len(content) // 2]
-                + bytes([content[len(content) // 2] ^ 1])
-                + content[len(content) // 2 + 1 :]
-            )
+        if kind == "corrupt":
+            content = spoilt(content)
         headers = {
             name: value
             for name, value in answer.getheaders()
