@@ -21,13 +21,24 @@ from .errors import SchedulerClientError
 if TYPE_CHECKING:
     from .aio import AsyncClient
     from .handles import AsyncJobHandle
-    from .sync import Client, JobHandle
+    from .many import AsyncBatch
+    from .sync import Client
+    from .sync_handles import Batch, JobHandle
 
-_LAZY = {"AsyncClient": "aio", "AsyncJobHandle": "handles", "Client": "sync", "JobHandle": "sync"}
+_LAZY = {
+    "AsyncBatch": "many",
+    "AsyncClient": "aio",
+    "AsyncJobHandle": "handles",
+    "Batch": "sync_handles",
+    "Client": "sync",
+    "JobHandle": "sync_handles",
+}
 
 __all__ = [
+    "AsyncBatch",
     "AsyncClient",
     "AsyncJobHandle",
+    "Batch",
     "Client",
     "Job",
     "JobHandle",

@@ -30,7 +30,7 @@ from .errors import (
 from .files import OnBytes, pull, push
 from .handles import AsyncJobHandle, OnProgress
 from .launch import Launcher, launcher_for
-from .many import OnEach, Outcomes, schedule_many
+from .many import AsyncBatch, OnEach, Outcomes
 from .questions import AsyncQuestions
 from .settings import SettingArguments, load
 
@@ -261,8 +261,27 @@ class AsyncClient(AsyncQuestions):
         at_once: how many are in work at the same time, by default as many as the daemon has workers.
         options: as those of `submit`.
         """
+        batch = await self.submit_many(organizations, at_once=at_once, on_each=on_each, **options)
+        try:
+            return await batch.wait()
+        finally:
+            await batch.stop()
+
+    async def submit_many(
+        self,
+        organizations: Sequence[str] | None = None,
+        *,
+        at_once: int | None = None,
+        on_each: OnEach | None = None,
+        **options: Any,
+    ) -> AsyncBatch:
+        """Begin to schedule many organizations and return what can be waited for, stopped and cancelled.
+
+        Arguments as those of `schedule_many`.
+        """
         names = await self.organizations() if organizations is None else organizations
-        return await schedule_many(self, names, at_once=at_once, on_each=on_each, **options)
+        batch = AsyncBatch(self, names, on_each, options)
+        return batch.start(at_once or ((await self.health()).workers if names else 1))
 
     async def explain(
         self, organization: str, contact: int, *, as_of: str | None = None, config: dict[str, Any] | None = None

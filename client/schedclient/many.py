@@ -15,6 +15,7 @@ from .errors import BusyError, DaemonError, SchedulerClientError
 
 if TYPE_CHECKING:
     from .aio import AsyncClient
+    from .handles import AsyncJobHandle
 
 #: How long to wait before a job is submitted again that found the daemon's queue full.
 BUSY_PAUSE_S = 0.5
@@ -23,8 +24,19 @@ BUSY_PAUSE_S = 0.5
 OnEach = Callable[[str, Job | None], None]
 
 
+_NOT_SUBMITTED = ErrorInfo(
+    code="cancelled",
+    message="it was not submitted any more",
+    hint="Submit it when you want it scheduled.",
+    retryable=True,
+)
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one organization: a result or an error. job_id: None where none was accepted."""
+    """What became of one organization: a result or an error, neither while it is in work.
+
+    job_id: None where none was accepted.
+    """
 
     organization: str
     job_id: str | None = None
@@ -35,6 +47,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
     """What became of all, in the order in which they were named, and sums over those that succeeded.
 
+    failed: those with an error.   wall_s: since the first was submitted.
     bytes_down, bytes_up: between bucket and volume; bytes_whole: what whole files would have been.
     """
 
@@ -60,7 +73,7 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             outcomes=outcomes,
             succeeded=len(results),
-            failed=len(outcomes) - len(results),
+            failed=sum(1 for outcome in outcomes if outcome.error is not None),
             wall_s=round(wall_s, 6),
             contacts=sum(result.contacts for result in results),
             rows_inserted=sum(result.rows_inserted for result in results),
@@ -73,50 +86,90 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-async def schedule_many(
-    client: AsyncClient,
-    organizations: Sequence[str],
-    *,
-    at_once: int | None,
-    on_each: OnEach | None,
-    **options: Any,
-) -> Outcomes:
-    """Schedule organizations, at most `at_once` of them in work at the same time; see `Client.schedule_many`."""
-    began = time.monotonic()
-    names = list(dict.fromkeys(organizations))
-    if at_once is None:
-        at_once = max(1, (await client.health()).workers) if names else 1
-    places = asyncio.Semaphore(max(1, at_once))
-    tell = on_each or (lambda _organization, _job: None)
+class AsyncBatch:
+    """Many organizations being scheduled, a bounded number of them in work at once; begun by `submit_many`.
 
-    async def one(name: str) -> Outcome:
-        async with places:
-            return await _one(client, name, tell, options)
+    organizations: each once, in the order in which they were named.
+    """
 
-    outcomes = await asyncio.gather(*(one(name) for name in names))
-    return Outcomes.of(list(outcomes), time.monotonic() - began)
+    def __init__(
+        self, client: AsyncClient, organizations: Sequence[str], on_each: OnEach | None, options: dict[str, Any]
+    ) -> None:
+        self.organizations = list(dict.fromkeys(organizations))
+        self._client, self._options = client, options
+        self._tell = on_each or (lambda _organization, _job: None)
+        self._began = time.monotonic()
+        self._stopped = False
+        self._active: dict[str, AsyncJobHandle] = {}
+        self._ended: dict[str, Outcome] = {}
+        self._task: asyncio.Task[None] | None = None
 
+    def start(self, at_once: int) -> AsyncBatch:
+        """Begin to submit; called once, by `submit_many`."""
+        self._task = asyncio.create_task(self._run(max(1, at_once)))
+        return self
 
-async def _one(client: AsyncClient, name: str, tell: OnEach, options: dict[str, Any]) -> Outcome:
-    job_id = None
-    try:
-        while True:
+    async def _run(self, at_once: int) -> None:
+        places = asyncio.Semaphore(at_once)
+
+        async def one(name: str) -> None:
+            async with places:
+                self._ended[name] = await self._one(name)
+                self._active.pop(name, None)
+
+        await asyncio.gather(*(one(name) for name in self.organizations))
+
+    async def wait(self) -> Outcomes:
+        """Wait until all have ended and return what became of them; who stops waiting does not stop the batch."""
+        assert self._task is not None  # `submit_many` has begun it
+        await asyncio.shield(self._task)
+        return self.so_far()
+
+    def so_far(self) -> Outcomes:
+        """Return what has become of them until now: of one in work there is neither result nor error yet."""
+        outcomes = [
+            self._ended.get(name)
+            or Outcome(organization=name, job_id=self._active[name].job_id if name in self._active else None)
+            for name in self.organizations
+        ]
+        return Outcomes.of(outcomes, time.monotonic() - self._began)
+
+    async def stop(self) -> None:
+        """Submit no more; jobs that were accepted go on."""
+        self._stopped = True
+
+    async def cancel(self) -> None:
+        """Submit no more, and ask the jobs in work to end. Raises the error of a daemon that cannot be asked."""
+        self._stopped = True
+        for handle in list(self._active.values()):
+            await handle.cancel()
+
+    async def _one(self, name: str) -> Outcome:
+        job_id = None
+        try:
+            handle = await self._submit(name)
+            if handle is None:
+                return Outcome(organization=name, error=_NOT_SUBMITTED)
+            self._active[name] = handle
+            job_id = handle.job_id
+            self._tell(name, handle.job)
+            result = await handle.wait(on_progress=lambda job: self._tell(name, job))
+        except SchedulerClientError as error:
+            if job_id is None:
+                self._tell(name, None)
+            return Outcome(organization=name, job_id=job_id, error=_info(error))
+        return Outcome(organization=name, job_id=job_id, result=result)
+
+    async def _submit(self, name: str) -> AsyncJobHandle | None:
+        """Submit as soon as the daemon's queue has a place; None where the batch was stopped before."""
+        while not self._stopped:
             try:
-                handle = await client.submit(name, **options)
+                return await self._client.submit(name, **self._options)
             except BusyError as error:
                 if error.code != "queue_full":
                     raise
                 await asyncio.sleep(BUSY_PAUSE_S)
-            else:
-                break
-        job_id = handle.job_id
-        tell(name, handle.job)
-        result = await handle.wait(on_progress=lambda job: tell(name, job))
-    except SchedulerClientError as error:
-        if job_id is None:
-            tell(name, None)
-        return Outcome(organization=name, job_id=job_id, error=_info(error))
-    return Outcome(organization=name, job_id=job_id, result=result)
+        return None
 
 
 def _info(error: SchedulerClientError) -> ErrorInfo:

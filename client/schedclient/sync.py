@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import queue
 import threading
-from collections.abc import Coroutine, Generator, Sequence
-from concurrent.futures import CancelledError, Future
-from contextlib import aclosing, closing
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
 from functools import partial
 from os import PathLike
 from types import TracebackType
@@ -32,79 +30,17 @@ from schedproto.messages import Health, Welcome
 from schedproto.transfers import TransferResult
 
 from .aio import DEFAULT_TIMEOUT_S, AsyncClient
-from .errors import UnreachableError
 from .files import OnBytes
-from .handles import AsyncJobHandle, OnProgress, result_of
+from .handles import OnProgress
 from .launch import Launcher
 from .many import OnEach, Outcomes
 from .settings import ClientSettings, SettingArguments
+from .sync_handles import Batch, JobHandle
 
 if TYPE_CHECKING:
     import builtins
 
 _T = TypeVar("_T")
-
-
-class JobHandle:
-    """A job that was submitted, or is looked at again."""
-
-    def __init__(self, client: Client, handle: AsyncJobHandle) -> None:
-        self._client, self._handle = client, handle
-
-    @property
-    def job_id(self) -> str:
-        """Return the job's id."""
-        return self._handle.job_id
-
-    @property
-    def job(self) -> Job:
-        """Return the job as it was last seen."""
-        return self._handle.job
-
-    def status(self) -> Job:
-        """Ask for the job's present state."""
-        return self._client._run(self._handle.status())  # noqa: SLF001 - two halves of one thing
-
-    def cancel(self) -> Job:
-        """Ask that the job ends; returns it as it is then."""
-        return self._client._run(self._handle.cancel())  # noqa: SLF001
-
-    def progress(self, timeout_s: float | None = None) -> Generator[Job, None, None]:
-        """Yield the job whenever it has changed, last in its final state; survives restarts of the daemon.
-
-        Raises `WaitTimeoutError` when the job has not ended after `timeout_s`.
-        """
-        jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-
-        async def follow() -> None:
-            # One task has the generator from its beginning to its end, whatever interrupts this thread.
-            async with aclosing(self._handle.progress(timeout_s)) as events:
-                async for job in events:
-                    jobs.put(job)
-
-        following = self._client._start(follow())  # noqa: SLF001
-        following.add_done_callback(lambda _: jobs.put(None))
-        try:
-            while (job := jobs.get()) is not None:
-                yield job
-            following.result()
-        except CancelledError:
-            raise UnreachableError(
-                "the client was closed while it waited", f"Come back with `schedctl watch {self.job_id}`."
-            ) from None
-        finally:
-            following.cancel()
-
-    def wait(self, timeout_s: float | None = None, on_progress: OnProgress | None = None) -> RunResult:
-        """Wait for the end and return the result; `on_progress` is called in this thread.
-
-        Raises the job's error (`DaemonError`), `JobCancelledError`, or `WaitTimeoutError` (the job goes on).
-        """
-        with closing(self.progress(timeout_s)) as jobs:
-            for job in jobs:
-                if on_progress is not None:
-                    on_progress(job)
-        return result_of(self.job)
 
 
 class Client:
@@ -223,7 +159,27 @@ class Client:
         on_each: told, in another thread, an organization and its job whenever that has changed.
         options: as those of `submit`.
         """
-        return self._run(self._current().schedule_many(organizations, at_once=at_once, on_each=on_each, **options))
+        batch = self.submit_many(organizations, at_once=at_once, on_each=on_each, **options)
+        try:
+            return batch.wait()
+        except BaseException:
+            batch.stop()
+            raise
+
+    def submit_many(
+        self,
+        organizations: Sequence[str] | None = None,
+        *,
+        at_once: int | None = None,
+        on_each: OnEach | None = None,
+        **options: Any,
+    ) -> Batch:
+        """Begin to schedule many organizations and return what can be waited for, stopped and cancelled.
+
+        Arguments as those of `schedule_many`. The client submits as long as it is open.
+        """
+        submitting = self._current().submit_many(organizations, at_once=at_once, on_each=on_each, **options)
+        return Batch(self, self._run(submitting))
 
     def organizations(self) -> builtins.list[str]:
         """Return the organizations in the bucket, or on the volume where there is no bucket."""

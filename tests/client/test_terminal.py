@@ -203,6 +203,74 @@ def test_interrupt_without_a_terminal(folder, tmp_path) -> None:
     assert not the_job(folder).final
 
 
+def interrupted_batch(folder, terminal, *options: str):
+    """Two organizations, one at once, interrupted while the first one runs."""
+    with folder.client() as client:
+        folder.pause_workers(client)
+    screen = terminal("submit", "--all", "--at-once", "1", "--data", folder.path, "--as-of", AS_OF, *options)
+    if not options:
+        screen.expect("1 waiting")
+    poll_job(folder)
+    screen.type(INTERRUPT)
+    screen.expect("[c]ancel all")
+    return screen
+
+
+def test_many_progress(folder, terminal) -> None:
+    """Several organizations have one table while they run, and one afterwards."""
+    with folder.client() as client:
+        folder.pause_workers(client)
+    screen = terminal("submit", "org-1", "org-2", "org-99", "--at-once", "2", "--data", folder.path, "--as-of", AS_OF)
+    screen.expect("0 of 3 ended")
+    screen.expect("2 in work")
+    screen.expect("1 waiting")
+    folder.resume_workers()
+    assert screen.wait() == ExitCode.JOB_FAILED
+    shown = plain(screen.screen)
+    assert "2 of 3 organizations scheduled" in shown
+    assert "1 failed" in shown
+    assert "database_missing" in shown
+    assert screen.screen.count("\x1b[?25l") == screen.screen.count("\x1b[?25h"), "the cursor stays hidden"
+
+
+def test_many_interrupt_and_detach(folder, terminal) -> None:
+    """Detaching leaves the job that runs, submits no other, and says how to look."""
+    screen = interrupted_batch(folder, terminal)
+    screen.type("d\r")
+    assert screen.wait() == ExitCode.DETACHED
+    shown = plain(screen.screen)
+    assert "what waits is not submitted" in shown
+    assert f"schedctl list --data {folder.path}" in shown
+    assert f"org-1: {the_job(folder).job_id} goes on" in shown
+    assert not the_job(folder).final
+    folder.resume_workers()
+    with folder.client() as client:
+        client.job(the_job(folder).job_id).wait(30.0)
+        assert client.list("org-2") == []
+
+
+def test_many_interrupt_and_cancel(folder, terminal) -> None:
+    """Cancelling ends the job that runs and submits no other: the exit code of what was cancelled."""
+    screen = interrupted_batch(folder, terminal)
+    screen.type("c\r")
+    screen.expect("is being cancelled")
+    folder.resume_workers()
+    assert screen.wait() == ExitCode.CANCELLED
+    assert the_job(folder).state == "cancelled"
+    with folder.client() as client:
+        assert client.list("org-2") == []
+    assert "it was not submitted any more" in plain(screen.screen)
+
+
+def test_many_interrupt_and_go_on(folder, terminal) -> None:
+    """Going on shows the table again, up to the end of all."""
+    screen = interrupted_batch(folder, terminal, "--json")
+    screen.type("g\r")
+    folder.resume_workers()
+    assert screen.wait() == ExitCode.OK
+    assert '"succeeded": 2' in screen.screen
+
+
 def test_dumb_terminal(folder, terminal) -> None:
     """A terminal that can do nothing gets no escape codes for colours or movements."""
     screen = terminal("submit", "org-1", "--data", folder.path, "--as-of", AS_OF, TERM="dumb")

@@ -100,6 +100,24 @@ def again(*command: str) -> str:
     return shlex.join(words)
 
 
+def ask_what_to_do(what: str, question: str) -> str:
+    """Ask after Ctrl-C whether to `cancel`, `detach` or `go on`; without a terminal, and at a second Ctrl-C, detach."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return "detach"
+    click.echo(f"\n{what}", err=True)
+    try:
+        answer = click.prompt(
+            question,
+            type=click.Choice(["c", "d", "g"], case_sensitive=False),
+            default="d",
+            show_choices=False,
+            err=True,
+        )
+    except (KeyboardInterrupt, click.Abort):
+        return "detach"
+    return {"c": "cancel", "d": "detach", "g": "go on"}[str(answer).lower()]
+
+
 def print_json(value: Any) -> None:
     """Print a value as one JSON document, readable and stable."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from schedclient.errors import SettingsError, WaitTimeoutError
 from schedproto import Job, JobState, RunResult
 
 from . import show
-from .common import again, connection_options, handles_errors, make_client, print_json
+from .common import again, ask_what_to_do, connection_options, handles_errors, make_client, print_json
 from .exitcodes import ExitCode
 from .many import submit_many
 
@@ -131,7 +130,10 @@ def follow(
             error.hint = f"Come back with: {again('watch', handle.job_id)}"
             raise
         except KeyboardInterrupt:
-            choice = _ask_what_to_do(handle.job_id)
+            choice = ask_what_to_do(
+                f"Job {handle.job_id} is still running.",
+                "[c]ancel it, [d]etach and leave it running, or [g]o on watching?",
+            )
             if choice == "cancel":
                 client.cancel(handle.job_id)
                 click.echo("The job is being cancelled.", err=True)
@@ -146,24 +148,6 @@ def follow(
             else:
                 print_result(result)
             return ExitCode.OK
-
-
-def _ask_what_to_do(job_id: str) -> str:
-    """Ask after Ctrl-C; without a terminal, and at a second Ctrl-C, detach."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return "detach"
-    click.echo(f"\nJob {job_id} is still running.", err=True)
-    try:
-        answer = click.prompt(
-            "[c]ancel it, [d]etach and leave it running, or [g]o on watching?",
-            type=click.Choice(["c", "d", "g"], case_sensitive=False),
-            default="d",
-            show_choices=False,
-            err=True,
-        )
-    except (KeyboardInterrupt, click.Abort):
-        return "detach"
-    return {"c": "cancel", "d": "detach", "g": "go on"}[str(answer).lower()]
 
 
 @click.command("status")

@@ -18,7 +18,7 @@ from schedproto.messages import Health
 
 #: Eighths of a character's height.
 _BLOCKS = " ▁▂▃▄▅▆▇█"
-_STATE_STYLE = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
+STATE_STYLE = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
 _PICTURE_ROWS = 8
 #: From this width on the list of jobs has all its columns.
 _WIDE_COLUMNS = 110
@@ -235,7 +235,7 @@ def print_jobs(jobs: list[Job]) -> None:
         table.add_row(
             job.job_id,
             job.spec.organization,
-            Text(job.state, style=_STATE_STYLE.get(job.state, "")),
+            Text(job.state, style=STATE_STYLE.get(job.state, "")),
             *between,
             changed if job.error is None else job.error.code,
         )
@@ -261,7 +261,7 @@ def print_job(job: Job) -> None:
         {
             "job": job.job_id,
             "organization": job.spec.organization,
-            "state": Text(job.state, style=_STATE_STYLE.get(job.state, "")),
+            "state": Text(job.state, style=STATE_STYLE.get(job.state, "")),
             "progress": progress,
             "before it": job.position,
             "submitted": _local(job.submitted_at),
