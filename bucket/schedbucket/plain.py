@@ -12,7 +12,7 @@ from pathlib import Path
 
 from schedproto import ErrorCode, SchedulerError
 
-from .head import Entry, Register
+from .head import Entry, LeaseState, Register
 from .lease import Lease, time_text
 from .repository import ROOT, Known, OtherVersionError, verify
 from .store import (
@@ -66,6 +66,10 @@ class PlainRepository:
                 created_by=stored.metadata.get("created-by", ""),
             )
         ]
+
+    def lease(self) -> LeaseState | None:
+        """Return who may write."""
+        return self.register.read().lease
 
     def fetch(self, wanted: Known, have: Known | None, copy: Path | None, target: Path) -> int:  # noqa: ARG002
         """Make a file the version that is wanted, whole."""

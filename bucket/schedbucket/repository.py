@@ -16,7 +16,7 @@ import msgspec
 from schedproto import SchedulerError
 from schedproto.ids import check_organization
 
-from .head import Entry, Register
+from .head import Entry, LeaseState, Register
 from .lease import Lease
 from .settings import BucketSettings
 from .store import ObjectStore, damaged, digest_of
@@ -51,6 +51,9 @@ class Repository(Protocol):
 
     def history(self) -> list[Entry]:
         """Return the versions that can be fetched, newest first."""
+
+    def lease(self) -> LeaseState | None:
+        """Return who may write, None if nobody has the lease; as it was when the history was read, if it was."""
 
     def fetch(self, wanted: Known, have: Known | None, copy: Path | None, target: Path) -> int:
         """Make a new file `target` a version, verified, and return the bytes that came.

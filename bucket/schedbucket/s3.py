@@ -35,11 +35,10 @@ _TRIES, _PAUSE_S = 3, 0.2
 _SLOWEST_BYTES_PER_S = 2 << 20
 #: What the server says of data that did not arrive as it was sent.
 _SPOILT = re.compile(r"<Code>(XAmzContentSHA256Mismatch|XAmzContentChecksumMismatch|BadDigest|IncompleteBody)</Code>")
-#: An answer of the server that says so can be another one a moment later.
-_PASSING = re.compile(
-    rf"{_SPOILT.pattern}|status code: (408|429|5\d\d)|<Code>RequestTimeout</Code>"
-    "|error sending request|body error|error decoding response body|timed? ?out|connection",
-    re.IGNORECASE,
+#: Answers of the server that can be others a moment later; and what the library says where there was none.
+_PASSING_STATUS, _PASSING_CODE = re.compile(r"408|429|5\d\d"), re.compile(r"<Code>RequestTimeout</Code>")
+_NO_ANSWER = re.compile(
+    r"error sending request|body error|error decoding response body|timed? ?out|connection", re.IGNORECASE
 )
 _STATUS = re.compile(r"status code: (\d{3}) ?([A-Za-z ]*)(?:: .*?<Code>([^<]*)</Code>)?", re.DOTALL)
 
@@ -143,7 +142,7 @@ class BucketStore:
                     return
                 why = f"{stored.key} broke off {end - start} bytes early"
             except trouble.GenericError as error:
-                if not _PASSING.search(str(error)):
+                if not _passes(error):
                     raise
                 why = _why(error)
             if not left:
@@ -232,8 +231,7 @@ class BucketStore:
         except (trouble.PermissionDeniedError, trouble.UnauthenticatedError) as error:
             raise denied(self.describe(), _why(error)) from None
         except trouble.BaseError as error:
-            passing = _PASSING.search(str(error)) is not None
-            raise (unreachable if passing else denied)(self.describe(), _why(error)) from None
+            raise (unreachable if _passes(error) else denied)(self.describe(), _why(error)) from None
         except OSError as error:
             raise _local(error) from None
 
@@ -256,9 +254,24 @@ def _stored(meta: Any, attributes: Any) -> Stored:
     return Stored(meta["path"], meta["size"], meta["e_tag"] or "", meta["last_modified"], own)
 
 
+def _text(error: Exception) -> str:
+    """Return what an obstore error says, without the page that describes its parts to programmers."""
+    return str(error).partition("\n\nDebug source")[0]
+
+
+def _passes(error: Exception) -> bool:
+    """Return whether the same request may succeed a moment later."""
+    text = _text(error)
+    status = _STATUS.search(text)
+    if status is None:
+        return _NO_ANSWER.search(text) is not None
+    passing = _PASSING_STATUS.fullmatch(status.group(1)) or _PASSING_CODE.search(text) or _SPOILT.search(text)
+    return passing is not None
+
+
 def _why(error: Exception) -> str:
-    """Return the short part of an obstore error, which goes on for a page."""
-    text = str(error)
+    """Return the short part of what an obstore error says."""
+    text = _text(error)
     if found := _STATUS.search(text):
         status, name, code = found.groups()
         return " ".join(word for word in ("HTTP", status, code or name.strip()) if word)

@@ -14,7 +14,7 @@ import msgspec
 from schedproto import SchedulerError
 
 from . import patches
-from .head import Entry, Garbage, Head, Register
+from .head import Entry, Garbage, Head, LeaseState, Register
 from .lease import Lease, time_of, time_text, utc_now
 from .repository import ROOT, Known, OtherVersionError, verify
 from .store import ConditionFailedError, MissingObjectError, ObjectStore, damaged, digest_of, duplicate
@@ -46,6 +46,10 @@ class VersionsRepository:
     def history(self) -> list[Entry]:
         """Return the versions that can be fetched, newest first."""
         return list(reversed(self.register.read().versions))
+
+    def lease(self) -> LeaseState | None:
+        """Return who may write."""
+        return (self.register.last if self.register.last.write_id else self.register.read()).lease
 
     def fetch(self, wanted: Known, have: Known | None, copy: Path | None, target: Path) -> int:
         """Make a file a version: by the patches after the version that is here, else from the snapshot on."""

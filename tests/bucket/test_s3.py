@@ -164,3 +164,24 @@ def test_a_lease_of_which_nothing_is_known(
     lease = Lease.acquire(repository.register, "we", duration_s=60.0, wait_s=0.0)
     assert lease.token == 2
     lease.release()
+
+
+def test_refusals(s3_server: S3Server) -> None:
+    """What will not pass by itself is told as such at once, whatever is asked for."""
+    for wrong in ({"bucket": "no-such-bucket"}, {"secret": "wrong"}, {"key": "nobody"}):
+        store = s3_server.settings(**wrong).open()
+        for what, ask in {
+            "names": lambda store=store: store.names("orgs/"),
+            "objects": lambda store=store: store.objects("orgs/"),
+            "get": lambda store=store: store.get("orgs/x"),
+            "put": lambda store=store: store.put("orgs/x", b"", Condition(None)),
+            "put_file": lambda store=store: store.put_file("orgs/x", Path(__file__)),
+        }.items():
+            if "bucket" in wrong and what.startswith("put"):
+                continue  # this server makes a bucket for whoever may write
+            try:
+                ask()
+            except SchedulerError as error:
+                assert error.code == ErrorCode.BUCKET_DENIED, (wrong, what, error)
+            else:
+                raise AssertionError(f"{what} with {wrong} was not refused")

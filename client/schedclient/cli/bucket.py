@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,11 @@ from .common import TypoGroup, handles_errors, print_json
 from .show import console, size
 
 if TYPE_CHECKING:
+    from schedbucket import BucketSettings, Repository
     from schedbucket.head import Entry
+
+#: Organizations that are asked about at once: each answer is a round trip.
+_AT_ONCE = 16
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 version_option = click.option(
@@ -41,30 +47,16 @@ def list_command(*, as_json: bool) -> None:
     from schedclient.bucket import bucket_settings, repository_of, translated  # noqa: PLC0415 - an extra
 
     settings = bucket_settings()
-    rows: list[dict[str, Any]] = []
-    with translated():
+    with translated(), ThreadPoolExecutor(_AT_ONCE) as pool:
         from schedbucket.repository import organizations  # noqa: PLC0415
 
-        for name in organizations(settings, settings.open()):
-            repository = repository_of(name, settings)
-            history = repository.history()
-            lease = repository.register.last.lease or repository.register.read().lease
-            rows.append(
-                {
-                    "organization": name,
-                    "version": history[0].version if history else None,
-                    "size_bytes": history[0].size_bytes if history else 0,
-                    "created_at": history[0].created_at if history else "",
-                    "versions": len(history),
-                    "stored_bytes": sum(entry.stored_bytes for entry in history),
-                    "lease": None if lease is None else lease.holder,
-                }
-            )
+        names = organizations(settings, settings.open())
+        rows = list(pool.map(lambda name: _summary(repository_of(name, settings)), names))
     if as_json:
         print_json({"layout": settings.layout, "organizations": rows})
         return
     if not rows:
-        console().print("The bucket has no organizations; `schedctl push FILE ORGANIZATION` makes one.")
+        console().print(_empty(settings), soft_wrap=True)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("organization", no_wrap=True)
@@ -83,6 +75,32 @@ def list_command(*, as_json: bool) -> None:
             row["lease"] or "",
         )
     console().print(table)
+
+
+def _empty(settings: BucketSettings) -> str:
+    """Return what to say of a bucket without organizations; they may be there in the other layout."""
+    from schedbucket.repository import organizations  # noqa: PLC0415 - an extra
+    from schedbucket.settings import LAYOUT, LAYOUTS  # noqa: PLC0415
+
+    for layout in LAYOUTS:
+        there = organizations(replace(settings, layout=layout), settings.open())
+        if there:
+            return f"The bucket has {len(there)} organizations in the layout `{layout}`: set {LAYOUT}={layout}."
+    return "The bucket has no organizations; `schedctl push FILE ORGANIZATION` makes one."
+
+
+def _summary(repository: Repository) -> dict[str, Any]:
+    """Return what `schedctl bucket list` says of one organization."""
+    history, lease = repository.history(), repository.lease()
+    return {
+        "organization": repository.organization,
+        "version": history[0].version if history else None,
+        "size_bytes": history[0].size_bytes if history else 0,
+        "created_at": history[0].created_at if history else "",
+        "versions": len(history),
+        "stored_bytes": sum(entry.stored_bytes for entry in history),
+        "lease": None if lease is None else lease.holder,
+    }
 
 
 @bucket_command.command("history")
