@@ -7,10 +7,12 @@ the same job, submitted again, succeeds, and its plan is the plan of the inputs.
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from bucket.test_jobs import is_current, schedule
 from schedbucket import BucketSettings
 from schedbucket.repository import Known
 from schedclient import errors
+from schedd.jobs.replicated import MOST_CARRIED_ROWS
 from schedproto import JobState
 from server.conftest import AS_OF, wait_until
 
@@ -304,6 +307,38 @@ def test_full_volume(
         for daemon in site.daemons:
             daemon.kill() if daemon.process.poll() is None else None
         subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("contacts", [300, 60_000])
+def test_overtaken(
+    sites: Callable[[BucketSettings], Site],
+    s3_server: S3Server,
+    proxy: Proxy,
+    organization: str,
+    contacts: int,
+) -> None:
+    """Somebody publishes while a job sends its plan: what they wrote stays, and the plan is that of what they wrote,
+    whether the plan is small, and carried over, or large, and computed anew."""
+    site = sites(s3_server.settings())
+    copy = site.publish_new(organization, contacts)
+    daemon = site.machine("one", environment=environment_of(site.settings) | {"AWS_ENDPOINT_URL_S3": proxy.url})
+    first = schedule(daemon, organization)
+    assert (first.rows_planned > MOST_CARRIED_ROWS) == (contacts > 1000)
+    for number in range(2):
+        site.write(copy, "UPDATE contacts SET birth_date = '1980-05-05' WHERE id <= 3")
+        sent = f"UPDATE email_schedules SET status = 'sent' WHERE id = (SELECT min(id) + {number} FROM email_schedules)"
+        proxy.faults.append(Fault("PUT", ".zst", "call", action=lambda sql=sent: site.write(copy, sql)))
+        result = schedule(daemon, organization)
+        assert not proxy.faults
+        assert result.replica.carried_over == 1
+        assert "rebase" in result.stages
+        assert is_current(daemon, organization)
+        site.write(copy, "UPDATE contacts SET birth_date = '1981-06-06' WHERE id <= 3")
+    site.newest(organization, site.root / "end.db")
+    with closing(sqlite3.connect(site.root / "end.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM email_schedules WHERE status = 'sent'").fetchone()[0] >= 2
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 @pytest.mark.slow

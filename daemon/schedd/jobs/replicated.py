@@ -29,6 +29,9 @@ from .stages import Stages
 
 #: How often a result is published before it is given up because others publish all the time.
 TRIES = 5
+#: Plans of more rows are computed anew rather than carried over: comparing whole tables takes longer than planning
+#: them (docs/PERFORMANCE.md), and memory for the changeset.
+MOST_CARRIED_ROWS = 200_000
 OURS, BEFORE, UNPUBLISHED = "ours.db", "before.db", "unpublished.db"
 
 
@@ -115,7 +118,7 @@ class _Replicated:
             except OtherVersionError:
                 if number == TRIES - 1:
                     raise self._given_up() from None
-                if self._carry_over():
+                if self._carry_over(result):
                     result = self._run()
                 self._add(carried_over=number + 1)
             else:
@@ -123,12 +126,17 @@ class _Replicated:
                 break
         return self._finished(result)
 
-    def _carry_over(self) -> bool:
+    def _carry_over(self, result: RunResult) -> bool:
         """Put our changes onto what somebody else has published; returns whether the plan must be computed anew."""
         copy, folder = self._copy, self._copy.folder
         ours, before = folder / OURS, folder / BEFORE
         with self._stages.stage("rebase"):
             self._context.progress("rebase", 0.98)
+            if result.rows_planned > MOST_CARRIED_ROWS:
+                copy.discard()
+                self._fetch(seen=False)
+                copy.begin()
+                return True
             for left in (ours, before):
                 left.unlink(missing_ok=True)
             try:
