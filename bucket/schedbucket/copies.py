@@ -179,8 +179,10 @@ class Copy:
         Raises `OtherVersionError` if the bucket has another version than the one that was changed.
         """
         mark = self._quiet()
-        if self.known is not None:
-            return self.known, 0
+        unchanged = self.known
+        if unchanged is not None:
+            self._settle(unchanged, mark)
+            return unchanged, 0
         base = self._base if self._base.exists() else None
         state = self._state() if base is not None else None
         known = None if state is None else state.known

@@ -137,7 +137,10 @@ class BucketStore:
                     options: Any = {"range": (start, end), "if_match": stored.etag}
                     found = obstore.get(self._store, stored.key, options=options)
                 for piece in found.stream(min_chunk_size=_STREAM_BYTES):
-                    start += os.pwrite(descriptor, piece, start)
+                    left_over = memoryview(piece)
+                    while left_over:
+                        written = os.pwrite(descriptor, left_over, start)
+                        start, left_over = start + written, left_over[written:]
                 if start == end:
                     return
                 why = f"{stored.key} broke off {end - start} bytes early"

@@ -95,6 +95,13 @@ def test_nothing_changed(places: tuple[Place, Place], layout: str) -> None:
     one.copy.begin()
     assert one.copy.publish()[1] == 0
     assert one.repository.newest() == before
+    assert not (one.copy.folder / "base.db").exists(), "a whole file is left lying on the volume"
+    one.copy.begin()
+    write(one.path, "there")
+    write(one.path, "c7@example.org")  # the same rows again, in a file that has been written to
+    known, sent = one.copy.publish()
+    assert (sent > 0) == (known != before)
+    assert one.copy.known == known == one.repository.newest()
 
 
 @LAYOUTS
