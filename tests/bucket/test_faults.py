@@ -186,6 +186,40 @@ def test_killed(scene: Scene, when: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_at_any_moment(
+    sites: Callable[[BucketSettings], Site], s3_server: S3Server, organization: str, tmp_path: Path
+) -> None:
+    """The daemon and its workers are killed at moments spread over a whole job, whatever it does just then: the bucket
+    has one of the two versions, sound, and the next daemon brings the job to its end."""
+    site = sites(s3_server.settings())
+    copy = site.publish_new(organization, 20_000)
+    daemon = site.machine("one", *OPTIONS)
+    schedule(daemon, organization)
+    repository = site.repository(organization)
+    rounds = 12
+    for number in range(rounds):
+        # Half of the plan is gone, so that the run has something to write.
+        site.write(copy, "DELETE FROM email_schedules WHERE id % 2 = ? AND status = 'pre-scheduled'", number % 2)
+        before = repository.newest()
+        with daemon.client() as client:
+            began = time.monotonic()
+            job_id = client.submit(organization, as_of=AS_OF).job_id
+            time.sleep(max(0.0, began + 0.9 * number / rounds - time.monotonic()))
+            daemon.kill()
+        now = site.newest(organization, tmp_path / "now.db")
+        assert now.number - before.number in {0, 1}
+        assert now.number > before.number or now == before
+        daemon = site.machine("one", *OPTIONS)
+        with daemon.client() as client:
+            client.job(job_id).wait(60)
+        assert is_current(daemon, organization)
+        head = repository.register.read()
+        assert head.lease is None
+        assert head.newest.version - before.number in {1, 2}  # killed between the publishing and the note of it: twice
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_killed_for_good(scene: Scene, sites: Callable[[BucketSettings], Site]) -> None:
     """A machine that dies with the lease and never comes back holds the others up only until it has run out."""
