@@ -140,7 +140,8 @@ class BucketStore:
                     left_over = memoryview(piece)
                     while left_over:
                         written = os.pwrite(descriptor, left_over, start)
-                        start, left_over = start + written, left_over[written:]
+                        start += written
+                        left_over = left_over[written:]
                 if start == end:
                     return
                 why = f"{stored.key} broke off {end - start} bytes early"

@@ -99,7 +99,7 @@ class AsyncBatch:
         self._client, self._options = client, options
         self._tell = on_each or (lambda _organization, _job: None)
         self._began = time.monotonic()
-        self._stopped = False
+        self._stopped = self._cancelled = False
         self._active: dict[str, AsyncJobHandle] = {}
         self._ended: dict[str, Outcome] = {}
         self._task: asyncio.Task[None] | None = None
@@ -127,10 +127,9 @@ class AsyncBatch:
 
     def so_far(self) -> Outcomes:
         """Return what has become of them until now: of one in work there is neither result nor error yet."""
+        active = {name: handle.job_id for name, handle in self._active.copy().items()}  # others may be ending
         outcomes = [
-            self._ended.get(name)
-            or Outcome(organization=name, job_id=self._active[name].job_id if name in self._active else None)
-            for name in self.organizations
+            self._ended.get(name) or Outcome(organization=name, job_id=active.get(name)) for name in self.organizations
         ]
         return Outcomes.of(outcomes, time.monotonic() - self._began)
 
@@ -140,9 +139,8 @@ class AsyncBatch:
 
     async def cancel(self) -> None:
         """Submit no more, and ask the jobs in work to end. Raises the error of a daemon that cannot be asked."""
-        self._stopped = True
-        for handle in list(self._active.values()):
-            await handle.cancel()
+        self._stopped = self._cancelled = True
+        await asyncio.gather(*(handle.cancel() for handle in self._active.values()))
 
     async def _one(self, name: str) -> Outcome:
         job_id = None
@@ -153,6 +151,8 @@ class AsyncBatch:
             self._active[name] = handle
             job_id = handle.job_id
             self._tell(name, handle.job)
+            if self._cancelled:  # while it was being submitted
+                await handle.cancel()
             result = await handle.wait(on_progress=lambda job: self._tell(name, job))
         except SchedulerClientError as error:
             if job_id is None:
