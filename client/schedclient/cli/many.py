@@ -73,7 +73,7 @@ class ProgressTable:
         with self._lock:
             jobs = dict(self._jobs)
         ended = [name for name, job in jobs.items() if job is None or job.final]
-        active = sorted(name for name in jobs if name not in ended)
+        active = sorted(jobs.keys() - set(ended))
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("organization", "state", "progress", "contacts", "rows changed", "took"):
             right = name in {"contacts", "rows changed", "took"}

@@ -132,17 +132,13 @@ class _Replicated:
         ours, before = folder / OURS, folder / BEFORE
         with self._stages.stage("rebase"):
             self._context.progress("rebase", 0.98)
-            if result.rows_planned > MOST_CARRIED_ROWS:
-                copy.discard()
-                self._fetch(seen=False)
-                copy.begin()
-                return True
             for left in (ours, before):
                 left.unlink(missing_ok=True)
             try:
-                copy.path.rename(ours)
-                with suppress(FileNotFoundError):
-                    os.link(folder / "base.db", before)
+                if result.rows_planned <= MOST_CARRIED_ROWS:
+                    copy.path.rename(ours)
+                    with suppress(FileNotFoundError):
+                        os.link(folder / "base.db", before)
                 copy.discard()
                 self._fetch(seen=False)
                 copy.begin()
