@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from schedproto import Job, JobSpec, JobState, Mode, OrganizationInfo, RunResult, VolumeInfo, __version__
+from schedproto import Job, JobSpec, JobState, Mode, OrganizationInfo, RunResult, RunWarning, VolumeInfo, __version__
 
 from . import errors
 from .errors import SchedulerClientError
@@ -47,6 +47,7 @@ __all__ = [
     "Mode",
     "OrganizationInfo",
     "RunResult",
+    "RunWarning",
     "SchedulerClientError",
     "VolumeInfo",
     "__version__",

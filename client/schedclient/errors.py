@@ -29,7 +29,11 @@
         │   ├── DiskFullError             disk_full
         │   ├── BackupError               backup_failed, backup_damaged
         │   ├── TransferError             transfer_unknown, transfer_damaged
-        │   └── ContactsError             contacts_missing, contacts_empty, column_missing
+        │   ├── ContactsError             contacts_missing, contacts_empty, column_missing
+        │   └── ForeignSchemaError        foreign_schema: a table of another program cannot take the plan
+        ├── PlanRefusedError          the plan was computed, but not written
+        │   ├── PlanAbnormalError         plan_abnormal: it would change more than the guards allow
+        │   └── PlanDiffersError          plan_differs: it is not the plan that was reviewed
         ├── BucketError               bucket_unreachable, bucket_denied, bucket_damaged, bucket_busy, bucket_conflict
         │   └── LeaseError                lease_held, lease_lost
         ├── JobCancelledError         cancelled
@@ -190,6 +194,22 @@ class ContactsError(DatabaseError):
     """The table of contacts is missing, empty, or lacks columns."""
 
 
+class ForeignSchemaError(DatabaseError):
+    """A table of another program cannot take the plan; the message names table, column or constraint."""
+
+
+class PlanRefusedError(DaemonError):
+    """The plan was computed but not written; the file is as it was before."""
+
+
+class PlanAbnormalError(PlanRefusedError):
+    """The plan would change more than the guards allow; submit with `accept_changes=True` to write it."""
+
+
+class PlanDiffersError(PlanRefusedError):
+    """The plan is not the one that was reviewed."""
+
+
 class BucketError(DaemonError):
     """The bucket does not answer, refuses, has something damaged, or others changed it at the same time."""
 
@@ -235,6 +255,9 @@ BY_CODE: dict[ErrorCode, type[DaemonError | IncompatibleError]] = {
     ErrorCode.CONTACTS_EMPTY: ContactsError,
     ErrorCode.COLUMN_MISSING: ContactsError,
     ErrorCode.DUPLICATE_KEYS: DatabaseUnusableError,
+    ErrorCode.FOREIGN_SCHEMA: ForeignSchemaError,
+    ErrorCode.PLAN_ABNORMAL: PlanAbnormalError,
+    ErrorCode.PLAN_DIFFERS: PlanDiffersError,
     ErrorCode.BUCKET_UNREACHABLE: BucketError,
     ErrorCode.BUCKET_DENIED: BucketError,
     ErrorCode.BUCKET_DAMAGED: BucketError,

@@ -19,6 +19,7 @@ from .jobs import (
     ReplicaUse,
     RowChange,
     RunResult,
+    RunWarning,
     TypeChanges,
     VolumeInfo,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "Report",
     "RowChange",
     "RunResult",
+    "RunWarning",
     "SchedulerError",
     "TypeChanges",
     "VolumeInfo",

@@ -46,6 +46,10 @@ class ErrorCode(StrEnum):
     CONTACTS_EMPTY = "contacts_empty"
     COLUMN_MISSING = "column_missing"
     DUPLICATE_KEYS = "duplicate_keys"
+    FOREIGN_SCHEMA = "foreign_schema"
+    # The plan.
+    PLAN_ABNORMAL = "plan_abnormal"
+    PLAN_DIFFERS = "plan_differs"
     # The bucket.
     BUCKET_UNREACHABLE = "bucket_unreachable"
     BUCKET_DENIED = "bucket_denied"

@@ -122,6 +122,23 @@ class ReplicaUse(msgspec.Struct, frozen=True, kw_only=True):
     carried_over: int = 0
 
 
+class RunWarning(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of value or object in the file that a run could not use as it is (rules, section 0).
+
+    code: stable, for programs, for example `unreadable_date`.   table, column: where; empty for the whole file.
+    count: how many rows.   row_ids: up to five of them, ascending.   values: up to five of the values found, shortened.
+    message: one sentence for people: what was found and what it means for the plan.
+    """
+
+    code: str
+    table: str = ""
+    column: str = ""
+    count: int = 0
+    row_ids: list[int | str] = []
+    values: list[str] = []
+    message: str = ""
+
+
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a run did. Of a dry run: what it would do.
 
@@ -132,6 +149,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     states: state -> email type -> pre-scheduled rows.
     stages: stage -> wall seconds, in the order they ran.
     keys_held: planned rows left out because a row that is not the scheduler's holds their key.
+    warnings: what could not be read or used as it is, the most serious first.
     finished_at: UTC, `YYYY-MM-DD HH:MM:SS`.   backup_id: the backup made before the first write, if any.
     cost_usd: what the machine cost for the time of the run, in US dollars, where its price is known.
     replica: what was fetched and published, with a bucket.
@@ -161,6 +179,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     rows_unchanged: int = 0
     duplicates_dropped: int = 0
     keys_held: int = 0
+    warnings: list[RunWarning] = []
     daily_cap: int = 0
     daily_limit: int = 0
     stages: dict[str, float] = {}
