@@ -14,9 +14,9 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value) of nested tables, in their order."""
+    """Yield (dotted key, value) of nested tables, in their order; an empty table is a value."""
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             yield from dotted(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -218,6 +218,9 @@ def _person(state: str, birth: dt.date, effective: dt.date) -> People:
         birth_day=np.array([yearday(birth)], np.int16),
         effective_day=np.array([yearday(effective)], np.int16),
         effective_year=np.array([effective.year], np.int16),
+        birth_year=np.array([birth.year], np.int16),
+        unreadable_birth=np.array([False]),
+        unreadable_effective=np.array([False]),
         failed_underwriting=np.array([False]),
         carrier=np.array([-1], np.int32),
     )

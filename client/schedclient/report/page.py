@@ -14,7 +14,7 @@ from .style import CSS
 #: Contacts with an issue, and days that changed most, that are listed.
 _ISSUES, _DAYS = 200, 10
 _STATUSES = ("pre-scheduled", "skipped")
-_KINDS = ("year_round", "birthday_window", "effective_date_window")
+_KINDS = ("year_round", "birthday_window", "effective_date_window", "unreadable_date", "missing_date")
 
 
 def _n(number: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import calendar, windows
+from . import calendar
 from .calendar import NONE, Ordinals
 from .configuration import BalanceLimits
 from .contacts import People
@@ -144,8 +144,7 @@ class Balance:
             self._bound = limited[self.people.state][rows.who] & self.classes.respects[rows.cls]
         bound = np.flatnonzero(self._bound[chosen])
         kinds = self.windows.excluded(self.people, rows.who[chosen[bound]], date[bound])
-        date[bound[kinds == windows.YEAR_ROUND]] = NONE
-        inside = bound[kinds > windows.YEAR_ROUND]
+        inside = bound[kinds > 0]
         ends = self.windows.ends(self.people, rows.who[chosen[inside]], date[inside])
         date[inside] = np.where(ends == NONE, NONE, ends + 1)
         date[date > rows.latest[chosen]] = NONE

@@ -114,6 +114,68 @@ def choice(options: tuple[str, ...]) -> Check:
     return check
 
 
+def choices(options: tuple[str, ...]) -> Check:
+    """Return the check for an array of one or more of some texts, each once; their order is kept."""
+    accepted = "an array of one or more of " + ", ".join(options) + ", each once"
+
+    def check(value: Any, key: str) -> tuple[str, ...]:
+        if not isinstance(value, list) or not value or len({str(item) for item in value}) < len(value):
+            raise _fail(key, value, accepted)
+        for item in value:
+            if not isinstance(item, str) or item not in options:
+                raise _fail(key, item, accepted)
+        return tuple(value)
+
+    return check
+
+
+_EDGES = re.compile(r"\A[\s\0\ufeff\u200b]+|[\s\0\ufeff\u200b]+\Z")
+
+
+def name(value: Any, key: str) -> str:
+    """Accept a text that is not blank; returns it trimmed (section 0) and in lower case."""
+    result = _EDGES.sub("", value).lower() if isinstance(value, str) else ""
+    if not result:
+        raise _fail(key, value, "a text that is not blank")
+    return result
+
+
+def names(what: str, without: tuple[str, ...] = ()) -> Check:
+    """Return the check for an array of names (`name`), which may be empty; `without` are not accepted."""
+    accepted = f"an array of {what}" + (f" other than {' and '.join(without)}" if without else "")
+
+    def check(value: Any, key: str) -> tuple[str, ...]:
+        if not isinstance(value, list):
+            raise _fail(key, value, accepted)
+        found = dict.fromkeys(name(item, f"{key}[{number}]") for number, item in enumerate(value))
+        for item in found:
+            if item in without:
+                raise _fail(key, item, accepted)
+        return tuple(found)
+
+    return check
+
+
+def aliases(value: Any, key: str) -> dict[str, str]:
+    """Accept a table of names (`name`), each key once."""
+    result: dict[str, str] = {}
+    for alias, meant in table(value, key).items():
+        known = name(alias, f"{key}: the key {alias!r:.60}")
+        if known in result:
+            raise ConfigurationError(f"{key} has the key {known!r} twice; upper and lower case make no difference")
+        result[known] = name(meant, f"{key}.{known}")
+    return result
+
+
+def no_chains(aliases: Mapping[str, str], key: str) -> None:
+    """Raise for an alias that stands for another alias: each must name its final type."""
+    for alias, meant in aliases.items():
+        if meant in aliases:
+            raise ConfigurationError(
+                f"{key}.{alias} = {meant!r} is itself an alias (of {aliases[meant]!r}); it takes the final type"
+            )
+
+
 def timezone(value: Any, key: str) -> str:
     """Accept the name of a time zone."""
     accepted = "the name of a time zone, for example America/Chicago"

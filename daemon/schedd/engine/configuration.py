@@ -17,7 +17,27 @@ from .states import STATE_INDEX
 
 __all__ = ["BalanceLimits", "Configuration", "ConfigurationError", "Layer", "WindowRule", "build", "parse_toml"]
 
-KINDS = ("year_round", "birthday_window", "effective_date_window")
+#: Kinds of exclusion, in the order in which the first that applies is named (section 5).
+KINDS = ("year_round", "birthday_window", "effective_date_window", "unreadable_date", "missing_date")
+#: The kinds that a rule can have; the others say that a rule's date cannot be read or is absent (section 3).
+RULE_KINDS = KINDS[:3]
+
+#: Statuses of rows that are the present plan (section 4).
+PLAN_STATUSES = ("pre-scheduled", "skipped")
+
+#: The date formats to choose from (section 1).
+DATE_FORMATS = (
+    "YYYY-MM-DD",
+    "YYYY/MM/DD",
+    "YYYYMMDD",
+    "MM/DD/YYYY",
+    "MM-DD-YYYY",
+    "MMDDYYYY",
+    "DD/MM/YYYY",
+    "DD.MM.YYYY",
+)
+#: What `unreadable_dates` and `missing_dates` can be.
+EXCLUDE, IGNORE = "exclude", "ignore"
 
 
 @dataclass(frozen=True)
@@ -77,6 +97,21 @@ class Configuration:
 
     timezone: str = "America/Chicago"
     send_time: str = "08:30:00"
+    #: trimmed and in lower case, as all statuses, columns and types below
+    active_statuses: tuple[str, ...] = ("active",)
+    opt_out_columns: tuple[str, ...] = (
+        "deleted_at",
+        "unsubscribed",
+        "unsubscribed_at",
+        "do_not_email",
+        "do_not_contact",
+        "opted_out",
+        "deceased",
+    )
+    date_formats: tuple[str, ...] = ("YYYY-MM-DD",)
+    void_statuses: tuple[str, ...] = ("failed", "cancelled", "canceled", "dropped", "rejected", "error", "draft")
+    #: e-mail type of a dispatched row -> the type that it is compared as
+    aliases: Mapping[str, str] = field(default_factory=dict)
     birthday_days_before: int = 14
     effective_date_days_before: int = 30
     effective_date_first_anniversary: int = 1
@@ -86,6 +121,8 @@ class Configuration:
     enable_post_window: bool = True
     exclude_failed_underwriting: bool = False
     pre_window_days: int = 60
+    unreadable_dates: str = EXCLUDE
+    missing_dates: str = IGNORE
     rules: Mapping[str, tuple[WindowRule, ...]] = field(default_factory=lambda: dict(DEFAULT_RULES))
     #: hundredths of a percent; None: the profile by size
     daily_cap: int | None = None
@@ -97,6 +134,12 @@ class Configuration:
     enable_followups: bool = True
     lookback_days: int = 35
     delay_days: int = 2
+    #: hundredths of a percent; 10,000 never stops a run
+    guard_max_ineligible_increase: int = 1000
+    guard_max_removed: int = 3000
+    guard_max_unreadable: int = 2000
+    guard_max_days_over_cap: int = 3
+    guard_min_count: int = 20
     templates: Mapping[str, str] = field(default_factory=dict)
 
     def limits(self, total: int) -> BalanceLimits:
@@ -124,6 +167,11 @@ def parse_toml(text: str, place: str) -> Layer:
 _KEYS: dict[tuple[str, str], tuple[str, checks.Check]] = {
     ("", "timezone"): ("timezone", checks.timezone),
     ("", "send_time"): ("send_time", checks.time_of_day),
+    ("contacts", "active_statuses"): ("active_statuses", checks.names("statuses")),
+    ("contacts", "opt_out_columns"): ("opt_out_columns", checks.names("names of columns")),
+    ("contacts", "date_formats"): ("date_formats", checks.choices(DATE_FORMATS)),
+    ("history", "void_statuses"): ("void_statuses", checks.names("statuses", without=PLAN_STATUSES)),
+    ("history", "aliases"): ("aliases", checks.aliases),
     ("anniversary", "birthday_days_before"): ("birthday_days_before", checks.integer(0, 180)),
     ("anniversary", "effective_date_days_before"): ("effective_date_days_before", checks.integer(0, 180)),
     ("anniversary", "effective_date_first_anniversary"): (
@@ -135,6 +183,8 @@ _KEYS: dict[tuple[str, str], tuple[str, checks.Check]] = {
     ("anniversary", "enable_post_window"): ("enable_post_window", checks.boolean),
     ("anniversary", "exclude_failed_underwriting"): ("exclude_failed_underwriting", checks.boolean),
     ("exclusion", "pre_window_days"): ("pre_window_days", checks.integer(0, 120)),
+    ("exclusion", "unreadable_dates"): ("unreadable_dates", checks.choice((EXCLUDE, IGNORE))),
+    ("exclusion", "missing_dates"): ("missing_dates", checks.choice((EXCLUDE, IGNORE))),
     ("balance", "daily_cap_percent"): ("daily_cap", checks.hundredths(1, 10_000)),
     ("balance", "effective_date_soft_limit"): ("effective_date_soft_limit", checks.integer(1, 100_000_000)),
     ("balance", "smoothing_window_days"): ("smoothing_window_days", checks.odd_integer(1, 31)),
@@ -144,16 +194,23 @@ _KEYS: dict[tuple[str, str], tuple[str, checks.Check]] = {
     ("followup", "enable"): ("enable_followups", checks.boolean),
     ("followup", "lookback_days"): ("lookback_days", checks.integer(0, 366)),
     ("followup", "delay_days"): ("delay_days", checks.integer(0, 366)),
+    ("guard", "max_ineligible_increase_percent"): ("guard_max_ineligible_increase", checks.hundredths(0, 10_000)),
+    ("guard", "max_removed_percent"): ("guard_max_removed", checks.hundredths(0, 10_000)),
+    ("guard", "max_unreadable_percent"): ("guard_max_unreadable", checks.hundredths(0, 10_000)),
+    ("guard", "max_days_over_cap"): ("guard_max_days_over_cap", checks.integer(0, 1000)),
+    ("guard", "min_count"): ("guard_min_count", checks.integer(1, 1_000_000)),
 }
 #: (section, key) -> field of `Configuration`
 SETTING_KEYS: dict[tuple[str, str], str] = {place: field for place, (field, _) in _KEYS.items()}
-_SECTIONS = ("anniversary", "exclusion", "balance", "frequency", "followup", "templates")
+#: Fields that are written in percent and kept in hundredths of a percent.
+PERCENT_FIELDS = frozenset(field for (_, key), (field, _) in _KEYS.items() if key.endswith("_percent"))
+_SECTIONS = (*dict.fromkeys(section for section, _ in _KEYS if section), "templates")
 
 
 def _rule(value: Any, key: str) -> WindowRule:
     table = checks.table(value, key)
-    kind = checks.choice(KINDS)(table.get("kind"), f"{key}.kind")
-    accepted: dict[str, checks.Check] = {"kind": checks.choice(KINDS)}
+    kind = checks.choice(RULE_KINDS)(table.get("kind"), f"{key}.kind")
+    accepted: dict[str, checks.Check] = {"kind": checks.choice(RULE_KINDS)}
     if kind != "year_round":
         accepted |= {
             "before": checks.integer(0, 366),
@@ -207,7 +264,7 @@ def _check_layer(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
 
 
 def build(*layers: Layer) -> Configuration:
-    """Return the configuration of these layers, later ones winning key by key.
+    """Return the configuration of these layers, later ones winning key by key, and type by type in `aliases`.
 
     A state's list of rules replaces the earlier one as a whole. Raises `ConfigurationError`.
     """
@@ -217,6 +274,9 @@ def build(*layers: Layer) -> Configuration:
     for layer in layers:
         try:
             new_fields, new_rules, new_templates = _check_layer(layer.values)
+            if "aliases" in new_fields:
+                new_fields["aliases"] = fields.get("aliases", {}) | new_fields["aliases"]
+                checks.no_chains(new_fields["aliases"], "history.aliases")
         except ConfigurationError as error:
             raise ConfigurationError(f"{layer.place}: {error}") from None
         fields |= new_fields

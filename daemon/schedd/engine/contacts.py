@@ -72,7 +72,8 @@ class Contacts:
 class People:
     """The eligible contacts of a chunk: what the rules look at. Elements are in the order of the ids.
 
-    birth_day, effective_day: yeardays, -1 where the date is absent.   effective_year: 0 where absent.
+    birth_day, effective_day: yeardays, -1 where the date is absent or unreadable.   effective_year, birth_year: 0
+    there.   unreadable_birth, unreadable_effective: where there is a date that cannot be read.
     """
 
     ids: NDArray[np.int64]
@@ -80,6 +81,9 @@ class People:
     birth_day: NDArray[np.int16]
     effective_day: NDArray[np.int16]
     effective_year: NDArray[np.int16]
+    birth_year: NDArray[np.int16]
+    unreadable_birth: NDArray[np.bool_]
+    unreadable_effective: NDArray[np.bool_]
     failed_underwriting: NDArray[np.bool_]
     carrier: NDArray[np.int32]
 
@@ -105,7 +109,7 @@ def future_births_absent(contacts: Contacts, as_of: int) -> None:
 def eligible(contacts: Contacts) -> People:
     """Return the eligible contacts."""
     chosen = np.flatnonzero(contacts.reason == Reason.OK)
-    birth_day, _ = _yeardays(contacts.birth[chosen])
+    birth_day, birth_year = _yeardays(contacts.birth[chosen])
     effective_day, effective_year = _yeardays(contacts.effective[chosen])
     return People(
         ids=contacts.ids[chosen],
@@ -113,6 +117,9 @@ def eligible(contacts: Contacts) -> People:
         birth_day=birth_day,
         effective_day=effective_day,
         effective_year=effective_year,
+        birth_year=birth_year,
+        unreadable_birth=contacts.invalid_birth[chosen],
+        unreadable_effective=contacts.invalid_effective[chosen],
         failed_underwriting=contacts.failed_underwriting[chosen],
         carrier=contacts.carrier[chosen],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .configuration import SETTING_KEYS, Configuration, Layer, WindowRule
+from .configuration import PERCENT_FIELDS, SETTING_KEYS, Configuration, Layer, WindowRule
 
 
 def effective(configuration: Configuration) -> dict[str, Any]:
@@ -28,8 +28,12 @@ def effective(configuration: Configuration) -> dict[str, Any]:
 def _written(field: str, value: Any) -> Any:
     if field == "aep_days":
         return [f"{month:02d}-{day:02d}" for month, day in value]
-    if field == "daily_cap" and value is not None:
+    if field in PERCENT_FIELDS and value is not None:
         return value / 100
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, Mapping):
+        return dict(sorted(value.items()))
     return value
 
 
@@ -45,9 +49,9 @@ def _rule(rule: WindowRule) -> dict[str, Any]:
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value) of nested tables, in their order."""
+    """Yield (dotted key, value) of nested tables, in their order; an empty table is a value."""
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             yield from dotted(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

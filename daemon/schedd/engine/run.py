@@ -97,7 +97,7 @@ class Run:
         self.configuration = configuration
         self.types: dict[str, CampaignType] = campaign_types(type_rows)
         self.instances: list[Instance] = active_instances(self.types, instance_rows, as_of)
-        self.windows = Windows(configuration.rules, configuration.pre_window_days)
+        self.windows = Windows.of(configuration)
         self.classes = make_classes(configuration, self.instances)
         self.anniversaries = Anniversaries(as_of, configuration, self.windows)
         self.campaigns = Campaigns(as_of, configuration, self.windows, self.instances)

@@ -28,7 +28,7 @@ from .rows import (
 )
 from .run import ChunkInput, Run
 from .states import STATES
-from .windows import Span
+from .windows import MISSING, UNREADABLE, Span
 
 _NAMES = {AEP: "AEP day", BIRTHDAY: "birthday", EFFECTIVE_DATE: "anniversary of the effective date"}
 
@@ -70,9 +70,14 @@ class Trace:
         self.steps.append(TraceStep(rule, kind, text, date))
 
 
+_CLOSED = {UNREADABLE: "cannot be read", MISSING: "is missing"}
+
+
 def span_text(span: Span, state: str) -> str:
     """Return a window in words."""
     kind = KINDS[span.kind - 1].replace("_", " ")
+    if span.kind in _CLOSED:
+        return f"a date that the rules of {state} count from {_CLOSED[span.kind]}, so every day is excluded ({kind})"
     if span.start is None or span.end is None or span.base is None:
         return f"{state} allows no e-mails at all (year-round)"
     return f"the {kind} of {state} from {iso(span.start)} to {iso(span.end)} (counted from {iso(span.base)})"

@@ -1,6 +1,7 @@
 """Exclusion windows (rules, section 3): is a date excluded for a contact, by what, and until when.
 
-Works on vectors of (contact, date) pairs. Only pairs of states that have rules cost anything.
+Works on vectors of (contact, date) pairs. Only pairs of states that have rules cost anything, and only dates that
+are absent or unreadable, rules that apply for a time and rules with ages cost more than a plain window.
 """
 
 from __future__ import annotations
@@ -14,17 +15,28 @@ from numpy.typing import NDArray
 
 from . import calendar
 from .calendar import MONTH_START, YEARDAY_MONTH, Ordinals
-from .configuration import KINDS, WindowRule
+from .configuration import EXCLUDE, IGNORE, KINDS, Configuration, WindowRule
 from .contacts import People
 from .states import STATE_INDEX, STATES
 
 #: Kinds of exclusion, in the order in which the first that applies is named (section 5); 0 is "not excluded".
-YEAR_ROUND, BIRTHDAY, EFFECTIVE = 1, 2, 3
+YEAR_ROUND, BIRTHDAY, EFFECTIVE, UNREADABLE, MISSING = 1, 2, 3, 4, 5
 KIND_NUMBER = {name: number for number, name in enumerate(KINDS, start=1)}
 
-#: A chain of windows that is unbroken after so many days never ends: leap years come at least every 8 years,
-#: so a gap that comes at all comes sooner.
+#: A chain of windows that is unbroken after this many days of unchanging rules never ends: leap years come at
+#: least every 8 years, so a gap that comes at all comes sooner.
 ENDLESS_DAYS = 4000
+
+#: The end of what has no end; later than every date.
+_FOREVER = np.int32(2**31 - 1)
+#: More than any kind, so that the smallest kind found is the first.
+_NO_KIND = 127
+
+
+def is_endless(kinds: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which kinds of exclusion have no end (section 3)."""
+    endless: NDArray[np.bool_] = (kinds == YEAR_ROUND) | (kinds >= UNREADABLE)
+    return endless
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,10 @@ class _Slot:
 
 @dataclass(frozen=True)
 class Span:
-    """A window of one contact, both ends included, and the anniversary it is counted from; year-round has none."""
+    """A window of one contact, both ends included, and the anniversary it is counted from.
+
+    Kinds without an end have neither days nor an anniversary.
+    """
 
     kind: int
     start: int | None
@@ -48,9 +63,21 @@ class Span:
 
 
 class Windows:
-    """The exclusion rules of a configuration, ready for columns."""
+    """The exclusion rules of a configuration, ready for columns.
 
-    def __init__(self, rules: Mapping[str, tuple[WindowRule, ...]], pre_window_days: int) -> None:
+    unreadable_dates, missing_dates: whether a rule excludes every date of a contact whose date cannot be read or is
+    absent (`exclude`) or has no windows (`ignore`).
+    """
+
+    def __init__(
+        self,
+        rules: Mapping[str, tuple[WindowRule, ...]],
+        pre_window_days: int,
+        unreadable_dates: str = EXCLUDE,
+        missing_dates: str = IGNORE,
+    ) -> None:
+        self._closed_by_unreadable = unreadable_dates == EXCLUDE
+        self._closed_by_missing = missing_dates == EXCLUDE
         self.year_round = np.zeros(len(STATES), np.bool_)
         windows: dict[int, list[WindowRule]] = {}
         for state, items in rules.items():
@@ -67,8 +94,18 @@ class Windows:
         for slot in self._slots:
             self.has_windows |= slot.kind > 0
 
+    @classmethod
+    def of(cls, configuration: Configuration) -> Windows:
+        """Return the windows of a configuration."""
+        return cls(
+            configuration.rules,
+            configuration.pre_window_days,
+            configuration.unreadable_dates,
+            configuration.missing_dates,
+        )
+
     @staticmethod
-    def _slot(rules: dict[int, WindowRule], pre_window_days: int) -> _Slot:
+    def _slot(rules: Mapping[int, WindowRule], pre_window_days: int) -> _Slot:
         size = len(STATES)
         slot = _Slot(
             np.zeros(size, np.int8),
@@ -93,16 +130,43 @@ class Windows:
             kinds[rows] = self._containing(people, who[rows], dates[rows])[0]
         return kinds
 
+    def always(self, people: People, who: NDArray[Any] | None = None) -> NDArray[np.bool_]:
+        """Return for which contacts (all, or those of the indices `who`) a rule excludes every date."""
+        chosen = np.arange(len(people)) if who is None else who
+        states = people.state[chosen]
+        result: NDArray[np.bool_] = self.year_round[states]
+        for slot in self._slots:
+            rows = np.flatnonzero(slot.kind[states] > 0)
+            result[rows] |= self._closed(people, chosen[rows], slot.kind[states[rows]]) > 0
+        return result
+
+    def _closed(self, people: People, who: NDArray[Any], rule_kinds: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Return the kind that closes every date because of the date that a rule of each kind counts from, or 0."""
+        birthday = rule_kinds == BIRTHDAY
+        absent = np.where(birthday, people.birth_day[who], people.effective_day[who]) < 0
+        unreadable = np.where(birthday, people.unreadable_birth[who], people.unreadable_effective[who])
+        closed = np.where(
+            unreadable, UNREADABLE * self._closed_by_unreadable, np.where(absent, MISSING * self._closed_by_missing, 0)
+        )
+        return closed.astype(np.int8)
+
     def _containing(self, people: People, who: NDArray[Any], dates: Ordinals) -> tuple[NDArray[np.int8], Ordinals]:
         """Return the first kind of window that contains each date, and the latest end of those that do."""
         states = people.state[who]
         years = calendar.year_of(dates)
-        kinds = np.zeros(len(who), np.int8)
+        kinds = np.full(len(who), _NO_KIND, np.int8)
         ends = np.full(len(who), calendar.NONE, np.int32)
         for slot in self._slots:
             slot_kind = slot.kind[states]
             days = np.where(slot_kind == BIRTHDAY, people.birth_day[who], people.effective_day[who]).astype(np.int32)
-            rows = np.flatnonzero((slot_kind > 0) & (days >= 0))
+            used = slot_kind > 0
+            rows = np.flatnonzero(used & (days >= 0))
+            if len(rows) < np.count_nonzero(used):
+                others = np.flatnonzero(used & (days < 0))
+                closed = self._closed(people, who[others], slot_kind[others])
+                shut, closed = others[closed > 0], closed[closed > 0]
+                kinds[shut] = np.minimum(kinds[shut], closed)
+                ends[shut] = _FOREVER
             if not len(rows):
                 continue
             state, day, date = states[rows], days[rows], dates[rows]
@@ -114,19 +178,24 @@ class Windows:
                 base = calendar.anniversary(np.clip(year, 0, 10000), day)
                 inside = (date >= base - before) & (date <= base + after) & (year >= 1) & (year <= 9999)
                 hit = rows[inside]
-                kinds[hit] = np.where(kinds[hit] == 0, slot_kind[hit], kinds[hit])
+                kinds[hit] = np.minimum(kinds[hit], slot_kind[hit])
                 ends[hit] = np.maximum(ends[hit], base[inside] + after[inside])
+        kinds[kinds == _NO_KIND] = 0
         return kinds, ends
 
     def containing(self, people: People, who: int, date: int) -> list[Span]:
-        """Return the windows of one contact that contain a date, those of year-round rules without days."""
+        """Return the windows of one contact that contain a date; those of kinds without an end have no days."""
         state = int(people.state[who])
         spans = [Span(YEAR_ROUND, None, None, None)] if self.year_round[state] else []
         year = int(calendar.year_of(np.array([date]))[0])
         for slot in self._slots:
             kind = int(slot.kind[state])
+            if not kind:
+                continue
             day = int((people.birth_day if kind == BIRTHDAY else people.effective_day)[who])
-            if not kind or day < 0:
+            if day < 0:
+                closed = int(self._closed(people, np.array([who]), slot.kind[[state]])[0])
+                spans += [Span(closed, None, None, None)] if closed else []
                 continue
             if slot.month_start[state]:
                 day = int(MONTH_START[YEARDAY_MONTH[day]])
@@ -142,16 +211,17 @@ class Windows:
     def ends(self, people: People, who: NDArray[Any], dates: Ordinals) -> Ordinals:
         """Return the window end of each excluded date; `calendar.NONE` where it has none (section 3).
 
-        The pairs must be excluded by a window, not year-round.
+        The pairs must be excluded, by whatever kind.
         """
         result = np.full(len(who), calendar.NONE, np.int32)
-        rows, day = np.arange(len(who)), dates
-        last = np.full(len(who), calendar.NONE, np.int32)
+        rows = np.flatnonzero(~self.always(people, who))
+        day = dates[rows]
+        last = np.full(len(rows), calendar.NONE, np.int32)
         while len(rows):
             kinds, ends = self._containing(people, who[rows], day)
             open_ = kinds > 0
             result[rows[~open_]] = last[~open_]
-            going = open_ & (ends - dates[rows] < ENDLESS_DAYS) & (ends < calendar.LAST)
+            going = open_ & (ends < calendar.LAST) & (ends - dates[rows] < ENDLESS_DAYS)
             rows, last = rows[going], ends[going]
             day = (last + 1).astype(np.int32)
         return result

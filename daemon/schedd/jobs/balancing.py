@@ -50,6 +50,9 @@ def balance_chunks(
         birth_day=people("birth_day"),
         effective_day=people("effective_day"),
         effective_year=np.zeros(0, np.int16),
+        birth_year=people("birth_year"),
+        unreadable_birth=people("unreadable_birth"),
+        unreadable_effective=people("unreadable_effective"),
         failed_underwriting=np.zeros(0, np.bool_),
         carrier=np.zeros(0, np.int32),
     )

@@ -38,7 +38,15 @@ from .followup_rows import FollowUpChange, finish_followups, followup_rows
 
 _ROW_COLUMNS = tuple(column.name for column in fields(Rows))
 _HISTORY_COLUMNS = tuple(column.name for column in fields(History))
-_PEOPLE_COLUMNS = ("ids", "state", "birth_day", "effective_day")
+_PEOPLE_COLUMNS = (
+    "ids",
+    "state",
+    "birth_day",
+    "effective_day",
+    "birth_year",
+    "unreadable_birth",
+    "unreadable_effective",
+)
 
 
 class RunInput(msgspec.Struct, frozen=True):
