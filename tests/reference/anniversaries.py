@@ -9,8 +9,8 @@ from functools import partial
 
 from . import hashing
 from .configuration import Configuration
-from .dates import anniversary, days_of_year, next_anniversary, shift
 from .contacts import Contact
+from .dates import anniversary, days_of_year, next_anniversary, shift
 from .organization import HistoryRow
 from .rows import (
     POST_WINDOW_SLACK_DAYS,

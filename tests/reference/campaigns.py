@@ -7,8 +7,8 @@ from datetime import date
 
 from . import hashing
 from .configuration import Configuration
-from .dates import beyond_calendar, shift
 from .contacts import Contact
+from .dates import beyond_calendar, shift
 from .organization import CampaignInstance, CampaignRow, CampaignType, HistoryRow, Organization
 from .rows import Row, campaign_handled, candidate_date
 from .windows import Windows

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import date
 
 from .configuration import Configuration
-from .dates import shift
 from .contacts import Contact
+from .dates import shift
 from .organization import ANNIVERSARY_TYPES, SENT, CampaignType, HistoryRow, Organization
 from .rows import Row
 from .windows import Windows
