@@ -158,22 +158,18 @@ def _settle_keys(rows: list[Row], organization: Organization, result: Plan) -> N
     """Leave out what may not stand beside another row (end of section 10, and section 11)."""
     unique = one_per_key(rows)
     history = [row for one in organization.history.values() for row in one]
-    # A type of the sender's counts as what it is an alias of, and takes its own key, too.
-    taken = {
-        (row.contact_id, email_type, row.day)
-        for row in history
-        if row.dispatched
-        for email_type in (row.email_type, row.written_type.lower())
-    }
-    held = {(row.contact_id, row.written_type.lower(), row.day) for row in history if row.void}
-    of_dispatched = [row for row in unique if _lower(row.key) in taken]
-    of_void = [row for row in unique if _lower(row.key) in held and _lower(row.key) not in taken]
+    # A dispatched row has the key of the type that it counts as, and the one that it has in the table.
+    compared = {(row.contact_id, row.email_type, row.day) for row in history if row.dispatched}
+    written = {(row.contact_id, row.written_type, row.day) for row in history if row.dispatched}
+    held = {(row.contact_id, row.written_type, row.day) for row in history if row.void}
+
+    of_dispatched = [row for row in unique if _lower(row.key) in compared or row.key in written]
+    others = [row for row in unique if _lower(row.key) not in compared and row.key not in written]
+    of_void = [row for row in others if row.key in held]
     result.duplicates_dropped = len(rows) - len(unique)
     result.keys_dispatched, result.keys_held = len(of_dispatched), len(of_void)
     result.left_out = [*of_dispatched, *of_void]
-    left_out = taken | held
-    kept = [row for row in unique if _lower(row.key) not in left_out]
-    result.details = sorted(kept, key=lambda row: row.key)
+    result.details = sorted((row for row in others if row.key not in held), key=lambda row: row.key)
     result.rows = [plan_row(row) for row in result.details]
 
 
