@@ -126,13 +126,15 @@ class RunWarning(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of value or object in the file that a run could not use as it is (rules, section 0).
 
     code: stable, for programs, for example `unreadable_date`.   table, column: where; empty for the whole file.
-    count: how many rows.   row_ids: up to five of them, ascending.   values: up to five of the values found, shortened.
+    name: the status, e-mail type or campaign that it is about, where each is counted on its own.
+    count: how many rows.   row_ids: up to five of them, ascending.   values: what these rows have, shortened.
     message: one sentence for people: what was found and what it means for the plan.
     """
 
     code: str
     table: str = ""
     column: str = ""
+    name: str = ""
     count: int = 0
     row_ids: list[int | str] = []
     values: list[str] = []

@@ -16,13 +16,13 @@ from schedd.engine.configuration import Configuration, ConfigurationError, Layer
 from schedd.engine.contacts import (
     People,
     Reason,
-    date_of,
     email_reason,
     zip_state,
 )
 from schedd.engine.difference import difference, pack_keys
 from schedd.engine.hashing import email_hash, mix64
 from schedd.engine.run import make_classes
+from schedd.engine.values import contact_date
 from schedd.engine.windows import Windows
 from schedd.store.blocks import Block
 from support import GOLDEN
@@ -67,7 +67,8 @@ def test_anniversary(born: dt.date, year: int) -> None:
 def test_dates_as_columns_and_alone(text: str) -> None:
     """A date in a block is read as the same text alone is, and as the standard library reads it."""
     column, clean = Block(text.encode(), 1, 10).dates()
-    alone, invalid = date_of(text)
+    alone, readable = contact_date(text, ["YYYY-MM-DD"])
+    invalid = not readable
     try:
         expected = calendar.ordinal(dt.datetime.strptime(text, "%Y-%m-%d").date()) if "T" not in text else None
     except ValueError:
@@ -122,7 +123,7 @@ def test_blank_texts(width: int) -> None:
 def test_odd_dates(value: object, ordinal: dt.date | None, invalid: bool) -> None:
     """Blank is absent, a time part is ignored, all else that is no real date is invalid."""
     expected = int(calendar.NONE) if ordinal is None else calendar.ordinal(ordinal)
-    assert date_of(value) == (expected, invalid)
+    assert contact_date(value, ["YYYY-MM-DD"]) == (expected, not invalid)
 
 
 @pytest.mark.parametrize(

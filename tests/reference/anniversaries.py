@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
 
 from . import hashing
 from .configuration import Configuration
+from .contacts import Contact
 from .dates import anniversary, days_of_year, next_anniversary, shift
-from .organization import Contact, HistoryRow
-from .rows import Row, candidate_date, handled
+from .organization import HistoryRow
+from .rows import (
+    POST_WINDOW_SLACK_DAYS,
+    EventsOfYear,
+    Row,
+    candidate_date,
+    post_window_handled,
+    yearly_handled,
+)
 from .windows import Windows
-
-POST_WINDOW_SLACK_DAYS = 30
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One anniversary type: how its dates follow from its event."""
+    """One anniversary type of a contact: its events, and how its dates follow from an event."""
 
     email_type: str
     salt: int
     priority: int
     days_before: int
+    of_year: EventsOfYear
     #: None: the last day is the day before the event (the event itself where `days_before` is 0)
     slack_days: int | None = None
 
@@ -33,8 +42,13 @@ class Kind:
     def latest(self, event: date) -> date:
         """Return the last day on which it still may."""
         if self.slack_days is not None:
-            return shift(event, self.slack_days)
+            following = min(day for year in (event.year, event.year + 1) for day in self.of_year(year) if day > event)
+            return min(shift(event, self.slack_days), shift(following, -1))
         return shift(event, -1) if self.days_before > 0 else event
+
+    def handled(self, dispatched: list[HistoryRow], event: date) -> bool:
+        """Return whether the sender has an email of the event already."""
+        return yearly_handled(dispatched, self.email_type, event, self.of_year)
 
 
 @dataclass(frozen=True)
@@ -46,37 +60,59 @@ class Events:
     previous: date | None
 
 
+def _anniversaries(of: date, year: int) -> list[date]:
+    return [anniversary(of, year)]
+
+
+def _aep_days(month_days: Iterable[tuple[int, int]], year: int) -> list[date]:
+    return sorted({days_of_year(month, day, year) for month, day in month_days})
+
+
+def birthday_kind(contact: Contact, configuration: Configuration) -> Kind | None:
+    """Return the contact's birthdays."""
+    if contact.birth_date is None:
+        return None
+    of_year = partial(_anniversaries, contact.birth_date)
+    return Kind("birthday", hashing.BIRTHDAY, 10, configuration.birthday_days_before, of_year)
+
+
+def effective_date_kind(contact: Contact, configuration: Configuration) -> Kind | None:
+    """Return the anniversaries of the contact's effective date."""
+    if contact.effective_date is None:
+        return None
+    of_year = partial(_anniversaries, contact.effective_date)
+    return Kind("effective_date", hashing.EFFECTIVE_DATE, 20, configuration.effective_date_days_before, of_year)
+
+
+def aep_kind(configuration: Configuration) -> Kind:
+    """Return the AEP days."""
+    of_year = partial(_aep_days, configuration.month_days())
+    return Kind("aep", hashing.AEP, 30, 0, of_year, configuration.aep_slack_days)
+
+
 def events_of(contact: Contact, as_of: date, configuration: Configuration) -> list[Events]:
     """Return the events of all kinds that the contact has."""
     found = []
-    if contact.birth_date is not None:
-        kind = Kind("birthday", hashing.BIRTHDAY, 10, configuration.birthday_days_before)
+    birthday = birthday_kind(contact, configuration)
+    if birthday is not None and contact.birth_date is not None:
         following = next_anniversary(contact.birth_date, as_of)
-        found.append(Events(kind, following, anniversary(contact.birth_date, following.year - 1)))
-    if contact.effective_date is not None:
-        kind = Kind("effective_date", hashing.EFFECTIVE_DATE, 20, configuration.effective_date_days_before)
+        found.append(Events(birthday, following, anniversary(contact.birth_date, following.year - 1)))
+
+    effective = effective_date_kind(contact, configuration)
+    if effective is not None and contact.effective_date is not None:
         following = next_anniversary(contact.effective_date, as_of)
         first_year = contact.effective_date.year + configuration.effective_date_first_anniversary
         pair = [
             event if event.year >= first_year else None
             for event in (following, anniversary(contact.effective_date, following.year - 1))
         ]
-        found.append(Events(kind, pair[0], pair[1]))
-    found.append(_aep_events(as_of, configuration))
+        found.append(Events(effective, pair[0], pair[1]))
+
+    aep = aep_kind(configuration)
+    days = [day for year in range(as_of.year - 2, as_of.year + 2) for day in aep.of_year(year)]
+    following = min(day for day in days if aep.latest(day) >= as_of)
+    found.append(Events(aep, following, max(day for day in days if day < following)))
     return found
-
-
-def _aep_events(as_of: date, configuration: Configuration) -> Events:
-    kind = Kind("aep", hashing.AEP, 30, 0, configuration.aep_slack_days)
-    days = sorted(
-        {
-            days_of_year(month, day, year)
-            for year in range(as_of.year - 2, as_of.year + 2)
-            for month, day in configuration.month_days()
-        }
-    )
-    following = min(day for day in days if kind.latest(day) >= as_of)
-    return Events(kind, following, max(day for day in days if day < following))
 
 
 def plan_anniversaries(
@@ -90,12 +126,12 @@ def plan_anniversaries(
         kind = events.kind
         if only_aep and kind.email_type != "aep":
             continue
-        if events.next is not None and not handled(dispatched, kind.email_type, events.next):
+        if events.next is not None and not kind.handled(dispatched, events.next):
             row = _row(contact, kind, events.next, as_of, configuration)
             if row is not None:
                 rows.append(row)
                 swallowed.append(row.day)
-        if events.previous is not None and not handled(dispatched, kind.email_type, events.previous):
+        if events.previous is not None and not kind.handled(dispatched, events.previous):
             swallowed.append(kind.ideal(events.previous))
     for row in rows:
         reason = windows.reason(row.day)
@@ -133,24 +169,39 @@ def _post_windows(
     configuration: Configuration,
 ) -> list[Row]:
     """Return one row for each different day after the windows that hold these days."""
-    days = set()
+    if windows.endless:
+        return []
+    events = set()
     for day in swallowed:
-        if windows.year_round or windows.reason(day) is None:
-            continue
-        end = windows.end(day)
+        end = windows.end(day) if windows.reason(day) is not None else None
         if end is not None:
-            days.add(end + timedelta(days=1))
-    return [
-        Row(
-            contact_id=contact.id,
-            email_type="post_window",
-            day=day,
-            priority=40,
-            event=day,
-            latest=shift(day, POST_WINDOW_SLACK_DAYS),
-            h=hashing.h(contact.id, hashing.POST_WINDOW, day.year),
-            email_template=configuration.template("post_window"),
-        )
-        for day in sorted(days)
-        if day >= as_of and not handled(dispatched, "post_window", day)
-    ]
+            events.add(end + timedelta(days=1))
+
+    rows = []
+    for event in sorted(events):
+        row = _post_window(contact, event, as_of, configuration)
+        if row is None or post_window_handled(dispatched, event):
+            continue
+        reason = windows.reason(row.day)
+        if reason is not None:
+            row.skip(reason)
+        rows.append(row)
+    return rows
+
+
+def _post_window(contact: Contact, event: date, as_of: date, configuration: Configuration) -> Row | None:
+    h = hashing.h(contact.id, hashing.POST_WINDOW, event.year)
+    latest = shift(event, POST_WINDOW_SLACK_DAYS)
+    day = candidate_date(event, latest, as_of, h, configuration.catch_up_spread_days)
+    if day is None:
+        return None
+    return Row(
+        contact_id=contact.id,
+        email_type="post_window",
+        day=day,
+        priority=40,
+        event=event,
+        latest=latest,
+        h=h,
+        email_template=configuration.template("post_window"),
+    )

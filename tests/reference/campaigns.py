@@ -7,13 +7,13 @@ from datetime import date
 
 from . import hashing
 from .configuration import Configuration
+from .contacts import Contact
 from .dates import beyond_calendar, shift
-from .organization import CampaignInstance, CampaignRow, CampaignType, Contact, HistoryRow, Organization
-from .rows import Row, candidate_date
+from .organization import CampaignInstance, CampaignRow, CampaignType, HistoryRow, Organization
+from .rows import Row, campaign_handled, candidate_date
 from .windows import Windows
 
 SLACK_DAYS = 30
-AUDIENCE_STATUSES = {"pending", "scheduled"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Campaign:
     @property
     def email_type(self) -> str:
         """The email type of its rows."""
-        return f"campaign_{self.type.name}"
+        return self.type.email_type
 
     @property
     def spread(self) -> tuple[date, date] | None:
@@ -39,21 +39,21 @@ class Campaign:
         skip_failed = self.type.skip_failed_underwriting or configuration.exclude_failed_underwriting
         if contact.failed_underwriting and skip_failed:
             return False
-        states = _listed(self.instance.target_states)
-        carriers = _listed(self.instance.target_carriers)
-        return (states is None or contact.state in states) and (
-            carriers is None or contact.carrier in {carrier.lower() for carrier in carriers}
-        )
+        states, carriers = self.instance.target_states, self.instance.target_carriers
+        return (states is None or contact.state in states) and (carriers is None or contact.carrier in carriers)
 
     def trigger_dates(self, rows: list[CampaignRow]) -> list[date | None]:
-        """Return one entry per candidate of a contact with these rows, in their order; None only in a spread."""
-        usable = [row for row in rows if row.trigger_date is not None or self.spread is not None]
+        """Return one entry per candidate of a contact with these rows, in their order; None in a spread."""
+        if self.spread is not None:
+            in_audience = self.type.target_all_contacts or any(row.in_audience for row in rows)
+            return [None] if in_audience else []
+        usable = [row for row in rows if row.trigger_date is not None]
         if not self.type.target_all_contacts:
-            return [row.trigger_date for row in usable if row.status in AUDIENCE_STATUSES]
-        if usable:
-            return [row.trigger_date for row in usable]
-        start = self.instance.active_start_date
-        return [start] if start is not None or self.spread is not None else []
+            usable = [row for row in usable if row.in_audience]
+        elif not usable and self.instance.active_start_date is not None:
+            return [self.instance.active_start_date]
+        # Each different date once, in the order of the table.
+        return list(dict.fromkeys(row.trigger_date for row in usable))
 
 
 def active_campaigns(organization: Organization, as_of: date) -> list[Campaign]:
@@ -63,7 +63,8 @@ def active_campaigns(organization: Organization, as_of: date) -> list[Campaign]:
         kind = organization.campaign_types.get(instance.campaign_type)
         start, end = instance.active_start_date, instance.active_end_date
         running = (start is None or start <= as_of) and (end is None or as_of <= end)
-        if kind is not None and kind.active and running:
+        readable = kind is not None and not kind.unreadable and not instance.unreadable
+        if kind is not None and readable and kind.active and running:
             found.append(Campaign(kind, instance))
     return found
 
@@ -78,13 +79,6 @@ def triggers_ignored(organization: Organization, as_of: date) -> int:
     )
 
 
-def _listed(text: str | None) -> set[str] | None:
-    """Return the items of a comma-separated list; None where it means everyone."""
-    if text is None or text.strip() in {"", "ALL"}:
-        return None
-    return {item.strip() for item in text.split(",")} - {""}
-
-
 def plan_campaign(
     campaign: Campaign,
     contact: Contact,
@@ -97,10 +91,7 @@ def plan_campaign(
     """Return the rows of one instance for one contact."""
     if not campaign.targets(contact, configuration):
         return []
-    handled = any(
-        row.email_type == campaign.email_type and row.campaign_instance_id == campaign.instance.id for row in dispatched
-    )
-    if handled:
+    if campaign_handled(dispatched, campaign.email_type, campaign.instance.id):
         return []
     rows = []
     for turn, trigger in enumerate(campaign.trigger_dates(campaign_rows)):

@@ -14,11 +14,17 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from . import values
 from .plan import COLUMNS, Plan, PlanRow
 
 _WRITTEN = tuple(name for name in COLUMNS if name != "parent_id")
+#: Columns that another program's table may hold as text.
+_INTEGERS = {
+    *("contact_id", "priority", "campaign_instance_id"),
+    *("event_year", "event_month", "event_day"),
+}
 _NUMBERS = ("limit", "duplicates_dropped", "keys_held")
-#: A line of at most so many values; what differs comes first.
+#: Maximum number of differences named.
 _SHOWN = 10
 
 
@@ -31,7 +37,12 @@ def read_plan(path: Path) -> Plan:
             "ORDER BY contact_id, email_type, scheduled_send_date, id"
         ).fetchall()
         issues = connection.execute("SELECT contact_id, reason FROM contact_issues ORDER BY 1, 2").fetchall()
-    return Plan(None, [PlanRow._make((*row[:-1], _parent(row[-1]))) for row in rows], issues)
+    found = [PlanRow._make((*map(_plain, _WRITTEN, row[:-1]), _parent(row[-1]))) for row in rows]
+    return Plan(None, sorted(found, key=lambda row: row.key), issues)
+
+
+def _plain(column: str, value: Any) -> Any:
+    return values.integer(value) if column in _INTEGERS else value
 
 
 def _parent(metadata: str | None) -> int | None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
+
+from .values import trim
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,19 @@ def default_rules() -> dict[str, tuple[ExclusionRule, ...]]:
 class Configuration:
     """All settings that a plan depends on, flat; the table each comes from is in `_PLACES`."""
 
+    timezone: str = "America/Chicago"
+    #: Trimmed and in lower case, as are the void statuses.
+    active_statuses: frozenset[str] = frozenset({"active"})
+    opt_out_columns: tuple[str, ...] = (
+        *("deleted_at", "unsubscribed", "unsubscribed_at", "do_not_email", "do_not_contact"),
+        *("opted_out", "deceased"),
+    )
+    date_formats: tuple[str, ...] = ("YYYY-MM-DD",)
+    void_statuses: frozenset[str] = frozenset(
+        {"failed", "cancelled", "canceled", "dropped", "rejected", "error", "draft"}
+    )
+    #: Email type of history -> the type it counts as, both in lower case.
+    aliases: dict[str, str] = field(default_factory=dict)
     birthday_days_before: int = 14
     effective_date_days_before: int = 30
     effective_date_first_anniversary: int = 1
@@ -53,6 +69,9 @@ class Configuration:
     enable_post_window: bool = True
     exclude_failed_underwriting: bool = False
     pre_window_days: int = 60
+    #: True: a rule whose date is unreadable, or missing, excludes every date.
+    unreadable_dates_exclude: bool = True
+    missing_dates_exclude: bool = False
     rules: dict[str, tuple[ExclusionRule, ...]] = field(default_factory=default_rules)
     #: None: by the size of the organization.
     daily_cap_percent: int | float | None = None
@@ -70,12 +89,20 @@ class Configuration:
         """Return the AEP days as (month, day)."""
         return [(int(day[:2]), int(day[3:])) for day in self.aep_days]
 
+    @property
+    def zone(self) -> ZoneInfo:
+        """The organization's time zone."""
+        return ZoneInfo(self.timezone)
+
     def template(self, email_type: str) -> str:
-        """Return the email template of a type that is no campaign's."""
+        """Return the email template of a type that is not a campaign's."""
         return self.templates.get(email_type, email_type)
 
 
-_TABLES = ("anniversary", "exclusion", "balance", "frequency", "followup")
+_TABLES = (
+    *("contacts", "history", "anniversary", "exclusion", "balance", "frequency", "followup"),
+    "templates",
+)
 _FOLLOWUP = {
     "enable": "followup_enable",
     "lookback_days": "followup_lookback_days",
@@ -88,26 +115,36 @@ def configure(overrides: dict[str, Any]) -> Configuration:
     """Return the defaults with the overrides (the shape of section 13) laid over them, key by key."""
     changes: dict[str, Any] = {}
     for table, content in overrides.items():
-        if table in {"timezone", "send_time"}:
-            continue  # no part of what a plan says about dates
-        if table == "templates":
+        if table == "timezone":
+            changes["timezone"] = content
+        elif table == "send_time":
+            continue  # not a part of what a plan says about dates
+        elif table == "templates":
             changes["templates"] = dict(content)
-            continue
-        if table not in _TABLES:
+        elif table in _TABLES:
+            for key, value in content.items():
+                changes.update(_setting(table, key, value))
+        else:
             raise ValueError(f"unknown table {table!r}")
-        for key, value in content.items():
-            changes.update(_setting(table, key, value))
     return replace(Configuration(), **changes)
 
 
 def _setting(table: str, key: str, value: Any) -> dict[str, Any]:
+    name = _FOLLOWUP[key] if table == "followup" else key
     if (table, key) == ("exclusion", "rules"):
         own = {state: tuple(ExclusionRule(**rule) for rule in rules) for state, rules in value.items()}
         return {"rules": default_rules() | own}
-    name = _FOLLOWUP[key] if table == "followup" else key
+    if table == "exclusion" and key in ("unreadable_dates", "missing_dates"):
+        return {f"{key}_exclude": value == "exclude"}
     if name not in _NAMES:
         raise ValueError(f"unknown key {table}.{key}")
-    return {name: tuple(value) if name == "aep_days" else value}
+    if key in ("active_statuses", "void_statuses"):
+        return {name: frozenset(trim(status).lower() for status in value)}
+    if key == "opt_out_columns":
+        return {name: tuple(column.lower() for column in value)}
+    if key == "aliases":
+        return {name: {old.lower(): new.lower() for old, new in value.items()}}
+    return {name: tuple(value) if isinstance(value, list) else value}
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ def ordinal(day: date) -> int:
 
 
 def shift(day: date, days: int) -> date:
-    """Return the date so many days later; what lies outside the calendar becomes its first or last day."""
+    """Return the date this many days later, or the first or last day of the calendar if it is outside."""
     return date.fromordinal(min(max(day.toordinal() + days, 1), _LAST))
 
 
 def beyond_calendar(day: date, days: int) -> bool:
-    """Return whether the date so many days later has no four-digit year any more."""
+    """Return whether the date this many days later has more than a four-digit year."""
     return day.toordinal() + days > _LAST
 
 

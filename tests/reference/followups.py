@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import date
 
 from .configuration import Configuration
+from .contacts import Contact
 from .dates import shift
-from .organization import SENT, CampaignType, Contact, HistoryRow, Organization
-from .rows import FOLLOWUP_PREFIX, Row
+from .organization import ANNIVERSARY_TYPES, SENT, CampaignType, HistoryRow, Organization
+from .rows import Row
 from .windows import Windows
 
-PARENT_TYPES = {"birthday", "effective_date", "aep", "post_window"}
-CAMPAIGN_PREFIX = "campaign_"
+PARENT_TYPES = {*ANNIVERSARY_TYPES, "post_window"}
 
 
 def plan_followup(
@@ -25,10 +25,7 @@ def plan_followup(
     if parent is None or parent.sent_on is None:
         return None
     sent_on = parent.sent_on
-    followed = any(
-        row.dispatched and row.email_type.startswith(FOLLOWUP_PREFIX) and row.day is not None and row.day >= sent_on
-        for row in history
-    )
+    followed = any(row.dispatched and row.followup and row.day is not None and row.day >= sent_on for row in history)
     if followed:
         return None
     email_type = followup_type(organization, contact.id, sent_on)
@@ -43,7 +40,7 @@ def plan_followup(
         campaign_instance_id=parent.campaign_instance_id,
         email_template=configuration.template(email_type),
         parent_id=parent.id,
-        parent_type=parent.email_type,
+        parent_type=parent.written_type,
     )
     reason = windows.reason(day)
     if reason is not None:
@@ -59,7 +56,8 @@ def latest_parent(
     parents = [
         (row.sent_on, row.id, row)
         for row in history
-        if row.status in SENT
+        if row.dispatched
+        and row.status in SENT
         and _may_be_followed(row.email_type, types)
         and row.sent_on is not None
         and oldest <= row.sent_on <= as_of
@@ -68,12 +66,9 @@ def latest_parent(
 
 
 def _may_be_followed(email_type: str, types: dict[str, CampaignType]) -> bool:
-    if email_type in PARENT_TYPES:
-        return True
-    if not email_type.startswith(CAMPAIGN_PREFIX):
-        return False
-    kind = types.get(email_type.removeprefix(CAMPAIGN_PREFIX))
-    return kind is not None and kind.enable_followups
+    return email_type in PARENT_TYPES or any(
+        kind.email_type.lower() == email_type and kind.may_be_followed for kind in types.values()
+    )
 
 
 def followup_type(organization: Organization, contact_id: int, since: date) -> str:

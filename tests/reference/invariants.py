@@ -1,7 +1,7 @@
-"""What must always hold of a plan (rules, section 12), found out in another way than the plan was.
+"""Checks of what must always hold of a plan (rules, section 12), made in another way than the plan was.
 
-Windows are searched day by day for the date they hang on; latest dates are worked out backwards from the event in
-the row. Only the reading of the file (`organization`) and of the configuration is shared with the reference.
+Windows and nearest events are searched day by day for the date they depend on; latest dates are worked out from the
+event in the row. Only the reading of the file (`organization`) and of the configuration is shared with the reference.
 """
 
 from __future__ import annotations
@@ -14,39 +14,89 @@ from datetime import date, timedelta
 from typing import Any
 
 from .configuration import Configuration, ExclusionRule, configure, limits
-from .organization import DISPATCHED, SENT, Contact, HistoryRow, Organization, read_organization
+from .contacts import Contact
+from .organization import SENT, HistoryRow, Organization, read_organization
 from .plan import Plan, PlanRow
 
 _PRIORITIES = {"birthday": 10, "effective_date": 20, "aep": 30, "post_window": 40}
 _REASONS = ("same_day_conflict", "frequency_limit")
+_KINDS = ("year_round", "birthday_window", "effective_date_window", "unreadable_date", "missing_date")
 
 
 def violations(connection: sqlite3.Connection, as_of: date, overrides: dict[str, Any], found: Plan) -> list[str]:
     """Return a sentence for everything in a plan that must not be; `connection` is the file before or after it."""
-    checker = _Checker(read_organization(connection, as_of), as_of, configure(overrides), found)
+    configuration = configure(overrides)
+    checker = _Checker(read_organization(connection, as_of, configuration), as_of, configuration, found)
     return list(checker.all())
 
 
 def excluded_kinds(contact: Contact, day: date, configuration: Configuration) -> set[str]:
-    """Return the kinds of the rules that exclude a day, searched day by day."""
-    return {
-        rule.kind for rule in configuration.rules.get(contact.state, ()) if _applies(rule, contact, day, configuration)
-    }
+    """Return the kinds under which rules exclude a day, searched day by day."""
+    found = {_kind(rule, contact, day, configuration) for rule in configuration.rules.get(contact.state, ())}
+    return {kind for kind in found if kind is not None}
 
 
-def _applies(rule: ExclusionRule, contact: Contact, day: date, configuration: Configuration) -> bool:
+def _kind(rule: ExclusionRule, contact: Contact, day: date, configuration: Configuration) -> str | None:
     if rule.kind == "year_round":
-        return True
-    of = contact.birth_date if rule.kind == "birthday_window" else contact.effective_date
+        return "year_round"
+    by_birthday = rule.kind == "birthday_window"
+    of = contact.birth_date if by_birthday else contact.effective_date
     if of is None:
-        return False
+        if ("birth_date" if by_birthday else "effective_date") in contact.unreadable:
+            return "unreadable_date" if configuration.unreadable_dates_exclude else None
+        return "missing_date" if configuration.missing_dates_exclude else None
     before = rule.before + (configuration.pre_window_days if rule.pre_window_days is None else rule.pre_window_days)
-    days = (day + timedelta(days=offset) for offset in range(-rule.after, before + 1))
-    return any(is_base(candidate, of, month_start=rule.month_start) for candidate in days)
+    days = (_shifted(day, offset) for offset in range(-rule.after, before + 1))
+    return rule.kind if any(is_base(one, of, month_start=rule.month_start) for one in days) else None
+
+
+def _shifted(day: date, days: int) -> date:
+    """Return the date this many days later, at most the last of the calendar."""
+    return date.fromordinal(min(day.toordinal() + days, date.max.toordinal()))
+
+
+def belongs(row: HistoryRow, email_type: str, event: date, contact: Contact, configuration: Configuration) -> bool:
+    """Return whether a dispatched row answers for an event of these four types (section 4), searched day by day."""
+    if row.email_type != email_type:
+        return False
+    if row.own_date is None:
+        return True
+    if email_type == "post_window":
+        return -30 <= (row.own_date - event).days <= 30
+    for distance in range(400):
+        for candidate in (-distance, distance):
+            ordinal = row.own_date.toordinal() + candidate
+            if 1 <= ordinal <= date.max.toordinal():
+                day = date.fromordinal(ordinal)
+                if _is_event(day, email_type, contact, configuration):
+                    return day == event
+    return False
+
+
+def _is_event(day: date, email_type: str, contact: Contact, configuration: Configuration) -> bool:
+    if email_type == "aep":
+        return is_aep_day(day, configuration)
+    of = contact.birth_date if email_type == "birthday" else contact.effective_date
+    return of is not None and is_base(day, of, month_start=False)
+
+
+def is_aep_day(day: date, configuration: Configuration) -> bool:
+    """Return whether this is one of the configured AEP days."""
+    return any(
+        is_base(day, date(2000, month, of_month), month_start=False) for month, of_month in configuration.month_days()
+    )
+
+
+def latest_aep(event: date, configuration: Configuration) -> date:
+    """Return the last day of an AEP email: within the slack, and before the next AEP day."""
+    day = event
+    while (day - event).days < configuration.aep_slack_days and not is_aep_day(_shifted(day, 1), configuration):
+        day = _shifted(day, 1)
+    return day
 
 
 def is_base(day: date, of: date, *, month_start: bool) -> bool:
-    """Return whether a window hangs on this day: the anniversary, or the first of the anniversary's month."""
+    """Return whether a window depends on this day: the anniversary, or the first of the anniversary's month."""
     if month_start:
         return (day.month, day.day) == (of.month, 1)
     if (of.month, of.day) == (2, 29):
@@ -63,7 +113,12 @@ class _Checker:
         self.configuration = configuration
         self.plan = found
         self.contacts = {contact.id: contact for contact in organization.contacts}
-        self.dispatched = [row for rows in organization.history.values() for row in rows if row.status in DISPATCHED]
+        self.dispatched = organization.dispatched
+        self.endless = {
+            contact.id
+            for contact in organization.contacts
+            if excluded_kinds(contact, as_of, configuration) & {"year_round", "unreadable_date", "missing_date"}
+        }
         self.limits = limits(configuration, organization.total)
 
     def all(self) -> Iterator[str]:
@@ -77,14 +132,15 @@ class _Checker:
             yield from self.window(row)
             yield from self.dates(row)
             yield from self.handled(row)
+            yield from self.campaign(row)
         yield from self.keys()
         yield from self.crowded_days()
         yield from self.contact_days()
 
     def issues(self) -> Iterator[str]:
         """Each contact without eligibility has one issue; nobody else has one of those."""
-        found = Counter(contact_id for contact_id, reason in self.plan.issues if not reason.startswith("invalid_"))
-        found.update(contact_id for contact_id, reason in self.plan.issues if reason == "invalid_email")
+        of_dates = ("invalid_birth_date", "invalid_effective_date")
+        found = Counter(contact_id for contact_id, reason in self.plan.issues if reason not in of_dates)
         for contact_id, times in found.items():
             if times > 1 or contact_id in self.contacts:
                 yield f"contact {contact_id} has the wrong issues"
@@ -102,14 +158,18 @@ class _Checker:
             yield f"{row}: an unknown reason"
 
     def window(self, row: PlanRow) -> Iterator[str]:
-        """Invariant 1, and that what is skipped for a window lies in one."""
+        """Invariant 1, and that what is skipped for a window is in one."""
         contact = self.contacts[row.contact_id]
         kinds = excluded_kinds(contact, _day(row), self.configuration) if self.respects_windows(row) else set()
         if row.status == "pre-scheduled" and kinds:
             yield f"{row}: planned in a window ({sorted(kinds)})"
+        if row.status == "pre-scheduled" and row.contact_id in self.endless and self.respects_windows(row):
+            yield f"{row}: planned where every date is excluded"
+        if row.email_type == "post_window" and row.contact_id in self.endless:
+            yield f"{row}: the windows have no end"
         if row.skip_reason and row.skip_reason.startswith("exclusion:"):
             _, state, kind = row.skip_reason.split(":")
-            first = next((k for k in ("year_round", "birthday_window", "effective_date_window") if k in kinds), None)
+            first = next((k for k in _KINDS if k in kinds), None)
             if (state, kind) != (contact.state, first):
                 yield f"{row}: the window is {first} of {contact.state}"
 
@@ -136,7 +196,7 @@ class _Checker:
         """Return the last day on which a row's email may go out, worked out from its event."""
         settings = self.configuration
         if row.email_type == "aep":
-            return event + timedelta(days=settings.aep_slack_days)
+            return latest_aep(event, settings)
         if row.email_type == "post_window":
             return event + timedelta(days=30)
         if row.email_type == "birthday":
@@ -156,7 +216,7 @@ class _Checker:
         """A follow-up follows a sent row of its contact, in time, and nobody followed before."""
         rows = self.organization.history.get(row.contact_id, [])
         parent = next((one for one in rows if one.id == row.parent_id), None)
-        if parent is None or parent.status not in SENT:
+        if parent is None or parent.status not in SENT or parent.void:
             yield f"{row}: no such parent"
             return
         sent = _event(row)
@@ -166,34 +226,38 @@ class _Checker:
             yield f"{row}: does not fit its parent {parent}"
         if not 0 <= (self.as_of - sent).days <= self.configuration.followup_lookback_days:
             yield f"{row}: the parent is too old"
-        if any(_followup(one) and one.status in DISPATCHED and one.day and one.day >= sent for one in rows):
+        if any(one.followup and one.dispatched and one.day and one.day >= sent for one in rows):
             yield f"{row}: was followed up before"
 
     def handled(self, row: PlanRow) -> Iterator[str]:
         """What the sender has already is not planned again (section 4)."""
+        contact = self.contacts[row.contact_id]
         for sent in self.organization.history.get(row.contact_id, []):
-            if sent.status not in DISPATCHED or sent.email_type != row.email_type:
+            if sent.void or sent.email_type != row.email_type.lower() or row.email_type.startswith("followup_"):
                 continue
             if row.email_type.startswith("campaign_"):
-                again = sent.campaign_instance_id == row.campaign_instance_id
+                again = sent.own_date is None or sent.campaign_instance_id == row.campaign_instance_id
             else:
-                distance = (sent.day - _event(row)).days if sent.day else 999
-                again = -180 <= distance <= 60 and not row.email_type.startswith("followup_")
+                again = belongs(sent, row.email_type, _event(row), contact, self.configuration)
             if again:
                 yield f"{row}: handled by {sent}"
 
+    def campaign(self, row: PlanRow) -> Iterator[str]:
+        """A campaign is planned only where all of it could be read."""
+        for instance in self.organization.campaign_instances:
+            kind = self.organization.campaign_types.get(instance.campaign_type)
+            of_row = row.email_type.startswith("campaign_") and instance.id == row.campaign_instance_id
+            if of_row and (kind is None or kind.unreadable or instance.unreadable):
+                yield f"{row}: a campaign with unreadable values"
+
     def keys(self) -> Iterator[str]:
-        """No two rows of a file have one key."""
+        """No two rows of the plan have one key, and none the key of a row that stays."""
         keys = Counter(row.key for row in self.plan.rows)
-        keys.update(
-            {
-                (row.contact_id, row.email_type, row.day.isoformat())
-                for rows in self.organization.history.values()
-                for row in rows
-                if row.day
-            }
-        )
         yield from (f"the key {key} is there {times} times" for key, times in keys.items() if times > 1)
+        for rows in self.organization.history.values():
+            for row in rows:
+                if row.day and (row.contact_id, row.written_type, row.day.isoformat()) in keys:
+                    yield f"{row} has the key of a planned row"
 
     def crowded_days(self) -> Iterator[str]:
         """Invariant 3: on a day above the limit, what is above the cap could not move."""
@@ -224,7 +288,7 @@ class _Checker:
         sent: dict[int, list[date]] = defaultdict(list)
         planned: dict[int, list[date]] = defaultdict(list)
         for one in self.dispatched:
-            if one.day and not _followup(one):
+            if one.day and one.contact_id is not None and not one.followup:
                 sent[one.contact_id].append(one.day)
         for row in self.plan.rows:
             if row.status == "pre-scheduled" and not row.email_type.startswith("followup_"):
@@ -247,7 +311,3 @@ def _day(row: PlanRow) -> date:
 
 def _event(row: PlanRow) -> date:
     return date(row.event_year or 0, row.event_month or 0, row.event_day or 0)
-
-
-def _followup(row: HistoryRow) -> bool:
-    return row.email_type.startswith("followup_")

@@ -1,49 +1,52 @@
-"""One organization's file -> plain records (the tables that the rules read, and section 1 for contacts).
+"""Reader of one organization's file: the tables that the rules use, as plain records.
 
-Missing tables and columns mean that the feature is not used; NULL and unreadable values take the column's
-default. Knows no date of today but the one it is given, and plans nothing.
+Missing tables and columns mean that the feature is not used. What cannot be read is kept in `warnings`. Knows no
+date of today but the one it is given, and plans nothing.
 """
 
 from __future__ import annotations
 
-import functools
 import json
-import re
 import sqlite3
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
-
-import zipcodes
+from typing import Any, TypeVar
 
 from . import values
-from .values import Value
+from .configuration import Configuration
+from .contacts import Contact, read_contact
+from .targets import listed_carriers, listed_states
+from .values import UnreadableError, Value
 
-DISPATCHED = {"scheduled", "processing", "sent", "delivered"}
-SENT = {"sent", "delivered"}
+T = TypeVar("T")
+
+SENT = {"sent", "delivered", "opened", "clicked"}
 OWN = {"pre-scheduled", "skipped"}
+KNOWN_STATUSES = {
+    *("scheduled", "queued", "processing", "accepted", "sent", "delivered", "deferred"),
+    *("opened", "clicked", "bounced", "complained", "unsubscribed"),
+}
+ANNIVERSARY_TYPES = ("birthday", "effective_date", "aep")
+CAMPAIGN_PREFIX, FOLLOWUP_PREFIX = "campaign_", "followup_"
 
 
 class UnusableOrganizationError(ValueError):
     """A file that no plan can be made for: no `contacts`, or a required column is missing."""
 
 
-@dataclass(frozen=True)
-class Contact:
-    """An eligible contact. `carrier` is trimmed and lower-case."""
+class Warnings(dict[tuple[str, str, str], list[tuple[int | None, Value]]]):
+    """(code, table, column) -> (row id, value) of each value that could not be read."""
 
-    id: int
-    state: str
-    birth_date: date | None
-    effective_date: date | None
-    failed_underwriting: bool
-    carrier: str | None
+    def add(self, code: str, table: str, column: str, row_id: int | None, value: Value) -> None:
+        """Add one value."""
+        self.setdefault((code, table, column), []).append((row_id, value))
 
 
 @dataclass(frozen=True)
 class CampaignType:
-    """A row of `campaign_types`."""
+    """A row of `campaign_types`; its defaults where a column is absent, NULL or unreadable."""
 
     name: str
     respect_exclusion_windows: bool
@@ -54,11 +57,23 @@ class CampaignType:
     active: bool
     spread_evenly: bool
     skip_failed_underwriting: bool
+    #: Column -> value of what is set and cannot be read.
+    unreadable: dict[str, Value]
+
+    @property
+    def email_type(self) -> str:
+        """The email type of its rows."""
+        return f"{CAMPAIGN_PREFIX}{self.name}"
+
+    @property
+    def may_be_followed(self) -> bool:
+        """Whether its rows may be parents of follow-ups; not if that cannot be read."""
+        return self.enable_followups and "enable_followups" not in self.unreadable
 
 
 @dataclass(frozen=True)
 class CampaignInstance:
-    """A row of `campaign_instances`; None where a date is absent or unreadable."""
+    """A row of `campaign_instances`; None where a date is absent or unreadable, or where a target is everyone."""
 
     id: int
     campaign_type: str
@@ -68,8 +83,9 @@ class CampaignInstance:
     active_end_date: date | None
     spread_start_date: date | None
     spread_end_date: date | None
-    target_states: str | None
-    target_carriers: str | None
+    target_states: frozenset[str] | None
+    target_carriers: frozenset[str] | None
+    unreadable: dict[str, Value]
 
 
 @dataclass(frozen=True)
@@ -78,18 +94,25 @@ class CampaignRow:
 
     contact_id: int
     trigger_date: date | None
-    status: str
+    in_audience: bool
 
 
 @dataclass(frozen=True)
 class HistoryRow:
-    """A row of `email_schedules` that is not the scheduler's own (any status but pre-scheduled and skipped)."""
+    """A row of `email_schedules` that is not of the current plan.
+
+    email_type: in lower case, after the aliases; `written_type`: as it is in the table.
+    contact_id: None if it cannot be read.   event: the event date, if it is stored and real.
+    """
 
     id: int
-    contact_id: int
+    contact_id: int | None
     email_type: str
+    written_type: str
     day: date | None
+    event: date | None
     status: str
+    void: bool
     priority: int
     campaign_instance_id: int | None
     actual_day: date | None
@@ -97,12 +120,22 @@ class HistoryRow:
     @property
     def dispatched(self) -> bool:
         """Whether the row belongs to the sender and counts as history (section 4)."""
-        return self.status in DISPATCHED
+        return not self.void
+
+    @property
+    def own_date(self) -> date | None:
+        """The date by which it is decided which event the row belongs to."""
+        return self.event or self.day
 
     @property
     def sent_on(self) -> date | None:
         """The day it was sent on (section 8)."""
         return self.actual_day or self.day
+
+    @property
+    def followup(self) -> bool:
+        """Whether the row is a follow-up."""
+        return self.email_type.startswith(FOLLOWUP_PREFIX)
 
 
 @dataclass
@@ -116,40 +149,223 @@ class Organization:
     campaign_instances: list[CampaignInstance] = field(default_factory=list)
     #: instance -> its rows in the order of the table (by rowid)
     campaign_rows: dict[int, list[CampaignRow]] = field(default_factory=lambda: defaultdict(list))
-    history: dict[int, list[HistoryRow]] = field(default_factory=lambda: defaultdict(list))
+    #: contact -> its rows; None holds the rows whose contact cannot be read
+    history: dict[int | None, list[HistoryRow]] = field(default_factory=lambda: defaultdict(list))
     clicks: dict[int, list[date]] = field(default_factory=lambda: defaultdict(list))
     #: contact -> (day, whether it has a yes) of its answers to the eligibility questions
     answers: dict[int, list[tuple[date, bool]]] = field(default_factory=lambda: defaultdict(list))
+    warnings: Warnings = field(default_factory=Warnings)
+
+    @property
+    def dispatched(self) -> list[HistoryRow]:
+        """All dispatched rows."""
+        return [row for rows in self.history.values() for row in rows if row.dispatched]
 
 
-@functools.cache
-def zip_states() -> dict[str, str]:
-    """Return ZIP -> state of the package `zipcodes`, all its entries."""
-    return {entry["zip_code"]: entry["state"] for entry in zipcodes.list_all()}  # type: ignore[no-untyped-call]
-
-
-def read_organization(connection: sqlite3.Connection, as_of: date) -> Organization:
+def read_organization(connection: sqlite3.Connection, as_of: date, configuration: Configuration) -> Organization:
     """Read a file. Raises `UnusableOrganizationError`."""
-    result = Organization()
-    contacts = _rows(connection, "contacts", order="id")
-    _require(connection, "contacts", ("id", "email", "zip_code"))
-    result.total = len(contacts)
-    for row in contacts:
-        _read_contact(row, as_of, result)
-    for row in _rows(connection, "campaign_types"):
-        _read_type(row, result)
-    for row in _rows(connection, "campaign_instances", order="id"):
-        _read_instance(row, result)
-    for row in _rows(connection, "contact_campaigns"):
-        instance, contact = row.get("campaign_instance_id"), row.get("contact_id")
-        if isinstance(instance, int) and isinstance(contact, int):
-            status = values.text(row.get("status"))
-            entry = CampaignRow(contact, values.day(row.get("trigger_date")), "pending" if status is None else status)
-            result.campaign_rows[instance].append(entry)
-    for row in _rows(connection, "email_schedules", order="id"):
-        _read_history(row, result)
-    _read_engagement(connection, result)
-    return result
+    before = connection.text_factory
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    try:
+        return _Reader(connection, as_of, configuration).read()
+    finally:
+        connection.text_factory = before
+
+
+class _Row:
+    """One row of a table: reads its columns and warns of what it cannot read."""
+
+    def __init__(self, table: str, content: dict[str, Value], warnings: Warnings) -> None:
+        self.table = table
+        self.content = content
+        self.warnings = warnings
+        row_id = content.get("id")
+        self.id = row_id if isinstance(row_id, int) else None
+        self.unreadable: dict[str, Value] = {}
+
+    def get(self, column: str) -> Value:
+        return self.content.get(column)
+
+    def text(self, column: str) -> str | None:
+        return values.text(self.get(column))
+
+    def warn(self, code: str, column: str, value: Value) -> None:
+        self.warnings.add(code, self.table, column, self.id, value)
+
+    def read(self, code: str, column: str, reader: Callable[[Value], T | None]) -> T | None:
+        """Return what a column says; None if it is absent or, with a warning, unreadable."""
+        try:
+            return reader(self.get(column))
+        except UnreadableError:
+            self.unreadable[column] = self.get(column)
+            self.warn(code, column, self.get(column))
+            return None
+
+    def boolean(self, column: str, *, default: bool) -> bool:
+        found = self.read("unreadable_boolean", column, values.boolean)
+        return default if found is None else found
+
+    def number(self, column: str, default: int) -> int:
+        found = self.read("unreadable_number", column, values.integer)
+        return default if found is None else found
+
+    def contact_id(self) -> int | None:
+        return self.read("unreadable_contact_id", "contact_id", values.integer)
+
+
+class _Reader:
+    """Reads the tables of one file."""
+
+    def __init__(self, connection: sqlite3.Connection, as_of: date, configuration: Configuration) -> None:
+        self.connection = connection
+        self.as_of = as_of
+        self.configuration = configuration
+        self.result = Organization()
+
+    def read(self) -> Organization:
+        _require(self.connection, "contacts", ("id", "email", "zip_code"))
+        for row in self.rows("contacts"):
+            self.contact(row)
+        for row in self.rows("campaign_types"):
+            self.campaign_type(row)
+        for row in self.rows("campaign_instances"):
+            self.instance(row)
+        for row in self.rows("contact_campaigns"):
+            self.campaign_row(row)
+        for row in self.rows("email_schedules"):
+            self.history_row(row)
+        self.engagement()
+        self.warn_of_types()
+        self.warn_of_campaigns()
+        self.result.contacts.sort(key=lambda contact: contact.id)
+        self.result.issues.sort()
+        return self.result
+
+    def rows(self, table: str) -> list[_Row]:
+        """Return all rows, none where the table is missing; column names in lower case."""
+        columns = _columns(self.connection, table)
+        if not columns:
+            return []
+        try:
+            found = self.connection.execute(f'SELECT * FROM "{table}" ORDER BY rowid').fetchall()
+        except sqlite3.OperationalError:  # a view, or a table without rowid
+            found = self.connection.execute(f'SELECT * FROM "{table}"').fetchall()
+        return [_Row(table, dict(zip(columns, row, strict=True)), self.result.warnings) for row in found]
+
+    def day(self, row: _Row, column: str) -> date | None:
+        return row.read("unreadable_date", column, lambda value: values.day(value, self.configuration.zone))
+
+    def contact(self, row: _Row) -> None:
+        self.result.total += 1
+        if row.id is None:
+            raise UnusableOrganizationError("contacts.id is not an integer")
+        contact, issues = read_contact(row.id, row.content, self.as_of, self.configuration, row.warn)
+        self.result.issues += [(row.id, issue) for issue in issues]
+        if contact is not None:
+            self.result.contacts.append(contact)
+
+    def campaign_type(self, row: _Row) -> None:
+        name = row.text("name")
+        if name is None or name in self.result.campaign_types:
+            return
+        self.result.campaign_types[name] = CampaignType(
+            name=name,
+            respect_exclusion_windows=row.boolean("respect_exclusion_windows", default=True),
+            enable_followups=row.boolean("enable_followups", default=True),
+            days_before_event=row.number("days_before_event", 0),
+            target_all_contacts=row.boolean("target_all_contacts", default=False),
+            priority=row.number("priority", 10),
+            active=row.boolean("active", default=True),
+            spread_evenly=row.boolean("spread_evenly", default=False),
+            skip_failed_underwriting=row.boolean("skip_failed_underwriting", default=False),
+            unreadable=row.unreadable,
+        )
+
+    def instance(self, row: _Row) -> None:
+        instance_id = row.read("unreadable_number", "id", values.integer)
+        campaign_type = row.text("campaign_type")
+        if instance_id is None or campaign_type is None:
+            return
+        self.result.campaign_instances.append(
+            CampaignInstance(
+                id=instance_id,
+                campaign_type=campaign_type,
+                email_template=row.text("email_template"),
+                sms_template=row.text("sms_template"),
+                active_start_date=self.day(row, "active_start_date"),
+                active_end_date=self.day(row, "active_end_date"),
+                spread_start_date=self.day(row, "spread_start_date"),
+                spread_end_date=self.day(row, "spread_end_date"),
+                target_states=row.read("unknown_state", "target_states", listed_states),
+                target_carriers=listed_carriers(row.get("target_carriers")),
+                unreadable=row.unreadable,
+            )
+        )
+
+    def campaign_row(self, row: _Row) -> None:
+        contact_id = row.contact_id()
+        instance_id = row.read("unreadable_number", "campaign_instance_id", values.integer)
+        if contact_id is None or instance_id is None:
+            return
+        # NULL is pending; a blank status is not.
+        status = "pending" if row.get("status") is None else values.word(row.get("status"))
+        self.result.campaign_rows[instance_id].append(
+            CampaignRow(contact_id, self.day(row, "trigger_date"), status in {"pending", "scheduled"})
+        )
+
+    def history_row(self, row: _Row) -> None:
+        if row.get("status") in OWN:
+            return
+        status = values.word(row.get("status"))
+        void = status in self.configuration.void_statuses
+        if not void and status not in KNOWN_STATUSES:
+            row.warn("unknown_status", "status", row.get("status"))
+        written_type = row.text("email_type") or ""
+        lower = written_type.lower()
+        found = HistoryRow(
+            id=row.id if row.id is not None else 0,
+            contact_id=row.contact_id(),
+            email_type=self.configuration.aliases.get(lower, lower),
+            written_type=written_type,
+            day=self.day(row, "scheduled_send_date"),
+            event=_event_date(row),
+            status=status,
+            void=void,
+            priority=row.number("priority", 10),
+            campaign_instance_id=row.read("unreadable_number", "campaign_instance_id", values.integer),
+            actual_day=self.day(row, "actual_send_datetime"),
+        )
+        self.result.history[found.contact_id].append(found)
+
+    def engagement(self) -> None:
+        for row in self.rows("tracking_clicks"):
+            contact_id, clicked = row.contact_id(), self.day(row, "clicked_at")
+            if contact_id is not None and clicked is not None:
+                self.result.clicks[contact_id].append(clicked)
+        for row in self.rows("contact_events"):
+            contact_id, created = row.contact_id(), self.day(row, "created_at")
+            answered = row.text("event_type") == "eligibility_answered"
+            if contact_id is not None and created is not None and answered:
+                self.result.answers[contact_id].append((created, has_yes(row.get("metadata"))))
+
+    def warn_of_types(self) -> None:
+        known = {*ANNIVERSARY_TYPES, "post_window"}
+        known |= {kind.email_type.lower() for kind in self.result.campaign_types.values()}
+        for row in self.result.dispatched:
+            if row.email_type not in known and not row.followup:
+                where = ("unknown_type", "email_schedules", "email_type")
+                self.result.warnings.add(*where, row.id, row.written_type)
+
+    def warn_of_campaigns(self) -> None:
+        """Name the instances that are not planned for an unreadable value, and the value."""
+        for instance in self.result.campaign_instances:
+            kind = self.result.campaign_types.get(instance.campaign_type)
+            for table, unreadable in (
+                ("campaign_instances", instance.unreadable),
+                ("campaign_types", kind.unreadable if kind is not None else {}),
+            ):
+                for column, value in unreadable.items():
+                    self.result.warnings.add("campaign_not_planned", table, column, instance.id, value)
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
@@ -165,149 +381,15 @@ def _require(connection: sqlite3.Connection, table: str, wanted: tuple[str, ...]
         raise UnusableOrganizationError(f"{table} has no column {', '.join(missing)}")
 
 
-def _rows(connection: sqlite3.Connection, table: str, order: str = "rowid") -> list[dict[str, Value]]:
-    """Return all rows as column (lower-case) -> value; none where the table is missing."""
-    columns = _columns(connection, table)
-    if not columns:
-        return []
-    by = order if order in columns or order == "rowid" else "rowid"
-    return [
-        dict(zip(columns, row, strict=True)) for row in connection.execute(f'SELECT * FROM "{table}" ORDER BY {by}')
-    ]
-
-
-# Contacts (section 1) ------------------------------------------------------------------------------------
-
-
-def _read_contact(row: dict[str, Value], as_of: date, result: Organization) -> None:
-    contact_id = row["id"]
-    if not isinstance(contact_id, int):
-        raise UnusableOrganizationError("contacts.id is not a whole number")
-    state = zip_states().get(normal_zip(row["zip_code"]) or "")
-    problem = _status_problem(row.get("status")) or email_problem(row["email"])
-    if problem is None and values.blank(row["zip_code"]):
-        problem = "missing_zip"
-    if problem is None and state is None:
-        problem = "unknown_zip"
-    if problem is not None or state is None:
-        result.issues.append((contact_id, problem or "unknown_zip"))
-        return
-    birth_date = values.day(row.get("birth_date"))
-    if birth_date is not None and birth_date > as_of:
-        birth_date = None
-    effective_date = values.day(row.get("effective_date"))
-    if birth_date is None and not values.blank(row.get("birth_date")):
-        result.issues.append((contact_id, "invalid_birth_date"))
-    if effective_date is None and not values.blank(row.get("effective_date")):
-        result.issues.append((contact_id, "invalid_effective_date"))
-    # Where a table has both columns, `carrier` wins, whatever is in it.
-    carrier = values.text(row["carrier"] if "carrier" in row else row.get("current_carrier"))
-    result.contacts.append(
-        Contact(
-            id=contact_id,
-            state=state,
-            birth_date=birth_date,
-            effective_date=effective_date,
-            failed_underwriting=values.truth(row.get("failed_underwriting"), default=False),
-            carrier=carrier.strip().lower() if carrier is not None else None,
-        )
-    )
-
-
-def _status_problem(value: Value) -> str | None:
-    status = values.text(value)
-    return None if not status or status.lower() == "active" else "suppressed"
-
-
-def email_problem(value: Value) -> str | None:
-    """Return why an address cannot be used, or None."""
-    if values.blank(value):
-        return "missing_email"
-    address = (values.text(value) or "").strip()
-    local, _, domain = address.partition("@")
-    # "A dot inside the part after it (not first, not last)": at least one dot that is neither.
-    good = address.count("@") == 1 and local != "" and "." in domain[1:-1]
-    if not good or any(character.isspace() for character in address):
-        return "invalid_email"
-    return None
-
-
-def normal_zip(value: Value) -> str | None:
-    """Return the five digits of a ZIP, or None where the value is no ZIP."""
-    if isinstance(value, int):
-        return f"{value:05d}" if 0 <= value <= 99_999 else None
-    found = re.fullmatch(r"([0-9]{5})(?:-[0-9]{4})?", (values.text(value) or "").strip())
-    return found[1] if found else None
-
-
-# Campaigns, history, engagement --------------------------------------------------------------------------
-
-
-def _read_type(row: dict[str, Value], result: Organization) -> None:
-    name = values.text(row.get("name"))
-    if name is None or name in result.campaign_types:
-        return
-    result.campaign_types[name] = CampaignType(
-        name=name,
-        respect_exclusion_windows=values.truth(row.get("respect_exclusion_windows"), default=True),
-        enable_followups=values.truth(row.get("enable_followups"), default=True),
-        days_before_event=values.whole_number(row.get("days_before_event"), 0),
-        target_all_contacts=values.truth(row.get("target_all_contacts"), default=False),
-        priority=values.whole_number(row.get("priority"), 10),
-        active=values.truth(row.get("active"), default=True),
-        spread_evenly=values.truth(row.get("spread_evenly"), default=False),
-        skip_failed_underwriting=values.truth(row.get("skip_failed_underwriting"), default=False),
-    )
-
-
-def _read_instance(row: dict[str, Value], result: Organization) -> None:
-    instance_id, campaign_type = row.get("id"), values.text(row.get("campaign_type"))
-    if not isinstance(instance_id, int) or campaign_type is None:
-        return
-    result.campaign_instances.append(
-        CampaignInstance(
-            id=instance_id,
-            campaign_type=campaign_type,
-            email_template=values.text(row.get("email_template")),
-            sms_template=values.text(row.get("sms_template")),
-            active_start_date=values.day(row.get("active_start_date")),
-            active_end_date=values.day(row.get("active_end_date")),
-            spread_start_date=values.day(row.get("spread_start_date")),
-            spread_end_date=values.day(row.get("spread_end_date")),
-            target_states=values.text(row.get("target_states")),
-            target_carriers=values.text(row.get("target_carriers")),
-        )
-    )
-
-
-def _read_history(row: dict[str, Value], result: Organization) -> None:
-    status = values.text(row.get("status")) or ""
-    row_id, contact_id, instance = row.get("id"), row.get("contact_id"), row.get("campaign_instance_id")
-    if status in OWN or not isinstance(contact_id, int):
-        return
-    result.history[contact_id].append(
-        HistoryRow(
-            id=row_id if isinstance(row_id, int) else 0,
-            contact_id=contact_id,
-            email_type=values.text(row.get("email_type")) or "",
-            day=values.day(row.get("scheduled_send_date")),
-            status=status,
-            priority=values.whole_number(row.get("priority"), 10),
-            campaign_instance_id=instance if isinstance(instance, int) else None,
-            actual_day=values.day(row.get("actual_send_datetime")),
-        )
-    )
-
-
-def _read_engagement(connection: sqlite3.Connection, result: Organization) -> None:
-    for row in _rows(connection, "tracking_clicks"):
-        contact, clicked = row.get("contact_id"), values.day(row.get("clicked_at"))
-        if isinstance(contact, int) and clicked is not None:
-            result.clicks[contact].append(clicked)
-    for row in _rows(connection, "contact_events"):
-        contact, created = row.get("contact_id"), values.day(row.get("created_at"))
-        if isinstance(contact, int) and created is not None and row.get("event_type") == "eligibility_answered":
-            result.answers[contact].append((created, has_yes(row.get("metadata"))))
+def _event_date(row: _Row) -> date | None:
+    """Return the event date of a row of `email_schedules`, if three INTEGERs make a real date."""
+    year, month, day = (row.get(f"event_{part}") for part in ("year", "month", "day"))
+    if not (isinstance(year, int) and isinstance(month, int) and isinstance(day, int)):
+        return None
+    try:
+        return values.real_date(year, month, day)
+    except UnreadableError:
+        return None
 
 
 def has_yes(metadata: Value) -> bool:

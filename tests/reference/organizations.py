@@ -71,7 +71,7 @@ def organizations(draw: st.DrawFn, most_contacts: int = 8) -> RandomOrganization
 
 
 def make_organization(source: Random, size: int, *, name: str) -> RandomOrganization:
-    """Return an organization of so many contacts, all its choices taken from `source`."""
+    """Return an organization of this many contacts, all its choices taken from `source`."""
     as_of, overrides = random_as_of(source), random_overrides(source)
     odd = source.choice([0.0, 0.0, 0.03, 0.15])
     odd_ids = source.random() < 0.05
@@ -84,7 +84,7 @@ def make_organization(source: Random, size: int, *, name: str) -> RandomOrganiza
         # Any table but `contacts` may be missing.
         tables = [contacts, *(table for table in tables[1:] if source.random() > 0.06)]
     if source.random() < 0.92:
-        history = History(source, empty_schedules(source))
+        history = History(source, empty_schedules(source, odd))
         history.fill(as_of, ids, instance_ids, odd)
         before = RandomOrganization(name, _script([*tables, history.table]), as_of, overrides)
         _take_keys(history, before.plan(), as_of, instance_ids)
@@ -110,11 +110,14 @@ def _take_keys(history: History, found: Plan, as_of: date, instance_ids: list[in
         if draw < 0.6:
             content["status"] = source.choice(["pre-scheduled", "skipped"]) if draw >= 0.3 else row.status
         elif draw < 0.8:
-            content["status"] = source.choice(["failed", "cancelled", "bounced"])
+            content["status"] = source.choice(["failed", "cancelled", "bounced", " Failed"])
         else:
-            content["status"] = source.choice(["scheduled", "processing", "sent"])
+            content["status"] = source.choice(["scheduled", "processing", "sent", "opened", "held"])
             content["campaign_instance_id"] = source.choice([None, *instance_ids])
+            if source.random() < 0.3:
+                content.update(event_year=row.event_year, event_month=row.event_month, event_day=row.event_day)
         day = row.scheduled_send_date
         if source.random() < 0.1:
             day = (as_of + timedelta(days=source.randint(-5, 5))).isoformat()
-        history.add(row.contact_id, row.email_type, day, **content)
+        email_type = row.email_type.upper() if source.random() < 0.05 else row.email_type
+        history.add(row.contact_id, email_type, day, **content)

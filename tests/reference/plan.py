@@ -15,7 +15,7 @@ from .campaigns import active_campaigns, plan_campaign, triggers_ignored
 from .configuration import Configuration, Limits, configure, limits
 from .followups import plan_followup
 from .frequency import limit_contact, one_per_key
-from .organization import HistoryRow, Organization, read_organization
+from .organization import HistoryRow, Organization, Warnings, read_organization
 from .rows import Row
 from .windows import Windows
 
@@ -78,6 +78,7 @@ class Plan:
     moved_by_smoothing: int | None = None
     moved_by_cap: int | None = None
     triggers_ignored: int | None = None
+    warnings: Warnings = field(default_factory=Warnings)
     #: The rows with all that the rules know of them, in the order of `rows`.
     details: list[Row] = field(default_factory=list)
     #: The rows left out for their keys.
@@ -106,15 +107,15 @@ def plan_row(row: Row) -> PlanRow:
 def plan(connection: sqlite3.Connection, as_of: date, overrides: dict[str, Any] | None = None) -> Plan:
     """Return the plan of an organization; the connection is only read. Raises `UnusableOrganizationError`."""
     configuration = configure(overrides or {})
-    organization = read_organization(connection, as_of)
+    organization = read_organization(connection, as_of, configuration)
     day_limits = limits(configuration, organization.total)
     windows = {contact.id: Windows(contact, configuration) for contact in organization.contacts}
     dispatched = {
         contact_id: [row for row in rows if row.dispatched] for contact_id, rows in organization.history.items()
     }
     rows = _candidates(organization, windows, dispatched, as_of, configuration)
-    per_day = Counter(row.day for one in dispatched.values() for row in one if row.day is not None)
-    result = Plan(as_of, [], sorted(organization.issues), limit=day_limits.limit)
+    per_day = Counter(row.day for row in organization.dispatched if row.day is not None)
+    result = Plan(as_of, [], sorted(organization.issues), limit=day_limits.limit, warnings=organization.warnings)
     result.moved_by_smoothing = smooth(rows, windows, day_limits, as_of, configuration)
     result.moved_by_cap = cap(rows, windows, per_day, day_limits)
     result.triggers_ignored = triggers_ignored(organization, as_of)
@@ -127,7 +128,7 @@ def plan(connection: sqlite3.Connection, as_of: date, overrides: dict[str, Any] 
 def _candidates(
     organization: Organization,
     windows: dict[int, Windows],
-    dispatched: dict[int, list[HistoryRow]],
+    dispatched: dict[int | None, list[HistoryRow]],
     as_of: date,
     configuration: Configuration,
 ) -> list[Row]:
@@ -157,15 +158,23 @@ def _settle_keys(rows: list[Row], organization: Organization, result: Plan) -> N
     """Leave out what may not stand beside another row (end of section 10, and section 11)."""
     unique = one_per_key(rows)
     history = [row for one in organization.history.values() for row in one]
-    taken = {(row.contact_id, row.email_type, row.day) for row in history if row.dispatched}
-    held = {(row.contact_id, row.email_type, row.day) for row in history if not row.dispatched}
-    kept = [row for row in unique if row.key not in taken and row.key not in held]
+    # A dispatched row has the key of the type that it counts as, and the one that it has in the table.
+    compared = {(row.contact_id, row.email_type, row.day) for row in history if row.dispatched}
+    written = {(row.contact_id, row.written_type, row.day) for row in history if row.dispatched}
+    held = {(row.contact_id, row.written_type, row.day) for row in history if row.void}
+
+    of_dispatched = [row for row in unique if _lower(row.key) in compared or row.key in written]
+    others = [row for row in unique if _lower(row.key) not in compared and row.key not in written]
+    of_void = [row for row in others if row.key in held]
     result.duplicates_dropped = len(rows) - len(unique)
-    result.keys_dispatched = sum(row.key in taken for row in unique)
-    result.keys_held = sum(row.key in held and row.key not in taken for row in unique)
-    result.left_out = [row for row in unique if row.key in taken or row.key in held]
-    result.details = sorted(kept, key=lambda row: row.key)
+    result.keys_dispatched, result.keys_held = len(of_dispatched), len(of_void)
+    result.left_out = [*of_dispatched, *of_void]
+    result.details = sorted((row for row in others if row.key not in held), key=lambda row: row.key)
     result.rows = [plan_row(row) for row in result.details]
+
+
+def _lower(key: tuple[int, str, date]) -> tuple[int, str, date]:
+    return key[0], key[1].lower(), key[2]
 
 
 def limits_of(overrides: dict[str, Any], total: int) -> Limits:

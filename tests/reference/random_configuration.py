@@ -6,6 +6,9 @@ from datetime import date, timedelta
 from random import Random
 from typing import Any
 
+from .contacts import DATE_FORMATS
+
+TIME_ZONES = ("America/Chicago", "America/New_York", "Pacific/Honolulu", "Asia/Tokyo", "UTC")
 RULE_STATES = ("CA", "NV", "MO", "NY", "TX", "FL", "OH", "GU")
 
 
@@ -27,8 +30,10 @@ def random_overrides(source: Random) -> dict[str, Any]:
     if source.random() < 0.3:
         return {}
     tables: dict[str, dict[str, Any]] = {
+        "contacts": _some(source, _contacts(source)),
+        "history": _some(source, _history(source)),
         "anniversary": _some(source, _anniversary(source)),
-        "exclusion": _some(source, {"pre_window_days": source.choice([0, 1, 10, 60, 120]), "rules": _rules(source)}),
+        "exclusion": _some(source, _exclusion(source)),
         "balance": _some(source, _balance(source)),
         "frequency": _some(
             source,
@@ -37,13 +42,50 @@ def random_overrides(source: Random) -> dict[str, Any]:
         "followup": _some(source, _followup(source)),
         "templates": _some(source, {"birthday": "bday_v2", "post_window": "back again", "followup_1_cold": "hello'"}),
     }
-    return {name: content for name, content in tables.items() if content}
+    overrides: dict[str, Any] = {name: content for name, content in tables.items() if content}
+    if source.random() < 0.2:
+        overrides["timezone"] = source.choice(TIME_ZONES)
+    return overrides
 
 
 def _some(source: Random, content: dict[str, Any]) -> dict[str, Any]:
     """Return some of the keys."""
     share = source.choice([0.0, 0.3, 0.8])
     return {key: value for key, value in content.items() if source.random() < share}
+
+
+def _contacts(source: Random) -> dict[str, Any]:
+    formats = source.sample(DATE_FORMATS, source.randint(1, 5))
+    if "YYYY-MM-DD" not in formats and source.random() < 0.9:
+        formats.insert(source.randint(0, len(formats)), "YYYY-MM-DD")
+    statuses = [["active", "Requested_Follow_Up"], ["ACTIVE", "bounced", "1"], ["inactive"]]
+    columns = ["deleted_at", "do_not_email", "deceased", "unsubscribed_at", "stop", "left_at"]
+    return {
+        "active_statuses": source.choices(statuses, [4, 4, 1])[0],
+        "opt_out_columns": source.sample(columns, source.randint(1, 4)),
+        "date_formats": formats,
+    }
+
+
+def _history(source: Random) -> dict[str, Any]:
+    return {
+        "void_statuses": source.choice([["failed", "Bounced", "held"], ["failed", "sent"], ["draft", "mystery"]]),
+        "aliases": source.choice(
+            [
+                {"scheduled_rate_increase": "campaign_rate_increase", "post_window_birthday": "post_window"},
+                {"WELCOME": "Birthday", "campaign_gone": "campaign_promo", "followup_old": "followup_1_cold"},
+            ]
+        ),
+    }
+
+
+def _exclusion(source: Random) -> dict[str, Any]:
+    return {
+        "pre_window_days": source.choice([0, 1, 10, 60, 120]),
+        "rules": _rules(source),
+        "unreadable_dates": source.choice(["exclude", "ignore"]),
+        "missing_dates": source.choice(["exclude", "exclude", "ignore"]),
+    }
 
 
 def _anniversary(source: Random) -> dict[str, Any]:

@@ -1,15 +1,19 @@
-"""The planned row, what the sender already has of a contact, and the catch-up (rules, sections 4 and 5)."""
+"""The planned row, handled events, and the catch-up (rules, sections 4 and 5)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from .dates import ordinal, shift
-from .organization import HistoryRow
+from .dates import ordinal
+from .organization import FOLLOWUP_PREFIX, HistoryRow
 
 PRE_SCHEDULED, SKIPPED = "pre-scheduled", "skipped"
-FOLLOWUP_PREFIX = "followup_"
+POST_WINDOW_SLACK_DAYS = 30
+
+#: year -> the events of one kind in that year, of one contact
+EventsOfYear = Callable[[int], list[date]]
 
 
 @dataclass
@@ -59,10 +63,35 @@ class Row:
         self.status, self.skip_reason = SKIPPED, reason
 
 
-def handled(dispatched: list[HistoryRow], email_type: str, event: date) -> bool:
-    """Return whether a dispatched row of the contact answers the event (section 4; not for campaigns)."""
-    first, last = shift(event, -180), shift(event, 60)
-    return any(row.email_type == email_type and row.day is not None and first <= row.day <= last for row in dispatched)
+def nearest_event(day: date, of_year: EventsOfYear) -> date:
+    """Return the event nearest to a day; halfway between two, the earlier one."""
+    years = range(max(date.min.year, day.year - 1), min(date.max.year, day.year + 1) + 1)
+    return min((event for year in years for event in of_year(year)), key=lambda event: (abs(event - day), event))
+
+
+def yearly_handled(dispatched: list[HistoryRow], email_type: str, event: date, of_year: EventsOfYear) -> bool:
+    """Return whether a dispatched row of the contact belongs to a birthday, effective_date or aep event."""
+    return any(
+        row.email_type == email_type and (row.own_date is None or nearest_event(row.own_date, of_year) == event)
+        for row in dispatched
+    )
+
+
+def post_window_handled(dispatched: list[HistoryRow], event: date) -> bool:
+    """Return whether a dispatched row of the contact belongs to a post_window event."""
+    return any(
+        row.email_type == "post_window"
+        and (row.own_date is None or abs((row.own_date - event).days) <= POST_WINDOW_SLACK_DAYS)
+        for row in dispatched
+    )
+
+
+def campaign_handled(dispatched: list[HistoryRow], email_type: str, instance_id: int) -> bool:
+    """Return whether a dispatched row of the contact is of the campaign's type and instance."""
+    return any(
+        row.email_type == email_type.lower() and (row.own_date is None or row.campaign_instance_id == instance_id)
+        for row in dispatched
+    )
 
 
 def candidate_date(ideal: date, latest: date, as_of: date, h: int, spread_days: int) -> date | None:

@@ -7,10 +7,18 @@ from dataclasses import dataclass, field
 from .values import Value
 
 
+class RawText(bytes):
+    """TEXT of these bytes, which need not be valid UTF-8."""
+
+
 def literal(value: Value) -> str:
     """Return a value as SQL writes it."""
     if value is None:
         return "NULL"
+    if isinstance(value, RawText):
+        return f"CAST(x'{value.hex()}' AS TEXT)"
+    if isinstance(value, str) and "\0" in value:
+        return literal(RawText(value.encode()))
     if isinstance(value, bytes):
         return f"x'{value.hex()}'"
     if isinstance(value, str):
@@ -20,7 +28,7 @@ def literal(value: Value) -> str:
 
 @dataclass
 class Table:
-    """One table: its columns with their declarations, and rows of as many values."""
+    """One table: its columns with their declarations, and rows."""
 
     name: str
     columns: dict[str, str]

@@ -15,9 +15,23 @@ from reference.organizations import organizations, random_organization
 from reference.plan import plan
 from reference.year import prepare, write_plan
 
+#: An organization of 60 contacts with rows of every kind, for plans that are made wrong.
+RICH = 40
 #: Outcomes that random organizations must bring about, each in several of 300.
 ANNIVERSARIES = ("birthday", "effective_date", "aep")
 WINDOWS = ("exclusion:birthday_window", "exclusion:effective_date_window", "exclusion:year_round")
+CLOSED = ("exclusion:unreadable_date", "exclusion:missing_date")
+WARNINGS = {
+    *(
+        f"unreadable_date {table}"
+        for table in ("contacts", "campaign_instances", "contact_campaigns", "email_schedules", "tracking_clicks")
+    ),
+    *("unreadable_date contact_events", "unreadable_boolean contacts", "unreadable_boolean campaign_types"),
+    *(f"unreadable_number {table}" for table in ("campaign_types", "contact_campaigns", "email_schedules")),
+    *(f"unreadable_contact_id {table}" for table in ("contact_campaigns", "email_schedules", "tracking_clicks")),
+    *("unknown_status email_schedules", "unknown_type email_schedules", "unknown_state campaign_instances"),
+    *("campaign_not_planned campaign_types", "campaign_not_planned campaign_instances"),
+}
 LIMITS = ("same_day_conflict", "frequency_limit")
 FOLLOWUPS = ("followup_1_cold", "followup_2_clicked_no_hq", "followup_3_hq_no_yes", "followup_4_hq_with_yes")
 WANTED = {
@@ -25,7 +39,10 @@ WANTED = {
     *(f"{email_type} pre-scheduled" for email_type in (*ANNIVERSARIES, "campaign", "post_window", *FOLLOWUPS)),
     *(f"{FOLLOWUPS[0]} {outcome}" for outcome in WINDOWS),
     *(f"post_window {outcome}" for outcome in LIMITS),
-    *("suppressed", "missing_email", "invalid_email", "missing_zip", "unknown_zip"),
+    *(f"{email_type} {outcome}" for email_type in ("aep", "effective_date", FOLLOWUPS[0]) for outcome in CLOSED),
+    *("birthday exclusion:unreadable_date", "campaign exclusion:unreadable_date", "post_window caught up"),
+    *WARNINGS,
+    *("suppressed", "opted_out", "missing_email", "invalid_email", "missing_zip", "unknown_zip"),
     *("invalid_birth_date", "invalid_effective_date"),
     *("duplicates_dropped", "keys_held", "keys_dispatched", "moved_by_smoothing", "moved_by_cap", "triggers_ignored"),
 }
@@ -44,6 +61,9 @@ def outcomes(found):
         first, _, rest = (row.skip_reason or row.status).partition(":")
         yield f"{email_type} {first}:{rest.partition(':')[2]}" if rest else f"{email_type} {first}"
     yield from (reason for _, reason in found.issues)
+    yield from (f"{code} {table}" for code, table, _ in found.warnings)
+    if any(row.email_type == "post_window" and row.event < found.as_of for row in found.details):
+        yield "post_window caught up"
     for name in (
         "duplicates_dropped",
         "keys_held",
@@ -126,6 +146,25 @@ def corrupt_window(organization, found):
     return "planned in a window"
 
 
+def corrupt_endless(organization, found):
+    index = next(i for i, row in enumerate(found.rows) if (row.skip_reason or "").endswith("unreadable_date"))
+    found.rows[index] = found.rows[index]._replace(status="pre-scheduled", skip_reason=None)
+    return "every date is excluded"
+
+
+def corrupt_handled(organization, found):
+    index = one_planned(found, lambda row: row.email_type == "aep")
+    row = found.rows[index]
+    organization.overrides["history"] = {"aliases": {"welcome": "aep"}}
+    sent = f"VALUES ({row.contact_id}, 'Welcome', '{row.scheduled_send_date}', 'Opened')"
+    return "handled by", f"INSERT INTO email_schedules (contact_id, email_type, scheduled_send_date, status) {sent};"
+
+
+def corrupt_campaign(organization, found):
+    one_planned(found, lambda row: row.campaign_instance_id is not None)
+    return "unreadable values", "UPDATE campaign_types SET enable_followups = 'perhaps';"
+
+
 def corrupt_reason(organization, found):
     index = one_planned(found, lambda row: row.email_type == "aep")
     found.rows[index] = found.rows[index]._replace(status="skipped", skip_reason="exclusion:ZZ:birthday_window")
@@ -184,12 +223,15 @@ CORRUPTIONS = [value for name, value in sorted(globals().items()) if name.starts
 
 @pytest.mark.parametrize("corrupt", CORRUPTIONS, ids=lambda one: one.__name__)
 def test_violations_are_found(corrupt):
-    """A plan that was right and is made wrong in one place is told of, in the right words."""
-    organization = random_organization(11, contacts=60)
+    """A plan that was right and is made wrong in one place is found, and named in the right words."""
+    organization = random_organization(RICH, contacts=60)
     found = organization.plan()
     check(organization, found)
     expected = corrupt(organization, found)
     connection = organization.connect()
+    if isinstance(expected, tuple):
+        expected, script = expected
+        connection.executescript(script)
     problems = violations(connection, organization.as_of, organization.overrides, found)
     connection.close()
     assert any(expected in problem for problem in problems), problems[:5]
@@ -197,7 +239,7 @@ def test_violations_are_found(corrupt):
 
 def test_crowded_days_are_found():
     """When all the planned rows that can move are put on one day, the day is told of."""
-    organization = random_organization(11, contacts=60)
+    organization = random_organization(RICH, contacts=60)
     found = organization.plan()
     target = found.rows[one_planned(found, lambda row: row.email_type == "aep")].scheduled_send_date
     for index, row in enumerate(found.rows):

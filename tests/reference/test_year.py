@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from datetime import date, timedelta
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -10,37 +13,44 @@ import pytest
 from reference.organizations import random_organization
 from reference.year import Year, faults, forgotten, run_year, write_plan
 
-
-def keep_within_handled_range(settings):
-    """Take back settings under which an email may go out further from its event than section 4 looks for it.
-
-    A row counts for an event from 180 days before to 60 days after it. AEP slack may be set to 90 days, and an
-    effective_date email of 180 days before is smoothed to 195: such emails are not recognised and go out again.
-    """
-    settings["aep_slack_days"] = min(60, settings.get("aep_slack_days", 30))
-    settings["effective_date_days_before"] = min(165, settings.get("effective_date_days_before", 30))
+PREDECESSOR = Path(__file__).parents[1] / "predecessor"
 
 
 def run(seed, contacts, days, outage_share=0.0, planner=write_plan):
-    """Run a random organization; return its year and what is wrong with it."""
+    """Run a random organization, its sender and its planner with outages; return its year and what is wrong."""
     organization = random_organization(seed, contacts)
-    keep_within_handled_range(organization.overrides.get("anniversary", {}))
     source = Random(seed)
     first = organization.as_of
-    outages = {first + timedelta(days=n) for n in range(1, days) if source.random() < outage_share}
-    # A longer outage, too: two weeks in the middle.
-    if outage_share:
-        outages |= {first + timedelta(days=days // 2 + n) for n in range(14)}
+    outages, sender_outages = random_outages(source, first, days, outage_share)
     connection = organization.connect()
-    year = run_year(connection, first, organization.overrides, days=days, outages=outages, planner=planner)
+    year = run_year(
+        connection,
+        first,
+        organization.overrides,
+        days=days,
+        outages=outages,
+        sender_outages=sender_outages,
+        planner=planner,
+    )
     problems = faults(year) + forgotten(connection, first, organization.overrides, year)
     connection.close()
     return year, problems
 
 
-@pytest.mark.parametrize("seed", [3, 4])
+def random_outages(source, first, days, share):
+    """Return days without a plan, and days on which nothing is sent; a longer outage of each among them."""
+    if not share:
+        return set(), set()
+    outages = {first + timedelta(days=n) for n in range(1, days) if source.random() < share}
+    sender_outages = {first + timedelta(days=n) for n in range(days) if source.random() < share}
+    outages |= {first + timedelta(days=days // 2 + n) for n in range(14)}
+    sender_outages |= {first + timedelta(days=days // 4 + n) for n in range(days // 15)}
+    return outages, sender_outages
+
+
+@pytest.mark.parametrize("seed", [3, 4, 5, 6])
 def test_two_months(seed):
-    """Two months of daily runs, once with outages, send each email once."""
+    """Two months of daily runs, every other one with outages, send each email once."""
     year, problems = run(seed, contacts=4, days=60, outage_share=0.1 * (seed % 2))
     assert not problems
     assert year.sent
@@ -55,7 +65,38 @@ def test_a_year(seed):
     assert year.sent
 
 
+def run_predecessor(days, overrides, sender_outages=()):
+    """Run the predecessor's file."""
+    connection = sqlite3.connect(":memory:")
+    connection.executescript((PREDECESSOR / "org-206.sql").read_text())
+    first = date(2025, 6, 9)
+    year = run_year(connection, first, overrides, days=days, sender_outages=sender_outages)
+    problems = faults(year) + forgotten(connection, first, overrides, year)
+    connection.close()
+    return year, problems
+
+
+def predecessor_configuration():
+    return json.loads((PREDECESSOR / "org-206-adopted.json").read_text())["config"]
+
+
+def test_ten_days_of_a_predecessor():
+    """The first ten days over another scheduler's file send each email once."""
+    year, problems = run_predecessor(10, predecessor_configuration())
+    assert not problems
+    assert year.sent
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("adopted", [False, True])
+def test_a_year_of_a_predecessor(adopted):
+    """A year over another scheduler's file, with three weeks in which nothing is sent, sends each email once."""
+    away = {date(2025, 8, 1) + timedelta(days=n) for n in range(21)}
+    year, problems = run_predecessor(366, predecessor_configuration() if adopted else {}, away)
+    assert not problems
+    assert year.sent
+
+
 def test_a_lost_email_is_found():
     """A planner that forgets a birthday and one that plans it and drops it on the day are both found out."""
 

@@ -1,26 +1,34 @@
-"""What an odd value in a SQLite column means: text, whole number, truth or date.
+"""Reading of odd SQLite values: text, integer, boolean, date (rules, section 0).
 
-SQLite stores anything in any column. One rule holds for all: a value that cannot be read as what the column is
-for counts as absent (NULL), and absent means the column's default. Knows no table and no rule.
+Each reader returns None for an absent value and raises `UnreadableError` for one that is there and cannot be read.
+Knows no table. A TEXT value arrives as `str` (invalid UTF-8 replaced), a BLOB as `bytes`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from datetime import date
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
 
-#: What `sqlite3` hands out for one column of one row.
+#: A value of one column of one row.
 Value = None | int | float | str | bytes
 
+_INTEGER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?")
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?:[T ].*)?", re.DOTALL)
-_WORDS = {"true": True, "t": True, "yes": True, "y": True, "on": True}
-_WORDS |= {"false": False, "f": False, "no": False, "n": False, "off": False}
+_TRUE = {"1", "true", "t", "yes", "y", "on"}
+_FALSE = {"0", "false", "f", "no", "n", "off", ""}
+_ALSO_TRIMMED = "\0\ufeff\u200b"
+_INTEGERS = range(-(2**63), 2**63)
+
+
+class UnreadableError(ValueError):
+    """A value that is there and does not say what its column is for."""
 
 
 def text(value: Value) -> str | None:
-    """Return the value as text; NULL is None, a blob is text only as far as it is UTF-8."""
+    """Return the value as text; invalid UTF-8 of a BLOB is replaced by U+FFFD."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bytes):
@@ -28,45 +36,93 @@ def text(value: Value) -> str | None:
     return str(value)
 
 
+def trim(content: str) -> str:
+    """Return the text without white space, NUL, U+FEFF and U+200B at its ends."""
+    first, last = 0, len(content)
+    while first < last and _trimmed_character(content[first]):
+        first += 1
+    while last > first and _trimmed_character(content[last - 1]):
+        last -= 1
+    return content[first:last]
+
+
+def _trimmed_character(character: str) -> bool:
+    return character.isspace() or character in _ALSO_TRIMMED
+
+
+def trimmed(value: Value) -> str:
+    """Return the value as trimmed text; NULL is an empty one."""
+    return trim(text(value) or "")
+
+
+def word(value: Value) -> str:
+    """Return the value as trimmed text in lower case, for comparisons; NULL is an empty one."""
+    return trimmed(value).lower()
+
+
 def blank(value: Value) -> bool:
-    """Return whether the value is NULL or nothing but white space."""
-    as_text = text(value)
-    return as_text is None or not as_text.strip()
+    """Return whether the value is NULL or text of nothing but what trimming removes."""
+    return trimmed(value) == ""
 
 
-def whole_number(value: Value, default: int) -> int:
-    """Return a number without a fraction, stored as such or as text; anything else is the default."""
-    number = _number(value)
-    return int(number) if number is not None and number == int(number) else default
-
-
-def _number(value: Value) -> int | float | None:
-    if isinstance(value, str):
-        value = value.strip()
-        if not _NUMBER.fullmatch(value):
-            return None
-        return float(value) if "." in value else int(value)
+def integer(value: Value) -> int | None:
+    """Return an integer: INTEGER, REAL without a fraction, or text of a sign and digits."""
+    if value is None:
+        return None
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, int) else None
+        found = int(value) if math.isfinite(value) and value == int(value) else None
+    elif isinstance(value, int):
+        found = value
+    else:
+        content = trimmed(value)
+        found = int(content) if _INTEGER.fullmatch(content) else None
+    if found is None or found not in _INTEGERS:
+        raise UnreadableError(value)
+    return found
 
 
-def truth(value: Value, *, default: bool) -> bool:
-    """Return whether a number (or its text) is not 0, or which of true/false, yes/no ... a text is."""
-    if isinstance(value, str) and value.strip().lower() in _WORDS:
-        return _WORDS[value.strip().lower()]
-    number = _number(value)
-    return default if number is None else number != 0
-
-
-def day(value: Value) -> date | None:
-    """Return the date of `YYYY-MM-DD`, a time part after `T` or a space left aside; None if it is no real date."""
-    if not isinstance(value, str):
+def boolean(value: Value) -> bool | None:
+    """Return whether a number is not 0, or what a text such as `yes` or `off` says; blank is false."""
+    if value is None:
         return None
-    found = _DATE.fullmatch(value)
-    if not found:
+    if isinstance(value, int | float):
+        return value != 0
+    content = word(value)
+    if content in _TRUE:
+        return True
+    if content in _FALSE:
+        return False
+    raise UnreadableError(value)
+
+
+def day(value: Value, zone: ZoneInfo) -> date | None:
+    """Return the date of `YYYY-MM-DD` (a time part ignored) or of unix seconds or milliseconds in a time zone."""
+    if blank(value):
         return None
+    if isinstance(value, int | float):
+        return _unix_day(value, zone)
+    content = trimmed(value)
+    found = _DATE.fullmatch(content)
+    if found:
+        return real_date(int(found[1]), int(found[2]), int(found[3]))
+    if _NUMBER.fullmatch(content):
+        return _unix_day(float(content) if "." in content else int(content), zone)
+    raise UnreadableError(value)
+
+
+def real_date(year: int, month: int, of_month: int) -> date:
+    """Return the date. Raises `UnreadableError` where the calendar has no such day."""
     try:
-        return date(int(found[1]), int(found[2]), int(found[3]))
-    except ValueError:
-        return None
+        return date(year, month, of_month)
+    except (ValueError, OverflowError):
+        raise UnreadableError((year, month, of_month)) from None
+
+
+def _unix_day(number: float, zone: ZoneInfo) -> date:
+    if 10**8 <= number < 10**11:
+        seconds = math.floor(number)
+    elif 10**11 <= number < 10**14:
+        seconds = math.floor(number) // 1000
+    else:
+        raise UnreadableError(number)
+    return datetime.fromtimestamp(seconds, zone).date()

@@ -1,19 +1,21 @@
-"""A year of daily runs with a sender, with days on which neither works (rules, section 12, point 5)."""
+"""A year of daily runs with a sender, with outages of either (rules, section 12, point 5)."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from .configuration import Configuration, configure
+from .contacts import Contact
 from .dates import every_day, shift
-from .invariants import is_base
-from .organization import Contact, read_organization
+from .invariants import belongs, is_aep_day, is_base, latest_aep
+from .organization import read_organization
 from .plan import Plan, plan
-from .rows import Row, handled
+from .rows import POST_WINDOW_SLACK_DAYS, Row
 
 #: Makes the plan of a day in the file and returns it.
 Planner = Callable[[sqlite3.Connection, date, dict[str, Any]], Plan]
@@ -36,7 +38,10 @@ Event = tuple[Any, ...]
 
 @dataclass
 class Year:
-    """What happened: the emails sent, and of each event what the plans said of it on the way."""
+    """The emails sent, and of each event what the plans said of it on the way.
+
+    working_days: on which the planner ran and everything due was sent.
+    """
 
     sent: list[tuple[date, Event]] = field(default_factory=list)
     planned: dict[Event, date] = field(default_factory=dict)
@@ -87,20 +92,23 @@ def run_year(
     *,
     days: int = 366,
     outages: Collection[date] = (),
+    sender_outages: Collection[date] = (),
     planner: Planner = write_plan,
 ) -> Year:
-    """Run every day from `first` on that is no outage; after each run, all that is due is sent.
+    """Run every day from `first` on that is not an outage; after each run, all that is due is sent.
 
-    An email of today is handed to the sender as `scheduled` or `processing` and marked as sent the next working day
-    or at once, by turns. The planner's plan must have `details`.
+    On `sender_outages` a plan is made and nothing is sent. An email of today is handed to the sender and moved on
+    from one status to the next on the following working days. The planner's plan must have `details`.
     """
     prepare(connection)
     year = Year()
     for day in (first + timedelta(days=n) for n in range(days)):
         if day in outages:
             continue
-        year.working_days.add(day)
         found = planner(connection, day, overrides)
+        sending = day not in sender_outages
+        if sending:
+            year.working_days.add(day)
         year.skipped.update(event_of(row) for row in found.left_out)
         for row in found.details:
             event = event_of(row)
@@ -108,51 +116,73 @@ def run_year(
                 year.skipped.add(event)
                 continue
             year.planned[event] = max(row.latest, year.planned.get(event, row.latest))
-            if row.day <= day:
+            if row.day <= day and sending:
                 year.sent.append((day, event))
-        _send(connection, day)
+        if sending:
+            _send(connection, day)
     return year
 
 
+#: Status -> what the sender makes of it on the next working day; by row id where there are several.
+_MOVES = {
+    "delivered": ("opened", "delivered", "complained"),
+    "sent": ("delivered", "bounced", " Opened"),
+    "processing": ("sent", "Sent", "deferred"),
+    "scheduled": ("processing", "accepted", "queued"),
+}
+
+
 def _send(connection: sqlite3.Connection, day: date) -> None:
-    connection.execute("UPDATE email_schedules SET status = 'delivered' WHERE status = 'processing'")
-    connection.execute("UPDATE email_schedules SET status = 'sent' WHERE status = 'scheduled'")
+    for status, following in _MOVES.items():
+        connection.execute(
+            "UPDATE email_schedules SET status = CASE id % 3 WHEN 0 THEN ? WHEN 1 THEN ? ELSE ? END WHERE status = ?",
+            (*following, status),
+        )
+    unix = int(datetime(day.year, day.month, day.day, 18, tzinfo=UTC).timestamp())
     connection.execute(
         "UPDATE email_schedules SET status = CASE id % 3 WHEN 0 THEN 'sent' WHEN 1 THEN 'scheduled' ELSE 'processing' END, "
-        "actual_send_datetime = ? WHERE status = 'pre-scheduled' AND scheduled_send_date <= ?",
-        (f"{day.isoformat()}T14:30:00Z", day.isoformat()),
+        "actual_send_datetime = CASE id % 2 WHEN 0 THEN ? ELSE ? END "
+        "WHERE status = 'pre-scheduled' AND scheduled_send_date <= ?",
+        (f"{day.isoformat()}T14:30:00Z", unix, day.isoformat()),
     )
 
 
 def faults(year: Year) -> list[str]:
-    """Return a sentence for each event that was emailed twice, or not although nothing stood in its way.
+    """Return a sentence for each event that was emailed twice, or not although nothing prevented it.
 
-    In its way: that a plan skipped it or another row held its key, that no one worked on its latest day, or that a newer email took its place.
-    Post-window emails have one day only, so they may also be crowded out by the cap.
+    What may prevent it: a plan skipped it or another row held its key; nobody worked on its latest day; of two
+    post-window events within 30 days one answers for both; a newer email took the follow-up's turn.
     """
-    events = [event for _, event in year.sent]
-    found = [f"{event} was sent {events.count(event)} times" for event in set(events) if events.count(event) > 1]
+    times = Counter(event for _, event in year.sent)
+    found = [f"{event} was sent {count} times" for event, count in times.items() if count > 1]
     for event, latest in year.planned.items():
-        excused = event in year.skipped or latest not in year.working_days
-        if event not in events and not excused and event[1] not in {"post_window", "followup"}:
+        prevented = event in year.skipped or latest not in year.working_days or event[1] == "followup"
+        if event[1] == "post_window":
+            prevented = prevented or any(
+                (contact_id, email_type) == event[:2] and abs((of - event[2]).days) <= POST_WINDOW_SLACK_DAYS
+                for contact_id, email_type, of in times
+            )
+        if event not in times and not prevented:
             found.append(f"{event} was planned until {latest} and never sent")
     return found
 
 
 def forgotten(connection: sqlite3.Connection, first: date, overrides: dict[str, Any], year: Year) -> list[str]:
-    """Return a sentence for each anniversary of the year that nobody planned, sent or skipped.
+    """Return a sentence for each anniversary of the year that was not planned, sent or skipped.
 
     Found day by day, not by the plans. `connection` is the file after the year.
     """
     configuration = configure(overrides)
-    organization = read_organization(connection, first)
+    organization = read_organization(connection, first, configuration)
     found = []
     for contact in organization.contacts:
         dispatched = [row for row in organization.history.get(contact.id, []) if row.dispatched]
         for event in every_day(first, shift(max(year.working_days), 1)):
             for email_type, latest in _anniversaries(contact, event, configuration):
-                told = (contact.id, email_type, event) in year.skipped or handled(dispatched, email_type, event)
-                if latest in year.working_days and not told:
+                known = (contact.id, email_type, event) in year.skipped or any(
+                    belongs(row, email_type, event, contact, configuration) for row in dispatched
+                )
+                if latest in year.working_days and not known:
                     found.append(f"contact {contact.id}: {email_type} of {event} was forgotten")
     return found
 
@@ -167,7 +197,6 @@ def _anniversaries(contact: Contact, day: date, configuration: Configuration) ->
         years = day.year - contact.effective_date.year
         if years >= configuration.effective_date_first_anniversary:
             found.append(("effective_date", shift(day, -min(1, configuration.effective_date_days_before))))
-    for month, of_month in configuration.month_days():
-        if is_base(day, date(2000, month, of_month), month_start=False):
-            found.append(("aep", shift(day, configuration.aep_slack_days)))
+    if is_aep_day(day, configuration):
+        found.append(("aep", latest_aep(day, configuration)))
     return found

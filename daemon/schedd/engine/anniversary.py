@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import calendar, windows
+from . import calendar
 from .calendar import NONE, Ordinals
 from .configuration import Configuration
 from .contacts import People
@@ -24,8 +24,8 @@ from .rows import (
 )
 from .windows import Windows
 
-#: A dispatched row handles an event when its date lies in [event - 180, event + 60] (section 4).
-HANDLED_BEFORE, HANDLED_AFTER = 180, 60
+#: A dispatched post-window row handles the events that are at most this many days from its own date (section 4).
+POST_WINDOW_NEAR = 30
 #: A post-window e-mail may go out this many days after its event (section 6).
 POST_WINDOW_SLACK = 30
 
@@ -52,17 +52,17 @@ class Event:
 
 
 @dataclass
-class Judged:
-    """What became of the events of one type: the next ones that yield a row, and those a window swallowed.
+class EventOutcome:
+    """The outcome of the events of one type: the next ones that yield a row, and those excluded by a window.
 
     kinds: what excludes the date of each of `following` (`windows`), 0 for nothing.
-    swallowed: events whose e-mail fell into a window that ends (section 6).
+    excluded_events: events whose e-mail fell into a window that ends (section 6).
     """
 
     cls: int
     following: Event
     kinds: NDArray[np.int8]
-    swallowed: list[Event]
+    excluded_events: list[Event]
 
 
 class Anniversaries:
@@ -80,22 +80,26 @@ class Anniversaries:
         self.next_year = (year + later).astype(np.int32)
         self.next_day = calendar.anniversary(self.next_year, days)
         self.previous_day = calendar.anniversary(self.next_year - 1, days)
-        self.aep_event, self.aep_previous = self._aep_events(year)
+        self.aep_event, self.aep_latest, self.aep_previous = self._next_aep(year)
 
-    def _aep_events(self, year: int) -> tuple[int, int]:
-        """Return the next AEP event whose latest date is not past, and the one before it."""
+    def _aep_days(self, first_year: int, last_year: int) -> Ordinals:
+        """Return the configured AEP days of some years, ascending."""
         days = [calendar.MONTH_START[month - 1] + day - 1 for month, day in self.configuration.aep_days]
-        years = np.repeat(np.arange(year - 3, year + 3), len(days))
-        events = np.unique(calendar.anniversary(years, np.tile(days, 6)))
-        first = int(np.searchsorted(events, self.as_of - self.configuration.aep_slack_days))
-        return int(events[first]), int(events[first - 1])
+        years = np.arange(max(first_year, 1), min(last_year, 9999) + 1)
+        return np.unique(calendar.anniversary(np.repeat(years, len(days)), np.tile(days, len(years))))
+
+    def _next_aep(self, year: int) -> tuple[int, int, int]:
+        """Return the earliest AEP event that may still go out, its latest date, and the event before it (section 5)."""
+        events = self._aep_days(year - 3, year + 3)
+        # An e-mail never waits for the next AEP day, so that two days do not overlap.
+        latest = np.minimum(events[:-1] + self.configuration.aep_slack_days, events[1:] - 1)
+        first = int(np.searchsorted(latest, self.as_of))
+        return int(events[first]), int(latest[first]), int(events[first - 1])
 
     def _candidates(
-        self, people: People, who: NDArray[np.int32], event: Ordinals, before: int, slack: int, salt: Salt
+        self, people: People, who: NDArray[np.int32], event: Ordinals, ideal: Ordinals, latest: Ordinals, salt: Salt
     ) -> Event:
-        """Return the next event with its candidate date, for those contacts for whom it yields one."""
-        ideal = event - before
-        latest = event + slack
+        """Return the events with their candidate dates (section 5), for those contacts for whom there is one."""
         usable = (latest >= self.as_of) & (ideal <= latest)
         who, event, ideal, latest = who[usable], event[usable], ideal[usable], latest[usable]
         date = ideal.astype(np.int32)
@@ -110,7 +114,8 @@ class Anniversaries:
         who = who[people.birth_day[who] >= 0]
         day = people.birth_day[who]
         slack = -1 if before else 0
-        following = self._candidates(people, who, self.next_day[day], before, slack, Salt.BIRTHDAY)
+        event = self.next_day[day]
+        following = self._candidates(people, who, event, event - before, event + slack, Salt.BIRTHDAY)
         previous = self.previous_day[day]
         return following, Event(who, previous, previous - np.int32(before), previous)
 
@@ -122,7 +127,7 @@ class Anniversaries:
         who, count = who[count >= first], count[count >= first]
         slack = -1 if before else 0
         event = self.next_day[people.effective_day[who]]
-        following = self._candidates(people, who, event, before, slack, Salt.EFFECTIVE_DATE)
+        following = self._candidates(people, who, event, event - before, event + slack, Salt.EFFECTIVE_DATE)
         who = who[count - 1 >= first]
         previous = self.previous_day[people.effective_day[who]]
         return following, Event(who, previous, previous - np.int32(before), previous)
@@ -130,11 +135,12 @@ class Anniversaries:
     def _aep(self, people: People) -> tuple[Event, Event]:
         who = np.arange(len(people), dtype=np.int32)
         event = np.full(len(people), self.aep_event, np.int32)
-        following = self._candidates(people, who, event, 0, self.configuration.aep_slack_days, Salt.AEP)
+        latest = np.full(len(people), self.aep_latest, np.int32)
+        following = self._candidates(people, who, event, event, latest, Salt.AEP)
         previous = np.full(len(people), self.aep_previous, np.int32)
         return following, Event(who, previous, previous, previous)
 
-    def passed(self, people: People) -> NDArray[np.bool_]:
+    def eligible_for_all(self, people: People) -> NDArray[np.bool_]:
         """Return who gets more than AEP e-mails (`exclude_failed_underwriting`)."""
         if self.configuration.exclude_failed_underwriting:
             return ~people.failed_underwriting
@@ -144,68 +150,107 @@ class Anniversaries:
         """Return the next events of a type with their candidates, and the previous ones with their ideal dates."""
         if cls == AEP:
             return self._aep(people)
-        others = np.flatnonzero(self.passed(people)).astype(np.int32)
+        others = np.flatnonzero(self.eligible_for_all(people)).astype(np.int32)
         return self._birthday(people, others) if cls == BIRTHDAY else self._effective_date(people, others)
 
-    def judge(self, cls: int, people: People, history: History, number: int) -> Judged:
-        """Return what becomes of the events of a type; `number`: its type number in `history`."""
+    def evaluate(self, cls: int, people: People, history: History, number: int) -> EventOutcome:
+        """Return the outcome of the events of a type; `number`: its type number in `history`."""
         upcoming, past = self.events(cls, people)
-        following = self.open(upcoming, people, history, number)
+        following = self.unhandled(cls, upcoming, people, history, number)
         kinds = self.windows.excluded(people, following.who, following.date)
-        swallowed: list[Event] = []
+        excluded_events: list[Event] = []
         if self.configuration.enable_post_window:
-            passed = self.passed(people)
-            swallowed.append(following.take((kinds > windows.YEAR_ROUND) & passed[following.who]))
+            # Only windows that end lead to a post-window e-mail.
+            usable = self.eligible_for_all(people) & ~self.windows.always(people)
+            excluded_events.append(following.take((kinds > 0) & usable[following.who]))
             # Only contacts of states with windows can have lost the previous e-mail to one.
-            candidates = past.take(self.windows.has_windows[people.state[past.who]] & passed[past.who])
-            previous = self.open(candidates, people, history, number)
+            candidates = past.take((self.windows.has_windows[people.state] & usable)[past.who])
+            previous = self.unhandled(cls, candidates, people, history, number)
             before = self.windows.excluded(people, previous.who, previous.date)
-            swallowed.append(previous.take(before > windows.YEAR_ROUND))
-        return Judged(cls, following, kinds, swallowed)
+            excluded_events.append(previous.take(before > 0))
+        return EventOutcome(cls, following, kinds, excluded_events)
 
     def plan(self, people: People, history: History, numbers: dict[int, int]) -> Rows:
         """Return the rows of sections 5 and 6. `numbers`: fixed class -> type number in `history`."""
         parts: list[Rows] = []
-        swallowed: list[Event] = []
+        excluded_events: list[Event] = []
         for cls in (AEP, BIRTHDAY, EFFECTIVE_DATE):
-            judged = self.judge(cls, people, history, numbers[cls])
-            following = judged.following
-            reasons = exclusion_reason(people.state[following.who], judged.kinds)
+            outcome = self.evaluate(cls, people, history, numbers[cls])
+            following = outcome.following
+            reasons = exclusion_reason(people.state[following.who], outcome.kinds)
             parts.append(make_rows(following.who, cls, following.date, following.event, following.latest, reasons))
-            swallowed += judged.swallowed
-        if swallowed:
-            parts.append(self._post_windows(people, history, swallowed, numbers[POST_WINDOW]))
+            excluded_events += outcome.excluded_events
+        if excluded_events:
+            parts.append(self._post_windows(people, history, excluded_events, numbers[POST_WINDOW]))
         return Rows.concatenate(parts)
 
     def days_after(self, people: People, event: Event) -> Event:
-        """Return the day after the window end of each swallowed e-mail; those without an end are left out."""
+        """Return the day after the window end of each excluded e-mail; those without an end are left out."""
         ends = self.windows.ends(people, event.who, event.date)
         usable = ends != NONE
         day = (ends[usable] + 1).astype(np.int32)
         return Event(event.who[usable], day, day, day)
 
-    def _post_windows(self, people: People, history: History, swallowed: list[Event], number: int) -> Rows:
-        """Return one post-window row for each day after a window that swallowed an e-mail (section 6)."""
-        pairs = []
-        for event in swallowed:
-            after = self.days_after(people, event)
-            found = self.open(after.take(after.event >= self.as_of), people, history, number)
-            pairs.append((found.who.astype(np.int64) << 32) | found.event)
-        unique = np.unique(np.concatenate(pairs))
-        day = (unique & 0xFFFFFFFF).astype(np.int32)
-        return make_rows(unique >> 32, POST_WINDOW, day, day, day + POST_WINDOW_SLACK)
+    def post_window_events(self, people: People, history: History, after: Event, number: int) -> Event:
+        """Return the post-window events that can still go out and are not handled, with their candidate dates.
 
-    @staticmethod
-    def open(event: Event, people: People, history: History, number: int) -> Event:
+        after: as `days_after` returns them, each contact at most once.
+        """
+        due = after.take(after.event + POST_WINDOW_SLACK >= self.as_of)
+        found = self.unhandled(POST_WINDOW, due, people, history, number)
+        latest = found.event + np.int32(POST_WINDOW_SLACK)
+        return self._candidates(people, found.who, found.event, found.event, latest, Salt.POST_WINDOW)
+
+    def _post_windows(self, people: People, history: History, excluded_events: list[Event], number: int) -> Rows:
+        """Return one post-window row for each day after a window that excluded an e-mail (section 6)."""
+        found = [
+            self.post_window_events(people, history, self.days_after(people, event), number)
+            for event in excluded_events
+        ]
+        who = np.concatenate([event.who for event in found])
+        event, date, latest = (
+            np.concatenate([getattr(part, name) for part in found]) for name in ("event", "date", "latest")
+        )
+        # Equal days of one contact give one row.
+        _, first = np.unique((who.astype(np.int64) << 32) + event, return_index=True)
+        who, event, date, latest = who[first], event[first], date[first], latest[first]
+        kinds = self.windows.excluded(people, who, date)
+        return make_rows(who, POST_WINDOW, date, event, latest, exclusion_reason(people.state[who], kinds))
+
+    def unhandled(self, cls: int, event: Event, people: People, history: History, number: int) -> Event:
         """Return those events that no dispatched row of the type handles (section 4)."""
-        rows = np.flatnonzero((history.type_number == number) & (history.date != NONE))
+        rows = np.flatnonzero(history.type_number == number)
         if not len(rows) or not len(event.who):
             return event
-        place = np.full(len(people), -1, np.int32)
-        place[event.who] = np.arange(len(event.who), dtype=np.int32)
-        at = place[history.who[rows]]
+        index = np.full(len(people), -1, np.int32)
+        index[event.who] = np.arange(len(event.who), dtype=np.int32)
+        at = index[history.who[rows]]
         rows, at = rows[at >= 0], at[at >= 0]
-        days = history.date[rows].astype(np.int64) - event.event[at]
+        own, days = history.own_date[rows], event.event[at]
+        dated = own != NONE
+        hit = ~dated
+        if cls == POST_WINDOW:
+            hit[dated] = np.abs(own[dated].astype(np.int64) - days[dated]) <= POST_WINDOW_NEAR
+        else:
+            hit[dated] = self._nearest(cls, people, history.who[rows[dated]], own[dated]) == days[dated]
         handled = np.zeros(len(event.who), np.bool_)
-        handled[at[(days >= -HANDLED_BEFORE) & (days <= HANDLED_AFTER)]] = True
+        handled[at[hit]] = True
         return event.take(~handled)
+
+    def _nearest(self, cls: int, people: People, who: NDArray[np.int32], own: Ordinals) -> Ordinals:
+        """Return the event of a type that is nearest to each own date; halfway, the earlier one (section 4)."""
+        if not len(own):
+            return own
+        years = calendar.year_of(own)
+        if cls == AEP:
+            days = self._aep_days(int(years.min()) - 1, int(years.max()) + 1)
+            right = np.searchsorted(days, own).clip(1, len(days) - 1)
+            left, right = days[right - 1], days[right]
+            earlier: Ordinals = np.where(own - left <= right - own, left, right)
+            return earlier
+        day = (people.birth_day if cls == BIRTHDAY else people.effective_day)[who]
+        nearest: Ordinals = calendar.anniversary(np.maximum(years - 1, 1), day)
+        for shift in (0, 1):
+            other = calendar.anniversary(np.minimum(years + shift, 9999), day)
+            nearest = np.where(np.abs(other - own) < np.abs(nearest - own), other, nearest)
+        return nearest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,22 +14,36 @@ from . import calendar
 from .anniversary import catch_up
 from .calendar import NONE, Ordinals
 from .configuration import Configuration
-from .contacts import People, date_of
+from .contacts import People
+from .findings import Findings, RowId, shown
 from .hashing import Salt, email_hash
 from .rows import FIXED_TYPES, History, Rows, exclusion_reason, make_rows
-from .states import STATE_INDEX
-from .values import boolean_of, integer_of, list_of
+from .values import Dates, boolean_of, entries_of, integer_of, state_of, text_of, trimmed
 from .windows import Windows
 
 #: A campaign that does not go out before its trigger may go out this many days after its ideal date.
 SLACK = 30
-#: Targets with these states are waiting (a NULL is `pending`).
+#: Statuses of targets that are waiting (NULL is `pending`).
 WAITING = ("pending", "scheduled")
+
+_BOOLEANS = {
+    "respect_exclusion_windows": True,
+    "enable_followups": True,
+    "target_all_contacts": False,
+    "active": True,
+    "spread_evenly": False,
+    "skip_failed_underwriting": False,
+}
+_NUMBERS = {"days_before_event": 0, "priority": 10}
+_DATES = ("active_start_date", "active_end_date", "spread_start_date", "spread_end_date")
 
 
 @dataclass(frozen=True)
 class CampaignType:
-    """A row of `campaign_types`, defaults filled in."""
+    """A row of `campaign_types`, defaults filled in.
+
+    unreadable: (column, value) of what is set but cannot be read; no instance of such a type is planned.
+    """
 
     name: str
     respects_windows: bool
@@ -39,6 +54,7 @@ class CampaignType:
     active: bool
     spread_evenly: bool
     skip_failed: bool
+    unreadable: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,56 +88,112 @@ class Targets:
 
 
 def campaign_types(rows: Iterable[Mapping[str, Any]]) -> dict[str, CampaignType]:
-    """Return the campaign types by name."""
-    return {
-        str(row["name"]): CampaignType(
-            name=str(row["name"]),
-            respects_windows=boolean_of(row.get("respect_exclusion_windows"), 1),
-            enable_followups=boolean_of(row.get("enable_followups"), 1),
-            days_before=integer_of(row.get("days_before_event"), 0),
-            target_all=boolean_of(row.get("target_all_contacts"), 0),
-            priority=integer_of(row.get("priority"), 10),
-            active=boolean_of(row.get("active"), 1),
-            spread_evenly=boolean_of(row.get("spread_evenly"), 0),
-            skip_failed=boolean_of(row.get("skip_failed_underwriting"), 0),
-        )
-        for row in rows
-        if row.get("name") is not None
-    }
+    """Return the campaign types by name; of several rows with one name, the first."""
+    result: dict[str, CampaignType] = {}
+    for row in rows:
+        if row.get("name") is not None and text_of(row["name"]) not in result:
+            result[text_of(row["name"])] = _campaign_type(row)
+    return result
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+def _campaign_type(row: Mapping[str, Any]) -> CampaignType:
+    values: dict[str, Any] = {}
+    unreadable = []
+    for column, default in (*_BOOLEANS.items(), *_NUMBERS.items()):
+        value = row.get(column)
+        found = boolean_of(value) if column in _BOOLEANS else integer_of(value)
+        values[column] = default if found is None else found
+        # A blank text is false as a boolean, but no number.
+        if found is None and value is not None:
+            unreadable.append((column, value))
+
+    if "enable_followups" in dict(unreadable):
+        values["enable_followups"] = False
+    return CampaignType(
+        name=text_of(row["name"]),
+        respects_windows=values["respect_exclusion_windows"],
+        enable_followups=values["enable_followups"],
+        days_before=values["days_before_event"],
+        target_all=values["target_all_contacts"],
+        priority=values["priority"],
+        active=values["active"],
+        spread_evenly=values["spread_evenly"],
+        skip_failed=values["skip_failed_underwriting"],
+        unreadable=tuple(unreadable),
+    )
 
 
 def active_instances(
-    types: Mapping[str, CampaignType], rows: Iterable[Mapping[str, Any]], as_of: int
+    types: Mapping[str, CampaignType], rows: Iterable[Mapping[str, Any]], as_of: int, dates: Dates, findings: Findings
 ) -> list[Instance]:
-    """Return the instances that are active on `as_of`, in the order of their ids."""
-    result = []
-    for row in rows:
-        kind = types.get(str(row.get("campaign_type")))
-        start, end = date_of(row.get("active_start_date"))[0], date_of(row.get("active_end_date"))[0]
-        if kind is None or not kind.active or start > as_of or (end != NONE and end < as_of):
-            continue
-        first, last = date_of(row.get("spread_start_date"))[0], date_of(row.get("spread_end_date"))[0]
-        states, carriers = list_of(row.get("target_states")), list_of(row.get("target_carriers"))
-        result.append(
-            Instance(
-                id=int(row["id"]),
-                type=kind,
-                email_template=_text(row.get("email_template")),
-                sms_template=_text(row.get("sms_template")),
-                start=start,
-                end=end,
-                spread=(first, last) if kind.spread_evenly and NONE not in {first, last} else None,
-                states=None
-                if states is None
-                else frozenset(STATE_INDEX[state] for state in states if state in STATE_INDEX),
-                carriers=None if carriers is None else frozenset(c.casefold() for c in carriers),
-            )
-        )
-    return sorted(result, key=lambda instance: instance.id)
+    """Return the instances that are active on `as_of`, in the order of their ids (section 7).
+
+    An instance with a value that is set but unreadable is left out and named in `findings`.
+    """
+    found = [instance for row in rows if (instance := _instance(types, row, as_of, dates, findings)) is not None]
+    ids = Counter(instance.id for instance in found)
+    for instance in found:
+        if ids[instance.id] > 1:
+            _not_planned(findings, instance.id, "id", instance.id, "campaign_instances")
+    return sorted((i for i in found if ids[i.id] == 1), key=lambda instance: instance.id)
+
+
+def _not_planned(findings: Findings, row_id: RowId, column: str, value: Any, table: str) -> None:
+    findings.add("campaign_not_planned", table, column, row_id, value, f"{shown(row_id)} {column}")
+
+
+def _instance(
+    types: Mapping[str, CampaignType], row: Mapping[str, Any], as_of: int, dates: Dates, findings: Findings
+) -> Instance | None:
+    """Return an instance if it is active, else None."""
+    kind = types.get(text_of(row.get("campaign_type")))
+    read = {column: dates.read(row.get(column)) for column in _DATES}
+    start, end = read["active_start_date"][0], read["active_end_date"][0]
+    if (kind is not None and not kind.active) or start > as_of or (end != NONE and end < as_of):
+        return None
+
+    number = integer_of(row.get("id"))
+    row_id: RowId = shown(row.get("id")) if number is None else number
+    unreadable = [(column, row[column], "campaign_instances") for column in _DATES if not read[column][1]]
+    if number is None:
+        unreadable.append(("id", row.get("id"), "campaign_instances"))
+    if kind is None:
+        unreadable.append(("campaign_type", row.get("campaign_type"), "campaign_instances"))
+    states, carriers = entries_of(row.get("target_states")), entries_of(row.get("target_carriers"))
+    if states is not None and any(state_of(entry) is None for entry in states):
+        unreadable.append(("target_states", row["target_states"], "campaign_instances"))
+    if kind is not None:
+        unreadable += [(column, value, "campaign_types") for column, value in kind.unreadable]
+    for column, value, table in unreadable:
+        _not_planned(findings, row_id, column, value, table)
+    if unreadable or kind is None or number is None:
+        return None
+
+    first, last = read["spread_start_date"][0], read["spread_end_date"][0]
+    return Instance(
+        id=number,
+        type=kind,
+        email_template=_text(row.get("email_template")),
+        sms_template=_text(row.get("sms_template")),
+        start=start,
+        end=end,
+        spread=(first, last) if kind.spread_evenly and NONE not in {first, last} else None,
+        states=None if states is None else frozenset(state for state in map(state_of, states) if state is not None),
+        carriers=None if carriers is None else frozenset(trimmed(c).casefold() for c in carriers),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else text_of(value)
+
+
+def _first_of_each(who: NDArray[np.int32], trigger: NDArray[np.int64], *, spread: bool) -> NDArray[np.intp]:
+    """Return the first candidate of each contact and trigger date, in order; of a spread, of each contact."""
+    keys = who.astype(np.int64) << 32
+    if not spread:
+        keys += trigger
+    first: NDArray[np.intp] = np.sort(np.unique(keys, return_index=True)[1])
+    return first
 
 
 class Campaigns:
@@ -177,7 +249,8 @@ class Campaigns:
                 others = np.flatnonzero(~listed).astype(np.int32)
                 who = np.concatenate([who, others])
                 trigger = np.concatenate([trigger, np.full(len(others), instance.start, np.int64)])
-            chosen = self.narrowed(people, carriers, instance, who)
+            chosen = np.flatnonzero(self.narrowed(people, carriers, instance, who))
+            chosen = chosen[_first_of_each(who[chosen], trigger[chosen], spread=instance.spread is not None)]
             whos.append(who[chosen])
             triggers.append(trigger[chosen])
             instances.append(np.full(len(whos[-1]), number, np.int32))
@@ -206,13 +279,23 @@ class Campaigns:
         history: History,
         class_types: NDArray[Any],
     ) -> NDArray[np.bool_]:
-        """Return which candidates have a dispatched row of the same type and instance (section 4)."""
+        """Return which candidates have a dispatched row of the same type and instance (section 4).
+
+        class_types: class -> folded type number. A row without any date handles all instances of its type.
+        """
         if not len(self.ids) or not len(history):
             return np.zeros(len(who), np.bool_)
-        place = np.searchsorted(self.ids, history.instance).clip(0, len(self.ids) - 1)
-        same = (self.ids[place] == history.instance) & (class_types[len(FIXED_TYPES) + place] == history.type_number)
-        sent = history.who[same].astype(np.int64) * len(self.ids) + place[same]
-        return np.isin(who.astype(np.int64) * len(self.ids) + instance, sent)
+        types = class_types[len(FIXED_TYPES) :]
+        index = np.searchsorted(self.ids, history.instance).clip(0, len(self.ids) - 1)
+        same = (self.ids[index] == history.instance) & (types[index] == history.type_number)
+        sent = history.who[same].astype(np.int64) * len(self.ids) + index[same]
+        handled: NDArray[np.bool_] = np.isin(who.astype(np.int64) * len(self.ids) + instance, sent)
+
+        undated = np.flatnonzero((history.own_date == NONE) & np.isin(history.type_number, types))
+        if len(undated):
+            sent = (history.who[undated].astype(np.int64) << 32) + history.type_number[undated]
+            handled |= np.isin((who.astype(np.int64) << 32) + types[instance], sent)
+        return handled
 
     def bounds(
         self, instance: NDArray[np.int32], trigger: NDArray[np.int64]

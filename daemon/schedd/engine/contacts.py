@@ -7,9 +7,6 @@ Both ways follow the same rules.
 
 from __future__ import annotations
 
-import datetime as dt
-import math
-import re
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -19,6 +16,7 @@ from numpy.typing import NDArray
 
 from . import calendar, zips
 from .calendar import NONE, Ordinals
+from .values import is_email, trimmed, zip_code
 
 
 class Reason(IntEnum):
@@ -26,16 +24,18 @@ class Reason(IntEnum):
 
     OK = 0
     SUPPRESSED = 1
-    MISSING_EMAIL = 2
-    INVALID_EMAIL = 3
-    MISSING_ZIP = 4
-    UNKNOWN_ZIP = 5
+    OPTED_OUT = 2
+    MISSING_EMAIL = 3
+    INVALID_EMAIL = 4
+    MISSING_ZIP = 5
+    UNKNOWN_ZIP = 6
 
 
 #: The text of each reason in `contact_issues`, and of the two that leave a contact eligible.
 ISSUES = (
     "",
     "suppressed",
+    "opted_out",
     "missing_email",
     "invalid_email",
     "missing_zip",
@@ -43,8 +43,8 @@ ISSUES = (
     "invalid_birth_date",
     "invalid_effective_date",
 )
-INVALID_BIRTH_DATE = 6
-INVALID_EFFECTIVE_DATE = 7
+INVALID_BIRTH_DATE = 7
+INVALID_EFFECTIVE_DATE = 8
 
 
 @dataclass
@@ -52,7 +52,8 @@ class Contacts:
     """One chunk of contacts as read; all arrays have one element a contact, ids ascending.
 
     reason: the first failing check (`Reason`).   state: number of the state, -1 where unknown.
-    birth, effective: ordinals, `NONE` where absent or invalid; the two masks say where they were invalid.
+    birth, effective: ordinals, `NONE` where absent or unreadable; the two masks say where they were unreadable.
+    failed_underwriting: true also where it could not be read.
     carrier: number in `carriers`, -1 where absent; `carriers` are case-folded.
     """
 
@@ -99,8 +100,8 @@ def _yeardays(ordinals: Ordinals) -> tuple[NDArray[np.int16], NDArray[np.int16]]
     return days.astype(np.int16), np.where(present, years, 0).astype(np.int16)
 
 
-def future_births_absent(contacts: Contacts, as_of: int) -> None:
-    """Make a birth date after `as_of` absent and invalid, in place."""
+def reject_future_births(contacts: Contacts, as_of: int) -> None:
+    """Make a birth date after `as_of` unreadable, in place."""
     future = contacts.birth > as_of
     contacts.birth[future] = NONE
     contacts.invalid_birth |= future
@@ -143,78 +144,18 @@ def issues(contacts: Contacts) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
     return contacts.ids[rows[order]], kinds[order].astype(np.int8)
 
 
-# Single values -------------------------------------------------------------------------------------------
-
-_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?:[T ].*)?", re.DOTALL)
-
-
-def text_of(value: Any) -> str:
-    """Return a SQLite value as SQLite's CAST to TEXT would show it; NULL as the empty text."""
-    if value is None:
-        return ""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return str(value)
-
-
-def date_of(value: Any) -> tuple[int, bool]:
-    """Return the ordinal of a date as written (`NONE` where there is none) and whether it was invalid."""
-    text = text_of(value)
-    if not text.strip():
-        return int(NONE), False
-    match = _DATE.fullmatch(text)
-    if match is None:
-        return int(NONE), True
-    try:
-        return calendar.ordinal(dt.date(*map(int, match.groups()))), False
-    except ValueError:
-        return int(NONE), True
-
-
 def email_reason(value: Any) -> Reason:
-    """Judge one e-mail address as written."""
-    address = text_of(value).strip()
+    """Return what is wrong with one e-mail address as written."""
+    address = trimmed(value)
     if not address:
         return Reason.MISSING_EMAIL
-    local, _, domain = address.partition("@")
-    whitespace = any(character.isspace() for character in address)
-    if not local or "@" in domain or "." not in domain[1:-1] or whitespace:
-        return Reason.INVALID_EMAIL
-    return Reason.OK
+    return Reason.OK if is_email(address) else Reason.INVALID_EMAIL
 
 
 def zip_state(value: Any) -> tuple[Reason, int]:
-    """Judge one ZIP as written: the reason and the state's number."""
-    short_number = isinstance(value, int) and 0 <= value < 10_000
-    text = f"{value:05d}" if short_number else text_of(value).strip()
-    if not text:
+    """Return what is wrong with one ZIP as written, and the number of its state."""
+    code = zip_code(value)
+    if code == "":
         return Reason.MISSING_ZIP, zips.UNKNOWN
-    state = zips.state_of_text(text)
+    state = zips.UNKNOWN if code is None else zips.state_of_code(code)
     return (Reason.UNKNOWN_ZIP if state == zips.UNKNOWN else Reason.OK), state
-
-
-_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?", re.ASCII)
-_TRUTHS = {
-    **dict.fromkeys(("true", "t", "yes", "y", "on"), True),
-    **dict.fromkeys(("false", "f", "no", "n", "off"), False),
-}
-
-
-def number_of(value: Any) -> int | float | None:
-    """Return a number, stored as such or as text; None for what is no (finite) number."""
-    if isinstance(value, str):
-        text = value.strip()
-        if not _NUMBER.fullmatch(text):
-            return None
-        return float(text) if "." in text else int(text)
-    if isinstance(value, int):
-        return value
-    return value if isinstance(value, float) and math.isfinite(value) else None
-
-
-def truth_of(value: Any) -> bool | None:
-    """Return the truth of a number other than 0, its text, or a word such as `true`; None for what is none."""
-    if isinstance(value, str) and value.strip().lower() in _TRUTHS:
-        return _TRUTHS[value.strip().lower()]
-    number = number_of(value)
-    return None if number is None else number != 0

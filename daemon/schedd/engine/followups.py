@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from .calendar import NONE, Ordinals
 from .configuration import Configuration
-from .contacts import People, text_of
+from .contacts import People
 from .rows import exclusion_reason
+from .values import text_of
 from .windows import Windows
 
 

@@ -24,8 +24,8 @@ def limit_frequency(configuration: Configuration, classes: Classes, rows: Rows, 
     risky = _risky(configuration, rows, planned, history, past)
     if not len(risky):
         return
-    size = int(max(rows.who.max(), history.who.max() if len(history) else 0)) + 1
-    marked = np.zeros(size, np.bool_)
+    # A contact may have rows in one of the two alone, and either may be empty.
+    marked = np.zeros(1 + max(int(column.max(initial=0)) for column in (rows.who, history.who)), np.bool_)
     marked[risky] = True
     planned = planned[marked[rows.who[planned]]]
     past = past[marked[history.who[past]]]

@@ -52,11 +52,13 @@ class Classes:
     """What the rows of one class share; element n is class n.
 
     types: names in the order of their text, which is the order of the unique key.
+    folded: of each type, the first one whose name is the same in lower case (history is compared so).
     type_number: index into `types`.   priority_rank: order of the priorities (equal ones share a rank).
     respects: whether exclusion windows apply.   instance: campaign instance id, 0 for none.
     """
 
     types: tuple[str, ...]
+    folded: NDArray[np.int32]
     type_number: NDArray[np.int32]
     priorities: tuple[int, ...]
     priority_rank: NDArray[np.int32]
@@ -127,16 +129,23 @@ def make_rows(
 class History:
     """Dispatched rows of a chunk (section 4), in the order of (contact, id).
 
-    who: index into `People`; rows of others are not here.   type_number: index into `Classes.types`, -1 for
-    a type that this run does not plan.   date: `NONE` where unreadable.   instance: `NO_INSTANCE` for none.
-    followup: whether the type is a follow-up's.
+    who: index into `People`; rows of others are not here.   type_number: index into `Classes.types` of the type
+    in lower case and after the aliases (`Classes.folded`), -1 for a type that this run does not plan.
+    date: the send date, `NONE` where unreadable.   own_date: the date that says which event the row belongs to,
+    `NONE` for none.   instance: campaign instance id, `NO_INSTANCE` for none.   followup: whether the type is a
+    follow-up's.
     """
 
     who: NDArray[np.int32]
     type_number: NDArray[np.int32]
     date: Ordinals
+    own_date: Ordinals
     instance: NDArray[np.int64]
     followup: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.who)
+
+    def take(self, chosen: NDArray[Any]) -> History:
+        """Return the rows chosen by a mask or by indices."""
+        return History(*(getattr(self, column.name)[chosen] for column in fields(self)))

@@ -18,6 +18,7 @@ from .anniversary import Anniversaries
 from .campaigns import Campaigns, CampaignType, Instance, Targets, active_instances, campaign_types
 from .configuration import Configuration
 from .contacts import Contacts, People
+from .findings import Findings
 from .followups import Engagement, FollowUps, Parents, plan_followups
 from .frequency import drop_duplicates, limit_frequency
 from .hashing import Salt
@@ -34,6 +35,7 @@ from .rows import (
     History,
     Rows,
 )
+from .values import Dates, text_of
 from .windows import Windows
 
 
@@ -42,6 +44,9 @@ def make_classes(configuration: Configuration, instances: Sequence[Instance]) ->
     names = [*FIXED_TYPES, *(CAMPAIGN_PREFIX + instance.type.name for instance in instances)]
     types = tuple(sorted({*names, *FOLLOWUP_TYPES}))
     number = {name: index for index, name in enumerate(types)}
+    lower: dict[str, int] = {}
+    for index, name in enumerate(types):
+        lower.setdefault(name.lower(), index)
     priorities = (*FIXED_PRIORITIES, *(instance.type.priority for instance in instances))
     rank = {priority: index for index, priority in enumerate(sorted(set(priorities)))}
     fixed = len(FIXED_TYPES)
@@ -49,6 +54,7 @@ def make_classes(configuration: Configuration, instances: Sequence[Instance]) ->
     ids = [instance.id for instance in instances]
     return Classes(
         types=types,
+        folded=np.array([lower[name.lower()] for name in types], np.int32),
         type_number=np.array([number[name] for name in names], np.int32),
         priorities=priorities,
         priority_rank=np.array([rank[priority] for priority in priorities], np.int32),
@@ -95,32 +101,52 @@ class Run:
     ) -> None:
         self.as_of = as_of
         self.configuration = configuration
+        self.dates = Dates(configuration.timezone)
+        #: what the campaign tables have that cannot be read
+        self.findings = Findings()
         self.types: dict[str, CampaignType] = campaign_types(type_rows)
-        self.instances: list[Instance] = active_instances(self.types, instance_rows, as_of)
+        self.instances: list[Instance] = active_instances(self.types, instance_rows, as_of, self.dates, self.findings)
         self.windows = Windows.of(configuration)
         self.classes = make_classes(configuration, self.instances)
+        #: class -> number of its type in `History`
+        self.folded_types = self.classes.folded[self.classes.type_number]
         self.anniversaries = Anniversaries(as_of, configuration, self.windows)
         self.campaigns = Campaigns(as_of, configuration, self.windows, self.instances)
 
     @property
     def parent_types(self) -> list[str]:
-        """Return the e-mail types that have follow-ups (section 8)."""
-        campaigns = [CAMPAIGN_PREFIX + t.name for t in self.types.values() if t.enable_followups]
+        """Return the e-mail types, in lower case, that have follow-ups (section 8)."""
+        campaigns = [(CAMPAIGN_PREFIX + t.name).lower() for t in self.types.values() if t.enable_followups]
         return [*FIXED_TYPES, *campaigns] if self.configuration.enable_followups else []
 
+    @property
+    def campaign_names(self) -> set[str]:
+        """Return the e-mail types of all campaign types, as they are written."""
+        return {CAMPAIGN_PREFIX + name for name in self.types}
+
+    @property
+    def known_types(self) -> set[str]:
+        """Return all e-mail types, in lower case, that the rules or the campaign tables know."""
+        return {*FIXED_TYPES, *FOLLOWUP_TYPES, *(name.lower() for name in self.campaign_names)}
+
+    def canonical_type(self, value: Any) -> str:
+        """Return the type of a dispatched row in lower case and after the aliases (section 4)."""
+        name = text_of(value).lower()
+        return self.configuration.aliases.get(name, name)
+
     def people(self, contacts: Contacts) -> People:
-        """Return the eligible contacts of a chunk; birth dates after D become absent first (section 1)."""
-        contacts_module.future_births_absent(contacts, self.as_of)
+        """Return the eligible contacts of a chunk; birth dates after D become unreadable first (section 1)."""
+        contacts_module.reject_future_births(contacts, self.as_of)
         return contacts_module.eligible(contacts)
 
     def plan_chunk(self, chunk: ChunkInput) -> ChunkPlan:
         """Return the rows of sections 5 to 8."""
-        numbers = {cls: int(self.classes.type_number[cls]) for cls in (AEP, BIRTHDAY, EFFECTIVE_DATE, POST_WINDOW)}
+        numbers = {cls: int(self.folded_types[cls]) for cls in (AEP, BIRTHDAY, EFFECTIVE_DATE, POST_WINDOW)}
         people, history = chunk.people, chunk.history
         parts = [self.anniversaries.plan(people, history, numbers)]
         if self.instances:
             parts.append(
-                self.campaigns.plan(people, chunk.contacts.carriers, chunk.targets, history, self.classes.type_number)
+                self.campaigns.plan(people, chunk.contacts.carriers, chunk.targets, history, self.folded_types)
             )
         return ChunkPlan(Rows.concatenate(parts), self.followups(chunk))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import calendar
-from .anniversary import HANDLED_AFTER, HANDLED_BEFORE, POST_WINDOW_SLACK, Event, Judged
+from .anniversary import POST_WINDOW_SLACK, Event, EventOutcome
 from .calendar import NONE, iso
 from .configuration import KINDS
 from .contacts import People
@@ -30,6 +30,7 @@ from .run import ChunkInput, Run
 from .states import STATES
 from .windows import MISSING, UNREADABLE, Span
 
+_NO_BIRTH, _NO_EFFECTIVE = "the contact has no birth date", "the contact has no effective date"
 _NAMES = {AEP: "AEP day", BIRTHDAY: "birthday", EFFECTIVE_DATE: "anniversary of the effective date"}
 
 
@@ -96,20 +97,31 @@ def exclude(trace: Trace, run: Run, people: People, date: int) -> None:
     trace.add("3", "excluded", f"{iso(date)} is excluded: {texts}", date)
 
 
-def _dispatched(chunk: ChunkInput, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> str:
-    days = sorted(int(day) for day in chunk.history.date[chosen] if day != NONE)
-    return ", ".join(iso(day) for day in days) or "a day that cannot be read"
+def _dispatched(run: Run, chunk: ChunkInput, cls: int, event: Event) -> str:
+    """Return the days of the dispatched rows that handle the one event of the one contact."""
+    number = int(run.folded_types[cls])
+    days = []
+    for index in np.flatnonzero(chunk.history.type_number == number).tolist():
+        row = chunk.history.take(np.array([index]))
+        if not len(run.anniversaries.unhandled(cls, event, chunk.people, row, number).who):
+            day, own = int(row.date[0]), int(row.own_date[0])
+            days.append(
+                iso(day) if day != NONE else f"event {iso(own)}" if own != NONE else "a day that cannot be read"
+            )
+    return ", ".join(sorted(days))
 
 
 def _missing(run: Run, cls: int, people: People) -> tuple[str, str]:
     """Return (rule, text): why there is no next event of a type, or none whose e-mail could still go out."""
-    if not run.anniversaries.passed(people)[0] and cls != AEP:
+    if not run.anniversaries.eligible_for_all(people)[0] and cls != AEP:
         return "5", "the contact failed underwriting, and exclude_failed_underwriting leaves only AEP e-mails"
     if cls == BIRTHDAY and people.birth_day[0] < 0:
-        return "1", "the contact has no birth date that can be read"
+        return "1", "the contact has a birth date that cannot be read" if people.unreadable_birth[0] else _NO_BIRTH
     if cls == EFFECTIVE_DATE:
         if people.effective_day[0] < 0:
-            return "1", "the contact has no effective date that can be read"
+            return "1", _NO_EFFECTIVE if not people.unreadable_effective[0] else (
+                "the contact has an effective date that cannot be read"
+            )
         count = int(run.anniversaries.next_year[people.effective_day[0]]) - int(people.effective_year[0])
         first = run.configuration.effective_date_first_anniversary
         if count < first:
@@ -139,36 +151,34 @@ def _catch_up(trace: Trace, run: Run) -> None:
         trace.add("5", "caught_up", text, trace.date)
 
 
-def anniversary_traces(run: Run, chunk: ChunkInput, judged: dict[int, Judged]) -> Iterator[Trace]:
+def anniversary_traces(run: Run, chunk: ChunkInput, outcomes: dict[int, EventOutcome]) -> Iterator[Trace]:
     """Yield the next birthday, effective date and AEP events (sections 4 and 5)."""
     people = chunk.people
     for cls in (BIRTHDAY, EFFECTIVE_DATE, AEP):
         trace = Trace(FIXED_TYPES[cls], cls)
         upcoming, _ = run.anniversaries.events(cls, people)
-        following = judged[cls].following
+        following = outcomes[cls].following
         if not len(upcoming.who):
             rule, text = _missing(run, cls, people)
             trace.add(rule, "none", text)
         elif not len(following.who):
             _place(trace, run, upcoming, _before(run, cls), _NAMES[cls])
-            days = chunk.history.date.astype(np.int64) - trace.event
-            same = chunk.history.type_number == run.classes.type_number[cls]
-            sent = _dispatched(chunk, same & (days >= -HANDLED_BEFORE) & (days <= HANDLED_AFTER))
+            sent = _dispatched(run, chunk, cls, upcoming)
             trace.add("4", "handled", f"the sender has an e-mail of this type for this event already ({sent})")
         else:
             _place(trace, run, following, _before(run, cls), _NAMES[cls])
             trace.row = True
-            if judged[cls].kinds[0]:
+            if outcomes[cls].kinds[0]:
                 exclude(trace, run, people, trace.date)
         yield trace
 
 
-def post_window_traces(run: Run, chunk: ChunkInput, judged: dict[int, Judged]) -> Iterator[Trace]:
+def post_window_traces(run: Run, chunk: ChunkInput, outcomes: dict[int, EventOutcome]) -> Iterator[Trace]:
     """Yield the post-window e-mails that swallowed events lead to, one for each day (section 6)."""
     people, found = chunk.people, dict[int, Trace]()
     state = STATES[int(people.state[0])]
     for cls in (AEP, BIRTHDAY, EFFECTIVE_DATE):
-        for event in judged[cls].swallowed:
+        for event in outcomes[cls].excluded_events:
             if not len(event.who):
                 continue
             lost = (
@@ -189,22 +199,24 @@ def post_window_traces(run: Run, chunk: ChunkInput, judged: dict[int, Judged]) -
                 continue
             trace = found[day] = Trace(FIXED_TYPES[POST_WINDOW], POST_WINDOW, event=day)
             trace.add("6", "post_window", f"{lost}; the day after the window's end is {iso(day)}", day)
-            _judge_post_window(trace, run, chunk, after, day)
+            _evaluate_post_window(trace, run, chunk, after, day)
     yield from found.values()
 
 
-def _judge_post_window(trace: Trace, run: Run, chunk: ChunkInput, after: Event, day: int) -> None:
-    number = int(run.classes.type_number[POST_WINDOW])
-    if day < run.as_of:
-        trace.add("6", "none", f"{iso(day)} has passed; post-window e-mails are not caught up")
-    elif not len(run.anniversaries.open(after, chunk.people, chunk.history, number).who):
-        days = chunk.history.date.astype(np.int64) - day
-        same = (chunk.history.type_number == number) & (days >= -HANDLED_BEFORE) & (days <= HANDLED_AFTER)
-        trace.add("4", "handled", f"the sender has a post-window e-mail already ({_dispatched(chunk, same)})")
+def _evaluate_post_window(trace: Trace, run: Run, chunk: ChunkInput, after: Event, day: int) -> None:
+    number = int(run.folded_types[POST_WINDOW])
+    trace.ideal, trace.latest = day, day + POST_WINDOW_SLACK
+    found = run.anniversaries.post_window_events(chunk.people, chunk.history, after, number)
+    if trace.latest < run.as_of:
+        trace.add("6", "none", f"the last day on which it may go out, {iso(trace.latest)}, has passed")
+    elif not len(found.who):
+        sent = _dispatched(run, chunk, POST_WINDOW, after)
+        trace.add("4", "handled", f"the sender has a post-window e-mail already ({sent})")
     else:
-        trace.ideal = trace.date = day
-        trace.latest = day + POST_WINDOW_SLACK
-        trace.row = True
+        trace.date, trace.row = int(found.date[0]), True
+        _catch_up(trace, run)
+        if run.windows.excluded(chunk.people, found.who, found.date)[0]:
+            exclude(trace, run, chunk.people, trace.date)
 
 
 def campaign_traces(run: Run, chunk: ChunkInput) -> Iterator[Trace]:
@@ -225,7 +237,7 @@ def campaign_traces(run: Run, chunk: ChunkInput) -> Iterator[Trace]:
             ideal = campaigns.ideal(people, who[chosen], instances[chosen], event)
             _campaign_dates(trace, int(event[0]), int(ideal[0]), int(latest[0]))
             rows = campaigns.dates(people, who[chosen], instances[chosen], triggers[chosen])
-            numbers = run.classes.type_number
+            numbers = run.folded_types
             if campaigns.handled(who[chosen], instances[chosen], chunk.history, numbers)[0]:
                 trace.add("4", "handled", "the sender has an e-mail of this campaign instance already")
             elif not len(rows):
@@ -299,14 +311,14 @@ _ENGAGEMENT = (
 
 def traces(run: Run, chunk: ChunkInput) -> list[Trace]:
     """Return all events of the one contact of a chunk, in the order of the sections."""
-    numbers = run.classes.type_number
-    judged = {
-        cls: run.anniversaries.judge(cls, chunk.people, chunk.history, int(numbers[cls]))
+    numbers = run.folded_types
+    outcomes = {
+        cls: run.anniversaries.evaluate(cls, chunk.people, chunk.history, int(numbers[cls]))
         for cls in (AEP, BIRTHDAY, EFFECTIVE_DATE)
     }
     return [
-        *anniversary_traces(run, chunk, judged),
-        *post_window_traces(run, chunk, judged),
+        *anniversary_traces(run, chunk, outcomes),
+        *post_window_traces(run, chunk, outcomes),
         *campaign_traces(run, chunk),
         *followup_traces(run, chunk),
     ]

@@ -26,12 +26,6 @@ def state_of(codes: NDArray[np.int32]) -> NDArray[np.int8]:
     return _table()[codes]
 
 
-def state_of_text(text: str) -> int:
-    """Return the state number of one ZIP as written (5 digits, or 5, `-`, 4), else `UNKNOWN`."""
-    text = text.strip()
-    if not text.isascii():
-        return UNKNOWN
-    head, dash, tail = text.partition("-")
-    if len(head) != 5 or not head.isdigit() or (dash and (len(tail) != 4 or not tail.isdigit())):
-        return UNKNOWN
-    return int(_table()[int(head)])
+def state_of_code(code: str) -> int:
+    """Return the state number of a ZIP of five digits, `UNKNOWN` where there is none."""
+    return int(_table()[int(code)])

@@ -17,24 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedd.engine import contacts as engine_contacts
-from schedd.engine.calendar import NONE, parts
+from schedd.engine.calendar import NONE, iso, parts
 from schedd.engine.configuration import Layer, build
 from schedd.engine.difference import FOREIGN, Difference, difference, pack_keys, without_held
+from schedd.engine.findings import MAX_EXAMPLES, Finding, Findings, RowId
 from schedd.engine.rows import NOT_SKIPPED, SKIP_REASONS, History, Rows
 from schedd.engine.run import ChunkInput, Run, day_counts
 from schedd.store import campaigns as campaign_store
 from schedd.store.connection import open_reader
 from schedd.store.contacts import ContactReader, Range
 from schedd.store.errors import sqlite_errors
-from schedd.store.followups import present_followups
-from schedd.store.present import DISPATCHED, OTHER, SCHEDULED, SKIPPED, Present, event_number, history_of
+from schedd.store.existing import DISPATCHED, SCHEDULED, SKIPPED, VOID, ExistingRows, event_number, history_of
+from schedd.store.followups import existing_followups
+from schedd.store.outside_rows import OutsideRows
 from schedd.store.schedules import ScheduleReader
 from schedd.store.schema import Schema, read_schema
-from schedproto import Preview
+from schedproto import Preview, RunWarning
 
 from . import preview as previews
 from . import scratch
 from .followup_rows import FollowUpChange, finish_followups, followup_rows
+from .outside import load_outside
+from .warnings import to_warnings
 
 _ROW_COLUMNS = tuple(column.name for column in fields(Rows))
 _HISTORY_COLUMNS = tuple(column.name for column in fields(History))
@@ -62,13 +66,14 @@ class RunInput(msgspec.Struct, frozen=True):
 class ChunkTask(msgspec.Struct, frozen=True):
     """One chunk: ids `low` to below `high`; its columns go into the scratch file `name`.
 
-    preview: whether what would change is to be told in detail.
+    first: whether it is the first chunk of the run.   preview: whether what would change is to be reported in detail.
     """
 
     folder: str
     name: str
     low: int
     high: int | None
+    first: bool = True
     preview: bool = False
 
 
@@ -82,10 +87,11 @@ class Planned(msgspec.Struct, frozen=True):
     contacts: int
     eligible: int
     rows: int
-    present: int
+    existing: int
     dispatched: dict[int, int]
     followups: dict[int, int]
     volume: dict[int, int]
+    warnings: list[RunWarning] = []
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -145,64 +151,83 @@ class ChunkRead:
     """What the store knows of a chunk. parent_values: of each parent (email_type, priority, instance id)."""
 
     chunk: ChunkInput
-    present: Present
+    existing: ExistingRows
     parent_values: list[tuple[Any, ...]]
 
 
 class ChunkReader:
-    """Reads chunks for a run over one connection."""
+    """Reads chunks for a run over one connection. outside: the rows that no range of contact ids finds.
 
-    def __init__(self, run: Run, connection: Any) -> None:
+    unreadable: contacts read so far that have a date or a boolean that cannot be read.
+    """
+
+    def __init__(self, run: Run, connection: Any, outside: OutsideRows) -> None:
         self._run, self._connection = run, connection
         self.schema: Schema = read_schema(connection)
         carriers = any(instance.carriers is not None for instance in run.instances)
-        self._contacts = ContactReader(connection, self.schema, carriers)
-        self._since = run.as_of - run.configuration.lookback_days
-        self._schedules = ScheduleReader(connection, self.schema, run.classes, run.configuration.send_time, self._since)
-        self._instances = np.array([instance.id for instance in run.instances], np.int64)
+        since = run.as_of - run.configuration.lookback_days
+        self._contacts = ContactReader(connection, self.schema, run.configuration, carriers=carriers)
+        self._schedules = ScheduleReader(connection, self.schema, run, since, outside)
+        self._campaigns = campaign_store.CampaignReader(connection, self.schema, run, since)
+        self._future = Findings()
 
-    def read(self, chunk: Range) -> ChunkRead:
-        """Return what a chunk's contacts, rows, targets and engagement are."""
-        run, connection, schema = self._run, self._connection, self.schema
+    def read(self, chunk: Range, *, first: bool = True) -> ChunkRead:
+        """Return what a chunk's contacts, rows, targets and engagement are. first: whether it is the first chunk."""
+        run = self._run
         contacts = self._contacts.read(chunk)
+        self._note_future_births(contacts)
         people = run.people(contacts)
-        present = self._schedules.read(chunk)
-        sent = present.row_id[present.sent_lately]
-        parents, values = campaign_store.read_parents(connection, schema, sent, people.ids, run.parent_types)
+        existing = self._schedules.read(chunk)
+        sent = existing.sent_lately
+        parents, values = self._campaigns.parents(existing.row_id[sent], existing.contact_id[sent], people.ids)
         read = ChunkInput(
             contacts=contacts,
             people=people,
-            history=history_of(present, run.classes, people.ids),
-            targets=campaign_store.read_targets(connection, schema, chunk, people.ids, self._instances),
+            history=history_of(existing, run, people.ids),
+            targets=self._campaigns.targets(chunk, people.ids, first=first),
             parents=parents,
-            engagement=campaign_store.read_engagement(connection, schema, chunk, people.ids, self._since),
+            engagement=self._campaigns.engagement(chunk, people.ids, first=first),
         )
-        return ChunkRead(read, present, values)
+        return ChunkRead(read, existing, values)
+
+    def _note_future_births(self, contacts: engine_contacts.Contacts) -> None:
+        future = np.flatnonzero(contacts.birth > self._run.as_of)
+        if len(future):
+            shown = future[:MAX_EXAMPLES].tolist()
+            examples: list[tuple[RowId, str]] = [(int(contacts.ids[i]), iso(int(contacts.birth[i]))) for i in shown]
+            self._future.extend([Finding("future_date", "contacts", "birth_date", "", len(future), examples)])
+
+    @property
+    def findings(self) -> Findings:
+        """What could not be read or is not known, in the chunks read so far."""
+        found = Findings(self._future)
+        for part in (self._contacts, self._schedules, self._campaigns):
+            found.extend(part.findings)
+        return found
 
 
 def _plan(run: Run, task: ChunkTask, connection: Any) -> Planned:
-    reader = ChunkReader(run, connection)
-    read = reader.read(Range(task.low, task.high))
+    reader = ChunkReader(run, connection, load_outside(Path(task.folder)))
+    read = reader.read(Range(task.low, task.high), first=task.first)
     contacts, people, history, parents = read.chunk.contacts, read.chunk.people, read.chunk.history, read.chunk.parents
-    present = read.present
+    existing = read.existing
     plan = run.plan_chunk(read.chunk)
     issue_contacts, issue_kinds = engine_contacts.issues(contacts)
     arrays: dict[str, NDArray[Any]] = {
         **{f"rows.{name}": getattr(plan.rows, name) for name in _ROW_COLUMNS},
         **{f"history.{name}": getattr(history, name) for name in _HISTORY_COLUMNS},
         **{f"people.{name}": getattr(people, name) for name in _PEOPLE_COLUMNS},
-        **present_arrays(present, people.ids),
+        **existing_arrays(existing, people.ids),
         "issues.contact": issue_contacts,
         "issues.kind": issue_kinds,
     }
-    old = (present.kind <= SKIPPED) & present.followup
     extra = {
         "followups": followup_rows(run, people.ids, plan.followups, parents.row_id, read.parent_values),
-        "present_followups": present_followups(connection, reader.schema, present.row_id[old]),
+        "existing_followups": existing_followups(connection, reader.schema, existing),
         "followup_days": plan.followups.date[plan.followups.reason == NOT_SKIPPED].tolist(),
     }
     if task.preview:
-        shown, extra["names"] = previews.shown_rows(connection, present, run.classes)
+        shown, extra["names"] = previews.shown_rows(connection, existing, run.classes)
         arrays |= shown
     scratch.save(Path(task.folder) / task.name, arrays, extra)
     followup_days = np.array(extra["followup_days"], np.int32)
@@ -210,31 +235,34 @@ def _plan(run: Run, task: ChunkTask, connection: Any) -> Planned:
         contacts=len(contacts.ids),
         eligible=len(people),
         rows=len(plan.rows) + len(plan.followups),
-        present=int((present.kind <= SKIPPED).sum()),
-        dispatched=day_counts(present.date[(present.kind == DISPATCHED) & (present.date != NONE)]),
+        existing=int((existing.kind <= SKIPPED).sum()),
+        dispatched=day_counts(existing.date[(existing.kind == DISPATCHED) & (existing.date != NONE)]),
         followups=day_counts(followup_days),
         volume=day_counts(np.concatenate([plan.rows.date[plan.rows.reason == NOT_SKIPPED], followup_days])),
+        warnings=to_warnings(reader.findings),
     )
 
 
-def present_arrays(present: Present, people: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return the present rows as keys and contents; a key is -1 where no planned row can have it."""
-    who = np.searchsorted(people, present.contact_id)
+def existing_arrays(existing: ExistingRows, people: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Return the existing rows as keys and contents; a key is -1 where no planned row can have it."""
+    who = np.searchsorted(people, existing.contact_id)
     there = who < len(people)
-    there[there] = people[who[there]] == present.contact_id[there]
-    there &= (present.type_number >= 0) & (present.date != NONE) & present.plain_date
-    keys = np.full(len(present), -1, np.int64)
-    keys[there] = pack_keys(who[there], present.type_number[there], present.date[there])
-    plan = np.flatnonzero((present.kind <= SKIPPED) & ~present.followup)
-    fits = present.regular & (present.cls >= 0) & (present.reason >= 0) & (present.event >= 0)
-    fits &= (present.kind == SCHEDULED) == (present.reason == NOT_SKIPPED)
-    content = np.where(fits, _content(present.cls, present.reason, present.event), FOREIGN)
+    there[there] = people[who[there]] == existing.contact_id[there]
+    # A dispatched row holds its key as it is read; other rows only as it is stored (sections 10 and 11).
+    dispatched = existing.kind == DISPATCHED
+    there &= (existing.type_number >= 0) & (existing.date != NONE) & (existing.exact_key | dispatched)
+    keys = np.full(len(existing), -1, np.int64)
+    keys[there] = pack_keys(who[there], existing.type_number[there], existing.date[there])
+    plan = np.flatnonzero((existing.kind <= SKIPPED) & ~existing.followup)
+    fits = existing.regular & (existing.cls >= 0) & (existing.reason >= 0) & (existing.event >= 0)
+    fits &= (existing.kind == SCHEDULED) == (existing.reason == NOT_SKIPPED)
+    content = np.where(fits, _content(existing.cls, existing.reason, existing.event), FOREIGN)
     return {
         "present.key": keys[plan],
         "present.content": content[plan],
-        "present.row_id": present.row_id[plan],
-        "held.dispatched": keys[(present.kind == DISPATCHED) & (keys >= 0)],
-        "held.other": keys[(present.kind == OTHER) & (keys >= 0)],
+        "present.row_id": existing.row_id[plan],
+        "held.dispatched": keys[dispatched & (keys >= 0)],
+        "held.other": keys[(existing.kind == VOID) & (keys >= 0)],
     }
 
 
@@ -298,4 +326,4 @@ def _preview(
     followups: FollowUpChange,
 ) -> Preview:
     plain = previews.preview(run.classes, arrays, extra["names"], rows, change)
-    return previews.merge([plain, previews.of_followups(followups, extra["present_followups"])])
+    return previews.merge([plain, previews.of_followups(followups, extra["existing_followups"])])

@@ -20,20 +20,26 @@ from schedd.engine.windows import Span
 from schedd.engine.zips import UNKNOWN
 from schedd.store.connection import open_reader
 from schedd.store.contacts import Range
+from schedd.store.outside_rows import OutsideRows
 from schedproto import EventExplanation, Explanation
 from schedproto.explanations import Step, Window
 
-from .chunks import ChunkReader, present_arrays
+from .chunks import ChunkReader, existing_arrays
 
 
 def explain_contacts(
-    run: Run, database: Path, contacts: Sequence[int], notes: Sequence[BalanceNote], limits: BalanceLimits
+    run: Run,
+    database: Path,
+    contacts: Sequence[int],
+    notes: Sequence[BalanceNote],
+    limits: BalanceLimits,
+    outside: OutsideRows,
 ) -> list[Explanation]:
     """Return the explanations of these contacts. notes: what section 9 did to their rows."""
     connection = open_reader(database)
     try:
         connection.execute("BEGIN")
-        reader = ChunkReader(run, connection)
+        reader = ChunkReader(run, connection, outside)
         return [_explain(run, reader, contact, notes, limits) for contact in contacts]
     finally:
         connection.close()
@@ -48,7 +54,7 @@ def _explain(
         return Explanation(contact_id=contact, found=False)
     events: list[Trace] = []
     if len(read.chunk.people):
-        keys = present_arrays(read.present, read.chunk.people.ids)
+        keys = existing_arrays(read.existing, read.chunk.people.ids)
         held = Held(keys["held.dispatched"], keys["held.other"])
         own = [note for note in notes if note.contact_id == contact]
         events = explain(run, read.chunk, own, limits, held)

@@ -61,7 +61,7 @@ class FollowUpChange(msgspec.Struct):
     """What the follow-ups of a chunk change. days, states: of the pre-scheduled ones, the latter as `Finished.states`.
 
     insert: rows as `PlanWriter.insert_followups` takes them; update: (row id, row), and `updated` as they are now;
-    deleted: present rows that go (`store.followups`).
+    deleted: existing rows that go (`store.followups`).
     """
 
     insert: list[list[Any]]
@@ -82,11 +82,16 @@ class FollowUpChange(msgspec.Struct):
 
 
 def finish_followups(run: Run, arrays: dict[str, NDArray[Any]], extra: dict[str, Any]) -> FollowUpChange:
-    """Compare planned follow-ups, few and with columns of their own, with the present ones row by row."""
+    """Compare planned follow-ups, few and with columns of their own, with the existing ones row by row."""
     number = {name: index for index, name in enumerate(run.classes.types)}
     dispatched = set(arrays["held.dispatched"].tolist())
     others = set(arrays["held.other"].tolist())
-    present = {tuple(row[1:4]): row for row in extra["present_followups"]}
+    existing: dict[Any, Any] = {}
+    surplus = [
+        row
+        for row in extra["existing_followups"]
+        if not row[-1] or existing.setdefault(tuple(row[1:4]), row) is not row
+    ]
     change = FollowUpChange([], [], [], [], [], [], [])
     counts: dict[tuple[str, int], int] = {}
     for who, day, reason, *row in extra["followups"]:
@@ -99,14 +104,14 @@ def finish_followups(run: Run, arrays: dict[str, NDArray[Any]], extra: dict[str,
         if not reason:
             change.days.append(day)
             change.states.append(int(arrays["people.state"][who]) * len(number) + number[row[1]])
-        old = present.pop((row[0], row[1], row[2]), None)
+        old = existing.pop((row[0], row[1], row[2]), None)
         if old is None:
             change.insert.append(row)
-        elif old[4:] == [run.configuration.send_time, *row[3:]]:
+        elif old[4:-1] == [run.configuration.send_time, *row[3:]]:
             change.unchanged += 1
         else:
             change.update.append((old[0], row))
             change.updated.append(old)
-    change.deleted = list(present.values())
+    change.deleted = [*existing.values(), *surplus]
     change.counts = [(kind, reason, count) for (kind, reason), count in counts.items()]
     return change

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from schedd.engine.calendar import NONE, iso
 from schedd.engine.difference import Difference
 from schedd.engine.rows import NOT_SKIPPED, SKIP_REASONS, Classes, Rows
-from schedd.store.present import SKIPPED, Present, email_types
+from schedd.store.existing import SKIPPED, ExistingRows
+from schedd.store.odd_values import email_types
 from schedproto import Preview, RowChange, TypeChanges
 
 from .followup_rows import FollowUpChange
@@ -39,7 +40,7 @@ class _Side:
         return len(self.contact)
 
 
-def shown_rows(connection: Any, present: Present, classes: Classes) -> tuple[dict[str, NDArray[Any]], list[str]]:
+def shown_rows(connection: Any, present: ExistingRows, classes: Classes) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """Return what is to be told of the present plan rows, follow-ups aside, and the names of their types.
 
     The arrays are in the order of the chunk's `present.key`; types that the run does not know come behind its own.

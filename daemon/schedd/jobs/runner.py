@@ -22,6 +22,7 @@ import numpy as np
 from schedd.engine import calendar
 from schedd.engine.configuration import Configuration, ConfigurationError, Layer, build, parse_toml
 from schedd.engine.explain import BalanceNote
+from schedd.engine.findings import Findings
 from schedd.engine.run import Run
 from schedd.store import campaigns as campaign_store
 from schedd.store import maintenance, schema
@@ -30,6 +31,7 @@ from schedd.store.configurations import invalid
 from schedd.store.connection import interrupt_when, open_reader, open_writer
 from schedd.store.contacts import chunk_starts
 from schedd.store.errors import sqlite_errors, translate
+from schedd.store.outside_rows import read_outside_rows
 from schedd.store.runs import RunRecord, StoredConfiguration, applicable_configuration, record_run
 from schedd.store.schedules import ScheduleReader
 from schedd.store.write import IssueWriter, PlainRows, PlanWriter
@@ -40,11 +42,13 @@ from .balancing import balance_chunks
 from .chunks import ChunkTask, Finished, Planned, RunInput, write_run_input
 from .contract import RunContext
 from .explanations import explain_contacts
+from .outside import save_outside
 from .records import run_record
 from .safety import Keeper, keeper
 from .specification import parse_as_of
 from .stages import Stages
 from .tally import Tally, sum_days
+from .warnings import merged, to_warnings
 
 #: Contacts in a chunk: few enough that a chunk's columns stay in the processor's caches.
 CHUNK_CONTACTS = 32_768
@@ -94,13 +98,14 @@ def _run_kept(job: _Job) -> RunResult:
 
 @dataclass
 class _Plan:
-    """What is known when all chunks are planned and balanced."""
+    """What is known when all chunks are planned and balanced. orphans: row ids of the plan rows of no chunk."""
 
     tasks: list[ChunkTask]
     parts: list[Planned]
     dispatched: dict[int, int]
     notes: list[BalanceNote]
     orphans: list[int]
+    orphan_findings: Findings
 
 
 class _Job:
@@ -193,13 +198,14 @@ class _Job:
             self.context.scratch,
             RunInput(str(self.database), self.as_of, [(la.place, dict(la.values)) for la in layers], types, instances),
         )
-        plan = self._plan(
-            connection, run, ScheduleReader(connection, present, run.classes, configuration.send_time, self.as_of)
-        )
+        findings = Findings(run.findings)
+        outside = read_outside_rows(connection, present, findings)
+        save_outside(self.context.scratch, outside)
+        plan = self._plan(connection, run, ScheduleReader(connection, present, run, self.as_of, outside))
         explanations = []
         if self.spec.explain:
             limits = configuration.limits(self.contacts)
-            explanations = explain_contacts(run, self.database, self.spec.explain, plan.notes, limits)
+            explanations = explain_contacts(run, self.database, self.spec.explain, plan.notes, limits, outside)
         writer = None
         if not self.spec.dry_run:
             if not schema.is_complete(connection, present):
@@ -211,6 +217,7 @@ class _Job:
         tally.volume_before = sum_days(part.volume for part in plan.parts)
         tally.dispatched = {day: count for day, count in plan.dispatched.items() if day >= self.as_of}
         self._write_all(connection, plan, writer, tally)
+        warnings = [*to_warnings(findings), *(warning for part in plan.parts for warning in part.warnings)]
         result = tally.result(
             self.spec,
             self.context.run_id,
@@ -221,7 +228,12 @@ class _Job:
             configuration.limits(self.contacts),
             tally.changes if writer is None else writer.changes,
         )
-        result = msgspec.structs.replace(result, explanations=explanations, backup_id=self.backup.backup_id)
+        result = msgspec.structs.replace(
+            result,
+            explanations=explanations,
+            backup_id=self.backup.backup_id,
+            warnings=merged([*warnings, *to_warnings(plan.orphan_findings)]),
+        )
         if writer is not None:
             with self.stages.stage("commit"):
                 self.context.progress("commit", 0.97, self.contacts, self.contacts)
@@ -238,14 +250,14 @@ class _Job:
         with self.stages.stage("balance"):
             self.context.progress("balance", 0.46, self.contacts, self.contacts)
             files = [self.context.scratch / task.name for task in tasks]
-            outside = Counter(reader.orphan_days(tasks[0].low))
-            dispatched = sum_days([outside, *(part.dispatched for part in parts)])
+            orphans = reader.orphans(tasks[0].low)
+            dispatched = sum_days([Counter(orphans.days), *(part.dispatched for part in parts)])
             fixed = sum_days([dispatched, *(part.followups for part in parts)])
             notes = balance_chunks(run, files, self.contacts, fixed, self.context.check, self.spec.explain)
-        return _Plan(tasks, parts, dispatched, notes, reader.orphans(tasks[0].low))
+        return _Plan(tasks, parts, dispatched, notes, orphans.plan, reader.findings)
 
     def _write_all(self, connection: apsw.Connection, plan: _Plan, writer: PlanWriter | None, tally: Tally) -> None:
-        expected = sum(part.rows for part in plan.parts) - sum(part.present for part in plan.parts)
+        expected = sum(part.rows for part in plan.parts) - sum(part.existing for part in plan.parts)
         if writer is not None and expected > 0:
             self._keep()
         with self.stages.stage("write"), bulk_load(connection, expected, active=writer is not None) as load:
@@ -287,7 +299,7 @@ class _Job:
         ends = [*starts[1:], None]
         folder = str(self.context.scratch)
         return [
-            ChunkTask(folder, f"chunk{number}", low, high, self.spec.dry_run)
+            ChunkTask(folder, f"chunk{number}", low, high, first=number == 0, preview=self.spec.dry_run)
             for number, (low, high) in enumerate(zip(starts, ends, strict=True))
         ]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from schedd.engine import digits
+from schedd.engine import calendar, digits
 from schedd.engine.calendar import Ordinals
 
 #: Numbers are written with this added, so that all have the same digits; they must lie in 0..NUMBER_LIMIT - 1.
@@ -68,6 +68,22 @@ class Block:
         """Return the ordinals of a block of `YYYY-MM-DD`, and where they are real dates."""
         return digits.dates(self.words(_WORD), self.words(self._width))
 
+    def dates_of(
+        self, year: tuple[int, int], month: int, day: int, separator: str
+    ) -> tuple[Ordinals, NDArray[np.bool_]]:
+        """Return the ordinals of a block of dates of ten characters in another order, and where they are real dates.
+
+        year: first and last position of its digits; month, day: the position of theirs.
+        """
+        parts = [self.number(*year), self.number(month, month + 2), self.number(day, day + 2)]
+        real = parts[0][1] & parts[1][1] & parts[2][1]
+        digits_at = {*range(*year), month, month + 1, day, day + 1}
+        for index in set(range(self._width)) - digits_at:
+            real &= self.column(index) == ord(separator)
+        years, months, days = (np.where(real, values, 0) for values, _ in parts)
+        ordinals = calendar.ordinal_of_parts(years, months, days)
+        return ordinals.astype(np.int32), ordinals != calendar.NONE
+
     def blank(self) -> NDArray[np.bool_]:
         """Return which texts are blanks alone; for widths up to 16."""
         unseen = np.uint64(8 * max(0, _WORD - self._width))
@@ -77,9 +93,9 @@ class Block:
         return blank
 
 
-def number(expression: str) -> str:
-    """Return the SQL of an aggregate that writes a whole number of each row."""
-    return f"CAST(group_concat({NUMBER_BASE} + ({expression}), '') AS BLOB)"
+def number(expression: str, order: str = "") -> str:
+    """Return the SQL of an aggregate that writes a whole number of each row; `order`: an ORDER BY clause."""
+    return f"CAST(group_concat({NUMBER_BASE} + ({expression}), ''{order}) AS BLOB)"
 
 
 def numbers(block: bytes | None, rows: int) -> NDArray[np.int64]:
@@ -93,6 +109,6 @@ def numbers(block: bytes | None, rows: int) -> NDArray[np.int64]:
     return values
 
 
-def text(expression: str) -> str:
-    """Return the SQL of an aggregate that writes a text of fixed width of each row."""
-    return f"CAST(group_concat({expression}, '') AS BLOB)"
+def text(expression: str, order: str = "") -> str:
+    """Return the SQL of an aggregate that writes a text of fixed width of each row; `order`: an ORDER BY clause."""
+    return f"CAST(group_concat({expression}, ''{order}) AS BLOB)"

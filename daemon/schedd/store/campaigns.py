@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from schedd.engine.calendar import NONE, iso
 from schedd.engine.campaigns import WAITING, Targets
-from schedd.engine.contacts import date_of, text_of
+from schedd.engine.findings import Findings
 from schedd.engine.followups import Engagement, Parents, says_yes
-from schedd.engine.values import integer_of
+from schedd.engine.run import Run
+from schedd.engine.values import cached, integer_of, is_blank, text_of, trimmed
 
 from .contacts import Range
+from .odd_values import OddValues
 from .schema import PLAN, READ_TABLES, Schema
 
 Row = dict[str, Any]
@@ -32,19 +34,13 @@ def campaign_tables(connection: apsw.Connection, schema: Schema) -> tuple[list[R
             tables.append([])
             continue
         columns = [c for c in READ_TABLES[table] if c in schema.columns[table] and c != "metadata"]
-        rows = connection.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY rowid").fetchall()
-        tables.append([dict(zip(columns, row, strict=True)) for row in rows])
+        rows = OddValues(connection).rows(f"{table}{schema.table_order(table)}", columns)
+        # A BLOB is read as the text that its bytes are (rules, section 0).
+        tables.append(
+            [{c: text_of(v) if isinstance(v, bytes) else v for c, v in zip(columns, row, strict=True)} for row in rows]
+        )
     types, instances = tables
-    return types, [row for row in instances if isinstance(row["id"], int)]
-
-
-def _places(ids: NDArray[np.int64], wanted: Sequence[Any]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Return the index of each wanted contact in `ids` (ascending), and which are there."""
-    contact = np.array(wanted, np.int64)
-    place = np.searchsorted(ids, contact).astype(np.int32)
-    there = place < len(ids)
-    there[there] = ids[place[there]] == contact[there]
-    return place, there
+    return types, instances
 
 
 def no_targets() -> Targets:
@@ -53,122 +49,158 @@ def no_targets() -> Targets:
     return Targets(empty, empty, empty, np.zeros(0, np.bool_))
 
 
-def read_targets(
-    connection: apsw.Connection,
-    schema: Schema,
-    chunk: Range,
-    people: NDArray[np.int64],
-    instances: NDArray[np.int64],
-) -> Targets:
-    """Return the rows of `contact_campaigns` of a chunk's eligible contacts for the active instances."""
-    columns = schema.columns.get("contact_campaigns", frozenset())
-    if not len(instances) or not {"contact_id", "campaign_instance_id"} <= columns:
-        return no_targets()
-    trigger = "trigger_date" if "trigger_date" in columns else "NULL"
-    status = "status" if "status" in columns else "NULL"
-    rows = connection.execute(
-        f"SELECT contact_id, campaign_instance_id, {trigger}, coalesce({status}, 'pending') "
-        f"FROM contact_campaigns WHERE {chunk.where('contact_id')} "
-        "AND typeof(contact_id) = 'integer' AND typeof(campaign_instance_id) = 'integer' ORDER BY rowid"
-    ).fetchall()
-    if not rows:
-        return no_targets()
-    who, there = _places(people, [row[0] for row in rows])
-    instance, active = _places(instances, [row[1] for row in rows])
-    chosen = np.flatnonzero(there & active)
-    days: dict[Any, int] = {}
-    for index in chosen.tolist():
-        value = rows[index][2]
-        if value not in days:
-            days[value] = date_of(value)[0]
-    return Targets(
-        who=who[chosen],
-        instance=instance[chosen],
-        trigger=np.array([days[rows[i][2]] for i in chosen.tolist()], np.int32),
-        waiting=np.array([rows[i][3] in WAITING for i in chosen.tolist()], np.bool_),
-    )
+class CampaignReader:
+    """Reads targets, parents and engagement of one file for one run.
 
+    since: the ordinal of the first day that section 8 looks at.   findings: what could not be read.
+    """
 
-def unreadable_triggers(
-    connection: apsw.Connection, schema: Schema, spread: Sequence[int], active: Sequence[int]
-) -> int:
-    """Return how many targets of active instances are ignored because their trigger date cannot be read."""
-    columns = schema.columns.get("contact_campaigns", frozenset())
-    if not active or not {"contact_id", "campaign_instance_id"} <= columns:
-        return 0
-    wanted = set(active) - set(spread)
-    if "trigger_date" not in columns:
-        rows = connection.execute("SELECT campaign_instance_id, count(*) FROM contact_campaigns GROUP BY 1")
-        return sum(count for instance, count in rows if instance in wanted)
-    rows = connection.execute(
-        "SELECT campaign_instance_id, trigger_date, count(*) FROM contact_campaigns "
-        "WHERE trigger_date IS NULL OR trigger_date NOT GLOB "
-        "'[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-2][0-9]' GROUP BY 1, 2"
-    )
-    return sum(count for instance, day, count in rows if instance in wanted and date_of(day)[0] == NONE)
+    def __init__(self, connection: apsw.Connection, schema: Schema, run: Run, since: int) -> None:
+        self._schema, self._run, self._since = schema, run, since
+        self._values = OddValues(connection)
+        self._instances = np.array([instance.id for instance in run.instances], np.int64)
+        self._spread = {instance.id for instance in run.instances if instance.spread is not None}
+        self._date = cached(run.dates.read)
+        self.findings = Findings()
 
+    def targets(self, chunk: Range, people: NDArray[np.int64], *, first: bool) -> Targets:
+        """Return the rows of `contact_campaigns` of a chunk's eligible contacts for the active instances.
 
-def read_parents(
-    connection: apsw.Connection,
-    schema: Schema,
-    row_ids: NDArray[np.int64],
-    people: NDArray[np.int64],
-    types: Sequence[str],
-) -> tuple[Parents, list[tuple[Any, ...]]]:
-    """Return the rows with these ids that may have a follow-up, and of each (email_type, priority, instance id)."""
-    rows: list[tuple[Any, ...]] = []
-    if types and len(row_ids):
-        columns = schema.columns[PLAN]
-        actual, priority, instance = (
-            f"s.{name}" if name in columns else "NULL"
-            for name in ("actual_send_datetime", "priority", "campaign_instance_id")
+        first: whether the chunk is the first one, which reports the rows that are in no chunk.
+        """
+        table = "contact_campaigns"
+        if not len(self._instances) or not self._schema.has(table, "contact_id", "campaign_instance_id"):
+            return no_targets()
+        names = [name if self._schema.has(table, name) else "NULL" for name in ("trigger_date", "status")]
+        rows = self._rows(table, chunk, ["campaign_instance_id", *names], "", first=first)
+        active = set(self._instances.tolist())
+        chosen: list[tuple[int, int, int, bool]] = []
+        for row_id, contact, value, trigger, status in rows:
+            instance = value if type(value) is int else integer_of(value)
+            if instance is None:
+                self.findings.add("unreadable_integer", table, "campaign_instance_id", row_id, value)
+                continue
+            if instance not in active:
+                continue
+            day, readable = self._date(trigger)
+            if day == NONE and instance not in self._spread:
+                code = "missing_date" if readable else "unreadable_date"
+                self.findings.add(code, table, "trigger_date", row_id, trigger)
+            chosen.append((contact, instance, day, status is None or trimmed(status).lower() in WAITING))
+        who, there = _indices(people, [row[0] for row in chosen])
+        instances = np.searchsorted(self._instances, np.array([row[1] for row in chosen], np.int64)).astype(np.int32)
+        return Targets(
+            who=who[there],
+            instance=instances[there],
+            trigger=np.array([row[2] for row in chosen], np.int32)[there],
+            waiting=np.array([row[3] for row in chosen], np.bool_)[there],
         )
-        rows = connection.execute(
-            f"SELECT s.id, s.contact_id, {actual}, s.scheduled_send_date, s.email_type, {priority}, {instance} "
-            f"FROM carray(?) AS wanted CROSS JOIN {PLAN} s ON s.id = wanted.value",
-            (apsw.carray(np.ascontiguousarray(row_ids)),),
-        ).fetchall()
-        known = set(types)
-        rows = [row for row in rows if row[4] in known and isinstance(row[1], int)]
-    who, there = _places(people, [row[1] for row in rows])
-    chosen = np.flatnonzero(there).tolist()
-    sent = []
-    for index in chosen:
-        day = date_of(rows[index][2])[0]
-        sent.append(date_of(rows[index][3])[0] if day == NONE else day)
-    parents = Parents(
-        who=who[chosen] if chosen else np.zeros(0, np.int32),
-        row_id=np.array([rows[i][0] for i in chosen], np.int64),
-        sent=np.array(sent, np.int32),
-    )
-    # A priority that is none counts as absent, like everywhere (docs/DATABASE.md, "Defaults").
-    return parents, [(rows[i][4], integer_of(rows[i][5], 10), rows[i][6]) for i in chosen]
+
+    def parents(
+        self, row_ids: NDArray[np.int64], contact_ids: NDArray[np.int64], people: NDArray[np.int64]
+    ) -> tuple[Parents, list[tuple[Any, ...]]]:
+        """Return the rows with these ids that may have a follow-up, and of each (email_type, priority, instance id)."""
+        types = set(self._run.parent_types)
+        names = ("actual_send_datetime", "scheduled_send_date", "email_type", "priority", "campaign_instance_id")
+        columns = [f"s.{name}" if self._schema.has(PLAN, name) else "NULL" for name in names]
+        rows = self._values.by_id(PLAN, row_ids, columns) if types else []
+        who, there = _indices(people, contact_ids.tolist() if rows else [])
+        chosen: list[int] = []
+        sent: list[int] = []
+        values: list[tuple[Any, ...]] = []
+        for index in np.flatnonzero(there).tolist():
+            actual, date, email_type, priority, instance = rows[index]
+            if self._run.canonical_type(email_type) not in types:
+                continue
+            day, readable = self._date(actual)
+            if not readable:
+                self.findings.add("unreadable_date", PLAN, "actual_send_datetime", int(row_ids[index]), actual)
+            if day == NONE:
+                day = self._date(date)[0]
+            number = integer_of(priority)
+            chosen.append(index)
+            sent.append(day)
+            # A priority that cannot be read counts as absent (docs/DATABASE.md, "Defaults").
+            values.append((text_of(email_type), 10 if number is None else number, integer_of(instance)))
+        parents = Parents(
+            who=who[chosen] if chosen else np.zeros(0, np.int32),
+            row_id=row_ids[chosen] if chosen else np.zeros(0, np.int64),
+            sent=np.array(sent, np.int32),
+        )
+        return parents, values
+
+    def engagement(self, chunk: Range, people: NDArray[np.int64], *, first: bool) -> Engagement:
+        """Return clicks and answered eligibility questions of a chunk's eligible contacts since a day."""
+        clicks: list[Any] = []
+        answers: list[Any] = []
+        if self._schema.has("tracking_clicks", "contact_id", "clicked_at"):
+            lately = f" AND {self._lately('clicked_at')}"
+            clicks = self._rows("tracking_clicks", chunk, ["clicked_at"], lately, first=first)
+        if self._schema.has("contact_events", "contact_id", "event_type", "created_at"):
+            metadata = "metadata" if self._schema.has("contact_events", "metadata") else "NULL"
+            lately = f" AND CAST(event_type AS TEXT) = 'eligibility_answered' AND {self._lately('created_at')}"
+            answers = self._rows("contact_events", chunk, ["created_at", metadata], lately, first=first)
+        click_who, click_there = _indices(people, [row[1] for row in clicks])
+        answer_who, answer_there = _indices(people, [row[1] for row in answers])
+        click_days = [self._engaged_on("tracking_clicks", "clicked_at", row) for row in clicks]
+        answer_days = [self._engaged_on("contact_events", "created_at", row) for row in answers]
+        return Engagement(
+            click_who=click_who[click_there],
+            click_day=np.array(click_days, np.int32)[click_there],
+            answer_who=answer_who[answer_there],
+            answer_day=np.array(answer_days, np.int32)[answer_there],
+            answer_yes=np.array([says_yes(row[3]) for row in answers], np.bool_)[answer_there],
+        )
+
+    def _engaged_on(self, table: str, column: str, row: Sequence[Any]) -> int:
+        day, readable = self._date(row[2])
+        if not readable:
+            self.findings.add("unreadable_date", table, column, row[0], row[2])
+        return int(day)
+
+    def _lately(self, column: str) -> str:
+        """Return the SQL of whether a date may be young enough; one that is not written as a day always may."""
+        since = iso(max(self._since, -719_000))
+        return f"({column} COLLATE BINARY >= '{since}' OR substr({column}, 5, 1) <> '-')"
+
+    def _rows(
+        self, table: str, chunk: Range, columns: Sequence[str], condition: str, *, first: bool
+    ) -> list[tuple[Any, ...]]:
+        """Return (row id, contact id, then the columns) of the rows of a chunk, whatever type the contact id has."""
+        where = _contact_condition(chunk, self._schema.affinity(table, "contact_id"))
+        source = f"{table} WHERE {where}{condition}{self._schema.table_order(table)}"
+        found = []
+        for row_id, value, *rest in self._values.rows(source, [self._schema.row_id(table), "contact_id", *columns]):
+            contact = value if type(value) is int else integer_of(value)
+            if contact is None:
+                if first and not is_blank(value):
+                    self.findings.add("unreadable_contact_id", table, "contact_id", _row_id(row_id), value)
+            elif contact >= chunk.low and (chunk.high is None or contact < chunk.high):
+                found.append((_row_id(row_id), contact, *rest))
+        return found
 
 
-def read_engagement(
-    connection: apsw.Connection, schema: Schema, chunk: Range, people: NDArray[np.int64], since: int
-) -> Engagement:
-    """Return clicks and answered eligibility questions of a chunk's eligible contacts since a day."""
-    clicks: list[tuple[Any, ...]] = []
-    answers: list[tuple[Any, ...]] = []
-    where = f"{chunk.where('contact_id')} AND typeof(contact_id) = 'integer'"
-    if schema.has("tracking_clicks", "contact_id", "clicked_at"):
-        clicks = connection.execute(
-            f"SELECT contact_id, clicked_at FROM tracking_clicks WHERE {where} AND clicked_at >= ?", (iso(since),)
-        ).fetchall()
-    if schema.has("contact_events", "contact_id", "event_type", "created_at"):
-        metadata = "metadata" if schema.has("contact_events", "metadata") else "NULL"
-        answers = connection.execute(
-            f"SELECT contact_id, created_at, {metadata} FROM contact_events "
-            f"WHERE {where} AND event_type = 'eligibility_answered' AND created_at >= ?",
-            (iso(since),),
-        ).fetchall()
-    click_who, click_there = _places(people, [row[0] for row in clicks])
-    answer_who, answer_there = _places(people, [row[0] for row in answers])
-    return Engagement(
-        click_who=click_who[click_there],
-        click_day=np.array([date_of(row[1])[0] for row in clicks], np.int32)[click_there],
-        answer_who=answer_who[answer_there],
-        answer_day=np.array([date_of(text_of(row[1]))[0] for row in answers], np.int32)[answer_there],
-        answer_yes=np.array([says_yes(row[2]) for row in answers], np.bool_)[answer_there],
-    )
+def _row_id(value: Any) -> int | str:
+    """Return a row id for people; tables without one have none."""
+    return value if isinstance(value, int) else "?"
+
+
+def _contact_condition(chunk: Range, affinity: str) -> str:
+    """Return the SQL condition of the rows of a chunk; those whose contact id is odd are in every chunk's."""
+    if affinity in {"INTEGER", "NUMERIC"}:
+        # A text of a number is stored as the number; texts sort behind all numbers.
+        return f"(({chunk.where('contact_id')}) OR contact_id >= '')"
+    if affinity == "BLOB":
+        return f"(({chunk.where('contact_id')} AND typeof(contact_id) = 'integer') OR typeof(contact_id) <> 'integer')"
+    high = "" if chunk.high is None else f" AND CAST(contact_id AS INTEGER) < {chunk.high}"
+    plain = "octet_length(contact_id) < 19 AND contact_id GLOB '[0-9]*' AND contact_id NOT GLOB '*[^0-9]*'"
+    return f"((CAST(contact_id AS INTEGER) >= {chunk.low}{high}) OR NOT ({plain}))"
+
+
+def _indices(ids: NDArray[np.int64], wanted: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Return the index of each wanted contact in `ids` (ascending), and which are there."""
+    contact = np.array(wanted, np.int64)
+    index = np.searchsorted(ids, contact).astype(np.int32)
+    there = index < len(ids)
+    there[there] = ids[index[there]] == contact[there]
+    return index, there

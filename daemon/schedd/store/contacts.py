@@ -11,24 +11,34 @@ from numpy.typing import NDArray
 
 from schedd.engine import zips
 from schedd.engine.calendar import NONE, Ordinals
-from schedd.engine.contacts import (
-    Contacts,
-    Reason,
-    date_of,
-    email_reason,
-    text_of,
-    truth_of,
-    zip_state,
-)
+from schedd.engine.configuration import Configuration
+from schedd.engine.contacts import Contacts, Reason, email_reason, zip_state
+from schedd.engine.findings import MAX_EXAMPLES, Finding, Findings, shown
+from schedd.engine.values import boolean_of, contact_date, opted_out, trimmed
 
 from . import blocks
 from .blocks import MisalignedError
-from .schema import Schema
+from .email_check import odd_emails
+from .odd_values import Dictionary, OddValues
+from .schema import Schema, quoted
 
-_ACTIVE, _FAILED, _ODD = 1, 2, 4
+# What a contact's flags say, as one number; of an odd contact the values are looked at one by one.
+# A new status is one that has no number yet.
+_SUPPRESSED, _FAILED, _OPTED_OUT, _ODD, _NEW_STATUS = 1, 2, 4, 8, 16
+_FLAGS_BASE = 10
 #: Stands for a carrier that has no number yet.
 _NEW = blocks.NUMBER_LIMIT - 1
-_NEWLINE, _AT = 10, ord("@")
+
+_LONG_DATE = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][ T]*"
+_LONG_ZIP = "[0-9][0-9][0-9][0-9][0-9][- ][0-9][0-9][0-9][0-9]"
+#: Formats of ten characters: where year, month and day are, and the separator.
+_LAYOUTS: dict[str, tuple[tuple[int, int], int, int, str]] = {
+    "YYYY/MM/DD": ((0, 4), 5, 8, "/"),
+    "MM/DD/YYYY": ((6, 10), 0, 3, "/"),
+    "MM-DD-YYYY": ((6, 10), 0, 3, "-"),
+    "DD/MM/YYYY": ((6, 10), 3, 0, "/"),
+    "DD.MM.YYYY": ((6, 10), 3, 0, "."),
+}
 
 
 @dataclass(frozen=True)
@@ -56,21 +66,47 @@ def chunk_starts(connection: apsw.Connection, size: int) -> list[int]:
 
 
 class ContactReader:
-    """Reads contacts of one file. `carriers`: whether a campaign looks at them."""
+    """Reads contacts of one file. `carriers`: whether a campaign looks at them.
 
-    def __init__(self, connection: apsw.Connection, schema: Schema, carriers: bool) -> None:
+    findings: what could not be read in the chunks read so far.
+    """
+
+    def __init__(
+        self, connection: apsw.Connection, schema: Schema, configuration: Configuration, *, carriers: bool
+    ) -> None:
         self._connection = connection
-        present = schema.columns["contacts"]
+        self._configuration = configuration
+        self._values = OddValues(connection)
+        self.findings = Findings()
+        columns = schema.columns["contacts"]
         self._columns = {
-            name: name if name in present else "NULL"
+            name: name if name in columns else "NULL"
             for name in ("email", "zip_code", "birth_date", "effective_date", "status", "failed_underwriting")
         }
-        names = [name for name in ("carrier", "current_carrier") if name in present]
+        self._opt_outs = [name for name in configuration.opt_out_columns if name in columns]
+        #: what the group aggregates are ordered by, where the order of the table is not that of the ids
+        self._order = "" if schema.ordered_contacts else " ORDER BY id"
+        self._statuses = Dictionary(connection, "run_contact_status", self._columns["status"], self._judge_status)
+
+        names = [name for name in ("carrier", "current_carrier") if name in columns]
         self._carrier = names[0] if carriers and names else None
         self._carriers: list[str] = []
+        self._carrier_numbers: dict[str, int] = {}
         if self._carrier is not None:
-            # Without types, so that a value is compared as what it is.
-            connection.execute("CREATE TEMP TABLE run_carrier(name PRIMARY KEY, number) WITHOUT ROWID")
+            self._carrier_codes = Dictionary(connection, "run_carrier", self._carrier, self._judge_carrier)
+
+    def _judge_status(self, value: Any) -> int:
+        """Return 0 for an active status, else `_SUPPRESSED`."""
+        status = trimmed(value).lower()
+        return 0 if not status or status in self._configuration.active_statuses else _SUPPRESSED
+
+    def _judge_carrier(self, value: Any) -> int:
+        """Return the number of a carrier, from 1, 0 for none; names that differ in case or blanks alone share one."""
+        name = trimmed(value).casefold()
+        if name and name not in self._carrier_numbers:
+            self._carriers.append(name)
+            self._carrier_numbers[name] = len(self._carriers)
+        return self._carrier_numbers.get(name, 0)
 
     def read(self, chunk: Range) -> Contacts:
         """Return the contacts of a chunk."""
@@ -86,66 +122,117 @@ class ContactReader:
             return self._by_value(where)
 
     def _by_block(self, where: str, count: int, low: int, high: int) -> Contacts:
-        c = self._columns
         if high - low >= blocks.NUMBER_LIMIT:
             raise MisalignedError
         dense = high - low + 1 == count
-        ids_sql = "NULL" if dense else blocks.number(f"id - {low}")
-
-        def fixed(column: str, width: int) -> str:
-            return blocks.text(
-                f"CASE WHEN typeof({column}) = 'text' AND octet_length({column}) = {width} THEN {column} "
-                f"WHEN {column} IS NULL THEN '{' ' * width}' ELSE '{'~' * width}' END"
-            )
-
-        email = f"CASE WHEN {c['email']} GLOB '?*@?*.?*' THEN {c['email']} ELSE '' END"
-        failed = c["failed_underwriting"]
-        flags = (
-            f"({c['status']} IS NULL OR {c['status']} = '' OR {c['status']} = 'active' COLLATE NOCASE) + "
-            f"CASE WHEN {failed} IS NULL OR {failed} IS 0 THEN 0 "
-            f"WHEN typeof({failed}) = 'integer' THEN {_FAILED} ELSE {_ODD} END"
-        )
-        [row] = self._connection.execute(
-            f"SELECT {ids_sql}, {fixed(c['birth_date'], 10)}, {fixed(c['effective_date'], 10)}, "
-            f"{fixed(c['zip_code'], 5)}, CAST(group_concat({email}, char(10)) AS BLOB), {blocks.text(flags)} "
-            f"FROM contacts WHERE {where}"
-        )
+        row = self._blocks(where, low, dense=dense)
+        flags, clean = blocks.Block(row[5], count, 2).number(0, 2)
+        if not clean.all():
+            raise MisalignedError
+        flags -= _FLAGS_BASE
         ids = np.arange(low, high + 1, dtype=np.int64) if dense else blocks.numbers(row[0], count) + low
-        birth, odd_birth = _dates(row[1], count)
-        effective, odd_effective = _dates(row[2], count)
+        self._read_new_statuses(ids, flags)
+        birth, odd_birth = self._dates(row[1], count)
+        effective, odd_effective = self._dates(row[2], count)
         state, zip_reason, odd_zip = _zips(row[3], count)
-        odd_email = _odd_emails(row[4], count)
-        flag = blocks.Block(row[5], count, 1).column(0) - np.uint8(48)
-        reason = np.where((flag & _ACTIVE) == 0, int(Reason.SUPPRESSED), zip_reason).astype(np.int8)
+        odd = odd_birth | odd_effective | odd_zip | odd_emails(row[4], count) | ((flags & _ODD) != 0)
+        reason = np.where((flags & _OPTED_OUT) != 0, int(Reason.OPTED_OUT), zip_reason)
+        reason = np.where((flags & _SUPPRESSED) != 0, int(Reason.SUPPRESSED), reason)
         contacts = Contacts(
             ids=ids,
-            reason=reason,
+            reason=reason.astype(np.int8),
             state=state,
             birth=birth,
             effective=effective,
             invalid_birth=np.zeros(count, np.bool_),
             invalid_effective=np.zeros(count, np.bool_),
-            failed_underwriting=(flag & _FAILED) != 0,
+            failed_underwriting=(flags & _FAILED) != 0,
             carrier=np.full(count, -1, np.int32),
             carriers=[],
         )
-        odd = np.flatnonzero(odd_birth | odd_effective | odd_zip | odd_email | ((flag & _ODD) != 0))
-        if len(odd):
-            self._judge(contacts, odd)
+        self._judge(contacts, np.flatnonzero(odd))
         self._read_carriers(contacts, where)
         return contacts
 
+    def _read_new_statuses(self, ids: NDArray[np.int64], flags: NDArray[np.int64]) -> None:
+        """Fill in, in place, the flags of contacts whose status is not one of the plain ones."""
+        new = np.flatnonzero(flags & _NEW_STATUS)
+        if not len(new):
+            return
+        source = "carray(?) AS wanted CROSS JOIN contacts ON id = wanted.value"
+        bindings = (apsw.carray(np.ascontiguousarray(ids[new])),)
+        self._statuses.learn(source, bindings)
+        [(block,)] = self._connection.execute(
+            f"SELECT {blocks.number(self._statuses.number(0))} FROM {source}", bindings
+        )
+        flags[new] = (flags[new] & ~_NEW_STATUS) | blocks.numbers(block, len(new))
+
+    def _blocks(self, where: str, low: int, *, dense: bool) -> Any:
+        """Return the blocks of ids, birth dates, effective dates, ZIPs, e-mail addresses and flags of a chunk."""
+        c, order = self._columns, self._order
+        ids = "NULL" if dense else blocks.number(f"id - {low}", order)
+        # A line break ends an address in the block; an address that has one is looked at as an odd value.
+        email = f"CASE WHEN instr({c['email']}, char(10)) = 0 THEN {c['email']} ELSE '' END"
+        [row] = self._connection.execute(
+            f"SELECT {ids}, {self._fixed_date('birth_date', order)}, {self._fixed_date('effective_date', order)}, "
+            f"{blocks.text(_fixed_zip(c['zip_code']), order)}, "
+            f"CAST(group_concat({email}, char(10){order}) AS BLOB), {blocks.text(self._flags(), order)} "
+            f"FROM contacts WHERE {where}"
+        )
+        return row
+
+    def _fixed_date(self, name: str, order: str) -> str:
+        column = self._columns[name]
+        # A date with a time part, as many programs write it, costs no look at single values.
+        timed = f"WHEN {column} GLOB '{_LONG_DATE}' THEN substr({column}, 1, 10) "
+        return blocks.text(
+            f"CASE WHEN typeof({column}) = 'text' AND octet_length({column}) = 10 THEN {column} "
+            f"WHEN {column} IS NULL THEN '{' ' * 10}' "
+            f"{timed if 'YYYY-MM-DD' in self._configuration.date_formats else ''}ELSE '{'~' * 10}' END",
+            order,
+        )
+
+    def _flags(self) -> str:
+        """Return the SQL of the flags of a contact as a number of two digits."""
+        # Compared as bytes: the column may have a collation that this program does not know.
+        status, failed = (f"{self._columns[name]} COLLATE BINARY" for name in ("status", "failed_underwriting"))
+        active = [name for name in self._configuration.active_statuses if name.isascii() and "'" not in name]
+        plain = ", ".join(f"'{name}'" for name in ("", *active))
+        parts = [
+            f"CASE WHEN {status} IS NULL OR {status} IN ({plain}) THEN 0 ELSE {self._statuses.number(_NEW_STATUS)} END",
+            f"CASE WHEN {failed} IS NULL OR {failed} IS 0 THEN 0 WHEN {failed} IS 1 THEN {_FAILED} ELSE {_ODD} END",
+        ]
+        for name in self._opt_outs:
+            column = f"{quoted(name)} COLLATE BINARY"
+            says_so = f"{quoted(name)} GLOB '[1-9]*'" if name.endswith("_at") else f"{column} IS 1"
+            parts.append(
+                f"CASE WHEN {column} IS NULL OR {column} IS 0 THEN 0 WHEN {says_so} THEN {_OPTED_OUT} ELSE {_ODD} END"
+            )
+        return f"{_FLAGS_BASE} + ({' | '.join(parts)})"
+
+    def _dates(self, block: bytes | None, count: int) -> tuple[Ordinals, NDArray[np.bool_]]:
+        """Return dates and which of them have to be looked at one by one."""
+        texts = blocks.Block(block, count, 10)
+        ordinals = np.full(count, NONE, np.int32)
+        unread = ~texts.blank()
+        for name in self._configuration.date_formats:
+            if name == "YYYY-MM-DD":
+                found, real = texts.dates()
+            elif name in _LAYOUTS and unread.any():
+                found, real = texts.dates_of(*_LAYOUTS[name])
+            else:
+                continue
+            ordinals = np.where(real & unread, found, ordinals)
+            unread &= ~real
+        return ordinals, unread
+
     def _by_value(self, where: str) -> Contacts:
         """Return the contacts of a chunk whose values are too odd for blocks."""
-        rows = self._connection.execute(
-            f"SELECT id, ({self._columns['status']} IS NULL OR {self._columns['status']} = '' "
-            f"OR {self._columns['status']} = 'active' COLLATE NOCASE) FROM contacts WHERE {where} ORDER BY id"
-        ).fetchall()
+        rows = self._connection.execute(f"SELECT id FROM contacts WHERE {where} ORDER BY id").fetchall()
         count = len(rows)
-        active = np.array([bool(row[1]) for row in rows], np.bool_)
         contacts = Contacts(
             ids=np.array([row[0] for row in rows], np.int64),
-            reason=np.where(active, int(Reason.OK), int(Reason.SUPPRESSED)).astype(np.int8),
+            reason=np.zeros(count, np.int8),
             state=np.full(count, zips.UNKNOWN, np.int8),
             birth=np.full(count, NONE, np.int32),
             effective=np.full(count, NONE, np.int32),
@@ -160,61 +247,89 @@ class ContactReader:
         return contacts
 
     def _judge(self, contacts: Contacts, odd: NDArray[Any]) -> None:
-        """Judge some contacts value by value, in place."""
+        """Judge some contacts value by value, in place; `odd` is ascending."""
         if not len(odd):
             return
-        c = self._columns
-        rows = self._connection.execute(
-            f"SELECT {c['birth_date']}, {c['effective_date']}, {c['zip_code']}, {c['email']}, "
-            f"{c['failed_underwriting']} FROM carray(?) AS wanted CROSS JOIN contacts ON id = wanted.value",
+        formats = self._configuration.date_formats
+        unreadable = _Unreadable(self.findings)
+        names = [*self._columns.values(), *map(quoted, self._opt_outs)]
+        rows = self._values.rows(
+            "carray(?) AS wanted CROSS JOIN contacts ON id = wanted.value",
+            names,
             (apsw.carray(np.ascontiguousarray(contacts.ids[odd])),),
         )
-        for index, (birth, effective, zip_code, email, failed) in zip(odd.tolist(), rows, strict=True):
-            contacts.birth[index], contacts.invalid_birth[index] = date_of(birth)
-            contacts.effective[index], contacts.invalid_effective[index] = date_of(effective)
-            contacts.failed_underwriting[index] = truth_of(failed) or False
-            zip_reason, contacts.state[index] = zip_state(zip_code)
-            if contacts.reason[index] != Reason.SUPPRESSED:
+        for index, row in zip(odd.tolist(), rows, strict=True):
+            email, zip_value, birth, effective, status, failed, *opt_outs = row
+            contact_id = contacts.ids[index]
+            contacts.birth[index], readable = contact_date(birth, formats)
+            contacts.invalid_birth[index] = not readable
+            if not readable:
+                unreadable.note("unreadable_date", "birth_date", contact_id, birth)
+            contacts.effective[index], readable = contact_date(effective, formats)
+            contacts.invalid_effective[index] = not readable
+            if not readable:
+                unreadable.note("unreadable_date", "effective_date", contact_id, effective)
+
+            truth = boolean_of(failed)
+            contacts.failed_underwriting[index] = failed is not None and truth is not False
+            if failed is not None and truth is None:
+                unreadable.note("unreadable_boolean", "failed_underwriting", contact_id, failed)
+            for name, value in zip(self._opt_outs, opt_outs, strict=True):
+                if value is not None and not name.endswith("_at") and boolean_of(value) is None:
+                    unreadable.note("unreadable_boolean", name, contact_id, value)
+
+            zip_reason, contacts.state[index] = zip_state(zip_value)
+            if self._judge_status(status):
+                contacts.reason[index] = Reason.SUPPRESSED
+            elif any(map(opted_out, self._opt_outs, opt_outs)):
+                contacts.reason[index] = Reason.OPTED_OUT
+            else:
                 contacts.reason[index] = email_reason(email) or zip_reason
+        unreadable.close()
 
     def _read_carriers(self, contacts: Contacts, where: str) -> None:
         if self._carrier is None:
             return
-        codes = self._carrier_codes(where, len(contacts.ids))
+        codes = self._read_carrier_codes(where, len(contacts.ids))
         if (codes == _NEW).any():
-            self._learn_carriers(where)
-            codes = self._carrier_codes(where, len(contacts.ids))
+            self._carrier_codes.learn(f"contacts WHERE {where}")
+            codes = self._read_carrier_codes(where, len(contacts.ids))
         contacts.carriers = self._carriers
         contacts.carrier = (codes - 1).astype(np.int32)
 
-    def _carrier_codes(self, where: str, count: int) -> NDArray[np.int64]:
+    def _read_carrier_codes(self, where: str, count: int) -> NDArray[np.int64]:
         """Return the number of each contact's carrier: 0 for none, `_NEW` for one that was not met yet."""
-        known = f"(SELECT number FROM run_carrier WHERE name = {self._carrier})"
-        code = f"coalesce({known}, CASE WHEN {self._carrier} IS NULL THEN 0 ELSE {_NEW} END)"
-        [(block,)] = self._connection.execute(f"SELECT {blocks.number(code)} FROM contacts WHERE {where}")
+        code = f"CASE WHEN {self._carrier} IS NULL THEN 0 ELSE {self._carrier_codes.number(_NEW)} END"
+        [(block,)] = self._connection.execute(f"SELECT {blocks.number(code, self._order)} FROM contacts WHERE {where}")
         return blocks.numbers(block, count)
 
-    def _learn_carriers(self, where: str) -> None:
-        """Give the carriers of a chunk their numbers; names that differ in case or blanks alone share one."""
-        values = self._connection.execute(
-            f"SELECT DISTINCT +{self._carrier} COLLATE BINARY FROM contacts WHERE {where} AND {self._carrier} NOT NULL"
-        ).fetchall()
-        number = {name: place for place, name in enumerate(self._carriers, start=1)}
-        rows = []
-        for (value,) in values:
-            name = text_of(value).strip().casefold()
-            if name and name not in number:
-                self._carriers.append(name)
-                number[name] = len(self._carriers)
-            rows.append((value, number.get(name, 0)))
-        self._connection.executemany("INSERT OR IGNORE INTO run_carrier VALUES (?, ?)", rows)
+
+class _Unreadable:
+    """Counts unreadable values of rows that come in the order of their ids; keeps the first examples of each kind."""
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._found: dict[tuple[str, str], Finding] = {}
+
+    def note(self, code: str, column: str, contact_id: np.int64, value: Any) -> None:
+        found = self._found.setdefault((code, column), Finding(code, "contacts", column))
+        found.count += 1
+        if found.count <= MAX_EXAMPLES:
+            found.examples.append((int(contact_id), shown(value)))
+
+    def close(self) -> None:
+        self._findings.extend(self._found.values())
 
 
-def _dates(block: bytes | None, count: int) -> tuple[Ordinals, NDArray[np.bool_]]:
-    """Return dates and which of them have to be looked at one by one."""
-    texts = blocks.Block(block, count, 10)
-    ordinals, real = texts.dates()
-    return ordinals, ~(real | texts.blank())
+def _fixed_zip(column: str) -> str:
+    """Return the SQL of a ZIP as five characters; of a ZIP stored as a number, or of nine digits, too."""
+    whole = f"typeof({column}) IN ('integer', 'real') AND {column} BETWEEN 0 AND 99999"
+    return (
+        f"CASE WHEN typeof({column}) = 'text' AND octet_length({column}) = 5 THEN {column} "
+        f"WHEN {column} IS NULL THEN '     ' "
+        f"WHEN {whole} AND {column} = CAST({column} AS INTEGER) THEN substr(100000 + CAST({column} AS INTEGER), 2) "
+        f"WHEN typeof({column}) = 'text' AND {column} GLOB '{_LONG_ZIP}' THEN substr({column}, 1, 5) ELSE '~~~~~' END"
+    )
 
 
 def _zips(block: bytes | None, count: int) -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.bool_]]:
@@ -227,17 +342,3 @@ def _zips(block: bytes | None, count: int) -> tuple[NDArray[np.int8], NDArray[np
     reason = np.where(state == zips.UNKNOWN, int(Reason.UNKNOWN_ZIP), int(Reason.OK)).astype(np.int8)
     reason[blank] = Reason.MISSING_ZIP
     return state, reason, ~(clean | blank)
-
-
-def _odd_emails(block: bytes | None, count: int) -> NDArray[np.bool_]:
-    """Return which addresses are not plainly good: `something@something.something`, printable ASCII, one `@`."""
-    text = np.frombuffer(block or b"", np.uint8)
-    ends = np.flatnonzero(text == _NEWLINE)
-    if len(ends) != count - 1:
-        raise MisalignedError
-    marks = np.searchsorted(np.flatnonzero(text == _AT), ends)
-    marks = np.diff(marks, prepend=0, append=int((text == _AT).sum()))
-    odd: NDArray[np.bool_] = marks != 1
-    strange = np.flatnonzero(((text < 33) & (text != _NEWLINE)) | (text > 126))
-    odd[np.searchsorted(ends, strange)] = True
-    return odd

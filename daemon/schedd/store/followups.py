@@ -1,4 +1,4 @@
-"""Present follow-ups of the plan, whole: they are few, and each has metadata of its own."""
+"""Follow-ups of the existing plan, as complete rows: they are few, and each has metadata of its own."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from typing import Any
 
 import apsw
 import numpy as np
-from numpy.typing import NDArray
 
+from schedd.engine.values import integer_of
+
+from .existing import SKIPPED, ExistingRows
+from .odd_values import OddValues
 from .schema import PLAN, Schema
 
 _COLUMNS = (
@@ -23,17 +26,36 @@ _COLUMNS = (
     "event_day",
     "metadata",
 )
+_NUMBERS = frozenset(("priority", "campaign_instance_id", "event_year", "event_month", "event_day"))
 
 
-def present_followups(connection: apsw.Connection, schema: Schema, row_ids: NDArray[np.int64]) -> list[list[Any]]:
-    """Return (id, contact_id, email_type, scheduled_send_date, then `_COLUMNS`) of the rows with these ids."""
-    if not len(row_ids):
+def existing_followups(connection: apsw.Connection, schema: Schema, existing: ExistingRows) -> list[list[Any]]:
+    """Return (id, contact_id, email_type, scheduled_send_date, then `_COLUMNS`, exact) of the plan's follow-ups.
+
+    exact: whether contact and date are stored as those of a planned row are; other rows are replaced.
+    """
+    chosen = np.flatnonzero((existing.kind <= SKIPPED) & existing.followup)
+    if not len(chosen):
         return []
-    present = schema.columns[PLAN]
-    columns = ", ".join(f"s.{name}" if name in present else "NULL" for name in _COLUMNS)
-    rows = connection.execute(
-        f"SELECT s.id, s.contact_id, s.email_type, s.scheduled_send_date, {columns} "
-        f"FROM carray(?) AS wanted CROSS JOIN {PLAN} s ON s.id = wanted.value",
-        (apsw.carray(np.ascontiguousarray(row_ids)),),
+    columns = schema.columns[PLAN]
+    names = [f"s.{name}" if name in columns else "NULL" for name in _COLUMNS]
+    rows = OddValues(connection).by_id(
+        PLAN, existing.row_id[chosen], ["s.id", "s.email_type", "s.scheduled_send_date", *names]
     )
-    return [[repr(v) if isinstance(v, bytes) else v for v in row] for row in rows]
+    # A column that holds numbers as TEXT or REAL says what it was given.
+    converted = [name in _NUMBERS and schema.affinity(PLAN, name) in {"TEXT", "REAL"} for name in _COLUMNS]
+    result = []
+    for index, (row_id, email_type, date, *values) in zip(chosen.tolist(), rows, strict=True):
+        contact = int(existing.contact_id[index])
+        shown = [
+            integer_of(value) if convert and value is not None else value
+            for value, convert in zip(values, converted, strict=True)
+        ]
+        shown = [_packable(value) for value in (email_type, date, *shown)]
+        result.append([row_id, contact, *shown, bool(existing.exact_key[index])])
+    return result
+
+
+def _packable(value: Any) -> Any:
+    """Return a value that equals no planned one where it is a BLOB."""
+    return repr(value) if isinstance(value, bytes) else value

@@ -97,13 +97,45 @@ OWN_TABLES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Schema:
-    """What a file has: table -> its columns, lower-case, as they are there. Tables that are missing are absent."""
+    """The known tables of a file: table -> its columns, lower-case. Tables that are missing are absent.
+
+    affinities: table -> column -> what its declared type makes of values (SQLite, "Datatypes", section 3.1).
+    with_rowid: the tables that have row ids; views, virtual and WITHOUT ROWID tables do not.
+    ordered_contacts: whether the table of contacts is stored in the order of the ids.
+    """
 
     columns: dict[str, frozenset[str]] = field(default_factory=dict)
+    affinities: dict[str, dict[str, str]] = field(default_factory=dict)
+    with_rowid: frozenset[str] = frozenset()
+    ordered_contacts: bool = True
 
     def has(self, table: str, *columns: str) -> bool:
         """Return whether a table is there with these columns."""
         return table in self.columns and self.columns[table].issuperset(columns)
+
+    def affinity(self, table: str, column: str) -> str:
+        """Return the affinity of a column; `BLOB`, which converts nothing, for one that is not there."""
+        return self.affinities.get(table, {}).get(column, "BLOB")
+
+    def row_id(self, table: str) -> str:
+        """Return the SQL of a table's row id, NULL where it has none."""
+        return "rowid" if table in self.with_rowid else "NULL"
+
+    def table_order(self, table: str) -> str:
+        """Return the ORDER BY clause for the order of a table, empty where it has none."""
+        return " ORDER BY rowid" if table in self.with_rowid else ""
+
+
+def affinity_of(declared: str) -> str:
+    """Return the affinity of a declared type (SQLite, "Datatypes", section 3.1)."""
+    declared = declared.upper()
+    if "INT" in declared:
+        return "INTEGER"
+    if any(part in declared for part in ("CHAR", "CLOB", "TEXT")):
+        return "TEXT"
+    if not declared or "BLOB" in declared:
+        return "BLOB"
+    return "REAL" if any(part in declared for part in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
 
 
 def quoted(name: str) -> str:
@@ -113,18 +145,43 @@ def quoted(name: str) -> str:
 
 def table_columns(connection: apsw.Connection, table: str) -> frozenset[str]:
     """Return the columns of a table, lower-case; empty if there is no such table."""
-    rows = connection.execute("SELECT lower(name) FROM pragma_table_xinfo(?, 'main')", (table,))
-    return frozenset(str(name) for (name,) in rows)
+    return frozenset(_affinities(connection, table))
+
+
+def _affinities(connection: apsw.Connection, table: str) -> dict[str, str]:
+    """Return the columns of a table, lower-case, and their affinities."""
+    rows = connection.execute("SELECT lower(name), type FROM pragma_table_xinfo(?, 'main')", (table,))
+    return {str(name): affinity_of(str(declared or "")) for name, declared in rows}
 
 
 def read_schema(connection: apsw.Connection) -> Schema:
     """Return which of the known tables are there, and with which columns."""
-    found = {}
+    affinities = {}
     for table in (*READ_TABLES, PLAN, *OWN_TABLES):
-        columns = table_columns(connection, table)
-        if columns:
-            found[table] = columns
-    return Schema(found)
+        found = _affinities(connection, table)
+        if found:
+            affinities[table] = found
+    kinds = connection.execute("SELECT lower(name), type, wr FROM pragma_table_list WHERE schema = 'main'")
+    with_rowid = frozenset(str(name) for name, kind, without in kinds if kind == "table" and not without)
+    return Schema(
+        columns={table: frozenset(columns) for table, columns in affinities.items()},
+        affinities=affinities,
+        with_rowid=with_rowid & affinities.keys(),
+        ordered_contacts=_is_ordered(connection),
+    )
+
+
+def _is_ordered(connection: apsw.Connection) -> bool:
+    """Return whether `contacts` is stored in the order of its ids.
+
+    It is if `id` is the alias of the rowid, or the key of a WITHOUT ROWID table: then no index stands for the key.
+    """
+    rows = connection.execute("SELECT count(*) FROM pragma_index_list('contacts', 'main') WHERE origin = 'pk'")
+    [(indexes,)] = rows
+    kinds = connection.execute(
+        "SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = 'contacts' COLLATE NOCASE"
+    )
+    return any(without for (without,) in kinds) or not indexes
 
 
 def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> None:

@@ -1,0 +1,108 @@
+"""Values out of SQLite one by one, whatever their type and bytes (rules, section 0).
+
+The binding for SQLite decodes a TEXT while it reads and raises for bytes that are not valid UTF-8. Rows with such a
+text are read again as bytes, next to a mark of which are texts, and decoded with U+FFFD for what is not valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from schedd.engine.values import text_of
+
+
+def typed(expression: str) -> str:
+    """Return the SQL of two columns: whether the value is a text, and the value, of a text its bytes."""
+    return (
+        f"typeof({expression}) = 'text', "
+        f"CASE typeof({expression}) WHEN 'text' THEN CAST({expression} AS BLOB) ELSE {expression} END"
+    )
+
+
+def encoding_of(connection: apsw.Connection) -> str:
+    """Return the encoding of the file's texts, by a name that Python knows, too."""
+    return str(connection.execute("PRAGMA main.encoding").get)
+
+
+class OddValues:
+    """Reads rows value by value.
+
+    >>> reader = OddValues(connection)
+    >>> reader.rows("contacts WHERE id = 7", ["email", "zip_code"])
+    [['ann@example.org', 2139]]
+    """
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._encoding = encoding_of(connection)
+
+    def rows(self, source: str, expressions: Sequence[str], bindings: Sequence[Any] = ()) -> list[Any]:
+        """Return rows of Python values: int, float, bytes (of a BLOB), None, and str of a TEXT.
+
+        source: what follows FROM.
+        """
+        try:
+            return self._connection.execute(
+                f"SELECT {', '.join(expressions)} FROM {source}", tuple(bindings)
+            ).fetchall()
+        except UnicodeDecodeError:
+            return self._decoded(source, expressions, bindings)
+
+    def by_id(self, table: str, row_ids: NDArray[np.int64], expressions: Sequence[str]) -> list[Any]:
+        """Return the same of the rows of a table with these ids, in their order; in `expressions` the table is `s`."""
+        if not len(row_ids):
+            return []
+        source = f"carray(?) AS wanted CROSS JOIN {table} s ON s.id = wanted.value"
+        return self.rows(source, expressions, (apsw.carray(np.ascontiguousarray(row_ids)),))
+
+    def _decoded(self, source: str, expressions: Sequence[str], bindings: Sequence[Any]) -> list[Any]:
+        """Return the rows, one of which has a TEXT that is not valid."""
+        columns = ", ".join(map(typed, expressions))
+        result = []
+        for row in self._connection.execute(f"SELECT {columns} FROM {source}", tuple(bindings)):
+            values = iter(row)
+            result.append(
+                [
+                    value.decode(self._encoding, "replace") if is_text else value
+                    for is_text, value in zip(values, values, strict=True)
+                ]
+            )
+        return result
+
+
+class Dictionary:
+    """Numbers for the different values of a column, for use inside SQL; values are judged once each.
+
+    judge: value -> number. The numbers live in a temporary table of the connection.
+    """
+
+    def __init__(self, connection: apsw.Connection, name: str, expression: str, judge: Callable[[Any], int]) -> None:
+        self._connection, self._name, self._expression, self._judge = connection, name, expression, judge
+        # Without types, so that a value is compared as what it is.
+        connection.execute(f"CREATE TEMP TABLE {name}(id INTEGER PRIMARY KEY, value UNIQUE, number INTEGER)")
+
+    def number(self, unknown: int) -> str:
+        """Return the SQL of a value's number; `unknown` for a value that was not learned yet and for NULL."""
+        return f"coalesce((SELECT number FROM {self._name} WHERE value = {self._expression}), {unknown})"
+
+    def learn(self, source: str, bindings: Sequence[Any] = ()) -> None:
+        """Give the values of some rows their numbers. source: what follows FROM."""
+        self._connection.execute(
+            f"INSERT OR IGNORE INTO {self._name}(value) "
+            f"SELECT DISTINCT +{self._expression} COLLATE BINARY FROM {source}",
+            tuple(bindings),
+        )
+        new = OddValues(self._connection).rows(f"{self._name} WHERE number IS NULL", ["id", "value"])
+        numbers = [(self._judge(value), row_id) for row_id, value in new]
+        self._connection.executemany(f"UPDATE {self._name} SET number = ? WHERE id = ?", numbers)
+
+
+def email_types(connection: apsw.Connection, row_ids: NDArray[np.int64]) -> list[str]:
+    """Return the e-mail types of the rows of `email_schedules` with these ids, as texts."""
+    rows = OddValues(connection).by_id("email_schedules", row_ids, ["s.email_type"])
+    return [text_of(name) for (name,) in rows]
