@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedd.engine import contacts as engine_contacts
-from schedd.engine.calendar import NONE, iso, parts
+from schedd.engine.calendar import FIRST, NONE, iso, parts
 from schedd.engine.configuration import Layer, build
-from schedd.engine.difference import FOREIGN, Difference, difference, pack_keys, without_held
+from schedd.engine.difference import DATE_BITS, FOREIGN, Difference, difference, pack_keys, without_held
 from schedd.engine.findings import MAX_EXAMPLES, Finding, Findings, RowId
 from schedd.engine.rows import NOT_SKIPPED, SKIP_REASONS, History, Rows
 from schedd.engine.run import ChunkInput, Run, day_counts
@@ -30,12 +30,13 @@ from schedd.store.errors import sqlite_errors
 from schedd.store.existing import DISPATCHED, SCHEDULED, SKIPPED, VOID, ExistingRows, event_number, history_of
 from schedd.store.followups import existing_followups
 from schedd.store.outside_rows import OutsideRows
+from schedd.store.schedule_values import NOBODY
 from schedd.store.schedules import ScheduleReader
 from schedd.store.schema import Schema, read_schema
 from schedproto import Preview, RunWarning
 
+from . import guards, plan_digest, scratch
 from . import preview as previews
-from . import scratch
 from .followup_rows import FollowUpChange, finish_followups, followup_rows
 from .outside import load_outside
 from .warnings import to_warnings
@@ -67,6 +68,7 @@ class ChunkTask(msgspec.Struct, frozen=True):
     """One chunk: ids `low` to below `high`; its columns go into the scratch file `name`.
 
     first: whether it is the first chunk of the run.   preview: whether what would change is to be reported in detail.
+    digest: whether the digest of the plan is wanted.
     """
 
     folder: str
@@ -75,6 +77,7 @@ class ChunkTask(msgspec.Struct, frozen=True):
     high: int | None
     first: bool = True
     preview: bool = False
+    digest: bool = False
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -82,6 +85,8 @@ class Planned(msgspec.Struct, frozen=True):
 
     dispatched, followups: ordinal -> rows that load balancing cannot move.
     volume: ordinal -> pre-scheduled rows before it, follow-ups included.
+    unreadable: contacts that have a date or a boolean that cannot be read.
+    ahead: existing planned e-mails of the run's date or later.   highest: the highest contact of an existing row.
     """
 
     contacts: int
@@ -92,6 +97,9 @@ class Planned(msgspec.Struct, frozen=True):
     followups: dict[int, int]
     volume: dict[int, int]
     warnings: list[RunWarning] = []
+    unreadable: int = 0
+    ahead: int = 0
+    highest: int | None = None
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -100,6 +108,7 @@ class Finished(msgspec.Struct, frozen=True):
     counts: class * len(SKIP_REASONS) + reason -> rows.   volume: ordinal -> pre-scheduled rows.
     states: state * number of types + type -> pre-scheduled rows.   preview: what would change, if asked for.
     followups: rows to insert; followup_updates: (row id, row).   followup_counts: (type, reason) -> rows.
+    removed: existing planned e-mails that the plan no longer has (`guards`).   sums: of `plan_digest`, if asked for.
     """
 
     planned: int
@@ -113,6 +122,8 @@ class Finished(msgspec.Struct, frozen=True):
     followup_counts: list[tuple[str, int, int]]
     states: dict[int, int] = {}
     preview: Preview | None = None
+    removed: int = 0
+    sums: tuple[int, int] = (0, 0)
 
 
 def write_run_input(folder: Path, value: RunInput) -> None:
@@ -156,10 +167,7 @@ class ChunkRead:
 
 
 class ChunkReader:
-    """Reads chunks for a run over one connection. outside: the rows that no range of contact ids finds.
-
-    unreadable: contacts read so far that have a date or a boolean that cannot be read.
-    """
+    """Reads chunks for a run over one connection. outside: the rows that no range of contact ids finds."""
 
     def __init__(self, run: Run, connection: Any, outside: OutsideRows) -> None:
         self._run, self._connection = run, connection
@@ -190,6 +198,13 @@ class ChunkReader:
         )
         return ChunkRead(read, existing, values)
 
+    def unreadable(self, contacts: engine_contacts.Contacts) -> int:
+        """Return how many contacts of the chunk read last have a date or a boolean that cannot be read."""
+        unreadable = contacts.invalid_birth | contacts.invalid_effective
+        if self._contacts.unreadable_booleans:
+            unreadable |= np.isin(contacts.ids, self._contacts.unreadable_booleans)
+        return int(unreadable.sum())
+
     def _note_future_births(self, contacts: engine_contacts.Contacts) -> None:
         future = np.flatnonzero(contacts.birth > self._run.as_of)
         if len(future):
@@ -213,11 +228,13 @@ def _plan(run: Run, task: ChunkTask, connection: Any) -> Planned:
     existing = read.existing
     plan = run.plan_chunk(read.chunk)
     issue_contacts, issue_kinds = engine_contacts.issues(contacts)
+    ahead = _ahead(existing, run.as_of)
+    known = existing.contact_id[existing.contact_id < NOBODY]
     arrays: dict[str, NDArray[Any]] = {
         **{f"rows.{name}": getattr(plan.rows, name) for name in _ROW_COLUMNS},
         **{f"history.{name}": getattr(history, name) for name in _HISTORY_COLUMNS},
         **{f"people.{name}": getattr(people, name) for name in _PEOPLE_COLUMNS},
-        **existing_arrays(existing, people.ids),
+        **existing_arrays(existing, people.ids, run.as_of),
         "issues.contact": issue_contacts,
         "issues.kind": issue_kinds,
     }
@@ -225,6 +242,7 @@ def _plan(run: Run, task: ChunkTask, connection: Any) -> Planned:
         "followups": followup_rows(run, people.ids, plan.followups, parents.row_id, read.parent_values),
         "existing_followups": existing_followups(connection, reader.schema, existing),
         "followup_days": plan.followups.date[plan.followups.reason == NOT_SKIPPED].tolist(),
+        "followups_ahead": existing.contact_id[ahead & existing.followup].tolist(),
     }
     if task.preview:
         shown, extra["names"] = previews.shown_rows(connection, existing, run.classes)
@@ -240,27 +258,49 @@ def _plan(run: Run, task: ChunkTask, connection: Any) -> Planned:
         followups=day_counts(followup_days),
         volume=day_counts(np.concatenate([plan.rows.date[plan.rows.reason == NOT_SKIPPED], followup_days])),
         warnings=to_warnings(reader.findings),
+        unreadable=reader.unreadable(contacts),
+        ahead=int(ahead.sum()),
+        highest=int(known.max()) if len(known) else None,
     )
 
 
-def existing_arrays(existing: ExistingRows, people: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return the existing rows as keys and contents; a key is -1 where no planned row can have it."""
+def _ahead(existing: ExistingRows, as_of: int) -> NDArray[np.bool_]:
+    ahead: NDArray[np.bool_] = (existing.kind == SCHEDULED) & (existing.date >= as_of)
+    return ahead
+
+
+def existing_arrays(existing: ExistingRows, people: NDArray[np.int64], as_of: int) -> dict[str, NDArray[Any]]:
+    """Return the existing rows as keys and contents; a key is -1 where no planned row can have it.
+
+    `present.odd` are the rows without a key, `present.odd_group` their contact and type (`guards.present_groups`).
+    """
     who = np.searchsorted(people, existing.contact_id)
     there = who < len(people)
     there[there] = people[who[there]] == existing.contact_id[there]
     # A dispatched row holds its key as it is read; other rows only as it is stored (sections 10 and 11).
     dispatched = existing.kind == DISPATCHED
-    there &= (existing.type_number >= 0) & (existing.date != NONE) & (existing.exact_key | dispatched)
+    there &= existing.type_number >= 0
+    known = there.copy()
+    there &= (existing.date != NONE) & (existing.exact_key | dispatched)
     keys = np.full(len(existing), -1, np.int64)
     keys[there] = pack_keys(who[there], existing.type_number[there], existing.date[there])
     plan = np.flatnonzero((existing.kind <= SKIPPED) & ~existing.followup)
     fits = existing.regular & (existing.cls >= 0) & (existing.reason >= 0) & (existing.event >= 0)
     fits &= (existing.kind == SCHEDULED) == (existing.reason == NOT_SKIPPED)
     content = np.where(fits, _content(existing.cls, existing.reason, existing.event), FOREIGN)
+    odd = np.flatnonzero(keys[plan] < 0)
+    rows = plan[odd]
+    odd_group = np.full(len(odd), -1, np.int64)
+    found = known[rows]
+    no_date = np.full(int(found.sum()), FIRST, np.int32)
+    odd_group[found] = pack_keys(who[rows[found]], existing.type_number[rows[found]], no_date) >> DATE_BITS
     return {
         "present.key": keys[plan],
         "present.content": content[plan],
         "present.row_id": existing.row_id[plan],
+        "present.ahead": _ahead(existing, as_of)[plan],
+        "present.odd": odd,
+        "present.odd_group": odd_group,
         "held.dispatched": keys[dispatched & (keys >= 0)],
         "held.other": keys[(existing.kind == VOID) & (keys >= 0)],
     }
@@ -297,7 +337,7 @@ def finish_chunk(task: ChunkTask) -> Finished:
     out["update.row_id"] = arrays["present.row_id"][change.updated]
     out["delete"] = np.concatenate([arrays["present.row_id"][change.delete], followups.delete])
     scratch.save(path.with_suffix(".out"), out)
-    counts = day_counts((rows.cls * len(SKIP_REASONS) + rows.reason).astype(np.int32))
+    kinds = (rows.cls * len(SKIP_REASONS) + rows.reason).astype(np.int32)
     goes = rows.reason == NOT_SKIPPED
     volume = np.concatenate([rows.date[goes], np.array(followups.days, np.int32)])
     states = arrays["people.state"][rows.who[goes]].astype(np.int32) * len(run.classes.types)
@@ -307,13 +347,42 @@ def finish_chunk(task: ChunkTask) -> Finished:
         unchanged=change.unchanged + followups.unchanged,
         dropped=dropped,
         held=held + followups.held,
-        counts=counts,
+        counts=day_counts(kinds),
         volume=day_counts(volume),
         followups=followups.insert,
         followup_updates=followups.update,
         followup_counts=followups.counts,
         states=day_counts(states),
         preview=_preview(run, arrays, extra, rows, change, followups) if task.preview else None,
+        removed=_removed(arrays, extra, keys, goes, change, followups),
+        sums=_sums(run, arrays, rows, kinds, followups) if task.digest else (0, 0),
+    )
+
+
+def _removed(
+    arrays: dict[str, NDArray[Any]],
+    extra: dict[str, Any],
+    keys: NDArray[np.int64],
+    goes: NDArray[np.bool_],
+    change: Difference,
+    followups: FollowUpChange,
+) -> int:
+    groups = guards.present_groups(arrays["present.key"], arrays["present.odd"], arrays["present.odd_group"])
+    plain = guards.removed_rows(change, keys, goes, groups, arrays["present.ahead"])
+    return plain + guards.removed_followups(extra["followups_ahead"], followups.rows)
+
+
+def _sums(
+    run: Run,
+    arrays: dict[str, NDArray[Any]],
+    rows: Rows,
+    kinds: NDArray[np.int32],
+    followups: FollowUpChange,
+) -> plan_digest.Sums:
+    return plan_digest.add(
+        plan_digest.row_sums(run, arrays["people.ids"], rows, kinds),
+        plan_digest.followup_sums(run.configuration.send_time, followups.rows),
+        plan_digest.issue_sums(arrays["issues.contact"], arrays["issues.kind"]),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import zoneinfo
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from schedd.engine import calendar
-from schedd.engine.configuration import Configuration, ConfigurationError, Layer, build, parse_toml
+from schedd.engine.configuration import BalanceLimits, Configuration, ConfigurationError, Layer, build, parse_toml
 from schedd.engine.explain import BalanceNote
 from schedd.engine.findings import Findings
 from schedd.engine.run import Run
@@ -35,13 +35,14 @@ from schedd.store.outside_rows import read_outside_rows
 from schedd.store.runs import RunRecord, StoredConfiguration, applicable_configuration, record_run
 from schedd.store.schedules import ScheduleReader
 from schedd.store.write import IssueWriter, PlainRows, PlanWriter
-from schedproto import ErrorCode, JobSpec, Mode, RunResult, SchedulerError
+from schedproto import ErrorCode, GuardMeasure, JobSpec, Mode, RunResult, SavedPlan, SchedulerError
 
-from . import scratch
+from . import plan_digest, scratch
 from .balancing import balance_chunks
 from .chunks import ChunkTask, Finished, Planned, RunInput, write_run_input
 from .contract import RunContext
 from .explanations import explain_contacts
+from .guards import guards_of
 from .outside import save_outside
 from .records import run_record
 from .safety import Keeper, keeper
@@ -98,13 +99,17 @@ def _run_kept(job: _Job) -> RunResult:
 
 @dataclass
 class _Plan:
-    """What is known when all chunks are planned and balanced. orphans: row ids of the plan rows of no chunk."""
+    """What is known when all chunks are planned and balanced.
+
+    orphans: row ids of the plan rows of no chunk; orphans_ahead: how many are e-mails of the run's date or later.
+    """
 
     tasks: list[ChunkTask]
     parts: list[Planned]
     dispatched: dict[int, int]
     notes: list[BalanceNote]
     orphans: list[int]
+    orphans_ahead: int
     orphan_findings: Findings
 
 
@@ -125,6 +130,7 @@ class _Job:
         self.stages = Stages()
         self.started = clock()
         self.stored: StoredConfiguration | None = None
+        self.configuration = Configuration()
         self.as_of = 0
         self.contacts = 0
         self.workers = 1
@@ -188,6 +194,7 @@ class _Job:
         present = schema.read_schema(connection)
         self.stored = applicable_configuration(connection, present)
         layers, configuration = self._configuration()
+        self.configuration = configuration
         self.as_of = self._as_of(configuration)
         schema.check_contacts(connection, present, str(self.database))
         [(self.contacts,)] = connection.execute("SELECT count(*) FROM contacts")
@@ -203,9 +210,14 @@ class _Job:
         save_outside(self.context.scratch, outside)
         plan = self._plan(connection, run, ScheduleReader(connection, present, run, self.as_of, outside))
         explanations = []
+        limits = configuration.limits(self.contacts)
         if self.spec.explain:
-            limits = configuration.limits(self.contacts)
             explanations = explain_contacts(run, self.database, self.spec.explain, plan.notes, limits, outside)
+        tally = Tally(run.classes, sum(part.eligible for part in plan.parts))
+        tally.volume_before = sum_days(part.volume for part in plan.parts)
+        tally.dispatched = {day: count for day, count in plan.dispatched.items() if day >= self.as_of}
+        answers, measures = self._judged(connection, present, plan, limits, tally)
+        reviewed = self._compared(tally)
         writer = None
         if not self.spec.dry_run:
             if not schema.is_complete(connection, present):
@@ -213,10 +225,7 @@ class _Job:
                 schema.complete(connection, present)
             now = self.clock().strftime("%Y-%m-%d %H:%M:%S")
             writer = PlanWriter(connection, run.classes, configuration.send_time, self.context.run_id, now)
-        tally = Tally(run.classes, sum(part.eligible for part in plan.parts))
-        tally.volume_before = sum_days(part.volume for part in plan.parts)
-        tally.dispatched = {day: count for day, count in plan.dispatched.items() if day >= self.as_of}
-        self._write_all(connection, plan, writer, tally)
+        self._write_all(connection, plan, answers, writer, tally)
         warnings = [*to_warnings(findings), *(warning for part in plan.parts for warning in part.warnings)]
         result = tally.result(
             self.spec,
@@ -225,7 +234,7 @@ class _Job:
             self.workers,
             self.contacts,
             None if self.stored is None else self.stored.version,
-            configuration.limits(self.contacts),
+            limits,
             tally.changes if writer is None else writer.changes,
         )
         result = msgspec.structs.replace(
@@ -233,6 +242,8 @@ class _Job:
             explanations=explanations,
             backup_id=self.backup.backup_id,
             warnings=merged([*warnings, *to_warnings(plan.orphan_findings)]),
+            guard=measures,
+            plan=reviewed,
         )
         if writer is not None:
             with self.stages.stage("commit"):
@@ -254,16 +265,60 @@ class _Job:
             dispatched = sum_days([Counter(orphans.days), *(part.dispatched for part in parts)])
             fixed = sum_days([dispatched, *(part.followups for part in parts)])
             notes = balance_chunks(run, files, self.contacts, fixed, self.context.check, self.spec.explain)
-        return _Plan(tasks, parts, dispatched, notes, orphans.plan, reader.findings)
+        return _Plan(tasks, parts, dispatched, notes, orphans.plan, orphans.ahead, reader.findings)
 
-    def _write_all(self, connection: apsw.Connection, plan: _Plan, writer: PlanWriter | None, tally: Tally) -> None:
+    def _judged(
+        self, connection: apsw.Connection, present: schema.Schema, plan: _Plan, limits: BalanceLimits, tally: Tally
+    ) -> tuple[Iterable[tuple[ChunkTask, Finished]], list[GuardMeasure]]:
+        """Return the finished chunks; raise `plan_abnormal` before anything is written (rules, section 13).
+
+        Where nothing depends on the sums over all chunks, they come while others are still being finished.
+        """
+        chunks = (scratch.load(self.context.scratch / task.name)[0] for task in plan.tasks)
+        guards = guards_of(connection, present, self.configuration, self.contacts, plan.parts, chunks)
+        answers: Iterable[tuple[ChunkTask, Finished]] = self._finish(plan.tasks, tally)
+        ahead = plan.orphans_ahead + sum(part.ahead for part in plan.parts)
+        replaces = guards.compares and ahead > 0
+        if replaces or self._wants_digest:
+            with self.stages.stage("compare"):
+                self.context.progress("compare", 0.5, self.contacts, self.contacts)
+                answers = list(answers)
+        if replaces:
+            guards.judge_removed(plan.orphans_ahead + tally.removed, ahead)
+            guards.judge_days(tally.volume, plan.dispatched, limits.limit)
+        if not (self.spec.dry_run or self.spec.accept_changes):
+            guards.check(self.spec.organization)
+        return answers, guards.measures
+
+    @property
+    def _wants_digest(self) -> bool:
+        return self.spec.dry_run or self.spec.expect is not None
+
+    def _compared(self, tally: Tally) -> SavedPlan | None:
+        """Return the plan for a later job to expect; raise `plan_differs` if it is not the expected one."""
+        if not self._wants_digest:
+            return None
+        version = None if self.stored is None else self.stored.version
+        plan = tally.saved_plan(self.spec, self.as_of, version, self.configuration, self.contacts)
+        if self.spec.expect is not None:
+            plan_digest.check_expected(self.spec.expect, plan)
+        return plan
+
+    def _write_all(
+        self,
+        connection: apsw.Connection,
+        plan: _Plan,
+        answers: Iterable[tuple[ChunkTask, Finished]],
+        writer: PlanWriter | None,
+        tally: Tally,
+    ) -> None:
         expected = sum(part.rows for part in plan.parts) - sum(part.existing for part in plan.parts)
         if writer is not None and expected > 0:
             self._keep()
         with self.stages.stage("write"), bulk_load(connection, expected, active=writer is not None) as load:
             if writer is not None:
                 writer.load = load
-            self._write(plan.tasks, writer, tally, plan.orphans)
+            self._write(answers, len(plan.tasks), writer, tally, plan.orphans)
             if writer is not None:
                 issues = IssueWriter(connection, *tally.issue_columns())
                 if issues.differs():
@@ -299,7 +354,7 @@ class _Job:
         ends = [*starts[1:], None]
         folder = str(self.context.scratch)
         return [
-            ChunkTask(folder, f"chunk{number}", low, high, first=number == 0, preview=self.spec.dry_run)
+            ChunkTask(folder, f"chunk{number}", low, high, number == 0, self.spec.dry_run, self._wants_digest)
             for number, (low, high) in enumerate(zip(starts, ends, strict=True))
         ]
 
@@ -319,19 +374,32 @@ class _Job:
             self.context.progress(stage, start + (end - start) * share, int(self.contacts * share), self.contacts)
         return results
 
-    def _write(self, tasks: list[ChunkTask], writer: PlanWriter | None, tally: Tally, orphans: list[int]) -> None:
-        """Take the changes of each chunk as they come, in the order of the keys, and write them."""
+    def _finish(self, tasks: list[ChunkTask], tally: Tally) -> Iterator[tuple[ChunkTask, Finished]]:
+        """Finish the chunks and add them up, in the order of the keys."""
+        for task, answer in zip(tasks, self._stream("finish", tasks, Finished), strict=True):
+            path = self.context.scratch / task.name
+            out, _ = scratch.load(path.with_suffix(".out"))
+            tally.add(answer, out, scratch.load(path)[0])
+            path.unlink()
+            yield task, answer
+
+    def _write(
+        self,
+        answers: Iterable[tuple[ChunkTask, Finished]],
+        total: int,
+        writer: PlanWriter | None,
+        tally: Tally,
+        orphans: list[int],
+    ) -> None:
+        """Write the changes of each chunk, in the order of the keys."""
         if orphans:
             tally.changes.deleted += len(orphans)
             if writer is not None:
                 self._keep()
                 writer.delete(np.array(orphans, np.int64))
-        for number, (task, answer) in enumerate(
-            zip(tasks, self._stream("finish", tasks, Finished), strict=True), start=1
-        ):
-            path = self.context.scratch / task.name
-            out, _ = scratch.load(path.with_suffix(".out"))
-            tally.add(answer, out, scratch.load(path)[0])
+        for number, (task, answer) in enumerate(answers, start=1):
+            path = (self.context.scratch / task.name).with_suffix(".out")
+            out, _ = scratch.load(path)
             if writer is not None:
                 if (
                     any(map(len, (out["delete"], out["update.row_id"], out["insert.cls"])))
@@ -345,8 +413,7 @@ class _Job:
                 writer.insert(_rows(out, "insert"))
                 writer.insert_followups(answer.followups)
             path.unlink()
-            path.with_suffix(".out").unlink()
-            share = number / len(tasks)
+            share = number / total
             self.context.progress("write", 0.5 + 0.45 * share, int(self.contacts * share), self.contacts)
 
     def _record(self, result: RunResult | None, error: str | None = None) -> RunRecord:

@@ -45,10 +45,14 @@ NOBODY = -(1 << 62) - 1_000_003
 
 @dataclass
 class Orphans:
-    """Rows of nobody. plan: row ids of the plan's.   days: ordinals of dispatched ones; they, too, fill their day."""
+    """Rows of nobody. plan: row ids of the plan's.   days: ordinals of dispatched ones; they, too, fill their day.
+
+    ahead: how many of the plan's are e-mails of the run's date or later.
+    """
 
     plan: list[int]
     days: list[int]
+    ahead: int = 0
 
 
 class RowJudge:
@@ -150,6 +154,7 @@ class RowJudge:
             kind, _ = self.kind_of(row_id, status)
             if kind in {SCHEDULED, SKIPPED}:
                 found.plan.append(row_id)
+                found.ahead += kind == SCHEDULED and self._day(row_id, kind, date) >= self._run.as_of
             elif kind == DISPATCHED:
                 day = self._day(row_id, kind, date)
                 found.days += [day] if day != NONE else []
