@@ -30,7 +30,6 @@ from schedd.store.errors import sqlite_errors
 from schedd.store.existing import DISPATCHED, SCHEDULED, SKIPPED, VOID, ExistingRows, event_number, history_of
 from schedd.store.followups import existing_followups
 from schedd.store.outside_rows import OutsideRows
-from schedd.store.schedule_values import NOBODY
 from schedd.store.schedules import ScheduleReader
 from schedd.store.schema import Schema, read_schema
 from schedproto import Preview, RunWarning
@@ -229,7 +228,6 @@ def _plan(run: Run, task: ChunkTask, connection: Any) -> Planned:
     plan = run.plan_chunk(read.chunk)
     issue_contacts, issue_kinds = engine_contacts.issues(contacts)
     ahead = _ahead(existing, run.as_of)
-    known = existing.contact_id[existing.contact_id < NOBODY]
     arrays: dict[str, NDArray[Any]] = {
         **{f"rows.{name}": getattr(plan.rows, name) for name in _ROW_COLUMNS},
         **{f"history.{name}": getattr(history, name) for name in _HISTORY_COLUMNS},
@@ -260,7 +258,7 @@ def _plan(run: Run, task: ChunkTask, connection: Any) -> Planned:
         warnings=to_warnings(reader.findings),
         unreadable=reader.unreadable(contacts),
         ahead=int(ahead.sum()),
-        highest=int(known.max()) if len(known) else None,
+        highest=int(existing.contact_id.max()) if len(existing) else None,
     )
 
 
