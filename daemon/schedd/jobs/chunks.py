@@ -85,7 +85,7 @@ class Planned(msgspec.Struct, frozen=True):
     dispatched, followups: ordinal -> rows that load balancing cannot move.
     volume: ordinal -> pre-scheduled rows before it, follow-ups included.
     unreadable: contacts that have a date or a boolean that cannot be read.
-    ahead: existing planned e-mails of the run's date or later.   highest: the highest contact of an existing row.
+    ahead: ordinal of the run's date or later -> existing planned e-mails.   highest: contact of an existing row.
     """
 
     contacts: int
@@ -97,7 +97,7 @@ class Planned(msgspec.Struct, frozen=True):
     volume: dict[int, int]
     warnings: list[RunWarning] = []
     unreadable: int = 0
-    ahead: int = 0
+    ahead: dict[int, int] = {}
     highest: int | None = None
 
 
@@ -257,7 +257,7 @@ def _plan(run: Run, task: ChunkTask, connection: Any) -> Planned:
         volume=day_counts(np.concatenate([plan.rows.date[plan.rows.reason == NOT_SKIPPED], followup_days])),
         warnings=to_warnings(reader.findings),
         unreadable=reader.unreadable(contacts),
-        ahead=int(ahead.sum()),
+        ahead=day_counts(existing.date[ahead]),
         highest=int(existing.contact_id.max()) if len(existing) else None,
     )
 
@@ -270,7 +270,7 @@ def _ahead(existing: ExistingRows, as_of: int) -> NDArray[np.bool_]:
 def existing_arrays(existing: ExistingRows, people: NDArray[np.int64], as_of: int) -> dict[str, NDArray[Any]]:
     """Return the existing rows as keys and contents; a key is -1 where no planned row can have it.
 
-    `present.odd` are the rows without a key, `present.odd_group` their contact and type (`guards.present_groups`).
+    `present.odd` are the rows without a key, `present.odd_group` their contact and type (`guards.existing_groups`).
     """
     who = np.searchsorted(people, existing.contact_id)
     there = who < len(people)
@@ -365,7 +365,7 @@ def _removed(
     change: Difference,
     followups: FollowUpChange,
 ) -> int:
-    groups = guards.present_groups(arrays["present.key"], arrays["present.odd"], arrays["present.odd_group"])
+    groups = guards.existing_groups(arrays["present.key"], arrays["present.odd"], arrays["present.odd_group"])
     plain = guards.removed_rows(change, keys, goes, groups, arrays["present.ahead"])
     return plain + guards.removed_followups(extra["followups_ahead"], followups.rows)
 

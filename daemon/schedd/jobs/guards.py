@@ -30,8 +30,8 @@ INELIGIBLE_INCREASE, REMOVED, UNREADABLE, DAYS_OVER_CAP = (
     "unreadable",
     "days_over_cap",
 )
-#: Hundredths of a percent in the whole.
-_WHOLE = 10_000
+#: Hundredths of a percent in all.
+_HUNDREDTHS = 10_000
 #: Days that never stop a run.
 _ANY_DAYS = 1000
 #: The columns of a planned follow-up that are looked at.
@@ -83,27 +83,35 @@ class Guards:
         what = f"{self._share(removed, planned, 'planned e-mails')} would be removed"
         self._add_share(REMOVED, removed, planned, self._configuration.guard_max_removed, what)
 
-    def judge_days(self, volume: Mapping[int, int], dispatched: Mapping[int, int], limit: int) -> None:
-        """Judge the days that stay above the daily limit. volume: day -> planned e-mails."""
+    def judge_days(
+        self, planned: Mapping[int, int], existing: Mapping[int, int], dispatched: Mapping[int, int], limit: int
+    ) -> None:
+        """Judge the days that the plan leaves above the daily limit and that the existing plan does not.
+
+        planned, existing: ordinal -> e-mails of the plan, and of the file's existing one.
+        """
         if self._last is None:
             return
-        over = [day for day, count in volume.items() if count and count + dispatched.get(day, 0) > limit]
-        rows = sum(volume[day] for day in over)
+        over = [
+            day
+            for day, count in planned.items()
+            if count + dispatched.get(day, 0) > limit >= existing.get(day, 0) + dispatched.get(day, 0)
+        ]
+        rows = sum(planned[day] for day in over)
         allowed = self._configuration.guard_max_days_over_cap
-        subject = "1 day stays" if len(over) == 1 else f"{len(over):,} days stay"
-        message = f"{subject} above the daily limit of {limit:,} e-mails; at most {allowed:,} may"
+        subject = "1 day exceeds" if len(over) == 1 else f"{len(over):,} days exceed"
         self.measures.append(
             GuardMeasure(
                 code=DAYS_OVER_CAP,
                 count=len(over),
                 allowed=float(allowed),
                 exceeded=len(over) > allowed < _ANY_DAYS and rows >= self._configuration.guard_min_count,
-                message=message + ".",
+                message=f"{subject} the daily limit of {limit:,} e-mails and did not before; at most {allowed:,} may.",
             )
         )
 
     def _add_share(self, code: str, count: int, total: int, limit: int, what: str) -> None:
-        exceeded = count * _WHOLE > limit * total and count >= self._configuration.guard_min_count
+        exceeded = count * _HUNDREDTHS > limit * total and count >= self._configuration.guard_min_count
         self.measures.append(
             GuardMeasure(
                 code=code,
@@ -111,7 +119,7 @@ class Guards:
                 total=total,
                 allowed=limit / 100,
                 exceeded=exceeded,
-                message=f"{what}; at most {_percent(limit, _WHOLE)} may.",
+                message=f"{what}; at most {_percent(limit, _HUNDREDTHS)} may.",
             )
         )
 
@@ -136,23 +144,23 @@ class Guards:
 
 def guards_of(
     connection: apsw.Connection,
-    present: Schema,
+    schema: Schema,
     configuration: Configuration,
     contacts: int,
     parts: Sequence[Planned],
     chunks: Iterable[Mapping[str, NDArray[Any]]],
 ) -> Guards:
     """Return the guards of a run that has planned its chunks, with what the contacts say judged already."""
-    guards = Guards(configuration, contacts, _last_run(connection, present, parts))
+    guards = Guards(configuration, contacts, _last_run(connection, schema, parts))
     guards.judge_unreadable(sum(part.unreadable for part in parts))
     guards.judge_ineligible((chunk["issues.contact"], chunk["issues.kind"]) for chunk in chunks)
     return guards
 
 
-def _last_run(connection: apsw.Connection, present: Schema, parts: Sequence[Planned]) -> LastRun | None:
-    if not has_completed_run(connection, present):
+def _last_run(connection: apsw.Connection, schema: Schema, parts: Sequence[Planned]) -> LastRun | None:
+    if not has_completed_run(connection, schema):
         return None
-    issues = ineligible_contacts(connection, present)
+    issues = ineligible_contacts(connection, schema)
     if issues is None:
         return LastRun()
     ineligible, highest = issues
@@ -162,7 +170,7 @@ def _last_run(connection: apsw.Connection, present: Schema, parts: Sequence[Plan
 
 def _percent(count: int, total: int) -> str:
     """Return a share as text: exact to hundredths of a percent, cut off there."""
-    hundredths = count * _WHOLE // total if total else 0
+    hundredths = count * _HUNDREDTHS // total if total else 0
     return f"{hundredths / 100:.2f}".rstrip("0").rstrip(".") + " %"
 
 
@@ -184,7 +192,9 @@ def newly_ineligible(contacts: NDArray[np.int64], kinds: NDArray[np.int8], last:
     return {ISSUES[kind]: count for kind, count in zip(found.tolist(), counts.tolist(), strict=True)}
 
 
-def present_groups(keys: NDArray[np.int64], odd: NDArray[np.int64], odd_groups: NDArray[np.int64]) -> NDArray[np.int64]:
+def existing_groups(
+    keys: NDArray[np.int64], odd: NDArray[np.int64], odd_groups: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """Return contact and type of each existing row as one number, negative where no planned row can have them.
 
     keys: as `difference.pack_keys`.   odd: the rows whose key no planned row can have, and their groups.
@@ -205,7 +215,7 @@ def removed_rows(
 
     So an e-mail that moves to another day is not removed, and one that is skipped from now on is.
     goes: which planned rows are not skipped; their keys are ascending.   groups: of existing rows
-    (`present_groups`).   ahead: which of these are e-mails of the run's date or later.
+    (`existing_groups`).   ahead: which of these are e-mails of the run's date or later.
     """
     stopped = change.updated[~goes[change.update]]
     touched = np.concatenate([change.delete, stopped])

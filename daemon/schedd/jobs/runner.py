@@ -11,7 +11,6 @@ import zoneinfo
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,8 +19,7 @@ import msgspec
 import numpy as np
 
 from schedd.engine import calendar
-from schedd.engine.configuration import BalanceLimits, Configuration, ConfigurationError, Layer, build, parse_toml
-from schedd.engine.explain import BalanceNote
+from schedd.engine.configuration import Configuration, ConfigurationError, Layer, build, parse_toml
 from schedd.engine.findings import Findings
 from schedd.engine.run import Run
 from schedd.store import campaigns as campaign_store
@@ -35,16 +33,16 @@ from schedd.store.outside_rows import read_outside_rows
 from schedd.store.runs import RunRecord, StoredConfiguration, applicable_configuration, record_run
 from schedd.store.schedules import ScheduleReader
 from schedd.store.write import IssueWriter, PlainRows, PlanWriter
-from schedproto import ErrorCode, GuardMeasure, JobSpec, Mode, RunResult, SavedPlan, SchedulerError
+from schedproto import ErrorCode, JobSpec, Mode, RunResult, SchedulerError
 
-from . import plan_digest, scratch
+from . import scratch
 from .balancing import balance_chunks
 from .chunks import ChunkTask, Finished, Planned, RunInput, write_run_input
 from .contract import RunContext
 from .explanations import explain_contacts
-from .guards import guards_of
 from .outside import save_outside
 from .records import run_record
+from .review import CompletePlan, Review, wants_digest
 from .safety import Keeper, keeper
 from .specification import parse_as_of
 from .stages import Stages
@@ -97,22 +95,6 @@ def _run_kept(job: _Job) -> RunResult:
             connection.close()
 
 
-@dataclass
-class _Plan:
-    """What is known when all chunks are planned and balanced.
-
-    orphans: row ids of the plan rows of no chunk; orphans_ahead: how many are e-mails of the run's date or later.
-    """
-
-    tasks: list[ChunkTask]
-    parts: list[Planned]
-    dispatched: dict[int, int]
-    notes: list[BalanceNote]
-    orphans: list[int]
-    orphans_ahead: int
-    orphan_findings: Findings
-
-
 class _Job:
     def __init__(
         self,
@@ -130,7 +112,6 @@ class _Job:
         self.stages = Stages()
         self.started = clock()
         self.stored: StoredConfiguration | None = None
-        self.configuration = Configuration()
         self.as_of = 0
         self.contacts = 0
         self.workers = 1
@@ -194,7 +175,6 @@ class _Job:
         present = schema.read_schema(connection)
         self.stored = applicable_configuration(connection, present)
         layers, configuration = self._configuration()
-        self.configuration = configuration
         self.as_of = self._as_of(configuration)
         schema.check_contacts(connection, present, str(self.database))
         [(self.contacts,)] = connection.execute("SELECT count(*) FROM contacts")
@@ -216,8 +196,9 @@ class _Job:
         tally = Tally(run.classes, sum(part.eligible for part in plan.parts))
         tally.volume_before = sum_days(part.volume for part in plan.parts)
         tally.dispatched = {day: count for day, count in plan.dispatched.items() if day >= self.as_of}
-        answers, measures = self._judged(connection, present, plan, limits, tally)
-        reviewed = self._compared(tally)
+        review = Review(self.spec, configuration, self.contacts, self.as_of, self.stored)
+        finished = self._stream("finish", plan.tasks, Finished)
+        answers = review.judge(connection, present, plan, finished, tally, self.context, self.stages)
         writer = None
         if not self.spec.dry_run:
             if not schema.is_complete(connection, present):
@@ -242,8 +223,8 @@ class _Job:
             explanations=explanations,
             backup_id=self.backup.backup_id,
             warnings=merged([*warnings, *to_warnings(plan.orphan_findings)]),
-            guard=measures,
-            plan=reviewed,
+            guard=review.measures,
+            plan=review.plan,
         )
         if writer is not None:
             with self.stages.stage("commit"):
@@ -253,7 +234,7 @@ class _Job:
                 connection.execute("COMMIT")
         return result
 
-    def _plan(self, connection: apsw.Connection, run: Run, reader: ScheduleReader) -> _Plan:
+    def _plan(self, connection: apsw.Connection, run: Run, reader: ScheduleReader) -> CompletePlan:
         """Plan all chunks and balance them; the rows then lie in the scratch files of the tasks."""
         tasks = self._tasks(connection)
         with self.stages.stage("plan"):
@@ -265,49 +246,12 @@ class _Job:
             dispatched = sum_days([Counter(orphans.days), *(part.dispatched for part in parts)])
             fixed = sum_days([dispatched, *(part.followups for part in parts)])
             notes = balance_chunks(run, files, self.contacts, fixed, self.context.check, self.spec.explain)
-        return _Plan(tasks, parts, dispatched, notes, orphans.plan, orphans.ahead, reader.findings)
-
-    def _judged(
-        self, connection: apsw.Connection, present: schema.Schema, plan: _Plan, limits: BalanceLimits, tally: Tally
-    ) -> tuple[Iterable[tuple[ChunkTask, Finished]], list[GuardMeasure]]:
-        """Return the finished chunks; raise `plan_abnormal` before anything is written (rules, section 13).
-
-        Where nothing depends on the sums over all chunks, they come while others are still being finished.
-        """
-        chunks = (scratch.load(self.context.scratch / task.name)[0] for task in plan.tasks)
-        guards = guards_of(connection, present, self.configuration, self.contacts, plan.parts, chunks)
-        answers: Iterable[tuple[ChunkTask, Finished]] = self._finish(plan.tasks, tally)
-        ahead = plan.orphans_ahead + sum(part.ahead for part in plan.parts)
-        replaces = guards.compares and ahead > 0
-        if replaces or self._wants_digest:
-            with self.stages.stage("compare"):
-                self.context.progress("compare", 0.5, self.contacts, self.contacts)
-                answers = list(answers)
-        if replaces:
-            guards.judge_removed(plan.orphans_ahead + tally.removed, ahead)
-            guards.judge_days(tally.volume, plan.dispatched, limits.limit)
-        if not (self.spec.dry_run or self.spec.accept_changes):
-            guards.check(self.spec.organization)
-        return answers, guards.measures
-
-    @property
-    def _wants_digest(self) -> bool:
-        return self.spec.dry_run or self.spec.expect is not None
-
-    def _compared(self, tally: Tally) -> SavedPlan | None:
-        """Return the plan for a later job to expect; raise `plan_differs` if it is not the expected one."""
-        if not self._wants_digest:
-            return None
-        version = None if self.stored is None else self.stored.version
-        plan = tally.saved_plan(self.spec, self.as_of, version, self.configuration, self.contacts)
-        if self.spec.expect is not None:
-            plan_digest.check_expected(self.spec.expect, plan)
-        return plan
+        return CompletePlan(tasks, parts, dispatched, notes, orphans, reader.findings)
 
     def _write_all(
         self,
         connection: apsw.Connection,
-        plan: _Plan,
+        plan: CompletePlan,
         answers: Iterable[tuple[ChunkTask, Finished]],
         writer: PlanWriter | None,
         tally: Tally,
@@ -318,7 +262,7 @@ class _Job:
         with self.stages.stage("write"), bulk_load(connection, expected, active=writer is not None) as load:
             if writer is not None:
                 writer.load = load
-            self._write(answers, len(plan.tasks), writer, tally, plan.orphans)
+            self._write(answers, len(plan.tasks), writer, tally, plan.orphans.plan)
             if writer is not None:
                 issues = IssueWriter(connection, *tally.issue_columns())
                 if issues.differs():
@@ -354,7 +298,7 @@ class _Job:
         ends = [*starts[1:], None]
         folder = str(self.context.scratch)
         return [
-            ChunkTask(folder, f"chunk{number}", low, high, number == 0, self.spec.dry_run, self._wants_digest)
+            ChunkTask(folder, f"chunk{number}", low, high, number == 0, self.spec.dry_run, wants_digest(self.spec))
             for number, (low, high) in enumerate(zip(starts, ends, strict=True))
         ]
 
@@ -373,15 +317,6 @@ class _Job:
             share = len(results) / len(tasks)
             self.context.progress(stage, start + (end - start) * share, int(self.contacts * share), self.contacts)
         return results
-
-    def _finish(self, tasks: list[ChunkTask], tally: Tally) -> Iterator[tuple[ChunkTask, Finished]]:
-        """Finish the chunks and add them up, in the order of the keys."""
-        for task, answer in zip(tasks, self._stream("finish", tasks, Finished), strict=True):
-            path = self.context.scratch / task.name
-            out, _ = scratch.load(path.with_suffix(".out"))
-            tally.add(answer, out, scratch.load(path)[0])
-            path.unlink()
-            yield task, answer
 
     def _write(
         self,

@@ -6,7 +6,7 @@ Both ways follow the same rules (sections 0 and 4).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import apsw
@@ -47,12 +47,12 @@ NOBODY = -(1 << 62) - 1_000_003
 class Orphans:
     """Rows of nobody. plan: row ids of the plan's.   days: ordinals of dispatched ones; they, too, fill their day.
 
-    ahead: how many of the plan's are e-mails of the run's date or later.
+    ahead: ordinal of the run's date or later -> the plan's e-mails.
     """
 
     plan: list[int]
     days: list[int]
-    ahead: int = 0
+    ahead: dict[int, int] = field(default_factory=dict)
 
 
 class RowJudge:
@@ -154,7 +154,9 @@ class RowJudge:
             kind, _ = self.kind_of(row_id, status)
             if kind in {SCHEDULED, SKIPPED}:
                 found.plan.append(row_id)
-                found.ahead += kind == SCHEDULED and self._day(row_id, kind, date) >= self._run.as_of
+                day = self._day(row_id, kind, date)
+                if kind == SCHEDULED and day >= self._run.as_of:
+                    found.ahead[day] = found.ahead.get(day, 0) + 1
             elif kind == DISPATCHED:
                 day = self._day(row_id, kind, date)
                 found.days += [day] if day != NONE else []
