@@ -13,7 +13,7 @@ from .configuration import Configuration, configure
 from .contacts import Contact
 from .dates import every_day, shift
 from .invariants import belongs, is_aep_day, is_base, latest_aep
-from .organization import read_organization
+from .organization import ANNIVERSARY_TYPES, read_organization
 from .plan import Plan, plan
 from .rows import POST_WINDOW_SLACK_DAYS, Row
 
@@ -150,21 +150,30 @@ def _send(connection: sqlite3.Connection, day: date) -> None:
 def faults(year: Year) -> list[str]:
     """Return a sentence for each event that was emailed twice, or not although nothing prevented it.
 
-    What may prevent it: a plan skipped it or another row held its key; nobody worked on its latest day; of two
-    post-window events within 30 days one answers for both; a newer email took the follow-up's turn.
+    What may prevent it: a plan skipped it or another row held its key; nobody worked on its latest day; a newer email
+    took the follow-up's turn; of two post-window events within 30 days one answers for both; the email that a window
+    swallowed was caught up after the window, so that no post-window email was needed.
     """
     times = Counter(event for _, event in year.sent)
     found = [f"{event} was sent {count} times" for event, count in times.items() if count > 1]
     for event, latest in year.planned.items():
         prevented = event in year.skipped or latest not in year.working_days or event[1] == "followup"
-        if event[1] == "post_window":
-            prevented = prevented or any(
-                (contact_id, email_type) == event[:2] and abs((of - event[2]).days) <= POST_WINDOW_SLACK_DAYS
-                for contact_id, email_type, of in times
-            )
-        if event not in times and not prevented:
+        if event not in times and not prevented and not _post_window_settled(event, year):
             found.append(f"{event} was planned until {latest} and never sent")
     return found
+
+
+def _post_window_settled(event: Event, year: Year) -> bool:
+    """Return whether another email answered for a post-window email or made it needless."""
+    contact_id, email_type, of = event
+    return email_type == "post_window" and any(
+        sent[0] == contact_id
+        and (
+            (sent[1] == email_type and abs((sent[2] - of).days) <= POST_WINDOW_SLACK_DAYS)
+            or (sent[1] in ANNIVERSARY_TYPES and 0 <= (day - of).days <= POST_WINDOW_SLACK_DAYS)
+        )
+        for day, sent in year.sent
+    )
 
 
 def forgotten(connection: sqlite3.Connection, first: date, overrides: dict[str, Any], year: Year) -> list[str]:
