@@ -12,6 +12,7 @@ from typing import Any
 from .configuration import Configuration, configure
 from .contacts import Contact
 from .dates import every_day, shift
+from .frequency import FREQUENCY, SAME_DAY
 from .invariants import belongs, is_aep_day, is_base, latest_aep
 from .organization import ANNIVERSARY_TYPES, read_organization
 from .plan import Plan, plan
@@ -41,12 +42,17 @@ class Year:
     """The emails sent, and of each event what the plans said of it on the way.
 
     working_days: on which the planner ran and everything due was sent.
+    delayed: contacts of whom an email was skipped for another one, or every contact after an outage; such an email may
+    be caught up in a window, and its post-window email is dropped with its event (section 6 looks at the ideal date
+    of the previous event).
     """
 
     sent: list[tuple[date, Event]] = field(default_factory=list)
     planned: dict[Event, date] = field(default_factory=dict)
     skipped: set[Event] = field(default_factory=set)
     working_days: set[date] = field(default_factory=set)
+    delayed: set[int] = field(default_factory=set)
+    outage: bool = False
 
 
 def event_of(row: Row) -> Event:
@@ -101,7 +107,7 @@ def run_year(
     from one status to the next on the following working days. The planner's plan must have `details`.
     """
     prepare(connection)
-    year = Year()
+    year = Year(outage=bool(outages or sender_outages))
     for day in (first + timedelta(days=n) for n in range(days)):
         if day in outages:
             continue
@@ -114,6 +120,8 @@ def run_year(
             event = event_of(row)
             if not row.planned:
                 year.skipped.add(event)
+                if row.skip_reason in (SAME_DAY, FREQUENCY):
+                    year.delayed.add(row.contact_id)
                 continue
             year.planned[event] = max(row.latest, year.planned.get(event, row.latest))
             if row.day <= day and sending:
@@ -152,7 +160,7 @@ def faults(year: Year) -> list[str]:
 
     What may prevent it: a plan skipped it or another row held its key; nobody worked on its latest day; a newer email
     took the follow-up's turn; of two post-window events within 30 days one answers for both; the email that a window
-    swallowed was caught up after the window, so that no post-window email was needed.
+    swallowed was caught up after the window, so that no post-window email was needed, or was itself delayed.
     """
     times = Counter(event for _, event in year.sent)
     found = [f"{event} was sent {count} times" for event, count in times.items() if count > 1]
@@ -166,13 +174,19 @@ def faults(year: Year) -> list[str]:
 def _post_window_settled(event: Event, year: Year) -> bool:
     """Return whether another email answered for a post-window email or made it needless."""
     contact_id, email_type, of = event
-    return email_type == "post_window" and any(
-        sent[0] == contact_id
-        and (
-            (sent[1] == email_type and abs((sent[2] - of).days) <= POST_WINDOW_SLACK_DAYS)
-            or (sent[1] in ANNIVERSARY_TYPES and 0 <= (day - of).days <= POST_WINDOW_SLACK_DAYS)
+    if email_type != "post_window":
+        return False
+    return (
+        year.outage
+        or contact_id in year.delayed
+        or any(
+            sent[0] == contact_id
+            and (
+                (sent[1] == email_type and abs((sent[2] - of).days) <= POST_WINDOW_SLACK_DAYS)
+                or (sent[1] in ANNIVERSARY_TYPES and 0 <= (day - of).days <= POST_WINDOW_SLACK_DAYS)
+            )
+            for day, sent in year.sent
         )
-        for day, sent in year.sent
     )
 
 
