@@ -331,8 +331,11 @@ def test_the_first_failing_check_is_the_reason():
 def test_configured_contacts():
     """Active statuses, opt-out columns and formats are the configured ones; NULL and blank are always active."""
     found = read_contacts(
-        [(1, "a@b.org", "90210", " VIP", "3/9/1950", None), (2, "a@b.org", "90210", "active", "bad", None)]
-        + [(3, "a@b.org", "90210", " ", "1950-03-09", "yes")],
+        [
+            (1, "a@b.org", "90210", " VIP", "3/9/1950", None),
+            (2, "a@b.org", "90210", "active", "bad", None),
+            (3, "a@b.org", "90210", " ", "1950-03-09", "yes"),
+        ],
         active_statuses=["vip"],
         opt_out_columns=["Effective_Date", "no_such_column"],
         date_formats=["MM/DD/YYYY"],
