@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 
-from reference.organization import KNOWN_STATUSES
 from reference.organizations import random_organization
+from reference.records import KNOWN_STATUSES
 from reference.year import Year, faults, forgotten, run_year, write_plan
 
 PREDECESSOR = Path(__file__).parents[1] / "predecessor"

@@ -14,8 +14,9 @@ from .contacts import Contact
 from .dates import every_day, shift
 from .frequency import FREQUENCY, SAME_DAY
 from .invariants import belongs, is_aep_day, is_base, latest_aep
-from .organization import ANNIVERSARY_TYPES, read_organization
+from .organization import read_organization
 from .plan import Plan, plan
+from .records import ANNIVERSARY_TYPES
 from .rows import POST_WINDOW_SLACK_DAYS, Row
 
 #: Makes the plan of a day in the file and returns it.
