@@ -95,9 +95,12 @@ class PlanSql:
         )
 
     def date(self) -> str:
-        """Return the SQL of the send date as ten characters; what is not a text of ten comes out as `NO_DATE`."""
+        """Return the SQL of the send date as ten characters; what does not have ten comes out as `NO_DATE`.
+
+        A BLOB, which sorts behind the empty one, is never stored as a planned row's date is.
+        """
         date = self.column("scheduled_send_date")
-        return f"CASE WHEN octet_length({date}) = 10 AND typeof({date}) = 'text' THEN {date} ELSE '{NO_DATE}' END"
+        return f"CASE WHEN octet_length({date}) = 10 AND {date} < x'' THEN {date} ELSE '{NO_DATE}' END"
 
     def _other_status(self) -> str:
         """Return the SQL of a status that is not the plan's; spellings that are not the usual ones are `ODD`."""

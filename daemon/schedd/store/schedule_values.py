@@ -22,6 +22,7 @@ from schedd.engine.values import cached, integer_of, plain_day, text_of, trimmed
 from .existing import (
     DISPATCHED,
     KNOWN_STATUSES,
+    NUMBER_COLUMNS,
     PARENT_STATUSES,
     SCHEDULED,
     SKIPPED,
@@ -58,7 +59,9 @@ class RowJudge:
         self._connection, self._run, self._since = connection, run, since
         self._values = OddValues(connection)
         self._columns = schema.columns.get(PLAN, frozenset())
-        self._text_events = all(schema.affinity(PLAN, name) in {"TEXT", "REAL"} for name in _EVENT)
+        #: columns of numbers that SQLite stores as TEXT or REAL: they say what they were given
+        self._converted = {name for name in NUMBER_COLUMNS if schema.affinity(PLAN, name) in {"TEXT", "REAL"}}
+        self._text_events = set(_EVENT) <= self._converted
         self.findings = Findings()
 
         classes = run.classes
@@ -169,6 +172,8 @@ class RowJudge:
             dict(zip(_COLUMNS, row, strict=True))
             for row in self._values.rows(f"{PLAN} s WHERE {where}", list(map(self._source, _COLUMNS)))
         ]
+        for row in found:
+            row |= {name: integer_of(row[name]) for name in self._converted if row[name] is not None}
         judged = [self._judge(row) for row in found]
 
         def column(name: str, kind: type[np.generic]) -> NDArray[Any]:
@@ -194,11 +199,14 @@ class RowJudge:
 
     def set_own_dates(self, rows: ExistingRows) -> None:
         """Fill in, in place, the own dates: the event date if there is one, else the send date (section 4)."""
-        if self._text_events:
-            rows.own_date = rows.date
+        rows.own_date = rows.date
+        dispatched = np.flatnonzero(rows.kind == DISPATCHED)
+        dispatched = dispatched[rows.event[dispatched] >= 0]
+        if self._text_events or not len(dispatched):
             return
-        days = event_day(rows.event)
-        rows.own_date = np.where(days != NONE, days, rows.date)
+        days = event_day(rows.event[dispatched])
+        rows.own_date = rows.date.copy()
+        rows.own_date[dispatched] = np.where(days != NONE, days, rows.date[dispatched])
 
     def _judge(self, row: dict[str, Any]) -> dict[str, Any]:
         row_id, email_type, instance = int(row["id"]), row["email_type"], row["campaign_instance_id"]
@@ -238,8 +246,6 @@ class RowJudge:
 
     def _event(self, row: dict[str, Any]) -> int:
         parts = [row[name] for name in _EVENT]
-        if self._text_events:
-            parts = [integer_of(part) for part in parts]
         if not all(isinstance(part, int) for part in parts):
             return -1
         year, month, day = parts

@@ -6,6 +6,8 @@ One pass over the chunk's rows yields all three. `schedule_sql` reduces each row
 
 from __future__ import annotations
 
+from typing import Any
+
 import apsw
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ from schedd.engine.run import Run
 from . import blocks
 from .blocks import MisalignedError
 from .contacts import Range
-from .existing import DISPATCHED, ODD, SENT_LATELY, ExistingRows
+from .existing import DISPATCHED, ODD, SENT_LATELY, SKIPPED, ExistingRows
 from .outside_rows import OutsideRows
 from .schedule_sql import OTHER_REASON, PACKED_DIGITS, TYPES, UNKNOWN, PlanSql
 from .schedule_values import Orphans, RowJudge
@@ -175,22 +177,21 @@ class ScheduleReader:
             exact_key=plain & exact,
             sent_lately=lately,
         )
-        dispatched = rows.kind == DISPATCHED
-        odd = odd_status | (dispatched & ((code == UNKNOWN) | self._aliased[types]))
-        self._fold(rows, dispatched & ~odd)
-        if odd.any():
-            self._judge.resolve(rows, np.flatnonzero(odd), odd_status)
+        # Nearly all rows are the plan's; what follows looks at the others alone.
+        dispatched = np.flatnonzero(status > SKIPPED)
+        dispatched = dispatched[rows.kind[dispatched] == DISPATCHED]
+        odd = odd_status[dispatched] | (code[dispatched] == UNKNOWN) | self._aliased[types[dispatched]]
+        self._fold(rows, dispatched[~odd])
+        self._judge.resolve(rows, dispatched[odd], odd_status)
         if not plain.all():
             self._judge.read_dates(rows, np.flatnonzero(~plain))
         self._judge.set_own_dates(rows)
         return rows
 
-    def _fold(self, rows: ExistingRows, chosen: NDArray[np.bool_]) -> None:
+    def _fold(self, rows: ExistingRows, chosen: NDArray[Any]) -> None:
         """Give dispatched rows the folded number of their type (section 4)."""
-        folded = self._run.classes.folded
-        if (folded != np.arange(len(folded))).any():
-            usable = np.flatnonzero(chosen & (rows.type_number >= 0))
-            rows.type_number[usable] = folded[rows.type_number[usable]]
+        usable = chosen[rows.type_number[chosen] >= 0]
+        rows.type_number[usable] = self._run.classes.folded[rows.type_number[usable]]
 
     def orphans(self, first: int) -> Orphans:
         """Return the rows of no chunk: their contact id cannot be read or is below `first`, the lowest contact's.
