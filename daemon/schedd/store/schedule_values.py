@@ -100,6 +100,10 @@ class RowJudge:
             self.findings.add("unknown_type", PLAN, "email_type", row_id, value, name)
         return self._folded.get(name, -1), name.startswith(FOLLOWUP_PREFIX)
 
+    def _written_type(self, value: Any) -> int:
+        """Return the number of a type as it is written, -1 for none of this run."""
+        return self._exact.get(value, -1) if isinstance(value, str) else -1
+
     def class_of(self, row_id: int, number: int, value: Any) -> int:
         """Return the class of a dispatched row of a type and a campaign instance, -1 for none."""
         if number < 0:
@@ -125,6 +129,7 @@ class RowJudge:
             if odd_status[index]:
                 kind, parent = self.kind_of(row_id, status)
                 rows.kind[index], rows.sent_lately[index] = kind, parent
+            rows.type_number[index] = rows.written_type[index] = self._written_type(email_type)
             if rows.kind[index] == DISPATCHED:
                 number, followup = self.type_of(row_id, email_type)
                 rows.type_number[index], rows.followup[index] = number, followup
@@ -179,6 +184,7 @@ class RowJudge:
             contact_id=column("contact_id", np.int64),
             kind=column("kind", np.int8),
             type_number=column("type_number", np.int32),
+            written_type=column("written_type", np.int32),
             cls=column("cls", np.int32),
             date=column("date", np.int32),
             own_date=np.zeros(len(judged), np.int32),
@@ -207,7 +213,7 @@ class RowJudge:
             number, followup = self.type_of(row_id, email_type)
             cls = self.class_of(row_id, number, instance)
         else:
-            number = self._exact.get(email_type, -1) if isinstance(email_type, str) else -1
+            number = self._written_type(email_type)
             followup = text_of(email_type).startswith(FOLLOWUP_PREFIX)
             cls = self._plan_class(number, instance)
         date = row["scheduled_send_date"]
@@ -218,6 +224,7 @@ class RowJudge:
             "contact_id": row["contact_id"] if isinstance(row["contact_id"], int) else NOBODY,
             "kind": kind,
             "type_number": number,
+            "written_type": self._written_type(email_type),
             "cls": cls,
             "date": self._day(row_id, kind, date),
             "reason": SKIP_REASONS.index(reason or "") if reason is None or reason in SKIP_REASONS[1:] else -1,

@@ -165,6 +165,7 @@ class ScheduleReader:
             contact_id=contact_id,
             kind=np.where(lately | odd_status, DISPATCHED, status).astype(np.int8),
             type_number=types,
+            written_type=types.copy(),
             cls=np.where(code < TYPES, code, -1).astype(np.int32),
             date=days,
             own_date=days,
@@ -176,7 +177,7 @@ class ScheduleReader:
             sent_lately=lately,
         )
         dispatched = rows.kind == DISPATCHED
-        odd = odd_status | (dispatched & ((code == UNKNOWN) | self._aliased[types]))
+        odd = odd_status | ((rows.kind >= DISPATCHED) & (code == UNKNOWN)) | (dispatched & self._aliased[types])
         self._fold(rows, dispatched & ~odd)
         if odd.any():
             self._judge.resolve(rows, np.flatnonzero(odd), odd_status)
