@@ -10,16 +10,19 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
+from schedd.engine.calendar import NONE, Ordinals
 from schedd.engine.findings import Findings
 from schedd.engine.rows import FOLLOWUP_PREFIX
 from schedd.engine.run import Run
+from schedd.engine.values import plain_day
 
 from . import blocks
 from .blocks import MisalignedError
 from .contacts import Range
 from .existing import DISPATCHED, ODD, SENT_LATELY, ExistingRows
+from .odd_values import OddValues
 from .outside_rows import OutsideRows
-from .schedule_sql import OTHER_REASON, PACKED_DIGITS, TYPES, UNKNOWN, PlanSql
+from .schedule_sql import EVENT_LIMIT, OTHER_REASON, PACKED_DIGITS, TYPES, UNKNOWN, Parts, PlanSql, unpacked
 from .schedule_values import Orphans, RowJudge
 from .schema import PLAN, Schema
 
@@ -36,8 +39,9 @@ class ScheduleReader:
 
     def __init__(self, connection: apsw.Connection, schema: Schema, run: Run, since: int, outside: OutsideRows) -> None:
         self._connection, self._run, self._outside = connection, run, outside
+        self._values = OddValues(connection)
         self._usable = schema.columns.get(PLAN, frozenset()) >= NEEDED
-        self._judge = RowJudge(connection, schema, run, since)
+        self._judge = RowJudge(connection, schema, run)
         self._ranges = schema.affinity(PLAN, "contact_id") in {"INTEGER", "NUMERIC", "BLOB"}
         self._type_of = self._types_by_code()
         #: types that an alias gives another name: of their dispatched rows the name is looked at
@@ -71,7 +75,7 @@ class ScheduleReader:
             try:
                 parts.append(self._by_block(chunk))
             except MisalignedError:
-                parts.append(self._judge.rows(self._where(chunk)))
+                parts.append(self._by_value(chunk))
         row_ids, contact_ids, exact = self._outside.of(chunk)
         if len(row_ids):
             parts.append(self._by_row_id(row_ids, contact_ids, exact))
@@ -143,6 +147,22 @@ class ScheduleReader:
             blocks.Block(packed, count, PACKED_DIGITS), blocks.Block(date, count, 10), row_ids, contact_ids, exact
         )
 
+    def _by_value(self, chunk: Range) -> ExistingRows:
+        """Return the rows of a chunk with values that no block can hold."""
+        names = ("s.id", "s.contact_id", self._sql.without_event(), self._sql.event(), "s.scheduled_send_date")
+        found = self._values.rows(f"{PLAN} s WHERE {self._where(chunk)}", names)
+        row_id, contact_id = np.zeros(len(found), np.int64), np.zeros(len(found), np.int64)
+        packed, event = np.zeros(len(found), np.int64), np.zeros(len(found), np.int64)
+        days = np.full(len(found), NONE, np.int32)
+        for index, (row, contact, number, event_value, date) in enumerate(found):
+            row_id[index], packed[index] = row, number
+            contact_id[index] = contact if isinstance(contact, int) else self._judge.nobody(row, contact)
+            event[index] = event_value if isinstance(event_value, int) and event_value < EVENT_LIMIT else 0
+            day = plain_day(date) if isinstance(date, str) and len(date) == 10 else None
+            days[index] = NONE if day is None else day
+        exact = np.ones(len(found), np.bool_)
+        return self._rows(unpacked(packed, event), days, days != NONE, row_id, contact_id, exact)
+
     def _unpacked(
         self,
         packed: blocks.Block,
@@ -151,12 +171,29 @@ class ScheduleReader:
         contact_id: NDArray[np.int64],
         exact: NDArray[np.bool_],
     ) -> ExistingRows:
-        status = packed.column(1) - np.uint8(48)
-        reason, code = packed.number(2, 5)[0], packed.number(5, 11)[0]
-        event, clean = packed.number(12, PACKED_DIGITS)
-        if not clean.all():
+        parts = Parts(
+            status=packed.column(1) - np.uint8(48),
+            reason=packed.number(2, 5)[0],
+            code=packed.number(5, 11)[0],
+            regular=packed.column(11) == ord("1"),
+            event=packed.number(12, PACKED_DIGITS)[0],
+        )
+        if not packed.number(12, PACKED_DIGITS)[1].all():
             raise MisalignedError
         days, plain = date.dates()
+        return self._rows(parts, days, plain, row_id, contact_id, exact)
+
+    def _rows(
+        self,
+        parts: Parts,
+        days: Ordinals,
+        plain: NDArray[np.bool_],
+        row_id: NDArray[np.int64],
+        contact_id: NDArray[np.int64],
+        exact: NDArray[np.bool_],
+    ) -> ExistingRows:
+        """Return rows. plain: where the send date is written as a planned row's is, so that `days` has it."""
+        status, code, event = parts.status, parts.code, parts.event
         types = self._type_of[code]
         lately = status == SENT_LATELY
         odd_status = status == ODD
@@ -169,9 +206,9 @@ class ScheduleReader:
             cls=np.where(code < TYPES, code, -1).astype(np.int32),
             date=days,
             own_date=days,
-            reason=np.where(reason == OTHER_REASON, -1, reason).astype(np.int16),
+            reason=np.where(parts.reason == OTHER_REASON, -1, parts.reason).astype(np.int16),
             event=np.where(event > 0, event - 32, -1).astype(np.int32),
-            regular=packed.column(11) == ord("1"),
+            regular=parts.regular,
             followup=self._followups[types],
             exact_key=plain & exact,
             sent_lately=lately,
