@@ -24,12 +24,13 @@ from schedd.engine.configuration import Configuration, ConfigurationError, Layer
 from schedd.engine.explain import BalanceNote
 from schedd.engine.run import Run
 from schedd.store import campaigns as campaign_store
-from schedd.store import maintenance, schema
+from schedd.store import foreign, maintenance, schema
 from schedd.store.bulk import bulk_load
 from schedd.store.configurations import invalid
 from schedd.store.connection import interrupt_when, open_reader, open_writer
 from schedd.store.contacts import chunk_starts
 from schedd.store.errors import sqlite_errors, translate
+from schedd.store.probe import Sample, try_rows
 from schedd.store.runs import RunRecord, StoredConfiguration, applicable_configuration, record_run
 from schedd.store.schedules import ScheduleReader
 from schedd.store.write import IssueWriter, PlainRows, PlanWriter
@@ -152,7 +153,8 @@ class _Job:
             self.backup.prepare(connection)
             connection.execute("BEGIN" if readonly else "BEGIN IMMEDIATE")
             try:
-                result = self._in_transaction(connection)
+                with foreign.explained(connection):
+                    result = self._in_transaction(connection)
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -175,9 +177,18 @@ class _Job:
         """Find what makes a run impossible before anything, be it the journal mode, is changed."""
         present = schema.read_schema(connection)
         schema.check_contacts(connection, present, str(self.database))
+        foreign.check_tables(connection, present)
         schema.check_keys(connection, present)
         self.stored = applicable_configuration(connection, present)
-        self._as_of(self._configuration()[1])
+        configuration = self._configuration()[1]
+        self._try_rows(connection, configuration, self._as_of(configuration))
+
+    def _try_rows(self, connection: apsw.Connection, configuration: Configuration, as_of: int) -> None:
+        """Raise if the file's constraints take no rows like those of this run."""
+        contact = connection.execute("SELECT max(id) FROM contacts").get
+        now = self.clock().strftime("%Y-%m-%d %H:%M:%S")
+        days = calendar.iso(as_of + 1), calendar.iso(as_of + 15)
+        try_rows(connection, Sample(contact, *days, configuration.send_time, self.context.run_id, now))
 
     def _in_transaction(self, connection: apsw.Connection) -> RunResult:
         present = schema.read_schema(connection)
@@ -185,6 +196,8 @@ class _Job:
         layers, configuration = self._configuration()
         self.as_of = self._as_of(configuration)
         schema.check_contacts(connection, present, str(self.database))
+        foreign.check_tables(connection, present)
+        self._try_rows(connection, configuration, self.as_of)
         [(self.contacts,)] = connection.execute("SELECT count(*) FROM contacts")
         self.workers = self.spec.workers or (self.context.default_workers if self.contacts >= PARALLEL_CONTACTS else 1)
         types, instances = campaign_store.campaign_tables(connection, present)

@@ -8,6 +8,9 @@ import apsw
 
 from schedproto import ErrorCode, SchedulerError
 
+from .errors import foreign_schema
+from .tables import TABLE, Index, Table, read_table
+
 #: The main application's tables and the columns that are read of them (docs/DATABASE.md).
 READ_TABLES: dict[str, tuple[str, ...]] = {
     "contacts": (
@@ -121,7 +124,16 @@ def read_schema(connection: apsw.Connection) -> Schema:
     """Return which of the known tables are there, and with which columns."""
     found = {}
     for table in (*READ_TABLES, PLAN, *OWN_TABLES):
-        columns = table_columns(connection, table)
+        try:
+            columns = table_columns(connection, table)
+        except apsw.SQLError as error:
+            raise foreign_schema(
+                f"{table} cannot be read: {error}",
+                f"Repair {table} in the program that made it: it is a view on something that is gone, or a virtual "
+                "table of an extension that only that program has.",
+                table=table,
+                sqlite=str(error),
+            ) from None
         if columns:
             found[table] = columns
     return Schema(found)
@@ -137,16 +149,6 @@ def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> No
             details={"path": path},
         )
     missing = [name for name in REQUIRED_COLUMNS if name not in schema.columns["contacts"]]
-    key = connection.execute(
-        "SELECT lower(name) FROM pragma_table_xinfo('contacts', 'main') WHERE pk > 0 AND upper(type) = 'INTEGER'"
-    ).fetchall()
-    if not missing and key != [("id",)]:
-        raise SchedulerError(
-            ErrorCode.COLUMN_MISSING,
-            "the column contacts.id is not the table's INTEGER PRIMARY KEY",
-            hint="The main application's table must declare `id INTEGER PRIMARY KEY`.",
-            details={"path": path, "columns": "id"},
-        )
     if missing:
         raise SchedulerError(
             ErrorCode.COLUMN_MISSING,
@@ -154,6 +156,7 @@ def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> No
             hint="Add what is missing in the main application; docs/DATABASE.md lists the columns.",
             details={"path": path, "columns": ", ".join(missing)},
         )
+    _check_contacts_key(connection, path)
 
     if connection.execute("SELECT 1 FROM contacts LIMIT 1").fetchone() is None:
         raise SchedulerError(
@@ -164,43 +167,63 @@ def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> No
         )
 
 
+def _check_contacts_key(connection: apsw.Connection, path: str) -> None:
+    """Raise unless contacts.id is the INTEGER PRIMARY KEY of a table, by which SQLite orders the contacts."""
+    table = read_table(connection, "contacts")
+    if table is None:
+        return
+    if table.kind != TABLE:
+        raise foreign_schema(
+            f"contacts is a {table.kind}, not a table, so nothing guarantees that each contact has one id of its own",
+            "Make contacts a table with `id INTEGER PRIMARY KEY`.",
+            path=path,
+            table="contacts",
+        )
+    if table.without_rowid and table.key == ("id",) and table.columns["id"].type.upper() == "INTEGER":
+        _check_stored_ids(connection, path)
+    elif table.rowid_alias != "id":
+        raise foreign_schema(
+            f"the column contacts.id {table.why_not_rowid('id')}: it has to be the table's INTEGER PRIMARY KEY",
+            "The table must declare `id INTEGER PRIMARY KEY`; keep the present id in another column.",
+            path=path,
+            table="contacts",
+            column="id",
+        )
+
+
+def _check_stored_ids(connection: apsw.Connection, path: str) -> None:
+    """Raise for an id that is not a whole number, which only a WITHOUT ROWID table can hold."""
+    row = connection.execute(
+        "SELECT quote(id) FROM contacts WHERE typeof(id) <> 'integer' ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    if row is not None:
+        raise foreign_schema(
+            f"the table contacts has a row whose id is not a whole number: {row[0]:.60}",
+            "Give that contact a number as its id, here and in the tables that refer to it.",
+            path=path,
+            table="contacts",
+            column="id",
+        )
+
+
+# The key of the plan -------------------------------------------------------------------------------------
+
+_PLAIN_KEY = ", ".join(f"{name} COLLATE BINARY" for name in PLAN_KEY)
+# As a unique index has it: NULL is not equal to NULL.
+_KEYED = " AND ".join(f"{name} IS NOT NULL" for name in PLAN_KEY)
+
+
 def check_keys(connection: apsw.Connection, schema: Schema) -> None:
-    """Raise `duplicate_keys` if the plan's unique index is missing and cannot be made."""
-    if schema.has(PLAN, *PLAN_KEY) and list(PLAN_KEY) not in _indexes(connection, True).values():
-        _raise_on_duplicates(connection)
+    """Raise `duplicate_keys` if the plan's unique index is missing and rows that stay make it impossible.
 
-
-def _indexes(connection: apsw.Connection, unique: bool) -> dict[str, list[str]]:
-    """Return the plan's whole, plainly collated indexes: name -> columns, lower-case."""
-    found = {}
-    rows = connection.execute(
-        "SELECT name FROM pragma_index_list(?, 'main') WHERE partial = 0 AND \"unique\" = ?",
-        (PLAN, int(unique)),
-    ).fetchall()
-    for (name,) in rows:
-        parts = connection.execute(
-            "SELECT lower(name), \"desc\" = 0 AND upper(coll) = 'BINARY' "
-            "FROM pragma_index_xinfo(?, 'main') WHERE key = 1 ORDER BY seqno",
-            (name,),
-        ).fetchall()
-        if all(column is not None and plain for column, plain in parts):
-            found[str(name)] = [str(column) for column, _ in parts]
-    return found
-
-
-def sender_indexes(connection: apsw.Connection) -> dict[str, str]:
-    """Return the indexes on exactly (status, scheduled_send_date): name -> the SQL that made it."""
-    names = [n for n, columns in _indexes(connection, False).items() if tuple(columns) == SENDER_INDEX_COLUMNS]
-    return {
-        name: connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'index' AND name = ?", (name,)).get
-        for name in names
-    }
-
-
-def _raise_on_duplicates(connection: apsw.Connection) -> None:
+    Rows of the present plan do not count: surplus ones are deleted with the difference (rules, section 11).
+    """
+    if not schema.has(PLAN, *PLAN_KEY, "status") or has_key(read_table(connection, PLAN)):
+        return
     keys = connection.execute(
-        "SELECT contact_id, email_type, scheduled_send_date, count(*) FROM email_schedules "
-        "GROUP BY 1, 2, 3 HAVING count(*) > 1 LIMIT 6"
+        f"SELECT contact_id, email_type, scheduled_send_date, count(*) FROM {PLAN} "
+        f"WHERE {_KEYED} AND (status IS NULL OR status COLLATE BINARY NOT IN ('pre-scheduled', 'skipped')) "
+        f"GROUP BY {_PLAIN_KEY} HAVING count(*) > 1 LIMIT 6"
     ).fetchall()
     if not keys:
         return
@@ -213,24 +236,68 @@ def _raise_on_duplicates(connection: apsw.Connection) -> None:
     )
 
 
+def has_key(plan: Table | None) -> bool:
+    """Return whether a unique index keeps the plan's keys apart; one with another collation keeps more apart."""
+    return plan is not None and any(index.unique and index.is_on(PLAN_KEY) for index in plan.indexes)
+
+
+def complete_key(connection: apsw.Connection) -> None:
+    """Make the plan's unique index if it is missing; the surplus rows of the present plan are deleted by then."""
+    if has_key(read_table(connection, PLAN)):
+        return
+    try:
+        connection.execute(f"CREATE UNIQUE INDEX {_free_name(connection, PLAN_KEY_INDEX)} ON {PLAN}({_PLAIN_KEY})")
+    except apsw.ConstraintError:
+        check_keys(connection, read_schema(connection))
+        raise
+
+
+def _free_name(connection: apsw.Connection, name: str) -> str:
+    """Return a name for an index, with a number if another object has the name already."""
+    taken = {str(other) for (other,) in connection.execute("SELECT lower(name) FROM main.sqlite_schema")}
+    names = (name if not number else f"{name}_{number}" for number in range(len(taken) + 1))
+    return next(candidate for candidate in names if candidate not in taken)
+
+
+# The sender's index --------------------------------------------------------------------------------------
+
+
+def _sender_indexes(plan: Table | None) -> list[Index]:
+    """Return the indexes on exactly (status, scheduled_send_date), whatever their collations."""
+    return [] if plan is None else [i for i in plan.indexes if i.is_on(SENDER_INDEX_COLUMNS)]
+
+
+def sender_indexes(connection: apsw.Connection) -> dict[str, str]:
+    """Return the plain indexes on exactly (status, scheduled_send_date): name -> the SQL that made it."""
+    names = [i.name for i in _sender_indexes(read_table(connection, PLAN)) if i.is_plain and not i.unique]
+    return {
+        name: connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'index' AND name = ?", (name,)).get
+        for name in names
+    }
+
+
+# Completing ----------------------------------------------------------------------------------------------
+
+
 def is_complete(connection: apsw.Connection, schema: Schema) -> bool:
-    """Return whether `complete` would change nothing."""
+    """Return whether `complete` and `complete_key` would change nothing."""
     own = apsw.Connection(":memory:")
     for sql in OWN_TABLES.values():
         own.execute(sql)
     wanted = {name: table_columns(own, name) for name in OWN_TABLES} | {PLAN: frozenset(PLAN_COLUMNS)}
     own.close()
+    plan = read_table(connection, PLAN)
     return (
         all(wanted[name] <= schema.columns.get(name, frozenset()) for name in wanted)
-        and list(PLAN_KEY) in _indexes(connection, True).values()
-        and bool(sender_indexes(connection))
+        and has_key(plan)
+        and bool(_sender_indexes(plan))
     )
 
 
 def complete(connection: apsw.Connection, schema: Schema) -> None:
     """Make or complete the scheduler's tables, inside the caller's transaction.
 
-    Existing rows, columns and indexes stay. Duplicate keys of the plan raise `duplicate_keys`.
+    Existing rows, columns and indexes stay. The unique index of an existing plan comes last: see `complete_key`.
     """
     if PLAN not in schema.columns:
         columns = ", ".join(f"{name} {kind}" for name, kind in PLAN_COLUMNS.items())
@@ -240,11 +307,9 @@ def complete(connection: apsw.Connection, schema: Schema) -> None:
             if name not in schema.columns[PLAN] and name != "id":
                 # A column can only be added if rows that are there may lack it.
                 connection.execute(f"ALTER TABLE {PLAN} ADD COLUMN {name} {kind.removesuffix(' NOT NULL')}")
-        if list(PLAN_KEY) not in _indexes(connection, True).values():
-            _raise_on_duplicates(connection)
-            connection.execute(f"CREATE UNIQUE INDEX {PLAN_KEY_INDEX} ON {PLAN}({', '.join(PLAN_KEY)})")
-    if not sender_indexes(connection):
-        connection.execute(f"CREATE INDEX {SENDER_INDEX} ON {PLAN}({', '.join(SENDER_INDEX_COLUMNS)})")
+    if not _sender_indexes(read_table(connection, PLAN)):
+        name = _free_name(connection, SENDER_INDEX)
+        connection.execute(f"CREATE INDEX {name} ON {PLAN}({', '.join(SENDER_INDEX_COLUMNS)})")
     for name, sql in OWN_TABLES.items():
         if name not in schema.columns:
             connection.execute(sql)
