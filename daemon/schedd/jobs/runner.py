@@ -24,7 +24,7 @@ from schedd.engine.configuration import Configuration, ConfigurationError, Layer
 from schedd.engine.explain import BalanceNote
 from schedd.engine.run import Run
 from schedd.store import campaigns as campaign_store
-from schedd.store import foreign, maintenance, schema
+from schedd.store import foreign, maintenance, schema, verify
 from schedd.store.bulk import bulk_load
 from schedd.store.configurations import invalid
 from schedd.store.connection import interrupt_when, open_reader, open_writer
@@ -34,7 +34,7 @@ from schedd.store.probe import Sample, try_rows
 from schedd.store.runs import RunRecord, StoredConfiguration, applicable_configuration, record_run
 from schedd.store.schedules import ScheduleReader
 from schedd.store.write import IssueWriter, PlainRows, PlanWriter
-from schedproto import ErrorCode, JobSpec, Mode, RunResult, SchedulerError
+from schedproto import ErrorCode, JobSpec, Mode, RunResult, RunWarning, SchedulerError
 
 from . import scratch
 from .balancing import balance_chunks
@@ -123,6 +123,7 @@ class _Job:
         self.stored: StoredConfiguration | None = None
         self.as_of = 0
         self.contacts = 0
+        self.warnings: list[RunWarning] = []
         self.workers = 1
 
     def open(self) -> apsw.Connection:
@@ -234,7 +235,12 @@ class _Job:
             configuration.limits(self.contacts),
             tally.changes if writer is None else writer.changes,
         )
-        result = msgspec.structs.replace(result, explanations=explanations, backup_id=self.backup.backup_id)
+        result = msgspec.structs.replace(
+            result,
+            explanations=explanations,
+            backup_id=self.backup.backup_id,
+            warnings=[*result.warnings, *self.warnings],
+        )
         if writer is not None:
             with self.stages.stage("commit"):
                 self.context.progress("commit", 0.97, self.contacts, self.contacts)
@@ -266,10 +272,15 @@ class _Job:
                 writer.load = load
             self._write(plan.tasks, writer, tally, plan.orphans)
             if writer is not None:
+                schema.complete_key(connection)
                 issues = IssueWriter(connection, *tally.issue_columns())
                 if issues.differs():
                     self._keep()
                     issues.write()
+                    self.warnings += verify.verify_issues(connection, issues)
+        if writer is not None:
+            with self.stages.stage("write"):
+                self.warnings += verify.verify_plan(connection, writer, verify.planned_by_status(tally.counts))
 
     def _keep(self) -> None:
         """Before something is written: see to the backup, once."""

@@ -104,7 +104,9 @@ _CHECK = re.compile(r"CHECK constraint failed: (?P<constraint>.*)", re.DOTALL)
 _NOT_NULL = re.compile(r"NOT NULL constraint failed: (?P<table>[^.]*)\.(?P<column>.*)", re.DOTALL)
 _UNIQUE_INDEX = re.compile(r"UNIQUE constraint failed: index '(?P<constraint>.*)'", re.DOTALL)
 _UNIQUE = re.compile(r"UNIQUE constraint failed: (?P<columns>.*)", re.DOTALL)
-_TYPE = re.compile(r"cannot store (?P<given>\w+) value in (?P<type>\w+) column (?P<table>[^.]*)\.(?P<column>.*)", re.DOTALL)
+_TYPE = re.compile(
+    r"cannot store (?P<given>\w+) value in (?P<type>\w+) column (?P<table>[^.]*)\.(?P<column>.*)", re.DOTALL
+)
 
 MIGRATE_HINT = (
     "The file's own schema stands in the way: repair or drop what is named in the program that made it; "
@@ -118,6 +120,11 @@ def foreign_schema(message: str, hint: str, **details: str) -> SchedulerError:
     details: `table`, and `column`, `constraint`, `trigger` or `object` as far as they are known.
     """
     return SchedulerError(ErrorCode.FOREIGN_SCHEMA, message, hint=f"{hint} Nothing was changed.", details=details)
+
+
+def extended_result(error: apsw.Error) -> int:
+    """Return SQLite's extended result code of an error, 0 if it has none."""
+    return int(getattr(error, "extendedresult", 0))
 
 
 def of_constraint(error: apsw.Error, table: str = "") -> SchedulerError | None:
@@ -184,7 +191,7 @@ def _of_corruption(error: apsw.Error, path: Path) -> SchedulerError | None:
             object=found["name"],
             sqlite=str(error),
         )
-    if getattr(error, "extendedresult", 0) == apsw.SQLITE_CORRUPT_INDEX:
+    if extended_result(error) == apsw.SQLITE_CORRUPT_INDEX:
         return SchedulerError(
             ErrorCode.DATABASE_DAMAGED,
             f"an index of {path.name} does not agree with its table ({error})",

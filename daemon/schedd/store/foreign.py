@@ -15,9 +15,9 @@ import apsw
 
 from schedproto import ErrorCode, SchedulerError
 
-from .errors import foreign_schema, of_constraint, unique_violation
-from .schema import OWN_TABLES, PLAN, PLAN_COLUMNS, READ_TABLES, Schema, quoted
-from .tables import TABLE, Table, read_table
+from .errors import extended_result, foreign_schema, of_constraint, unique_violation
+from .schema import OWN_TABLES, PLAN, PLAN_COLUMNS, READ_TABLES, Schema
+from .tables import TABLE, Table, quoted, read_table
 
 #: Columns of the plan that get a NULL in some rows.
 NULLABLE = ("skip_reason", "campaign_instance_id", "sms_template", "metadata")
@@ -194,37 +194,40 @@ def check_own(connection: apsw.Connection, name: str) -> None:
 
 
 def _not_ours(table: Table) -> str:
-    """Return by what one can see that another program made a table, an empty text if it is the scheduler's."""
-    name = table.name.lower()
+    """Return what shows that another program made a table, an empty text if it is the scheduler's."""
     if table.kind != TABLE:
         return f"it is a {table.kind}"
+    name = table.name.lower()
     scratch = apsw.Connection(":memory:")
     scratch.execute(OWN_TABLES[name])
     own = read_table(scratch, name)
     scratch.close()
     ours = set() if own is None else set(own.columns)
-    columns, (core, key) = set(table.columns), _CORE[name]
-    if core - columns:
-        return f"it lacks the column {min(core - columns)}"
-    # A later release may have added columns to all that are known here.
-    if columns - ours and (name == "contact_issues" or not ours <= columns):
-        return f"it has a column {min(columns - ours)}"
-    if key is not None and table.key != key:
-        return f"its primary key is ({', '.join(table.key)}), not ({', '.join(key)})"
-    if name == "contact_issues":
-        for column in table.columns.values():
-            wanted = "INTEGER" if column.name == "contact_id" else "TEXT"
-            if column.type.upper() != wanted:
-                return f"its column {column.name} has the type {column.type or 'none'}, not {wanted}"
-    unfilled = [
-        column.name
-        for column in table.columns.values()
-        if column.name not in ours and column.not_null and column.default is None and not column.generated
-    ]
-    if unfilled:
-        return f"its column {unfilled[0]} is NOT NULL without a default"
+    core, key = _CORE[name]
+    strangers = set(table.columns) - ours
     clause = table.conflict_clause()
-    return "" if clause is None else f"a constraint has a conflict clause: {clause}"
+    wrong = ""
+    if missing := core - set(table.columns):
+        wrong = f"it lacks the column {min(missing)}"
+    # A later release may have added columns to all that are known here.
+    elif strangers and (name == "contact_issues" or not ours <= set(table.columns)):
+        wrong = f"it has a column {min(strangers)}"
+    elif key is not None and table.key != key:
+        wrong = f"its primary key is ({', '.join(table.key)}), not ({', '.join(key)})"
+    elif clause is not None:
+        wrong = f"a constraint has a conflict clause: {clause}"
+    return wrong or _wrong_column(table, strangers)
+
+
+def _wrong_column(table: Table, strangers: set[str]) -> str:
+    """Return which column of a table with the right names is not as the scheduler makes it."""
+    for column in table.columns.values():
+        wanted = {"contact_id": "INTEGER", "reason": "TEXT"}.get(column.name, column.type)
+        if table.name.lower() == "contact_issues" and column.type.upper() != wanted.upper():
+            return f"its column {column.name} has the type {column.type or 'none'}, not {wanted}"
+        if column.name in strangers and column.not_null and column.default is None and not column.generated:
+            return f"its column {column.name} is NOT NULL without a default"
+    return ""
 
 
 def _compile(connection: apsw.Connection, table: str, sql: str, column: str) -> None:
@@ -244,12 +247,12 @@ def _uncompilable(connection: apsw.Connection, table: str, column: str, text: st
     if found:
         kind, name = found[0]
         details[kind] = name
-        at += f", because of the {kind} {name}"
-    verb = "read" if table in READ_TABLES else "used"
+        at += f", which has the {kind} {name},"
+    verb = "read" if table in READ_TABLES else "written"
     return foreign_schema(
-        f"{at} cannot be {verb} by any program but the one that made it: {text}",
-        "Repair or drop what needs it: functions and collations that an application registers exist in that "
-        "application only, and a trigger or view may name a table that is gone.",
+        f"{at} cannot be {verb}: {text}",
+        "Repair or drop what needs this. Functions and collations that an application registers exist in that "
+        "application only; a trigger or view may name a table that is gone.",
         **details,
     )
 
@@ -264,7 +267,7 @@ def objects_with(connection: apsw.Connection, table: str, text: str) -> list[tup
         "AND lower(tbl_name) = lower(?) AND sql IS NOT NULL ORDER BY type DESC, name",
         (table,),
     ).fetchall()
-    return [(str(kind), str(name)) for kind, name, sql in rows if names[-1].lower() in sql]
+    return [(str(kind), str(name)) for kind, name, sql in rows if names[-1].lower() in str(sql)]
 
 
 @contextmanager
@@ -278,14 +281,16 @@ def explained(connection: apsw.Connection) -> Iterator[None]:
 
 def _refused_row(connection: apsw.Connection, error: apsw.ConstraintError) -> SchedulerError:
     text = str(error)
-    if error.extendedresult == apsw.SQLITE_CONSTRAINT_TRIGGER:
+    if extended_result(error) == apsw.SQLITE_CONSTRAINT_TRIGGER:
         return _raised(connection, text)
     refusal = of_constraint(error)
     if refusal is None:
-        return foreign_schema(f"a constraint of the file refuses a row: {text}", "Look at its constraints.", sqlite=text)
+        return foreign_schema(
+            f"a constraint of the file refuses a row: {text}", "Look at its constraints.", sqlite=text
+        )
     table = read_table(connection, refusal.details.get("table") or PLAN)
     columns = refusal.details.get("column", "")
-    if table is not None and error.extendedresult == apsw.SQLITE_CONSTRAINT_UNIQUE and columns:
+    if table is not None and extended_result(error) == apsw.SQLITE_CONSTRAINT_UNIQUE and columns:
         wanted = tuple(columns.lower().split(", "))
         named = [i.name for i in table.indexes if i.unique and i.columns == wanted and i.origin == "c"]
         return unique_violation(table.name, named[0] if named else "", columns)

@@ -14,7 +14,7 @@ import apsw
 
 from schedproto import SchedulerError
 
-from .errors import foreign_schema, of_constraint
+from .errors import extended_result, foreign_schema, of_constraint
 from .schema import OWN_TABLES, PLAN, complete, read_schema
 
 #: Types of e-mail of which at least one has to be taken with each status.
@@ -77,7 +77,7 @@ def _copy(connection: apsw.Connection) -> apsw.Connection | None:
             f"AND lower(tbl_name) IN ({', '.join('?' * len(names))}) ORDER BY type DESC, rowid",
             names,
         ).fetchall():
-            copy.execute(sql)
+            copy.execute(str(sql))
         complete(copy, read_schema(copy))
     except apsw.Error:
         copy.close()
@@ -121,7 +121,7 @@ def _insert(copy: apsw.Connection, table: str, row: dict[str, Any]) -> Scheduler
     try:
         copy.execute(f"INSERT INTO {table}({names}) VALUES ({places})", row)
     except apsw.ConstraintError as error:
-        if error.extendedresult in _PASSED:
+        if extended_result(error) in _PASSED:
             return None
         return of_constraint(error, table) or _other(table, error)
     except apsw.Error as error:

@@ -9,7 +9,7 @@ import apsw
 from schedproto import ErrorCode, SchedulerError
 
 from .errors import foreign_schema
-from .tables import TABLE, Index, Table, read_table
+from .tables import TABLE, Index, Table, quoted, read_table
 
 #: The main application's tables and the columns that are read of them (docs/DATABASE.md).
 READ_TABLES: dict[str, tuple[str, ...]] = {
@@ -107,11 +107,6 @@ class Schema:
     def has(self, table: str, *columns: str) -> bool:
         """Return whether a table is there with these columns."""
         return table in self.columns and self.columns[table].issuperset(columns)
-
-
-def quoted(name: str) -> str:
-    """Return an identifier quoted for SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def table_columns(connection: apsw.Connection, table: str) -> frozenset[str]:

@@ -20,6 +20,11 @@ _TOKEN = re.compile(
 _RESOLUTIONS = {"REPLACE", "IGNORE"}
 
 
+def quoted(name: str) -> str:
+    """Return an identifier quoted for SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 @dataclass(frozen=True)
 class Column:
     """A column. name: lower-case.   default: its SQL, None where there is none.   generated: computed by SQLite."""
@@ -30,6 +35,18 @@ class Column:
     default: str | None
     key_position: int
     generated: bool
+
+    @property
+    def affinity(self) -> str:
+        """Return the affinity that the type's name stands for (SQLite, "Datatypes", section 3.1)."""
+        kind = self.type.upper()
+        if "INT" in kind:
+            return "INTEGER"
+        if any(part in kind for part in ("CHAR", "CLOB", "TEXT")):
+            return "TEXT"
+        if not kind or "BLOB" in kind:
+            return "BLOB"
+        return "REAL" if any(part in kind for part in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
 
 
 @dataclass(frozen=True)
@@ -140,13 +157,15 @@ def read_table(connection: apsw.Connection, name: str) -> Table | None:
         strict=bool(flags[1]),
         columns=_columns(connection, stored),
         indexes=_indexes(connection, stored) if kind == TABLE else (),
-        triggers=dict(
-            connection.execute(
-                "SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) = lower(?)",
-                (stored,),
-            ).fetchall()
-        ),
+        triggers=_triggers(connection, str(stored)),
     )
+
+
+def _triggers(connection: apsw.Connection, table: str) -> dict[str, str]:
+    rows = connection.execute(
+        "SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) = lower(?)", (table,)
+    )
+    return {str(name): str(sql) for name, sql in rows.fetchall()}
 
 
 def _columns(connection: apsw.Connection, table: str) -> dict[str, Column]:
@@ -168,12 +187,12 @@ def _columns(connection: apsw.Connection, table: str) -> dict[str, Column]:
 
 def _indexes(connection: apsw.Connection, table: str) -> tuple[Index, ...]:
     listed = connection.execute(
-        'SELECT name, "unique", origin, partial FROM pragma_index_list(?, \'main\')', (table,)
+        "SELECT name, \"unique\", origin, partial FROM pragma_index_list(?, 'main')", (table,)
     ).fetchall()
     found = []
     for name, unique, origin, partial in listed:
         parts = connection.execute(
-            "SELECT CASE WHEN cid >= 0 THEN lower(name) END, upper(coll), \"desc\" "
+            'SELECT CASE WHEN cid >= 0 THEN lower(name) END, upper(coll), "desc" '
             "FROM pragma_index_xinfo(?, 'main') WHERE key = 1 ORDER BY seqno",
             (name,),
         ).fetchall()
