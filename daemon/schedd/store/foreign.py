@@ -277,24 +277,56 @@ def explained(connection: apsw.Connection) -> Iterator[None]:
         yield
     except apsw.ConstraintError as error:
         raise _refused_row(connection, error) from error
+    except apsw.FullError:
+        if _ids_are_used_up(connection):
+            raise foreign_schema(
+                f"{PLAN}.id is AUTOINCREMENT and has reached the largest number there is, so no row can be added",
+                f"Give the rows of {PLAN} smaller ids and set its row in sqlite_sequence to the largest of them.",
+                table=PLAN,
+                column="id",
+                constraint="AUTOINCREMENT",
+            ) from None
+        raise
+
+
+def _ids_are_used_up(connection: apsw.Connection) -> bool:
+    """Return whether AUTOINCREMENT has no number left, which SQLite reports as a full disk."""
+    if not connection.execute("SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence'").fetchone():
+        return False
+    row = connection.execute(
+        "SELECT 1 FROM main.sqlite_sequence WHERE lower(name) = ? AND seq >= ?", (PLAN, 2**63 - 1)
+    ).fetchone()
+    return row is not None
 
 
 def _refused_row(connection: apsw.Connection, error: apsw.ConstraintError) -> SchedulerError:
-    text = str(error)
-    if extended_result(error) == apsw.SQLITE_CONSTRAINT_TRIGGER:
+    text, code = str(error), extended_result(error)
+    if code == apsw.SQLITE_CONSTRAINT_TRIGGER:
         return _raised(connection, text)
     refusal = of_constraint(error)
     if refusal is None:
         return foreign_schema(
-            f"a constraint of the file refuses a row: {text}", "Look at its constraints.", sqlite=text
+            f"a constraint of the file refuses a row: {text}", "Look at the constraints of its tables.", sqlite=text
         )
-    table = read_table(connection, refusal.details.get("table") or PLAN)
-    columns = refusal.details.get("column", "")
-    if table is not None and extended_result(error) == apsw.SQLITE_CONSTRAINT_UNIQUE and columns:
+    if code == apsw.SQLITE_CONSTRAINT_CHECK:
+        refusal = of_constraint(error, _table_with(connection, refusal.details["constraint"])) or refusal
+    name, columns = refusal.details.get("table", ""), refusal.details.get("column", "")
+    table = read_table(connection, name) if name else None
+    if table is not None and code == apsw.SQLITE_CONSTRAINT_UNIQUE and columns:
         wanted = tuple(columns.lower().split(", "))
         named = [i.name for i in table.indexes if i.unique and i.columns == wanted and i.origin == "c"]
-        return unique_violation(table.name, named[0] if named else "", columns)
+        refusal = unique_violation(table.name, named[0] if named else "", columns)
+    if name and name.lower() not in {PLAN, *OWN_TABLES}:
+        refusal.message += f"; a trigger of {PLAN} writes into {name}"
+        refusal.args = (refusal.message,)
     return refusal
+
+
+def _table_with(connection: apsw.Connection, constraint: str) -> str:
+    """Return the table whose SQL has the text or name of a CHECK constraint; the plan first."""
+    rows = connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'table' AND sql IS NOT NULL")
+    names = [str(name) for name, sql in rows.fetchall() if constraint in str(sql)]
+    return min(names, key=lambda name: name.lower() not in {PLAN, *OWN_TABLES}, default="")
 
 
 def _raised(connection: apsw.Connection, text: str) -> SchedulerError:

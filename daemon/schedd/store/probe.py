@@ -12,6 +12,7 @@ from typing import Any
 
 import apsw
 
+from schedd.engine.calendar import iso, to_date
 from schedproto import SchedulerError
 
 from .errors import extended_result, foreign_schema, of_constraint
@@ -25,11 +26,9 @@ _PASSED = {apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY, aps
 
 @dataclass(frozen=True)
 class Sample:
-    """What the rows of a run look like. send_date, event_date: `YYYY-MM-DD`.   now: `YYYY-MM-DD HH:MM:SS`."""
+    """What the rows of a run have in common. as_of: ordinal.   now: UTC, `YYYY-MM-DD HH:MM:SS`."""
 
-    contact_id: int
-    send_date: str
-    event_date: str
+    as_of: int
     send_time: str
     run_id: str
     now: str
@@ -40,12 +39,13 @@ def try_rows(connection: apsw.Connection, sample: Sample) -> None:
     copy = _copy(connection)
     if copy is None:
         return
+    contact = int(connection.execute("SELECT max(id) FROM contacts").get)
     try:
         for status, reason in (("pre-scheduled", None), ("skipped", "exclusion:NY:year_round")):
-            refusals = [_refusal(copy, _row(sample, kind, status, reason)) for kind in _TYPES]
+            refusals = [_refusal(copy, _row(sample, contact, kind, status, reason)) for kind in _TYPES]
             if None not in refusals:
                 raise _named(refusals[0], status)
-        refusal = _insert(copy, "contact_issues", {"contact_id": sample.contact_id, "reason": "missing_email"})
+        refusal = _insert(copy, "contact_issues", {"contact_id": contact, "reason": "missing_email"})
         if refusal is not None:
             raise refusal
     finally:
@@ -85,12 +85,12 @@ def _copy(connection: apsw.Connection) -> apsw.Connection | None:
     return copy
 
 
-def _row(sample: Sample, kind: str, status: str, reason: str | None) -> dict[str, Any]:
-    year, month, day = (int(part) for part in sample.event_date.split("-"))
+def _row(sample: Sample, contact: int, kind: str, status: str, reason: str | None) -> dict[str, Any]:
+    event = to_date(sample.as_of + 15)
     return {
-        "contact_id": sample.contact_id,
+        "contact_id": contact,
         "email_type": kind,
-        "scheduled_send_date": sample.send_date,
+        "scheduled_send_date": iso(sample.as_of + 1),
         "scheduled_send_time": sample.send_time,
         "status": status,
         "skip_reason": reason,
@@ -98,9 +98,9 @@ def _row(sample: Sample, kind: str, status: str, reason: str | None) -> dict[str
         "campaign_instance_id": 1 if kind == "campaign_x" else None,
         "email_template": kind,
         "sms_template": None,
-        "event_year": year,
-        "event_month": month,
-        "event_day": day,
+        "event_year": event.year,
+        "event_month": event.month,
+        "event_day": event.day,
         "scheduler_run_id": sample.run_id,
         "metadata": '{"parent_id": 1, "parent_type": "birthday"}' if kind.startswith("followup") else None,
         "created_at": sample.now,
