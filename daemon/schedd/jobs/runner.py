@@ -122,7 +122,7 @@ class _Job:
         self.started = clock()
         self.stored: StoredConfiguration | None = None
         self.as_of = 0
-        self.contacts = 0
+        self.contacts = self.schema_version = 0
         self.warnings: list[RunWarning] = []
         self.workers = 1
 
@@ -176,6 +176,7 @@ class _Job:
 
     def _check(self, connection: apsw.Connection) -> None:
         """Find what makes a run impossible before anything, be it the journal mode, is changed."""
+        self.schema_version = schema.version(connection)
         present = schema.read_schema(connection)
         schema.check_contacts(connection, present, str(self.database))
         foreign.check_tables(connection, present)
@@ -195,8 +196,9 @@ class _Job:
         layers, configuration = self._configuration()
         self.as_of = self._as_of(configuration)
         schema.check_contacts(connection, present, str(self.database))
-        foreign.check_tables(connection, present)
-        self._try_rows(connection, configuration, self.as_of)
+        if schema.version(connection) != self.schema_version:
+            foreign.check_tables(connection, present)
+            self._try_rows(connection, configuration, self.as_of)
         [(self.contacts,)] = connection.execute("SELECT count(*) FROM contacts")
         self.workers = self.spec.workers or (self.context.default_workers if self.contacts >= PARALLEL_CONTACTS else 1)
         types, instances = campaign_store.campaign_tables(connection, present)

@@ -8,7 +8,7 @@ tables in memory, which meets CHECK constraints and types. None of them touches 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import apsw
@@ -31,7 +31,7 @@ _CORE: dict[str, tuple[set[str], tuple[str, ...] | None]] = {
     "contact_issues": ({"contact_id", "reason"}, ("contact_id", "reason")),
     "scheduler_config": ({"version", "toml"}, None),
 }
-#: The statements of a run on its own tables; on the plan: see `_plan_statements`.
+#: The statements of a run on its own tables; on the plan: see `check_plan`.
 _OWN_STATEMENTS = {
     "scheduler_runs": (
         "INSERT INTO scheduler_runs(run_id, as_of, status, started_at) VALUES ('', '', '', '')",
@@ -60,9 +60,8 @@ def check_tables(connection: apsw.Connection, schema: Schema) -> None:
 
 def _check_readable(connection: apsw.Connection, name: str, schema: Schema) -> None:
     """Raise unless each column that may be read can be: a generated one may need a missing function."""
-    for column in READ_TABLES[name]:
-        if column in schema.columns[name]:
-            _compile(connection, name, f"SELECT {column} FROM {name}", column)
+    columns = [column for column in READ_TABLES[name] if column in schema.columns[name]]
+    _compile_columns(connection, name, columns, lambda some: f"SELECT {', '.join(some)} FROM {name}")
 
 
 def check_plan(connection: apsw.Connection, plan: Table) -> None:
@@ -79,8 +78,23 @@ def check_plan(connection: apsw.Connection, plan: Table) -> None:
             table=PLAN,
             constraint=clause,
         )
-    for sql, column in _plan_statements(plan):
-        _compile(connection, PLAN, sql, column)
+    known = [name for name in PLAN_COLUMNS if name in plan.columns]
+    written = [name for name in known if name not in NOT_WRITTEN]
+    nulls = ", ".join("NULL" for _ in written)
+    _compile(connection, PLAN, f"INSERT INTO {PLAN}({', '.join(written)}) VALUES ({nulls})", "")
+    _compile(connection, PLAN, f"DELETE FROM {PLAN} WHERE id = 1", "")
+    _compile_columns(
+        connection,
+        PLAN,
+        written,
+        lambda some: f"UPDATE {PLAN} SET {', '.join(f'{name} = NULL' for name in some)} WHERE id = 1",
+    )
+    _compile_columns(
+        connection,
+        PLAN,
+        known,
+        lambda some: f"SELECT id FROM {PLAN} WHERE {' OR '.join(f'{name} = 0' for name in some)}",
+    )
 
 
 def _check_kind(table: Table) -> None:
@@ -163,19 +177,6 @@ def _check_strict(name: str, column: str, kind: str) -> None:
         )
 
 
-def _plan_statements(plan: Table) -> Iterator[tuple[str, str]]:
-    """Return the kinds of statements of a run on the plan, with the column that each is about, if it is one."""
-    written = [name for name in PLAN_COLUMNS if name in plan.columns and name not in NOT_WRITTEN]
-    values = ", ".join("NULL" for _ in written)
-    yield f"INSERT INTO {PLAN}({', '.join(written)}) VALUES ({values})", ""
-    for name in written:
-        yield f"UPDATE {PLAN} SET {name} = NULL WHERE id = 1", name
-    yield f"DELETE FROM {PLAN} WHERE id = 1", ""
-    for name in plan.columns:
-        if name in PLAN_COLUMNS:
-            yield f"SELECT id FROM {PLAN} WHERE {name} = ''", name
-
-
 def check_own(connection: apsw.Connection, name: str) -> None:
     """Raise if one of the scheduler's own tables was made by another program."""
     table = read_table(connection, name)
@@ -228,6 +229,18 @@ def _wrong_column(table: Table, strangers: set[str]) -> str:
         if column.name in strangers and column.not_null and column.default is None and not column.generated:
             return f"its column {column.name} is NOT NULL without a default"
     return ""
+
+
+def _compile_columns(
+    connection: apsw.Connection, table: str, columns: Sequence[str], statement: Callable[[Sequence[str]], str]
+) -> None:
+    """Compile a statement with all columns; where that fails, with one column at a time, to name it."""
+    try:
+        connection.execute("EXPLAIN " + statement(columns)).fetchall()
+    except apsw.SQLError:
+        for column in columns:
+            _compile(connection, table, statement([column]), column)
+        _compile(connection, table, statement(columns), "")
 
 
 def _compile(connection: apsw.Connection, table: str, sql: str, column: str) -> None:

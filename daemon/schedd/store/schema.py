@@ -115,6 +115,11 @@ def table_columns(connection: apsw.Connection, table: str) -> frozenset[str]:
     return frozenset(str(name) for (name,) in rows)
 
 
+def version(connection: apsw.Connection) -> int:
+    """Return the number that SQLite raises with each change of the schema, by whatever program."""
+    return int(connection.execute("PRAGMA main.schema_version").get)
+
+
 def read_schema(connection: apsw.Connection) -> Schema:
     """Return which of the known tables are there, and with which columns."""
     found = {}
