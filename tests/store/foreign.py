@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from schedproto import ErrorCode, RunResult, SchedulerError
+from support import read_plan, run_locally
 
 AS_OF = "2026-11-23"
 COLUMNS = "id INTEGER PRIMARY KEY, email TEXT, zip_code TEXT, birth_date TEXT, effective_date TEXT"
@@ -89,3 +95,34 @@ def sees_by_index(path: Path) -> bool:
             return False
     connection.close()
     return True
+
+
+def run(path: Path, tmp_path: Path, run_id: str = "job-a.1", **spec: object) -> RunResult:
+    return run_locally(path, tmp_path / "scratch", AS_OF, run_id=run_id, **spec)
+
+
+def refused(path: Path, tmp_path: Path, code: ErrorCode = ErrorCode.FOREIGN_SCHEMA, **spec: object) -> SchedulerError:
+    """Run, expect the error, and see that no byte of the file has changed."""
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(SchedulerError) as caught:
+        run(path, tmp_path, **spec)
+    error = caught.value
+    assert error.code == code, error
+    assert "fault of the scheduler" not in error.hint
+    assert error.hint
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == before
+    return error
+
+
+def settles(path: Path, tmp_path: Path) -> RunResult:
+    """Run twice; the second run changes nothing, the file is sound, and the sender's rows are as they were."""
+    before = sender_rows(path) if select(path, "PRAGMA table_info(email_schedules)") else []
+    result = run(path, tmp_path)
+    assert len(read_plan(path)) == result.rows_planned
+    assert is_sound(path)
+    assert sees_by_index(path)
+    assert sender_rows(path) == before
+    again = run(path, tmp_path, "job-b.1")
+    assert (again.rows_inserted, again.rows_updated, again.rows_deleted) == (0, 0, 0)
+    assert again.rows_unchanged == result.rows_planned
+    return result

@@ -182,7 +182,7 @@ def check_own(connection: apsw.Connection, name: str) -> None:
     table = read_table(connection, name)
     if table is None:
         return
-    wrong = _not_ours(table)
+    wrong = not_ours(table)
     if wrong:
         raise foreign_schema(
             f"the table {name} is not the scheduler's: {wrong}",
@@ -194,7 +194,7 @@ def check_own(connection: apsw.Connection, name: str) -> None:
         _compile(connection, name, sql, "")
 
 
-def _not_ours(table: Table) -> str:
+def not_ours(table: Table) -> str:
     """Return what shows that another program made a table, an empty text if it is the scheduler's."""
     if table.kind != TABLE:
         return f"it is a {table.kind}"
