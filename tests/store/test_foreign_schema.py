@@ -149,7 +149,7 @@ def test_a_value_that_breaks_a_constraint_is_not_damage(tmp_path: Path) -> None:
 
 
 def test_another_unique_index(tmp_path: Path) -> None:
-    """A row of the sender that takes the place of a planned one is kept; the error names the index."""
+    """A row of the sender that conflicts with a planned one is kept; the error names the index."""
     script = (
         PLAN.format(", event_year INTEGER")
         + ";CREATE UNIQUE INDEX one_a_year ON email_schedules(contact_id, email_type, event_year);"
@@ -302,7 +302,7 @@ def test_tables_of_earlier_and_later_releases(tmp_path: Path) -> None:
 
 
 def test_trigger_on_issues(tmp_path: Path) -> None:
-    """A trigger that keeps issues away is told."""
+    """A trigger that keeps issues away is reported."""
     path = build(tmp_path / "org.db", contacts(20))
     run(path, tmp_path)
     build(

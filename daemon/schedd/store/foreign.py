@@ -123,7 +123,7 @@ def _check_id(plan: Table) -> None:
         )
         raise SchedulerError(
             ErrorCode.COLUMN_MISSING,
-            f"the table {PLAN} lacks the column id, so its rows cannot be told apart",
+            f"the table {PLAN} lacks the column id, so its rows have no number",
             hint=f"{remedy} Nothing was changed.",
             details={"table": PLAN, "columns": "id", "column": "id"},
         )
