@@ -25,10 +25,11 @@ from schedd.engine.rows import NOT_SKIPPED, SKIP_REASONS, History, Rows
 from schedd.engine.run import ChunkInput, Run, day_counts
 from schedd.store import campaigns as campaign_store
 from schedd.store.connection import open_reader
-from schedd.store.contacts import ContactReader, Range
+from schedd.store.contacts import ContactReader, Range, new_learned
 from schedd.store.errors import sqlite_errors
 from schedd.store.existing import DISPATCHED, SCHEDULED, SKIPPED, VOID, ExistingRows, event_number, history_of
 from schedd.store.followups import existing_followups
+from schedd.store.odd_values import Learned
 from schedd.store.outside_rows import OutsideRows
 from schedd.store.schedules import ScheduleReader
 from schedd.store.schema import Schema, read_schema
@@ -130,28 +131,33 @@ def write_run_input(folder: Path, value: RunInput) -> None:
     (folder / "run").write_bytes(msgspec.msgpack.encode(value))
 
 
-def _shared(folder: str) -> tuple[Run, RunInput]:
-    """Return the run and its input; the last one is kept, as a worker gets many chunks of one run."""
+def _shared(folder: str) -> tuple[Run, RunInput, dict[str, Learned]]:
+    """Return the run, its input, and what was learned of its columns.
+
+    The last one is kept, as a worker gets many chunks of one run.
+    """
     info = (Path(folder) / "run").stat()
     return _shared_of(folder, info.st_ino, info.st_mtime_ns)
 
 
 @lru_cache(maxsize=1)
-def _shared_of(folder: str, _inode: int, _changed_ns: int) -> tuple[Run, RunInput]:
+def _shared_of(folder: str, _inode: int, _changed_ns: int) -> tuple[Run, RunInput, dict[str, Learned]]:
     value = msgspec.msgpack.decode((Path(folder) / "run").read_bytes(), type=RunInput)
     configuration = build(*(Layer(place, values) for place, values in value.layers))
-    return Run(value.as_of, configuration, value.campaign_types, value.campaign_instances), value
+    run = Run(value.as_of, configuration, value.campaign_types, value.campaign_instances)
+    return run, value, new_learned()
 
 
 def plan_chunk(task: ChunkTask) -> Planned:
     """Read one chunk, plan it and leave the result in the scratch folder."""
-    run, value = _shared(task.folder)
+    run, value, learned = _shared(task.folder)
     path = Path(value.database)
     connection = open_reader(path)
     try:
         with sqlite_errors(path):
             connection.execute("BEGIN")
-            return _plan(run, task, connection)
+            reader = ChunkReader(run, connection, load_outside(Path(task.folder)), learned)
+            return _plan(run, task, connection, reader)
     finally:
         connection.close()
 
@@ -168,12 +174,14 @@ class ChunkRead:
 class ChunkReader:
     """Reads chunks for a run over one connection. outside: the rows that no range of contact ids finds."""
 
-    def __init__(self, run: Run, connection: Any, outside: OutsideRows) -> None:
+    def __init__(
+        self, run: Run, connection: Any, outside: OutsideRows, learned: dict[str, Learned] | None = None
+    ) -> None:
         self._run, self._connection = run, connection
         self.schema: Schema = read_schema(connection)
         carriers = any(instance.carriers is not None for instance in run.instances)
         since = run.as_of - run.configuration.lookback_days
-        self._contacts = ContactReader(connection, self.schema, run.configuration, carriers=carriers)
+        self._contacts = ContactReader(connection, self.schema, run.configuration, carriers=carriers, learned=learned)
         self._schedules = ScheduleReader(connection, self.schema, run, since, outside)
         self._campaigns = campaign_store.CampaignReader(connection, self.schema, run, since)
         self._future = Findings()
@@ -220,22 +228,22 @@ class ChunkReader:
         return found
 
 
-def _plan(run: Run, task: ChunkTask, connection: Any) -> Planned:
-    reader = ChunkReader(run, connection, load_outside(Path(task.folder)))
+def _plan(run: Run, task: ChunkTask, connection: Any, reader: ChunkReader) -> Planned:
     read = reader.read(Range(task.low, task.high), first=task.first)
     contacts, people, history, parents = read.chunk.contacts, read.chunk.people, read.chunk.history, read.chunk.parents
     existing = read.existing
     plan = run.plan_chunk(read.chunk)
     issue_contacts, issue_kinds = engine_contacts.issues(contacts)
-    ahead = _ahead(existing, run.as_of)
+    ahead = (existing.kind == SCHEDULED) & (existing.date >= run.as_of)
     arrays: dict[str, NDArray[Any]] = {
         **{f"rows.{name}": getattr(plan.rows, name) for name in _ROW_COLUMNS},
         **{f"history.{name}": getattr(history, name) for name in _HISTORY_COLUMNS},
         **{f"people.{name}": getattr(people, name) for name in _PEOPLE_COLUMNS},
-        **existing_arrays(existing, people.ids, run.as_of),
+        **existing_arrays(existing, people.ids, run.classes.folded),
         "issues.contact": issue_contacts,
         "issues.kind": issue_kinds,
     }
+    arrays |= _guard_arrays(existing, people.ids, arrays["present.key"], ahead)
     extra = {
         "followups": followup_rows(run, people.ids, plan.followups, parents.row_id, read.parent_values),
         "existing_followups": existing_followups(connection, reader.schema, existing),
@@ -262,44 +270,65 @@ def _plan(run: Run, task: ChunkTask, connection: Any) -> Planned:
     )
 
 
-def _ahead(existing: ExistingRows, as_of: int) -> NDArray[np.bool_]:
-    ahead: NDArray[np.bool_] = (existing.kind == SCHEDULED) & (existing.date >= as_of)
-    return ahead
-
-
-def existing_arrays(existing: ExistingRows, people: NDArray[np.int64], as_of: int) -> dict[str, NDArray[Any]]:
-    """Return the existing rows as keys and contents; a key is -1 where no planned row can have it.
+def _guard_arrays(
+    existing: ExistingRows, people: NDArray[np.int64], keys: NDArray[np.int64], ahead: NDArray[np.bool_]
+) -> dict[str, NDArray[Any]]:
+    """Return what the guards look at of the existing plan rows, follow-ups aside, in the order of their `keys`.
 
     `present.odd` are the rows without a key, `present.odd_group` their contact and type (`guards.existing_groups`).
+    """
+    plan = _plain_plan(existing)
+    odd = np.flatnonzero(keys < 0)
+    contact, types = existing.contact_id[plan[odd]], existing.written_type[plan[odd]]
+    who = np.searchsorted(people, contact)
+    known = (who < len(people)) & (types >= 0)
+    known[known] = people[who[known]] == contact[known]
+    group = np.full(len(odd), -1, np.int64)
+    no_date = np.full(int(known.sum()), FIRST, np.int32)
+    group[known] = pack_keys(who[known], types[known], no_date) >> DATE_BITS
+    return {"present.ahead": ahead[plan], "present.odd": odd, "present.odd_group": group}
+
+
+def _plain_plan(existing: ExistingRows) -> NDArray[np.intp]:
+    return np.flatnonzero((existing.kind <= SKIPPED) & ~existing.followup)
+
+
+def existing_arrays(
+    existing: ExistingRows, people: NDArray[np.int64], folded: NDArray[np.int32]
+) -> dict[str, NDArray[Any]]:
+    """Return the existing rows as keys and contents; a key is -1 where no planned row can have it.
+
+    folded: as in `rows.Classes`.   held.dispatched, held.other: the keys that dispatched and void rows hold.
     """
     who = np.searchsorted(people, existing.contact_id)
     there = who < len(people)
     there[there] = people[who[there]] == existing.contact_id[there]
     # A dispatched row holds its key as it is read; other rows only as it is stored (sections 10 and 11).
     dispatched = existing.kind == DISPATCHED
-    there &= existing.type_number >= 0
-    known = there.copy()
     there &= (existing.date != NONE) & (existing.exact_key | dispatched)
-    keys = np.full(len(existing), -1, np.int64)
-    keys[there] = pack_keys(who[there], existing.type_number[there], existing.date[there])
-    plan = np.flatnonzero((existing.kind <= SKIPPED) & ~existing.followup)
+
+    def keys_of(types: NDArray[Any]) -> NDArray[np.int64]:
+        known = there & (types >= 0)
+        keys = np.full(len(existing), -1, np.int64)
+        keys[known] = pack_keys(who[known], types[known], existing.date[known])
+        return keys
+
+    keys = keys_of(existing.written_type)
+    # Dispatched rows: by the type as it is compared, too, which several planned types may share.
+    held = [keys[dispatched], keys_of(existing.type_number)[dispatched]]
+    for number in np.flatnonzero(folded != np.arange(len(folded))).tolist():
+        same = dispatched & (existing.type_number == folded[number])
+        held.append(keys_of(np.where(same, number, -1))[same])
+    held_keys = np.concatenate(held)
+    plan = _plain_plan(existing)
     fits = existing.regular & (existing.cls >= 0) & (existing.reason >= 0) & (existing.event >= 0)
     fits &= (existing.kind == SCHEDULED) == (existing.reason == NOT_SKIPPED)
     content = np.where(fits, _content(existing.cls, existing.reason, existing.event), FOREIGN)
-    odd = np.flatnonzero(keys[plan] < 0)
-    rows = plan[odd]
-    odd_group = np.full(len(odd), -1, np.int64)
-    found = known[rows]
-    no_date = np.full(int(found.sum()), FIRST, np.int32)
-    odd_group[found] = pack_keys(who[rows[found]], existing.type_number[rows[found]], no_date) >> DATE_BITS
     return {
         "present.key": keys[plan],
         "present.content": content[plan],
         "present.row_id": existing.row_id[plan],
-        "present.ahead": _ahead(existing, as_of)[plan],
-        "present.odd": odd,
-        "present.odd_group": odd_group,
-        "held.dispatched": keys[dispatched & (keys >= 0)],
+        "held.dispatched": held_keys[held_keys >= 0],
         "held.other": keys[(existing.kind == VOID) & (keys >= 0)],
     }
 
@@ -312,7 +341,7 @@ def _content(cls: NDArray[Any], reason: NDArray[Any], event: NDArray[Any]) -> ND
 
 def finish_chunk(task: ChunkTask) -> Finished:
     """Apply section 10 to a planned and balanced chunk and find out what has to change in the file."""
-    run, _ = _shared(task.folder)
+    run, _, _ = _shared(task.folder)
     path = Path(task.folder) / task.name
     arrays, extra = scratch.load(path)
     rows = Rows(*(arrays[f"rows.{name}"] for name in _ROW_COLUMNS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,9 @@ from schedd.engine.values import boolean_of, contact_date, opted_out, trimmed
 from . import blocks
 from .blocks import MisalignedError
 from .email_check import odd_emails
-from .odd_values import Dictionary, OddValues
-from .schema import Schema, quoted
+from .odd_values import Dictionary, Learned, OddValues, octets
+from .schema import Schema
+from .tables import quoted
 
 # What a contact's flags say, as one number; of an odd contact the values are looked at one by one.
 # A new status is one that has no number yet.
@@ -65,15 +67,28 @@ def chunk_starts(connection: apsw.Connection, size: int) -> list[int]:
     return starts
 
 
+def new_learned() -> dict[str, Learned]:
+    """Return what a run knows of columns of contacts before it has read any."""
+    return {"status": Learned(), "carrier": Learned()}
+
+
 class ContactReader:
     """Reads contacts of one file. `carriers`: whether a campaign looks at them.
+
+    learned: what other readers of the same run learned of the columns `status` and `carrier`, and this one adds to.
 
     findings: what could not be read in the chunks read so far.
     unreadable_booleans: ids of the last chunk's contacts that have a boolean that cannot be read.
     """
 
     def __init__(
-        self, connection: apsw.Connection, schema: Schema, configuration: Configuration, *, carriers: bool
+        self,
+        connection: apsw.Connection,
+        schema: Schema,
+        configuration: Configuration,
+        *,
+        carriers: bool,
+        learned: Mapping[str, Learned] | None = None,
     ) -> None:
         self._connection = connection
         self._configuration = configuration
@@ -88,14 +103,22 @@ class ContactReader:
         self._opt_outs = [name for name in configuration.opt_out_columns if name in columns]
         #: what the group aggregates are ordered by, where the order of the table is not that of the ids
         self._order = "" if schema.ordered_contacts else " ORDER BY id"
-        self._statuses = Dictionary(connection, "run_contact_status", self._columns["status"], self._judge_status)
+        learned = learned or new_learned()
+        self._statuses = Dictionary(
+            connection, "run_contact_status", self._columns["status"], self._judge_status, learned["status"]
+        )
 
         names = [name for name in ("carrier", "current_carrier") if name in columns]
         self._carrier = names[0] if carriers and names else None
-        self._carriers: list[str] = []
-        self._carrier_numbers: dict[str, int] = {}
+        self._carriers = learned["carrier"].names
+        self._carrier_numbers = {name: number for number, name in enumerate(self._carriers, start=1)}
         if self._carrier is not None:
-            self._carrier_codes = Dictionary(connection, "run_carrier", self._carrier, self._judge_carrier)
+            self._carrier_codes = Dictionary(
+                connection, "run_carrier", self._carrier, self._judge_carrier, learned["carrier"]
+            )
+
+    def _octets(self, characters: int) -> int:
+        return octets(self._connection, characters)
 
     def _judge_status(self, value: Any) -> int:
         """Return 0 for an active status, else `_SUPPRESSED`."""
@@ -138,7 +161,7 @@ class ContactReader:
         birth, odd_birth = self._dates(row[1], count)
         effective, odd_effective = self._dates(row[2], count)
         state, zip_reason, odd_zip = _zips(row[3], count)
-        odd = odd_birth | odd_effective | odd_zip | odd_emails(row[4], count) | ((flags & _ODD) != 0)
+        odd = odd_birth | odd_effective | odd_zip | self._odd_emails(row[4], count) | ((flags & _ODD) != 0)
         reason = np.where((flags & _OPTED_OUT) != 0, int(Reason.OPTED_OUT), zip_reason)
         reason = np.where((flags & _SUPPRESSED) != 0, int(Reason.SUPPRESSED), reason)
         contacts = Contacts(
@@ -178,18 +201,22 @@ class ContactReader:
         email = f"CASE WHEN instr({c['email']}, char(10)) = 0 THEN {c['email']} ELSE '' END"
         [row] = self._connection.execute(
             f"SELECT {ids}, {self._fixed_date('birth_date', order)}, {self._fixed_date('effective_date', order)}, "
-            f"{blocks.text(_fixed_zip(c['zip_code']), order)}, "
+            f"{blocks.text(_fixed_zip(c['zip_code'], self._octets(5)), order)}, "
             f"CAST(group_concat({email}, char(10){order}) AS BLOB), {blocks.text(self._flags(), order)} "
             f"FROM contacts WHERE {where}"
         )
         return row
+
+    def _odd_emails(self, block: bytes | None, count: int) -> NDArray[np.bool_]:
+        block = block or b""
+        return odd_emails(block if self._octets(1) == 1 else blocks.ascii_of(block), count)
 
     def _fixed_date(self, name: str, order: str) -> str:
         column = self._columns[name]
         # A date with a time part, as many programs write it, costs no look at single values.
         timed = f"WHEN {column} GLOB '{_LONG_DATE}' THEN substr({column}, 1, 10) "
         return blocks.text(
-            f"CASE WHEN typeof({column}) = 'text' AND octet_length({column}) = 10 THEN {column} "
+            f"CASE WHEN typeof({column}) = 'text' AND octet_length({column}) = {self._octets(10)} THEN {column} "
             f"WHEN {column} IS NULL THEN '{' ' * 10}' "
             f"{timed if 'YYYY-MM-DD' in self._configuration.date_formats else ''}ELSE '{'~' * 10}' END",
             order,
@@ -295,6 +322,8 @@ class ContactReader:
     def _read_carriers(self, contacts: Contacts, where: str) -> None:
         if self._carrier is None:
             return
+        if not self._carriers:
+            self._carrier_codes.learn(f"contacts WHERE {where}")
         codes = self._read_carrier_codes(where, len(contacts.ids))
         if (codes == _NEW).any():
             self._carrier_codes.learn(f"contacts WHERE {where}")
@@ -326,11 +355,11 @@ class _Unreadable:
         self._findings.extend(self._found.values())
 
 
-def _fixed_zip(column: str) -> str:
+def _fixed_zip(column: str, octets: int) -> str:
     """Return the SQL of a ZIP as five characters; of a ZIP stored as a number, or of nine digits, too."""
     whole = f"typeof({column}) IN ('integer', 'real') AND {column} BETWEEN 0 AND 99999"
     return (
-        f"CASE WHEN typeof({column}) = 'text' AND octet_length({column}) = 5 THEN {column} "
+        f"CASE WHEN typeof({column}) = 'text' AND octet_length({column}) = {octets} THEN {column} "
         f"WHEN {column} IS NULL THEN '     ' "
         f"WHEN {whole} AND {column} = CAST({column} AS INTEGER) THEN substr(100000 + CAST({column} AS INTEGER), 2) "
         f"WHEN typeof({column}) = 'text' AND {column} GLOB '{_LONG_ZIP}' THEN substr({column}, 1, 5) ELSE '~~~~~' END"
