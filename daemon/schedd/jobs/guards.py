@@ -134,7 +134,7 @@ class Guards:
             return
         raise SchedulerError(
             ErrorCode.PLAN_ABNORMAL,
-            "The plan was not written, because it changes more than the guards allow: "
+            "the plan was not written, because it changes more than the guards allow: "
             + " ".join(measure.message for measure in exceeded),
             hint=f"Look at it with `schedctl preview {organization}`. If the changes are right, submit once with "
             "--accept-changes (accept_changes=True); the keys of [guard] (docs/RULES.md, section 13) set the limits.",
