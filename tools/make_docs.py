@@ -34,6 +34,7 @@ from schedproto import (
     ErrorInfo,
     EventExplanation,
     Explanation,
+    GuardMeasure,
     Job,
     JobSpec,
     OrganizationConfiguration,
@@ -44,6 +45,8 @@ from schedproto import (
     Report,
     RowChange,
     RunResult,
+    RunWarning,
+    SavedPlan,
     TypeChanges,
     VolumeInfo,
 )
@@ -103,6 +106,9 @@ DOCUMENTS = (
 )
 STRUCTS = (
     RunResult,
+    RunWarning,
+    GuardMeasure,
+    SavedPlan,
     ReplicaUse,
     Outcomes,
     Outcome,

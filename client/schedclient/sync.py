@@ -34,6 +34,7 @@ from .files import OnBytes
 from .handles import OnProgress
 from .launch import Launcher
 from .many import OnEach, Outcomes
+from .plans import Expected
 from .settings import ClientSettings, SettingArguments
 from .sync_handles import Batch, JobHandle
 
@@ -125,6 +126,8 @@ class Client:
         workers: int | None = None,
         config: dict[str, Any] | None = None,
         dry_run: bool = False,
+        accept_changes: bool = False,
+        expect: Expected | None = None,
         idempotency_key: str | None = None,
         timeout_s: float | None = None,
         on_progress: OnProgress | None = None,
@@ -133,6 +136,9 @@ class Client:
 
         as_of: `YYYY-MM-DD`, by default today in the organization's time zone.   workers: 1 to 32.
         config: overrides in the shape of the rules' section 13.   timeout_s: how long to wait for the job.
+        accept_changes: write the plan although it exceeds a guard (`PlanAbnormalError` otherwise).
+        expect: a plan that was reviewed, `RunResult.plan` of a dry run or the file of `schedctl preview --save`. The
+        job writes exactly this plan or fails with `PlanDiffersError`; it takes the date and the overrides from it.
         """
         handle = self.submit(
             organization,
@@ -141,6 +147,8 @@ class Client:
             workers=workers,
             config=config,
             dry_run=dry_run,
+            accept_changes=accept_changes,
+            expect=expect,
             idempotency_key=idempotency_key,
         )
         return handle.wait(timeout_s, on_progress)
@@ -206,6 +214,8 @@ class Client:
         config: dict[str, Any] | None = None,
         dry_run: bool = False,
         explain: Sequence[int] = (),
+        accept_changes: bool = False,
+        expect: Expected | None = None,
         idempotency_key: str | None = None,
     ) -> JobHandle:
         """Submit a job and return its handle once it is accepted, which means on disk."""
@@ -217,6 +227,8 @@ class Client:
             config=config,
             dry_run=dry_run,
             explain=explain,
+            accept_changes=accept_changes,
+            expect=expect,
             idempotency_key=idempotency_key,
         )
         return JobHandle(self, self._run(submitting))

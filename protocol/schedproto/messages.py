@@ -57,6 +57,7 @@ CAPABILITIES = (
     "files",
     "diagnosis",
     "organizations",
+    "expect",
 )
 
 

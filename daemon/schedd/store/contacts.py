@@ -78,6 +78,7 @@ class ContactReader:
     learned: what other readers of the same run learned of the columns `status` and `carrier`, and this one adds to.
 
     findings: what could not be read in the chunks read so far.
+    unreadable_booleans: ids of the last chunk's contacts that have a boolean that cannot be read.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class ContactReader:
         self._configuration = configuration
         self._values = OddValues(connection)
         self.findings = Findings()
+        self.unreadable_booleans: list[int] = []
         columns = schema.columns["contacts"]
         self._columns = {
             name: name if name in columns else "NULL"
@@ -133,6 +135,7 @@ class ContactReader:
 
     def read(self, chunk: Range) -> Contacts:
         """Return the contacts of a chunk."""
+        self.unreadable_booleans = []
         where = chunk.where("id")
         [(count, low, high)] = self._connection.execute(
             f"SELECT count(*), min(id), max(id) FROM contacts WHERE {where}"
@@ -301,9 +304,11 @@ class ContactReader:
             contacts.failed_underwriting[index] = failed is not None and truth is not False
             if failed is not None and truth is None:
                 unreadable.note("unreadable_boolean", "failed_underwriting", contact_id, failed)
+                self.unreadable_booleans.append(int(contact_id))
             for name, value in zip(self._opt_outs, opt_outs, strict=True):
                 if value is not None and not name.endswith("_at") and boolean_of(value) is None:
                     unreadable.note("unreadable_boolean", name, contact_id, value)
+                    self.unreadable_booleans.append(int(contact_id))
 
             zip_reason, contacts.state[index] = zip_state(zip_value)
             if self._judge_status(status):
