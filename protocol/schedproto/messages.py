@@ -19,6 +19,7 @@ from datetime import datetime
 import msgspec
 
 from .backups import BackupList
+from .checks import AdoptionReply, AdoptOrganization, CheckOrganization, CheckReply, PlanAdoption
 from .configurations import OrganizationConfiguration
 from .diagnosis import Diagnosis
 from .errors import ErrorInfo
@@ -57,6 +58,7 @@ CAPABILITIES = (
     "files",
     "diagnosis",
     "organizations",
+    "check",
 )
 
 
@@ -303,6 +305,9 @@ FileRequest = (
     | GetBackups
     | RestoreBackup
     | Diagnose
+    | CheckOrganization
+    | PlanAdoption
+    | AdoptOrganization
     | OpenPull
     | OpenPush
     | GetDigests
@@ -323,6 +328,8 @@ FileReply = (
     | ReportReply
     | BackupsReply
     | DiagnosisReply
+    | CheckReply
+    | AdoptionReply
     | TransferReply
     | DigestsReply
     | BlocksReply
