@@ -11,7 +11,7 @@ from . import hashing
 from .configuration import Configuration
 from .contacts import Contact
 from .dates import anniversary, days_of_year, next_anniversary, shift
-from .organization import HistoryRow
+from .records import HistoryRow
 from .rows import (
     POST_WINDOW_SLACK_DAYS,
     EventsOfYear,

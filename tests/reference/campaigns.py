@@ -9,7 +9,7 @@ from . import hashing
 from .configuration import Configuration
 from .contacts import Contact
 from .dates import beyond_calendar, shift
-from .organization import CampaignInstance, CampaignRow, CampaignType, HistoryRow, Organization
+from .records import CampaignInstance, CampaignRow, CampaignType, HistoryRow, Organization
 from .rows import Row, campaign_handled, candidate_date
 from .windows import Windows
 

@@ -7,7 +7,7 @@ from datetime import date
 from .configuration import Configuration
 from .contacts import Contact
 from .dates import shift
-from .organization import ANNIVERSARY_TYPES, SENT, CampaignType, HistoryRow, Organization
+from .records import ANNIVERSARY_TYPES, SENT, CampaignType, HistoryRow, Organization
 from .rows import Row
 from .windows import Windows
 

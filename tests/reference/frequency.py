@@ -6,7 +6,7 @@ from collections import defaultdict
 from datetime import date
 
 from .configuration import Configuration
-from .organization import HistoryRow
+from .records import HistoryRow
 from .rows import Row
 
 SAME_DAY, FREQUENCY = "same_day_conflict", "frequency_limit"

@@ -15,8 +15,9 @@ from typing import Any
 
 from .configuration import Configuration, ExclusionRule, configure, limits
 from .contacts import Contact
-from .organization import SENT, HistoryRow, Organization, read_organization
+from .organization import read_organization
 from .plan import Plan, PlanRow
+from .records import SENT, HistoryRow, Organization
 
 _PRIORITIES = {"birthday": 10, "effective_date": 20, "aep": 30, "post_window": 40}
 _REASONS = ("same_day_conflict", "frequency_limit")

@@ -15,7 +15,8 @@ from .campaigns import active_campaigns, plan_campaign, triggers_ignored
 from .configuration import Configuration, Limits, configure, limits
 from .followups import plan_followup
 from .frequency import limit_contact, one_per_key
-from .organization import HistoryRow, Organization, Warnings, read_organization
+from .organization import read_organization
+from .records import HistoryRow, Organization, Warnings
 from .rows import Row
 from .windows import Windows
 
@@ -64,7 +65,7 @@ class Plan:
     """What a run arrives at. The numbers are None where a plan was read back from a file that has them not.
 
     issues: (contact_id, reason), in order.
-    keys_held: rows left out because a failed, cancelled ... row holds their key (section 11).
+    keys_held: rows left out because a row with a void status has their key (section 11).
     keys_dispatched: rows left out because a dispatched row has their key (section 10).
     """
 
@@ -155,7 +156,7 @@ def _by_contact(rows: Sequence[Any]) -> dict[int, list[Any]]:
 
 
 def _settle_keys(rows: list[Row], organization: Organization, result: Plan) -> None:
-    """Leave out what may not stand beside another row (end of section 10, and section 11)."""
+    """Leave out what may not be in the table with another row (end of section 10, and section 11)."""
     unique = one_per_key(rows)
     history = [row for one in organization.history.values() for row in one]
     # A dispatched row has the key of the type that it counts as, and the one that it has in the table.

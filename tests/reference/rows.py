@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from .dates import ordinal
-from .organization import FOLLOWUP_PREFIX, HistoryRow
+from .records import FOLLOWUP_PREFIX, HistoryRow
 
 PRE_SCHEDULED, SKIPPED = "pre-scheduled", "skipped"
 POST_WINDOW_SLACK_DAYS = 30

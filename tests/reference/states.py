@@ -15,7 +15,7 @@ missouri MO, montana MT, nebraska NE, nevada NV, new hampshire NH, new jersey NJ
 north carolina NC, north dakota ND, ohio OH, oklahoma OK, oregon OR, pennsylvania PA, rhode island RI,
 south carolina SC, south dakota SD, tennessee TN, texas TX, utah UT, vermont VT, virginia VA, washington WA,
 west virginia WV, wisconsin WI, wyoming WY, puerto rico PR, guam GU, american samoa AS,
-northern mariana islands MP, marshall islands MH, palau PW
+northern mariana islands MP, virgin islands VI, federated states of micronesia FM, marshall islands MH, palau PW
 """
 
 

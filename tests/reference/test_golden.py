@@ -67,7 +67,7 @@ def test_hash_vectors():
         assert (value, value % 7) == (vector["h"], vector["h_mod_7"])
 
 
-def test_differences_are_told():
+def test_differences_are_named():
     """A changed column, a moved, a missing and a surplus row, an issue and a number are each named."""
     case = json.loads((GOLDEN / "01-november.json").read_text())
     expected, actual = golden_plan(case), golden_plan(case)
@@ -80,15 +80,15 @@ def test_differences_are_told():
     actual.rows[3] = surplus
     actual.issues = actual.issues[1:]
     actual.limit = 15
-    told = "\n".join(differences(expected, actual))
-    assert "limit is 15, expected 14" in told
+    found = "\n".join(differences(expected, actual))
+    assert "limit is 15, expected 14" in found
     contact, reason = expected.issues[0]
-    assert f"contact {contact} lacks the issue {reason}" in told
-    assert "contact 1: aep on 2027-09-15: priority is 31, expected 30" in told
-    assert "contact 1: birthday on 2027-01-19 is on 2027-01-20 instead" in told
-    assert f"contact {missing.contact_id}: {missing.email_type} on {missing.scheduled_send_date} is missing" in told
-    assert "contact 999" in told
-    assert "is not expected" in told
+    assert f"contact {contact} lacks the issue {reason}" in found
+    assert "contact 1: aep on 2027-09-15: priority is 31, expected 30" in found
+    assert "contact 1: birthday on 2027-01-19 is on 2027-01-20 instead" in found
+    assert f"contact {missing.contact_id}: {missing.email_type} on {missing.scheduled_send_date} is missing" in found
+    assert "contact 999" in found
+    assert "is not expected" in found
 
 
 def test_plan_read_back(tmp_path):

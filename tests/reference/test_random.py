@@ -238,7 +238,7 @@ def test_violations_are_found(corrupt):
 
 
 def test_crowded_days_are_found():
-    """When all the planned rows that can move are put on one day, the day is told of."""
+    """When all the planned rows that can move are put on one day, the day is found."""
     organization = random_organization(RICH, contacts=60)
     found = organization.plan()
     target = found.rows[one_planned(found, lambda row: row.email_type == "aep")].scheduled_send_date

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import date
 
 import pytest
@@ -10,34 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference.configuration import Configuration, configure, limits
+from reference.contacts import Contact
 from reference.dates import anniversary, ordinal
+from reference.examples import LOOSE, contact, of_type, planned
 from reference.hashing import h
 from reference.invariants import excluded_kinds
-from reference.organization import Contact
-from reference.plan import plan
 from reference.rows import candidate_date
 from reference.windows import Windows
-
-SCHEMA = """
-CREATE TABLE contacts (id INTEGER PRIMARY KEY, email, zip_code, birth_date, effective_date, failed_underwriting);
-CREATE TABLE email_schedules (id INTEGER PRIMARY KEY, contact_id, email_type, scheduled_send_date, status, priority,
-  campaign_instance_id, actual_send_datetime);
-"""
-LOOSE = {"balance": {"daily_cap_percent": 100.0}, "frequency": {"max_emails_per_period": 99}}
-
-
-def planned(script, as_of, overrides=LOOSE):
-    """Plan an organization; rows as {(contact, type): [(date, reason or None)]}."""
-    connection = sqlite3.connect(":memory:")
-    connection.executescript(SCHEMA + script)
-    found = {}
-    for row in plan(connection, date.fromisoformat(as_of), overrides).rows:
-        found.setdefault((row.contact_id, row.email_type), []).append((row.scheduled_send_date, row.skip_reason))
-    return found
-
-
-def contact(script_id=1, zip_code="73301", birth="NULL", effective="NULL", failed=0):
-    return f"INSERT INTO contacts VALUES ({script_id}, 'a@b.org', '{zip_code}', {birth}, {effective}, {failed});"
 
 
 def test_anniversary_of_leap_day():
@@ -103,22 +81,67 @@ def test_post_window_of_the_previous_birthday():
     script = contact(zip_code="90210", birth="'1950-12-15'")
     both = [("2027-02-14", None), ("2028-02-14", None)]  # after this birthday's window and after the next one's
     assert planned(script, "2027-02-14")[1, "post_window"] == both
-    assert planned(script, "2027-02-15")[1, "post_window"] == both[1:]
 
 
-def test_handled():
-    """A sent birthday email answers its event: no birthday row and no post-window row."""
+def test_post_window_is_caught_up():
+    """For 30 days a post-window email that was due while nothing was sent keeps its slot; after them it is gone."""
     script = contact(zip_code="90210", birth="'1950-12-15'")
-    sent = "INSERT INTO email_schedules VALUES (1, 1, 'birthday', '2026-08-01', 'sent', 10, NULL, NULL);"
-    found = planned(script + sent, "2026-11-23")
-    assert {email_type for _, email_type in found} == {"aep"}
-    failed = sent.replace("'sent'", "'failed'")
-    assert (1, "post_window") in planned(script + failed, "2026-11-23")
+    slot = next(day for day in range(20869, 20876) if day % 7 == h(1, 4, 2027) % 7)  # from 2027-02-20 on
+    for as_of in ("2027-02-20", date.fromordinal(slot + 719163).isoformat()):
+        first, _ = planned(script, as_of)[1, "post_window"]
+        assert ordinal(date.fromisoformat(first[0])) == slot
+    assert planned(script, "2027-03-16")[1, "post_window"][0] == ("2027-03-16", None)  # the last day
+    assert planned(script, "2027-03-17")[1, "post_window"] == [("2028-02-14", None)]
+
+
+def test_post_window_in_a_later_window():
+    """Caught up into a later window, a post-window email is skipped, and another one follows it."""
+    rules = [{"kind": "birthday_window", "before": 14, "after": 0, "pre_window_days": 0}]
+    rules.append({"kind": "effective_date_window", "before": 0, "after": 9, "pre_window_days": 0})
+    overrides = LOOSE | {"exclusion": {"rules": {"TX": rules}}}
+    script = contact(birth="'1950-12-15'", effective="'2026-12-18'")  # windows until 15th, and 18th to 27th
+    found = planned(script, "2026-12-18", overrides)
+    assert of_type(found, "post_window")[0][1] == "exclusion:TX:effective_date_window"
+
+
+@pytest.mark.parametrize("rule", ["year_round", "unreadable", "missing"])
+def test_no_post_window_without_an_end(rule):
+    """A rule that excludes every date leaves no day after the window, whatever else the state has."""
+    rules = [{"kind": "birthday_window", "before": 30, "after": 60}]
+    rules.append({"kind": "year_round" if rule == "year_round" else "effective_date_window"})
+    overrides = LOOSE | {"exclusion": {"rules": {"TX": rules}, "missing_dates": "exclude"}}
+    script = contact(birth="'1950-12-15'", effective="'soon'" if rule == "unreadable" else "NULL")
+    found = planned(script, "2026-11-23", overrides)
+    assert not of_type(found, "post_window")
+    (birthday,) = of_type(found, "birthday")
+    assert birthday[1] == f"exclusion:TX:{'year_round' if rule == 'year_round' else 'birthday_window'}"
+
+
+@pytest.mark.parametrize(
+    ("birth", "exclusion", "reason"),
+    [
+        ("'12/15/1950'", {}, "exclusion:CA:unreadable_date"),
+        ("'2030-01-01'", {}, "exclusion:CA:unreadable_date"),
+        ("'12/15/1950'", {"unreadable_dates": "ignore"}, None),
+        ("NULL", {}, None),
+        ("' '", {}, None),
+        ("NULL", {"missing_dates": "exclude"}, "exclusion:CA:missing_date"),
+        ("'12/15/1950'", {"missing_dates": "exclude", "unreadable_dates": "ignore"}, None),
+    ],
+)
+def test_unreadable_and_missing_dates(birth, exclusion, reason):
+    """An unreadable birth date closes a state with a birthday rule for good, a missing one if configured."""
+    script = contact(zip_code="90210", birth=birth) + contact(2, birth=birth)
+    found = planned(script, "2026-11-23", LOOSE | {"exclusion": exclusion})
+    assert found == {(1, "aep"): [("2027-09-15", reason)], (2, "aep"): [("2027-09-15", None)]}
 
 
 def test_failed_underwriting():
-    """Where the organization says so, contacts that failed underwriting hear of aep alone."""
-    script = contact(birth="'1950-12-15'", effective="'2020-03-01'", failed=1)
+    """Where the organization says so, contacts that failed underwriting get aep emails only; unreadable counts as true."""
+    for failed in ("'unknown'", "' Yes'", 1):
+        script = contact(birth="'1950-12-15'", effective="'2020-03-01'", failed=failed)
+        overrides = LOOSE | {"anniversary": {"exclude_failed_underwriting": True}}
+        assert {email_type for _, email_type in planned(script, "2026-11-23", overrides)} == {"aep"}
     overrides = LOOSE | {"anniversary": {"exclude_failed_underwriting": True}}
     assert {email_type for _, email_type in planned(script, "2026-11-23", overrides)} == {"aep"}
     assert len(planned(script, "2026-11-23")) == 3

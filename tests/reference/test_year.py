@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from reference.organizations import random_organization
+from reference.records import KNOWN_STATUSES
 from reference.year import Year, faults, forgotten, run_year, write_plan
 
 PREDECESSOR = Path(__file__).parents[1] / "predecessor"
@@ -19,6 +20,7 @@ PREDECESSOR = Path(__file__).parents[1] / "predecessor"
 def run(seed, contacts, days, outage_share=0.0, planner=write_plan):
     """Run a random organization, its sender and its planner with outages; return its year and what is wrong."""
     organization = random_organization(seed, contacts)
+    count_what_was_sent(organization.overrides)
     source = Random(seed)
     first = organization.as_of
     outages, sender_outages = random_outages(source, first, days, outage_share)
@@ -35,6 +37,13 @@ def run(seed, contacts, days, outage_share=0.0, planner=write_plan):
     problems = faults(year) + forgotten(connection, first, organization.overrides, year)
     connection.close()
     return year, problems
+
+
+def count_what_was_sent(overrides):
+    """Take the sender's own statuses out of the void ones: what they say was sent would be sent again."""
+    void = overrides.get("history", {}).get("void_statuses")
+    if void is not None:
+        overrides["history"]["void_statuses"] = [one for one in void if one.lower() not in KNOWN_STATUSES] or ["failed"]
 
 
 def random_outages(source, first, days, share):
@@ -66,9 +75,10 @@ def test_a_year(seed):
 
 
 def run_predecessor(days, overrides, sender_outages=()):
-    """Run the predecessor's file."""
+    """Run the predecessor's file, without its index that allows one email of a type a year only."""
     connection = sqlite3.connect(":memory:")
     connection.executescript((PREDECESSOR / "org-206.sql").read_text())
+    connection.execute("DROP INDEX idx_schedules_one_a_year")
     first = date(2025, 6, 9)
     year = run_year(connection, first, overrides, days=days, sender_outages=sender_outages)
     problems = faults(year) + forgotten(connection, first, overrides, year)

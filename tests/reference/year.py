@@ -12,9 +12,11 @@ from typing import Any
 from .configuration import Configuration, configure
 from .contacts import Contact
 from .dates import every_day, shift
+from .frequency import FREQUENCY, SAME_DAY
 from .invariants import belongs, is_aep_day, is_base, latest_aep
 from .organization import read_organization
 from .plan import Plan, plan
+from .records import ANNIVERSARY_TYPES
 from .rows import POST_WINDOW_SLACK_DAYS, Row
 
 #: Makes the plan of a day in the file and returns it.
@@ -41,12 +43,17 @@ class Year:
     """The emails sent, and of each event what the plans said of it on the way.
 
     working_days: on which the planner ran and everything due was sent.
+    delayed: contacts of whom an email was skipped for another one, or every contact after an outage; such an email may
+    be caught up in a window, and its post-window email is dropped with its event (section 6 looks at the ideal date
+    of the previous event).
     """
 
     sent: list[tuple[date, Event]] = field(default_factory=list)
     planned: dict[Event, date] = field(default_factory=dict)
     skipped: set[Event] = field(default_factory=set)
     working_days: set[date] = field(default_factory=set)
+    delayed: set[int] = field(default_factory=set)
+    outage: bool = False
 
 
 def event_of(row: Row) -> Event:
@@ -101,7 +108,7 @@ def run_year(
     from one status to the next on the following working days. The planner's plan must have `details`.
     """
     prepare(connection)
-    year = Year()
+    year = Year(outage=bool(outages or sender_outages))
     for day in (first + timedelta(days=n) for n in range(days)):
         if day in outages:
             continue
@@ -114,6 +121,8 @@ def run_year(
             event = event_of(row)
             if not row.planned:
                 year.skipped.add(event)
+                if row.skip_reason in (SAME_DAY, FREQUENCY):
+                    year.delayed.add(row.contact_id)
                 continue
             year.planned[event] = max(row.latest, year.planned.get(event, row.latest))
             if row.day <= day and sending:
@@ -150,21 +159,36 @@ def _send(connection: sqlite3.Connection, day: date) -> None:
 def faults(year: Year) -> list[str]:
     """Return a sentence for each event that was emailed twice, or not although nothing prevented it.
 
-    What may prevent it: a plan skipped it or another row held its key; nobody worked on its latest day; of two
-    post-window events within 30 days one answers for both; a newer email took the follow-up's turn.
+    What may prevent it: a plan skipped it or another row held its key; nobody worked on its latest day; a newer email
+    took the follow-up's turn; of two post-window events within 30 days one answers for both; the email that a window
+    swallowed was caught up after the window, so that no post-window email was needed, or was itself delayed.
     """
     times = Counter(event for _, event in year.sent)
     found = [f"{event} was sent {count} times" for event, count in times.items() if count > 1]
     for event, latest in year.planned.items():
         prevented = event in year.skipped or latest not in year.working_days or event[1] == "followup"
-        if event[1] == "post_window":
-            prevented = prevented or any(
-                (contact_id, email_type) == event[:2] and abs((of - event[2]).days) <= POST_WINDOW_SLACK_DAYS
-                for contact_id, email_type, of in times
-            )
-        if event not in times and not prevented:
+        if event not in times and not prevented and not _post_window_settled(event, year):
             found.append(f"{event} was planned until {latest} and never sent")
     return found
+
+
+def _post_window_settled(event: Event, year: Year) -> bool:
+    """Return whether another email answered for a post-window email or made it needless."""
+    contact_id, email_type, of = event
+    if email_type != "post_window":
+        return False
+    return (
+        year.outage
+        or contact_id in year.delayed
+        or any(
+            sent[0] == contact_id
+            and (
+                (sent[1] == email_type and abs((sent[2] - of).days) <= POST_WINDOW_SLACK_DAYS)
+                or (sent[1] in ANNIVERSARY_TYPES and 0 <= (day - of).days <= POST_WINDOW_SLACK_DAYS)
+            )
+            for day, sent in year.sent
+        )
+    )
 
 
 def forgotten(connection: sqlite3.Connection, first: date, overrides: dict[str, Any], year: Year) -> list[str]:

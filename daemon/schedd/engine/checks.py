@@ -12,6 +12,9 @@ import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+#: Days are counted from here (`calendar`, which this module does not import: the daemon listens without numpy).
+EPOCH = dt.date(1970, 1, 1)
+
 Check = Callable[[Any, str], Any]
 
 
@@ -198,6 +201,24 @@ def time_of_day(value: Any, key: str) -> str:
             raise _fail(key, value, accepted) from None
         return value
     raise _fail(key, value, accepted)
+
+
+def day(first: dt.date, last: dt.date) -> Check:
+    """Return the check for a day "YYYY-MM-DD" (or a date of TOML); the result is its ordinal."""
+    accepted = f'a day "YYYY-MM-DD" from {first} to {last}; leave it out where there is no limit'
+
+    def check(value: Any, key: str) -> int:
+        found = value if isinstance(value, dt.date) and not isinstance(value, dt.datetime) else None
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+            try:
+                found = dt.date.fromisoformat(value)
+            except ValueError:
+                found = None
+        if found is None or not first <= found <= last:
+            raise _fail(key, value, accepted)
+        return (found - EPOCH).days
+
+    return check
 
 
 def month_days(value: Any, key: str) -> tuple[tuple[int, int], ...]:

@@ -12,15 +12,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import checks
+from . import rules as exclusion
 from .checks import ConfigurationError
-from .states import STATE_INDEX
+from .presets import DEFAULT, DEFAULT_RULES, PRESETS
+from .rules import KINDS, WindowRule
 
-__all__ = ["BalanceLimits", "Configuration", "ConfigurationError", "Layer", "WindowRule", "build", "parse_toml"]
-
-#: Kinds of exclusion, in the order in which the first that applies is named (section 5).
-KINDS = ("year_round", "birthday_window", "effective_date_window", "unreadable_date", "missing_date")
-#: The kinds that a rule can have; the others say that a rule's date cannot be read or is absent (section 3).
-RULE_KINDS = KINDS[:3]
+__all__ = [
+    "KINDS",
+    "BalanceLimits",
+    "Configuration",
+    "ConfigurationError",
+    "Layer",
+    "WindowRule",
+    "build",
+    "parse_toml",
+]
 
 #: Statuses of rows that are the present plan (section 4).
 PLAN_STATUSES = ("pre-scheduled", "skipped")
@@ -49,17 +55,6 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class WindowRule:
-    """One exclusion rule of a state (section 3); `before` counts without the pre-window extension."""
-
-    kind: str
-    before: int = 0
-    after: int = 0
-    month_start: bool = False
-    pre_window_days: int | None = None
-
-
-@dataclass(frozen=True)
 class BalanceLimits:
     """The numbers of section 9 for one organization: rows a day."""
 
@@ -68,19 +63,6 @@ class BalanceLimits:
     limit: int
     profile: str
 
-
-DEFAULT_RULES: dict[str, tuple[WindowRule, ...]] = {
-    "CA": (WindowRule("birthday_window", 30, 60),),
-    "ID": (WindowRule("birthday_window", 0, 63),),
-    "KY": (WindowRule("birthday_window", 0, 60),),
-    "MD": (WindowRule("birthday_window", 0, 30),),
-    "NV": (WindowRule("birthday_window", 0, 60, month_start=True),),
-    "OK": (WindowRule("birthday_window", 0, 60),),
-    "OR": (WindowRule("birthday_window", 0, 31),),
-    "VA": (WindowRule("birthday_window", 0, 30),),
-    "MO": (WindowRule("effective_date_window", 30, 33),),
-    **{state: (WindowRule("year_round"),) for state in ("CT", "MA", "NY", "WA")},
-}
 
 #: name, first number of contacts it no longer covers, share of total in hundredths of a percent, soft limit
 PROFILES = (
@@ -123,6 +105,8 @@ class Configuration:
     pre_window_days: int = 60
     unreadable_dates: str = EXCLUDE
     missing_dates: str = IGNORE
+    #: the table of state rules that `rules` began with
+    preset: str = DEFAULT
     rules: Mapping[str, tuple[WindowRule, ...]] = field(default_factory=lambda: dict(DEFAULT_RULES))
     #: hundredths of a percent; None: the profile by size
     daily_cap: int | None = None
@@ -185,6 +169,7 @@ _KEYS: dict[tuple[str, str], tuple[str, checks.Check]] = {
     ("exclusion", "pre_window_days"): ("pre_window_days", checks.integer(0, 120)),
     ("exclusion", "unreadable_dates"): ("unreadable_dates", checks.choice((EXCLUDE, IGNORE))),
     ("exclusion", "missing_dates"): ("missing_dates", checks.choice((EXCLUDE, IGNORE))),
+    ("exclusion", "preset"): ("preset", checks.choice(tuple(PRESETS))),
     ("balance", "daily_cap_percent"): ("daily_cap", checks.hundredths(1, 10_000)),
     ("balance", "effective_date_soft_limit"): ("effective_date_soft_limit", checks.integer(1, 100_000_000)),
     ("balance", "smoothing_window_days"): ("smoothing_window_days", checks.odd_integer(1, 31)),
@@ -207,36 +192,6 @@ PERCENT_FIELDS = frozenset(field for (_, key), (field, _) in _KEYS.items() if ke
 _SECTIONS = (*dict.fromkeys(section for section, _ in _KEYS if section), "templates")
 
 
-def _rule(value: Any, key: str) -> WindowRule:
-    table = checks.table(value, key)
-    kind = checks.choice(RULE_KINDS)(table.get("kind"), f"{key}.kind")
-    accepted: dict[str, checks.Check] = {"kind": checks.choice(RULE_KINDS)}
-    if kind != "year_round":
-        accepted |= {
-            "before": checks.integer(0, 366),
-            "after": checks.integer(0, 366),
-            "month_start": checks.boolean,
-            "pre_window_days": checks.integer(0, 120),
-        }
-    checks.known_keys(table, accepted, key)
-    if kind != "year_round":
-        for needed in ("before", "after"):
-            if needed not in table:
-                raise ConfigurationError(f"{key} lacks the key {needed!r} (days, 0 to 366)")
-    return WindowRule(**{name: accepted[name](item, f"{key}.{name}") for name, item in table.items()})
-
-
-def _rules(value: Any, key: str) -> dict[str, tuple[WindowRule, ...]]:
-    result = {}
-    for state, rules in checks.table(value, key).items():
-        place = f"{key}.{state}"
-        if state not in STATE_INDEX:
-            raise ConfigurationError(f"{place}: {state!r} is not a state's two-letter code")
-        items = checks.array(rules, place)
-        result[state] = tuple(_rule(rule, f"{place}[{number}]") for number, rule in enumerate(items))
-    return result
-
-
 def _check_layer(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
     """Return the checked fields, the state rules and the templates of one layer."""
     fields: dict[str, Any] = {}
@@ -256,7 +211,7 @@ def _check_layer(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
         checks.known_keys(table, keys + (["rules"] if name == "exclusion" else []), name)
         for key, item in table.items():
             if (name, key) == ("exclusion", "rules"):
-                rules = _rules(item, "exclusion.rules")
+                rules = exclusion.checked(item, "exclusion.rules")
             else:
                 target, check = _KEYS[name, key]
                 fields[target] = check(item, f"{name}.{key}")
@@ -266,10 +221,11 @@ def _check_layer(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
 def build(*layers: Layer) -> Configuration:
     """Return the configuration of these layers, later ones winning key by key, and type by type in `aliases`.
 
-    A state's list of rules replaces the earlier one as a whole. Raises `ConfigurationError`.
+    A preset replaces the table of state rules, wherever it is set; a state's list of rules replaces the preset's
+    and earlier ones completely. Raises `ConfigurationError`.
     """
     fields: dict[str, Any] = {}
-    rules = dict(DEFAULT_RULES)
+    rules: dict[str, tuple[WindowRule, ...]] = {}
     templates: dict[str, str] = {}
     for layer in layers:
         try:
@@ -282,4 +238,5 @@ def build(*layers: Layer) -> Configuration:
         fields |= new_fields
         rules |= new_rules
         templates |= new_templates
-    return Configuration(**fields, rules=rules, templates=templates)
+    preset = PRESETS[fields.get("preset", DEFAULT)]
+    return Configuration(**fields, rules={**preset.rules, **rules}, templates=templates)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .configuration import PERCENT_FIELDS, SETTING_KEYS, Configuration, Layer, WindowRule
+from . import rules as exclusion
+from .configuration import PERCENT_FIELDS, SETTING_KEYS, Configuration, Layer
 
 
 def effective(configuration: Configuration) -> dict[str, Any]:
@@ -18,7 +19,7 @@ def effective(configuration: Configuration) -> dict[str, Any]:
         table = result.setdefault(section, {}) if section else result
         table[key] = value
     result["exclusion"]["rules"] = {
-        state: [_rule(rule) for rule in rules] for state, rules in sorted(configuration.rules.items())
+        state: [exclusion.written(rule) for rule in rules] for state, rules in sorted(configuration.rules.items())
     }
     if configuration.templates:
         result["templates"] = dict(sorted(configuration.templates.items()))
@@ -35,17 +36,6 @@ def _written(field: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(sorted(value.items()))
     return value
-
-
-def _rule(rule: WindowRule) -> dict[str, Any]:
-    if rule.kind == "year_round":
-        return {"kind": rule.kind}
-    written: dict[str, Any] = {"kind": rule.kind, "before": rule.before, "after": rule.after}
-    if rule.month_start:
-        written["month_start"] = True
-    if rule.pre_window_days is not None:
-        written["pre_window_days"] = rule.pre_window_days
-    return written
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -60,7 +60,8 @@ def make_classes(configuration: Configuration, instances: Sequence[Instance]) ->
         priority_rank=np.array([rank[priority] for priority in priorities], np.int32),
         respects=np.array([True] * fixed + [i.type.respects_windows for i in instances], np.bool_),
         instance=np.array([0] * fixed + ids, np.int64),
-        salt=np.array(salts + [int(Salt.CAMPAIGN) + i for i in ids], np.int64),
+        # Sums wrap around, as all of the hash's arithmetic does.
+        salt=np.concatenate([np.array(salts, np.int64), np.int64(Salt.CAMPAIGN) + np.array(ids, np.int64)]),
         email_template=(
             *(configuration.template(name) for name in FIXED_TYPES),
             *(instance.email_template for instance in instances),

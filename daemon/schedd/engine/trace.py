@@ -77,10 +77,13 @@ _CLOSED = {UNREADABLE: "cannot be read", MISSING: "is missing"}
 def span_text(span: Span, state: str) -> str:
     """Return a window in words."""
     kind = KINDS[span.kind - 1].replace("_", " ")
+    days = "" if span.start is None else f" from {iso(span.start)}"
+    days += "" if span.end is None else f" until {iso(span.end)}"
     if span.kind in _CLOSED:
-        return f"a date that the rules of {state} count from {_CLOSED[span.kind]}, so every day is excluded ({kind})"
+        cause = f"a date that the rules of {state} count from {_CLOSED[span.kind]}"
+        return f"{cause}, so every day{days} is excluded ({kind})"
     if span.start is None or span.end is None or span.base is None:
-        return f"{state} allows no e-mails at all (year-round)"
+        return f"{state} allows no e-mails at all{days} (year-round)"
     return f"the {kind} of {state} from {iso(span.start)} to {iso(span.end)} (counted from {iso(span.base)})"
 
 

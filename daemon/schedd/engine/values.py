@@ -19,8 +19,8 @@ from . import calendar
 from .calendar import NONE
 from .states import STATE_INDEX, STATE_NAMES
 
-#: Integers beyond 62 bits are not ids: sums and products with them would overflow.
-INTEGER_LIMIT = 1 << 62
+#: Integers are those that SQLite can store: from minus this to below it.
+INTEGER_LIMIT = 1 << 63
 
 _INVISIBLE = "\0\ufeff\u200b"
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
@@ -71,7 +71,7 @@ def integer_of(value: Any) -> int | None:
         if len(text) > 4000 or not _INTEGER.fullmatch(text):
             return None
         number = int(text)
-    return number if -INTEGER_LIMIT < number < INTEGER_LIMIT else None
+    return number if -INTEGER_LIMIT <= number < INTEGER_LIMIT else None
 
 
 def boolean_of(value: Any) -> bool | None:

@@ -8,6 +8,7 @@ belong to, and handed to the chunks.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import apsw
 import numpy as np
@@ -86,7 +87,7 @@ def read_outside_rows(connection: apsw.Connection, schema: Schema, findings: Fin
         row_id, contact_id, source = none, none, PLAN
 
     exact = np.ones(len(row_id), np.bool_)
-    odd_rows, odd_contacts, nobody = [], [], []
+    odd_rows, odd_contacts, odd_exact, nobody = [], [], [], []
     for row, value in OddValues(connection).rows(source, ["id", "contact_id"]):
         contact = integer_of(value)
         if contact is None:
@@ -95,11 +96,17 @@ def read_outside_rows(connection: apsw.Connection, schema: Schema, findings: Fin
         else:
             odd_rows.append(row)
             odd_contacts.append(contact)
+            odd_exact.append(_is_exact(value, contact, affinity))
     row_id = np.concatenate([row_id, np.array(odd_rows, np.int64)])
     contact_id = np.concatenate([contact_id, np.array(odd_contacts, np.int64)])
-    exact = np.concatenate([exact, np.zeros(len(odd_rows), np.bool_)])
+    exact = np.concatenate([exact, np.array(odd_exact, np.bool_)])
     order = np.lexsort((row_id, contact_id))
     return OutsideRows(row_id[order], contact_id[order], exact[order], np.array(nobody, np.int64), converted)
+
+
+def _is_exact(value: Any, contact: int, affinity: str) -> bool:
+    """Return whether an id is stored as the column stores the number."""
+    return (affinity == "TEXT" and value == str(contact)) or (affinity == "REAL" and isinstance(value, float))
 
 
 def _plain_rows(connection: apsw.Connection, condition: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

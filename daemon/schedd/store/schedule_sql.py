@@ -13,7 +13,7 @@ import apsw
 
 from schedd.engine.calendar import FIRST, iso
 from schedd.engine.configuration import Configuration
-from schedd.engine.rows import FIXED_TYPES, SKIP_REASONS, Classes
+from schedd.engine.rows import FIXED_TYPES, FOLLOWUP_PREFIX, SKIP_REASONS, Classes
 from schedd.engine.run import Run
 
 from .existing import DISPATCHED, KNOWN_STATUSES, ODD, PARENT_STATUSES, SCHEDULED, SENT_LATELY, SKIPPED, VOID
@@ -171,9 +171,10 @@ class PlanSql:
             f"(SELECT k.number * {_CLASS_UNIT} + {_REGULAR_UNIT} * ({regular}) FROM run_class k "
             f"WHERE k.instance = {instance} AND k.email_type = {email_type})"
         )
-        # Of an instance id that is not stored as a number it takes a look whether it stands for an active one.
+        # Of a campaign's instance id that is not stored as a number it takes a look whether it is an active one's.
         known = (
             f"CASE WHEN typeof({instance}) IN ('integer', 'null') "
+            f"OR substr({email_type}, 1, {len(FOLLOWUP_PREFIX)}) = '{FOLLOWUP_PREFIX}' "
             f"THEN (SELECT number * {_CLASS_UNIT} FROM run_type WHERE name = {email_type}) END"
         )
         return f"coalesce({cls}, {known}, {UNKNOWN * _CLASS_UNIT})"

@@ -39,8 +39,8 @@ _COLUMNS = (
     *("campaign_instance_id", "skip_reason", "scheduled_send_time", "metadata", "priority"),
     *("email_template", "sms_template", *_EVENT),
 )
-#: The contact id of rows that belong to nobody.
-NOBODY = 1 << 62
+#: The contact id of rows that belong to nobody; no program gives out such an id.
+NOBODY = -(1 << 62) - 1_000_003
 
 
 @dataclass
