@@ -75,7 +75,8 @@ class Adoption(msgspec.Struct, frozen=True, kw_only=True):
     """What makes an organization's file ready for its first run.
 
     settings: the new version of the configuration, empty where none is needed.   settings_before: the present one.
-    changes: what is changed in the scheduler's own tables.   left: errors that remain, for people to decide.
+    changes: what is changed in the scheduler's own tables.   left: errors that remain, and statuses that
+    suppress contacts, for people to decide.
     digest: names the configuration and the changes, so that only what was shown is done.
     applied: whether it was done.   version: of the configuration, if one was stored.   backup_id: what the file was
     before, if backups are kept.
@@ -104,8 +105,8 @@ class CheckOrganization(Message, tag="check_organization", frozen=True, kw_only=
 
     organization: str
     as_of: str | None = None
-    config: dict[str, Any] = {}
-    accept_statuses: list[str] = []
+    config: dict[str, Any] = msgspec.field(default_factory=dict)
+    accept_statuses: list[str] = msgspec.field(default_factory=list)
     first_run_only: bool = False
 
 
@@ -113,7 +114,7 @@ class PlanAdoption(Message, tag="plan_adoption", frozen=True, kw_only=True):
     """Ask what an adoption of an organization's file would change; changes nothing."""
 
     organization: str
-    accept_statuses: list[str] = []
+    accept_statuses: list[str] = msgspec.field(default_factory=list)
 
 
 class AdoptOrganization(Message, tag="adopt_organization", frozen=True, kw_only=True):
@@ -125,7 +126,7 @@ class AdoptOrganization(Message, tag="adopt_organization", frozen=True, kw_only=
     organization: str
     digest: str
     toml: str = ""
-    accept_statuses: list[str] = []
+    accept_statuses: list[str] = msgspec.field(default_factory=list)
     created_by: str = ""
 
 

@@ -115,6 +115,11 @@ CODES: dict[str, Code] = {
         "Several contacts have one address, which gets every e-mail several times.",
         "Merge the contacts, or clear the address of all but one.",
     ),
+    "shared_with_opted_out": Code(
+        (WARNING,),
+        "An eligible contact has the address of a contact that is suppressed or opted out.",
+        "Check whether it is the same person; the address gets e-mails as long as one of its contacts is eligible.",
+    ),
     "missing_zip": Code(
         (WARNING,),
         "Contacts have no ZIP, so their state's rules are not known and they are not eligible.",

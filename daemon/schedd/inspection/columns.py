@@ -7,12 +7,18 @@ from typing import Any
 
 from schedd.engine.values import boolean_of, is_blank, opted_out, trimmed
 from schedd.store.schema import quoted
+from schedproto import ErrorCode, SchedulerError
 from schedproto.checks import CheckFinding
 
 from .context import Example, Group, Inspection, finding, largest_first, plural
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 #: Names of columns that say that somebody gets no e-mails; those ending in `_at` when they are set at all.
-OPT_OUT_COLUMNS = frozenset(
+OPT_OUT_COLUMNS = _words(
     """
     opt_out opt_out_at optout optout_at opted_out opted_out_at is_opted_out has_opted_out email_opt_out email_opt_out_at
     email_optout email_opted_out email_opted_out_at has_opted_out_of_email marketing_opt_out unsubscribe unsubscribed
@@ -26,17 +32,17 @@ OPT_OUT_COLUMNS = frozenset(
     deactivated_at is_deactivated disabled disabled_at is_disabled inactive is_inactive inactivated_at deceased
     deceased_at is_deceased deceased_date date_of_death death_date died_at died_on erased_at anonymized_at
     gdpr_erased_at email_invalid is_email_invalid email_disabled
-    """.split()
+    """
 )
 #: Names of columns that say the opposite.
-OPT_IN_COLUMNS = frozenset(
+OPT_IN_COLUMNS = _words(
     """
     opt_in optin opted_in is_opted_in email_opt_in email_optin email_opted_in marketing_opt_in newsletter_opt_in
     subscribed is_subscribed email_subscribed newsletter_subscribed accepts_email accepts_emails accepts_marketing
     accepts_email_marketing email_consent marketing_consent email_marketing_consent consent has_consent consented
     is_active active enabled is_enabled email_enabled emails_enabled email_allowed emails_allowed allow_email
     allow_emails allows_email can_email can_contact ok_to_email ok_to_contact okay_to_email receive_emails
-    """.split()
+    """
 )
 #: Other names of the columns that a run reads.
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
@@ -71,6 +77,13 @@ def status_findings(inspection: Inspection) -> Iterator[CheckFinding]:
         if status and status not in active:
             suppressed.setdefault(status, Group()).add(count, row_id, value)
     accepted = [status for status in suppressed if status in inspection.accept_statuses]
+    unknown = [status for status in inspection.accept_statuses if status not in {*active, *accepted}]
+    if unknown:
+        raise SchedulerError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"no contact has the status {unknown[0]!r:.60}",
+            hint=f"Suppressed are: {', '.join(sorted(suppressed)[:20]) or 'none'}.",
+        )
     settings = {"contacts": {"active_statuses": [*active, *accepted]}} if accepted else {}
     for status, group in largest_first(suppressed).items():
         fix = f"If they should get e-mails, add {status!r} to contacts.active_statuses (--accept-status {status})."

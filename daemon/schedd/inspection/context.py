@@ -1,4 +1,4 @@
-"""What all parts of a check share: the file, the configuration, the run that would be made, and how findings are made."""
+"""What all parts of a check share: the file, the configuration, the run to come, and how findings are made."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Group:
     count: int = 0
     examples: list[Example] = field(default_factory=list)
 
-    def add(self, count: int, row_id: Any, value: Any) -> None:
-        """Add rows with one value."""
+    def add(self, count: int, row_id: int | None, value: Any) -> None:
+        """Add rows with one value. row_id: of one of them; tables without row ids have none."""
         self.count += count
-        self.examples.append((row_id, value))
+        self.examples.append(("?" if row_id is None else row_id, value))
 
 
 @dataclass
@@ -99,7 +99,7 @@ def finding(
         severity=severity,
         message=message,
         fix=fix or known.fix,
-        row_ids=["?" if row_id is None else row_id for row_id, _ in chosen],
+        row_ids=[row_id for row_id, _ in chosen],
         values=[shown(value) for _, value in chosen],
         **fields,
     )

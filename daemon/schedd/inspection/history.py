@@ -69,8 +69,9 @@ def _unknown_statuses(statuses: dict[str, Group]) -> Iterator[CheckFinding]:
 def _unknown_types(inspection: Inspection, types: dict[str, Group]) -> Iterator[CheckFinding]:
     known = inspection.run.known_types
     unknown = {name: group for name, group in types.items() if name not in known}
-    likely = {name: meant for name in unknown if name and (meant := suggested_type(name, known)) is not None}
-    settings = {"history": {"aliases": {**inspection.configuration.aliases, **likely}}}
+    present = inspection.configuration.aliases
+    likely = {name: meant for name in unknown if name and (meant := suggested_type(name, known - {*present}))}
+    settings = {"history": {"aliases": {**present, **likely}}}
     for name, group in largest_first(unknown).items():
         meant = likely.get(name)
         many = f"{plural(group.count, 'sent row')} of {PLAN} with the e-mail type {name!r}, which no rule knows"

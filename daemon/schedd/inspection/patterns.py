@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import re
 import unicodedata
+from collections.abc import Callable
 from typing import Any
 
-from schedd.engine.values import MAX_EMAIL, MAX_LOCAL, is_email, text_of, trimmed, zip_code
+from schedd.engine.values import MAX_EMAIL, MAX_LOCAL, trimmed, zip_code
 from schedd.engine.zips import UNKNOWN, state_of_code
 
 _LONGEST_PATTERN = 30
@@ -111,41 +112,30 @@ def _read_form(value: Any) -> str:
 _INVISIBLE = frozenset("\xa0\xad\u200b\u200c\u200d\u2060\ufeff")
 
 
+def _is_invisible(character: str) -> bool:
+    return character in _INVISIBLE or unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp"}
+
+
+#: Faults in the order in which one is named, each with how a trimmed address is told to have it.
+_FAULTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
+    ("bytes that are not UTF-8", lambda address: "\ufffd" in address),
+    ("invisible characters", lambda address: any(map(_is_invisible, address))),
+    ("mailto: in front", lambda address: address.lower().startswith("mailto:")),
+    ("angle brackets", lambda address: "<" in address or ">" in address),
+    ("several addresses", lambda address: address.count("@") > 1 and bool(re.search("[,; ]", address))),
+    ("spaces", lambda address: any(c.isspace() for c in address)),
+    ("no @", lambda address: "@" not in address),
+    ("several @", lambda address: address.count("@") > 1),
+    ("too long", lambda address: len(address) > MAX_EMAIL or address.index("@") > MAX_LOCAL),
+    ("nothing before or after the @", lambda address: address[0] == "@" or address[-1] == "@"),
+    ("double dots", lambda address: ".." in address),
+    ("a dot, comma or semicolon at the end", lambda address: address[-1] in ".,;:"),
+    ("a dot at an end", lambda address: address[0] == "." or ".@" in address or "@." in address),
+    ("no dot in the domain", lambda address: "." not in address.partition("@")[2]),
+)
+
+
 def email_fault(value: Any) -> str:
     """Return what is wrong with an address that is neither blank nor valid."""
-    text = text_of(value)
-    address = trimmed(text)
-    if "\ufffd" in address:
-        return "bytes that are not UTF-8"
-    if any(c in _INVISIBLE or unicodedata.category(c) in {"Cc", "Cf", "Zl", "Zp"} for c in address):
-        return "invisible characters"
-    if address.lower().startswith("mailto:"):
-        return "mailto: in front"
-    if "<" in address or ">" in address:
-        return "angle brackets"
-    if address.count("@") > 1 and re.search("[,; ]", address):
-        return "several addresses"
-    if any(c.isspace() for c in address):
-        return "spaces"
-    return _dots_and_lengths(address)
-
-
-def _dots_and_lengths(address: str) -> str:
-    local, at, domain = address.partition("@")
-    if not at:
-        return "no @"
-    if "@" in domain:
-        return "several @"
-    if len(address) > MAX_EMAIL or len(local) > MAX_LOCAL:
-        return "too long"
-    if not local or not domain:
-        return "nothing before or after the @"
-    if ".." in address:
-        return "double dots"
-    if address[-1] in ".,;:":
-        return "trailing dot or comma"
-    if local[0] == "." or local[-1] == "." or domain[0] == ".":
-        return "a dot at an end"
-    if "." not in domain:
-        return "no dot in the domain"
-    return "other" if is_email(address) else "characters that are not allowed"
+    address = trimmed(value)
+    return next((name for name, has in _FAULTS if has(address)), "characters that are not allowed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -22,14 +23,16 @@ from schedd.store.campaigns import CampaignReader
 from schedd.store.contacts import ContactReader, Range, chunk_starts
 from schedproto.checks import CheckFinding
 
+from .addresses import Addresses
 from .context import Group, Inspection, counts_of, finding, largest_first, plural
 from .patterns import email_fault, zip_form
 
 #: Contacts that are read at once.
 CHUNK_CONTACTS = 32_768
-#: Some days in a year have this many times more birthdays than the others; more is no chance.
+#: More of all birthdays than this share on one day of the year is not chance (an even share is 0.27 percent).
 _YEARLY_SHARE = 0.02
-_FIRST_YEAR = 1900
+#: Nobody who gets e-mails was born earlier.
+_FIRST_DAY = dt.date(1900, 1, 1)
 
 
 @dataclass
@@ -48,6 +51,7 @@ class People:
     born: list[NDArray[np.int64]] = field(default_factory=list)
     reached: dict[int, int] = field(default_factory=dict)
     findings: Findings = field(default_factory=Findings)
+    addresses: Addresses = field(default_factory=Addresses)
 
     def of(self, reason: Reason) -> NDArray[np.int64]:
         """Return the contacts that are not eligible for a reason."""
@@ -68,11 +72,13 @@ def read_people(inspection: Inspection, date_formats: tuple[str, ...]) -> People
     targets = CampaignReader(inspection.connection, inspection.schema, run, inspection.as_of)
     states = np.zeros(len(STATES), np.int64)
     reached = np.zeros(len(run.instances), np.int64)
+    order = "" if inspection.schema.ordered_contacts else " ORDER BY id"
     starts = chunk_starts(inspection.connection, CHUNK_CONTACTS)
     for low, high in zip(starts, [*starts[1:], None], strict=True):
         chunk = Range(low, high)
         contacts = reader.read(chunk)
         _add(people, contacts)
+        people.addresses.add(inspection.connection, chunk, contacts, order)
         eligible = run.people(contacts)
         people.eligible += len(eligible)
         states += np.bincount(eligible.state, minlength=len(STATES))
@@ -140,7 +146,7 @@ def address_findings(inspection: Inspection, people: People) -> Iterator[CheckFi
             examples=group.examples,
         )
     yield from _zip_forms(inspection)
-    yield from _shared(inspection)
+    yield from people.addresses.findings(inspection)
 
 
 def _unknown_form(value: Any) -> str:
@@ -199,29 +205,6 @@ def _zip_forms(inspection: Inspection) -> Iterator[CheckFinding]:
         )
 
 
-def _shared(inspection: Inspection) -> Iterator[CheckFinding]:
-    # The rules give no e-mail to blank addresses, so they are not shared.
-    address = "lower(trim(CAST(email AS TEXT)))"
-    shared = (
-        f"(SELECT {address} AS address, count(*) AS n, min(id) AS first FROM contacts "
-        f"WHERE email IS NOT NULL AND {address} <> '' GROUP BY {address} COLLATE BINARY HAVING n > 1)"
-    )
-    [(addresses, contacts)] = inspection.connection.execute(f"SELECT count(*), total(n) FROM {shared}")
-    if not addresses:
-        return
-    examples = inspection.values.rows(f"{shared} ORDER BY n DESC, first LIMIT 5", ["first", "address"])
-    yield finding(
-        "shared_email",
-        f"{plural(int(contacts), 'contact')} share {plural(addresses, 'address', 'addresses')}; each of these gets "
-        "the e-mails of all its contacts.",
-        table="contacts",
-        column="email",
-        count=int(contacts),
-        counts={"addresses": int(addresses)},
-        examples=examples,
-    )
-
-
 # Birth dates -------------------------------------------------------------------------------------------------
 
 
@@ -244,11 +227,11 @@ def birth_findings(inspection: Inspection, people: People) -> Iterator[CheckFind
                 examples=[(row_id, calendar.iso(day)) for row_id in born[births == day][:5].tolist()],
             )
     future = births > inspection.as_of
-    early = (births < calendar.ordinal_of_parts(_FIRST_YEAR, 1, 1)) & ~placeholder
+    early = (births < calendar.ordinal(_FIRST_DAY)) & ~placeholder
     first = (calendar.yearday_in(births, calendar.year_of(births)) == 0) & ~placeholder & ~early
     kinds = [
         ("future_birth_date", future, "after the date of the run; they count as unreadable"),
-        ("improbable_birth_date", early, f"before {_FIRST_YEAR}"),
+        ("improbable_birth_date", early, f"before {_FIRST_DAY.year}"),
     ]
     if first.sum() > max(20, len(births) * _YEARLY_SHARE):
         kinds.append(("placeholder_birthday", first, "on a 1 January, far more than on other days"))

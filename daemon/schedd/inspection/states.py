@@ -38,7 +38,7 @@ def state_findings(inspection: Inspection, people: People) -> Iterator[CheckFind
         examples = [(state, in_words(differing[state].other_rules)) for state in list(there)[:5]]
         yield finding(
             "preset_differs",
-            f'The rules for {plural(sum(there.values()), "eligible contact")} in {plural(len(there), "state")} differ '
+            f"The rules for {plural(sum(there.values()), 'eligible contact')} in {plural(len(there), 'state')} differ "
             f'from the preset "{NEWEST}": {_listed(there)}.',
             table="contacts",
             column="zip_code",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import apsw
 
 from schedd.engine.configuration import PLAN_STATUSES
 from schedd.store import schema as schema_module
+from schedd.store.odd_values import OddValues
 from schedd.store.schema import OWN_TABLES, PLAN, PLAN_COLUMNS, PLAN_KEY, Schema
 from schedproto import SchedulerError
 from schedproto.checks import CheckFinding
@@ -40,10 +42,7 @@ class UniqueIndex:
 
 def refusals(connection: apsw.Connection, schema: Schema, path: Path) -> Iterator[CheckFinding]:
     """Yield what a run would refuse the file for before it reads a contact."""
-    checks: tuple[Callable[[], None], ...] = (
-        lambda: schema_module.check_contacts(connection, schema, str(path)),
-        lambda: schema_module.check_keys(connection, schema),
-    )
+    checks: tuple[Callable[[], None], ...] = (lambda: schema_module.check_contacts(connection, schema, str(path)),)
     for check in checks:
         try:
             check()
@@ -81,14 +80,15 @@ def unique_indexes(connection: apsw.Connection) -> list[UniqueIndex]:
         for name, default in connection.execute("SELECT lower(name), dflt_value FROM pragma_table_xinfo(?)", (PLAN,))
     }
     listed = connection.execute(
-        'SELECT l.name, l.partial, s.sql FROM pragma_index_list(?, \'main\') l LEFT JOIN main.sqlite_schema s '
+        "SELECT l.name, l.partial, s.sql FROM pragma_index_list(?, 'main') l LEFT JOIN main.sqlite_schema s "
         "ON s.name = l.name WHERE l.\"unique\" AND l.origin <> 'pk' ORDER BY 1",
         (PLAN,),
     ).fetchall()
     found = []
     for name, partial, sql in listed:
         rows = connection.execute(
-            "SELECT CASE WHEN cid >= 0 THEN lower(name) END FROM pragma_index_xinfo(?, 'main') WHERE key ORDER BY seqno",
+            "SELECT CASE WHEN cid >= 0 THEN lower(name) END FROM pragma_index_xinfo(?, 'main') "
+            "WHERE key ORDER BY seqno",
             (name,),
         )
         parts = [part for (part,) in rows]
@@ -105,17 +105,19 @@ def _can_refuse(parts: list[str | None], columns: dict[str, str | None]) -> bool
     if {*PLAN_KEY} <= {*parts} or "id" in parts:
         return False
     # NULL equals nothing: a column that the scheduler leaves NULL keeps all its rows apart.
-    return not any(part not in (None, *PLAN_COLUMNS) and columns.get(part) is None for part in parts)
+    return not any(part is not None and part not in PLAN_COLUMNS and columns.get(part) is None for part in parts)
 
 
 def _concerns_plan(connection: apsw.Connection, sql: str) -> bool:
-    """Return whether the condition of a partial index names the status in a way that leaves planned rows out."""
+    """Return whether a partial index can have rows of a plan: unless its condition, on the status alone, forbids it."""
     condition = sql[sql.lower().rindex("where") + len("where") :]
     names = {str(name) for (name,) in connection.execute("SELECT lower(name) FROM pragma_table_xinfo(?)", (PLAN,))}
+    if set(re.findall(r"\w+", condition.lower())) & names != {"status"}:
+        return True
     scratch = apsw.Connection(":memory:")
     try:
-        scratch.execute(f"CREATE TABLE plan({', '.join(schema_module.quoted(name) for name in sorted(names))})")
-        scratch.executemany("INSERT INTO plan(status) VALUES (?)", [(status,) for status in PLAN_STATUSES])
+        scratch.execute("CREATE TABLE plan(status)")
+        scratch.executemany("INSERT INTO plan VALUES (?)", [(status,) for status in PLAN_STATUSES])
         return bool(scratch.execute(f"SELECT count(*) FROM plan WHERE {condition}").get)
     except apsw.Error:
         return True
@@ -146,12 +148,13 @@ def plan_findings(connection: apsw.Connection, schema: Schema) -> Iterator[Check
                 table=PLAN,
                 count=count,
                 examples=[
-                    (row_id, f"{contact}, {email_type}, {date}")
-                    for row_id, contact, email_type, date in connection.execute(
-                        f"SELECT id, {', '.join(PLAN_KEY)} FROM {PLAN} WHERE {SURPLUS} ORDER BY id LIMIT 5"
+                    (row_id, f"contact {c}, {t}, {d}")
+                    for row_id, c, t, d in OddValues(connection).rows(
+                        f"{PLAN} WHERE {SURPLUS} ORDER BY id LIMIT 5", ["id", *PLAN_KEY]
                     )
                 ],
             )
+        yield from _duplicate_keys(connection)
     for index in unique_indexes(connection):
         yield finding(
             "unique_constraint" if index.sql is None else "unique_index",
@@ -170,6 +173,29 @@ def plan_findings(connection: apsw.Connection, schema: Schema) -> Iterator[Check
             count=1,
         )
     yield from _incomplete(connection, schema)
+
+
+def _duplicate_keys(connection: apsw.Connection) -> Iterator[CheckFinding]:
+    """Yield rows of the sender that have the key of another one; nobody but a person can say which is right."""
+    if has_key(connection):
+        return
+    keys = (
+        f"(SELECT min(id) AS id, {', '.join(PLAN_KEY)}, count(*) AS rows FROM {PLAN} "
+        f"WHERE {_KEYED} AND (status IS NULL OR NOT {PLANNED}) GROUP BY {_KEY} HAVING count(*) > 1)"
+    )
+    [(rows, count)] = connection.execute(f"SELECT total(rows), count(*) FROM {keys}")
+    if count:
+        examples = OddValues(connection).rows(f"{keys} ORDER BY id LIMIT 5", ["id", *PLAN_KEY])
+        yield finding(
+            "duplicate_keys",
+            f"{int(rows):,} rows of the sender have {'one key' if count == 1 else f'{int(count):,} keys'} "
+            f"({', '.join(PLAN_KEY)}), so a run refuses the file.",
+            table=PLAN,
+            column=", ".join(PLAN_KEY),
+            count=int(rows),
+            counts={"keys": int(count)},
+            examples=[(row_id, f"contact {c}, {t}, {d}") for row_id, c, t, d in examples],
+        )
 
 
 def _incomplete(connection: apsw.Connection, schema: Schema) -> Iterator[CheckFinding]:
