@@ -44,6 +44,7 @@ from schedproto import (
     Report,
     RowChange,
     RunResult,
+    RunWarning,
     TypeChanges,
     VolumeInfo,
 )
@@ -106,6 +107,7 @@ DOCUMENTS = (
 )
 STRUCTS = (
     RunResult,
+    RunWarning,
     ReplicaUse,
     Outcomes,
     Outcome,
