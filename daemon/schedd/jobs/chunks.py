@@ -217,7 +217,7 @@ def _plan(run: Run, task: ChunkTask, connection: Any) -> Planned:
         **{f"rows.{name}": getattr(plan.rows, name) for name in _ROW_COLUMNS},
         **{f"history.{name}": getattr(history, name) for name in _HISTORY_COLUMNS},
         **{f"people.{name}": getattr(people, name) for name in _PEOPLE_COLUMNS},
-        **existing_arrays(existing, people.ids),
+        **existing_arrays(existing, people.ids, run.classes.folded),
         "issues.contact": issue_contacts,
         "issues.kind": issue_kinds,
     }
@@ -243,16 +243,33 @@ def _plan(run: Run, task: ChunkTask, connection: Any) -> Planned:
     )
 
 
-def existing_arrays(existing: ExistingRows, people: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return the existing rows as keys and contents; a key is -1 where no planned row can have it."""
+def existing_arrays(
+    existing: ExistingRows, people: NDArray[np.int64], folded: NDArray[np.int32]
+) -> dict[str, NDArray[Any]]:
+    """Return the existing rows as keys and contents; a key is -1 where no planned row can have it.
+
+    folded: as in `rows.Classes`.   held.dispatched, held.other: the keys that dispatched and void rows hold.
+    """
     who = np.searchsorted(people, existing.contact_id)
     there = who < len(people)
     there[there] = people[who[there]] == existing.contact_id[there]
     # A dispatched row holds its key as it is read; other rows only as it is stored (sections 10 and 11).
     dispatched = existing.kind == DISPATCHED
-    there &= (existing.type_number >= 0) & (existing.date != NONE) & (existing.exact_key | dispatched)
-    keys = np.full(len(existing), -1, np.int64)
-    keys[there] = pack_keys(who[there], existing.type_number[there], existing.date[there])
+    there &= (existing.date != NONE) & (existing.exact_key | dispatched)
+
+    def keys_of(types: NDArray[Any]) -> NDArray[np.int64]:
+        known = there & (types >= 0)
+        keys = np.full(len(existing), -1, np.int64)
+        keys[known] = pack_keys(who[known], types[known], existing.date[known])
+        return keys
+
+    keys = keys_of(existing.written_type)
+    # Dispatched rows: by the type as it is compared, too, which several planned types may share.
+    held = [keys[dispatched], keys_of(existing.type_number)[dispatched]]
+    for number in np.flatnonzero(folded != np.arange(len(folded))).tolist():
+        same = dispatched & (existing.type_number == folded[number])
+        held.append(keys_of(np.where(same, number, -1))[same])
+    held_keys = np.concatenate(held)
     plan = np.flatnonzero((existing.kind <= SKIPPED) & ~existing.followup)
     fits = existing.regular & (existing.cls >= 0) & (existing.reason >= 0) & (existing.event >= 0)
     fits &= (existing.kind == SCHEDULED) == (existing.reason == NOT_SKIPPED)
@@ -261,7 +278,7 @@ def existing_arrays(existing: ExistingRows, people: NDArray[np.int64]) -> dict[s
         "present.key": keys[plan],
         "present.content": content[plan],
         "present.row_id": existing.row_id[plan],
-        "held.dispatched": keys[dispatched & (keys >= 0)],
+        "held.dispatched": held_keys[held_keys >= 0],
         "held.other": keys[(existing.kind == VOID) & (keys >= 0)],
     }
 

@@ -54,7 +54,7 @@ def _explain(
         return Explanation(contact_id=contact, found=False)
     events: list[Trace] = []
     if len(read.chunk.people):
-        keys = existing_arrays(read.existing, read.chunk.people.ids)
+        keys = existing_arrays(read.existing, read.chunk.people.ids, run.classes.folded)
         held = Held(keys["held.dispatched"], keys["held.other"])
         own = [note for note in notes if note.contact_id == contact]
         events = explain(run, read.chunk, own, limits, held)

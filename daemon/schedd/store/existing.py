@@ -30,12 +30,16 @@ KNOWN_STATUSES = frozenset(
 PARENT_STATUSES = frozenset(("sent", "delivered", "opened", "clicked"))
 
 
+#: Columns that hold numbers, besides the ids of row and contact.
+NUMBER_COLUMNS = frozenset(("priority", "campaign_instance_id", "event_year", "event_month", "event_day"))
+
+
 @dataclass
 class ExistingRows:
     """All rows of a chunk, in no particular order.
 
     kind: SCHEDULED, SKIPPED, DISPATCHED or VOID.   type_number: index into `Classes.types`, of a dispatched row of the
-    folded type; -1 for a type that this run does not plan.
+    folded type; -1 for a type that this run does not plan.   written_type: the same of the type as it is written.
     cls: the class whose type and instance the row has, -1 for none.   reason: number in `SKIP_REASONS`, -1 for
     another text.   event: the event date as `event_number` packs it, -1 for anything else.   regular: whether all other
     columns are as in a new row of the class.   followup: whether the type is a follow-up's.
@@ -48,6 +52,7 @@ class ExistingRows:
     contact_id: NDArray[np.int64]
     kind: NDArray[np.int8]
     type_number: NDArray[np.int32]
+    written_type: NDArray[np.int32]
     cls: NDArray[np.int32]
     date: Ordinals
     own_date: Ordinals

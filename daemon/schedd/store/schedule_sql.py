@@ -8,8 +8,12 @@ columns may have collations that this program does not know.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import apsw
+import numpy as np
+from numpy.typing import NDArray
 
 from schedd.engine.calendar import FIRST, iso
 from schedd.engine.configuration import Configuration
@@ -26,13 +30,35 @@ OTHER_REASON = 999
 # A row in one number, from the right: event (7 digits), whether it is regular (1), class or type (6), reason (3),
 # status (1), and a 1.
 _REGULAR_UNIT, _CLASS_UNIT, _REASON_UNIT, _STATUS_UNIT = 10**7, 10**8, 10**14, 10**17
-PACKED_DIGITS = 19
+PACKED_DIGITS, EVENT_LIMIT = 19, _REGULAR_UNIT
 NO_DATE = "0000-00-00"
 
 
 def quoted_texts(texts: Iterable[str]) -> str:
     """Return texts as a list of SQL literals."""
     return ", ".join("'" + text.replace("'", "''") + "'" for text in texts)
+
+
+@dataclass
+class Parts:
+    """The parts of the numbers of some rows. event: 0 for none."""
+
+    status: NDArray[Any]
+    reason: NDArray[np.int64]
+    code: NDArray[np.int64]
+    regular: NDArray[np.bool_]
+    event: NDArray[np.int64]
+
+
+def unpacked(without_event: NDArray[np.int64], event: NDArray[np.int64]) -> Parts:
+    """Return the parts of numbers that came without their events."""
+    return Parts(
+        status=without_event // _STATUS_UNIT % 10,
+        reason=without_event // _REASON_UNIT % 1000,
+        code=without_event // _CLASS_UNIT % 1_000_000,
+        regular=without_event // _REGULAR_UNIT % 10 == 1,
+        event=event,
+    )
 
 
 class PlanSql:
@@ -87,17 +113,24 @@ class PlanSql:
 
     def packed(self) -> str:
         """Return the SQL of the number."""
+        return f"{self.without_event()} + {self.event()}"
+
+    def without_event(self) -> str:
+        """Return the SQL of the number without the event date, which can spoil it where its columns hold odd values."""
         status = self._text("status")
         return (
             f"{10 * _STATUS_UNIT} + CASE {status} WHEN 'pre-scheduled' THEN {SCHEDULED * _STATUS_UNIT} "
             f"WHEN 'skipped' THEN {SKIPPED * _STATUS_UNIT} ELSE {self._other_status()} END + {self._reason()} + "
-            f"{self._event()} + CASE {self._text('email_type')} {self._fixed()} ELSE {self._other_type()} END"
+            f"CASE {self._text('email_type')} {self._fixed()} ELSE {self._other_type()} END"
         )
 
     def date(self) -> str:
-        """Return the SQL of the send date as ten characters; what is not a text of ten comes out as `NO_DATE`."""
+        """Return the SQL of the send date as ten characters; what does not have ten comes out as `NO_DATE`.
+
+        A BLOB, which sorts behind the empty one, is never stored as a planned row's date is.
+        """
         date = self.column("scheduled_send_date")
-        return f"CASE WHEN octet_length({date}) = 10 AND typeof({date}) = 'text' THEN {date} ELSE '{NO_DATE}' END"
+        return f"CASE WHEN octet_length({date}) = 10 AND {date} < x'' THEN {date} ELSE '{NO_DATE}' END"
 
     def _other_status(self) -> str:
         """Return the SQL of a status that is not the plan's; spellings that are not the usual ones are `ODD`."""
@@ -126,8 +159,8 @@ class PlanSql:
             f"coalesce((SELECT number FROM run_reason WHERE name = {reason}), {OTHER_REASON * _REASON_UNIT}) END"
         )
 
-    def _event(self) -> str:
-        """Return the SQL of the event date; what is not one comes out as 0 or with other than seven digits.
+    def event(self) -> str:
+        """Return the SQL of the event date; what is not one comes out as 0 or as no whole number of seven digits.
 
         Columns that hold numbers as TEXT or REAL are read as the numbers that they stand for, so that a plan row is
         compared by what it says.
@@ -135,13 +168,16 @@ class PlanSql:
         names = ("event_year", "event_month", "event_day")
         if not set(names) <= self._columns:
             return "0"
-        year, month, day = (self.column(name) for name in names)
-        kinds = set(self._affinity.values())
-        if kinds <= {"TEXT", "REAL"}:
-            year, month, day = (f"CAST({column} AS INTEGER)" for column in (year, month, day))
-        stored = ""
-        if not kinds <= {"TEXT", "REAL", "INTEGER"}:
-            stored = "".join(f" AND typeof({column}) = 'integer'" for column in (year, month, day))
+        numbers, stored = [], ""
+        for name in names:
+            column, affinity = self.column(name), self._affinity[name]
+            number = f"CAST({column} AS INTEGER)"
+            if affinity in {"TEXT", "REAL"}:
+                stored += f" AND {column} = {number}"
+            elif affinity != "INTEGER":
+                stored += f" AND typeof({column}) = 'integer'"
+            numbers.append(number if affinity in {"TEXT", "REAL"} else column)
+        year, month, day = numbers
         return (
             f"CASE WHEN {month} BETWEEN 1 AND 12 AND {day} BETWEEN 1 AND 31 AND {year} BETWEEN 1 AND 9999{stored} "
             f"THEN {year} * 372 + {month} * 31 + {day} ELSE 0 END"
