@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,7 @@ def copy_database(path: Path, copy: Path) -> None:
                 if before[part] is not None:
                     shutil.copyfile(path.with_name(path.name + part), target)
             if _states(path) == before:
+                _recover(copy)
                 return
     except OSError as error:
         raise LocalFileError(
@@ -81,6 +84,13 @@ def copy_database(path: Path, copy: Path) -> None:
         f"{path} is written to all the time, so it cannot be copied in one state",
         "Check it while no other program writes to it.",
     )
+
+
+def _recover(copy: Path) -> None:
+    """Have SQLite undo, in the copy, a transaction that broke off; who only reads cannot."""
+    if copy.with_name(copy.name + "-journal").exists():
+        with suppress(sqlite3.Error), closing(sqlite3.connect(copy)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
 
 
 def _states(path: Path) -> dict[str, tuple[int, int, int] | None]:

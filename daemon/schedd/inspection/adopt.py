@@ -90,7 +90,7 @@ class Adopter:
             backup_id = None if backups is None else backups.make(descriptor, "before an adoption")
             sent = _sent_rows(connection)
             version = self._change(connection, adoption, toml, created_by)
-            if _sent_rows(connection) != sent:
+            if sent is not None and _sent_rows(connection) != sent:
                 raise _refused("a trigger of the application changed rows of the sender")
             connection.execute("COMMIT")
         return msgspec.structs.replace(adoption, applied=True, version=version, backup_id=backup_id)
@@ -184,11 +184,11 @@ def _is_left(item: CheckFinding) -> bool:
     return item.severity == ERROR or item.code == "suppressed_status"
 
 
-def _sent_rows(connection: apsw.Connection) -> tuple[Any, ...]:
-    """Return what shows that rows of the sender are as they were."""
+def _sent_rows(connection: apsw.Connection) -> tuple[Any, ...] | None:
+    """Return what shows that rows of the sender are as they were; None where there can be none."""
     schema = read_schema(connection)
     if not schema.has(PLAN, *PLAN_KEY, "id", "status"):
-        return ()
+        return None
     foreign = f"(status IS NULL OR NOT {PLANNED})"
     parts = ", ".join(f"total(length(CAST({name} AS BLOB)))" for name in (*PLAN_KEY, "status"))
     row = connection.execute(f"SELECT count(*), total(id), {parts} FROM {PLAN} WHERE {foreign}").fetchone()
