@@ -64,8 +64,15 @@ CASES: dict[str, list[tuple[str, dict[str, Any]]]] = {
                 "CREATE TRIGGER touch AFTER UPDATE ON email_schedules BEGIN "
                 "UPDATE email_schedules SET updated_at = 'x' WHERE id = new.id; END"
             ),
-            {"name": "touch", "severity": NOTE},
-        )
+            {"name": "touch", "severity": WARNING},
+        ),
+        (
+            (
+                "CREATE TABLE log(x); CREATE TRIGGER logged AFTER UPDATE ON email_schedules BEGIN "
+                "INSERT INTO log VALUES (new.id); END"
+            ),
+            {"name": "logged", "severity": NOTE},
+        ),
     ],
     "plan_incomplete": [
         ("DROP INDEX plan_key", {"name": "unique index"}),
@@ -169,7 +176,7 @@ CASES: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "missing_zip": [("UPDATE contacts SET zip_code = NULL WHERE id = 5", {"count": 1, "row_ids": [5]})],
     "unknown_zip": [
         ("UPDATE contacts SET zip_code = 'K1A 0B1' WHERE id = 5", {"name": "A9A 9A9", "values": ["K1A 0B1"]}),
-        ("UPDATE contacts SET zip_code = '00000' WHERE id = 5", {"name": "02139"}),
+        ("UPDATE contacts SET zip_code = '00000' WHERE id = 5", {"name": "99999", "values": ["00000"]}),
     ],
     "zip_forms": [
         (

@@ -75,10 +75,15 @@ def integer(value: Value) -> int | None:
         found = value
     else:
         content = trimmed(value)
-        found = int(content) if _INTEGER.fullmatch(content) else None
+        found = _number(content) if _INTEGER.fullmatch(content) else None
     if found is None or found not in _INTEGERS:
         raise UnreadableError(value)
     return found
+
+
+def _number(digits: str) -> int:
+    """Return the number of a text of digits, any number beyond 64 bits for a text that Python converts no more."""
+    return int(digits) if len(digits) < 4000 else 10**30
 
 
 def boolean(value: Value) -> bool | None:
@@ -106,7 +111,7 @@ def day(value: Value, zone: ZoneInfo) -> date | None:
     if found:
         return real_date(int(found[1]), int(found[2]), int(found[3]))
     if _NUMBER.fullmatch(content):
-        return _unix_day(float(content) if "." in content else int(content), zone)
+        return _unix_day(float(content) if "." in content else _number(content), zone)
     raise UnreadableError(value)
 
 

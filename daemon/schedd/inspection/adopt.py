@@ -18,7 +18,7 @@ import apsw
 import msgspec
 
 from schedd.engine.configuration import ConfigurationError, Layer, parse_toml
-from schedd.store import maintenance
+from schedd.store import foreign, maintenance
 from schedd.store import schema as schema_module
 from schedd.store.backups import Backups
 from schedd.store.configurations import invalid, store_version
@@ -32,16 +32,16 @@ from schedd.store.schema import (
     PLAN_KEY,
     SENDER_INDEX_COLUMNS,
     Schema,
-    quoted,
     read_schema,
     table_columns,
 )
+from schedd.store.tables import quoted, read_table
 from schedproto import ErrorCode, Mode, SchedulerError
 from schedproto.checks import ERROR, Adoption, CheckFinding, TableChange
 
 from .context import plural
 from .report import Settings, inspect
-from .tables import PLANNED, SURPLUS, UniqueIndex, has_key, unique_indexes
+from .tables import PLANNED, SURPLUS, UniqueIndex, unique_indexes
 
 #: Errors that an adoption removes.
 _SOLVED = {"unique_index"}
@@ -157,10 +157,12 @@ class Adopter:
     def _change(self, connection: apsw.Connection, adoption: Adoption, toml: str, created_by: str) -> int | None:
         """Make the changes, inside the transaction; returns the version of the configuration, if one is stored."""
         try:
-            for change in adoption.changes:
-                if change.sql:
-                    connection.execute(change.sql)
-            schema_module.complete(connection, read_schema(connection))
+            with foreign.explained(connection):
+                for change in adoption.changes:
+                    if change.sql:
+                        connection.execute(change.sql)
+                schema_module.complete(connection, read_schema(connection))
+                schema_module.complete_key(connection)
             if not adoption.settings:
                 return None
             now = self.now().strftime("%Y-%m-%d %H:%M:%S")
@@ -232,9 +234,10 @@ def _plan_changes(connection: apsw.Connection, schema: Schema) -> Iterator[Table
     missing = [name for name in PLAN_COLUMNS if name not in schema.columns[PLAN] and name != "id"]
     if missing:
         yield TableChange(table=PLAN, message=f"add to {PLAN}: {', '.join(missing)}")
-    if not has_key(connection):
+    plan = read_table(connection, PLAN)
+    if not schema_module.has_key(plan):
         yield TableChange(table=PLAN, message=f"make the unique index on {PLAN}({', '.join(PLAN_KEY)})")
-    if not schema_module.sender_indexes(connection):
+    if plan is None or not any(index.is_on(SENDER_INDEX_COLUMNS) for index in plan.indexes):
         yield TableChange(table=PLAN, message=f"make the index on {PLAN}({', '.join(SENDER_INDEX_COLUMNS)})")
 
 

@@ -49,8 +49,8 @@ CODES: dict[str, Code] = {
         "Make the table again without the constraint; SQLite cannot drop it.",
     ),
     "trigger": Code(
-        (NOTE,),
-        "A trigger runs when the scheduler writes.",
+        (NOTE, WARNING),
+        "A trigger runs when the scheduler writes; a warning where it can refuse rows or changes the plan.",
         "Check that it neither changes nor refuses rows with the status `pre-scheduled` or `skipped`.",
     ),
     "plan_incomplete": Code(

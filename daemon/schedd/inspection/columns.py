@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from schedd.engine.values import boolean_of, is_blank, opted_out, trimmed
-from schedd.store.schema import quoted
+from schedd.store.tables import quoted
 from schedproto import ErrorCode, SchedulerError
 from schedproto.checks import CheckFinding
 

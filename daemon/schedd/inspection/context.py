@@ -14,7 +14,8 @@ from schedd.engine.findings import MAX_EXAMPLES, shown
 from schedd.engine.run import Run
 from schedd.store.campaigns import campaign_tables
 from schedd.store.odd_values import OddValues
-from schedd.store.schema import Schema, quoted
+from schedd.store.schema import Schema
+from schedd.store.tables import quoted
 from schedproto.checks import CheckFinding
 
 from .codes import CODES

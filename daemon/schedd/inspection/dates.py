@@ -11,7 +11,7 @@ from typing import Any
 from schedd.engine.calendar import iso
 from schedd.engine.configuration import DATE_FORMATS, EXCLUDE
 from schedd.engine.values import contact_date
-from schedd.store.schema import quoted
+from schedd.store.tables import quoted
 from schedproto.checks import ERROR, WARNING, CheckFinding
 
 from .context import Group, Inspection, finding, largest_first, plural

@@ -25,7 +25,7 @@ from schedproto.checks import CheckFinding
 
 from .addresses import Addresses
 from .context import Group, Inspection, counts_of, finding, largest_first, plural
-from .patterns import email_fault, zip_form
+from .patterns import email_fault, pattern_of, zip_form
 
 #: Contacts that are read at once.
 CHUNK_CONTACTS = 32_768
@@ -137,8 +137,8 @@ def address_findings(inspection: Inspection, people: People) -> Iterator[CheckFi
     for form, group in unknown.items():
         yield finding(
             "unknown_zip",
-            f"{plural(group.count, 'ZIP')} of the form {form} cannot be read or {'is' if group.count == 1 else 'are'} "
-            "not in the ZIP table; these contacts are not eligible.",
+            f"{plural(group.count, 'ZIP')} with the pattern {form}, which cannot be read or is not in the ZIP table; "
+            "these contacts are not eligible.",
             table="contacts",
             column="zip_code",
             name=form,
@@ -150,7 +150,7 @@ def address_findings(inspection: Inspection, people: People) -> Iterator[CheckFi
 
 
 def _unknown_form(value: Any) -> str:
-    return zip_form(value)[0]
+    return pattern_of(value)
 
 
 def _missing(people: People, reason: Reason, code: str, column: str, what: str) -> Iterator[CheckFinding]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 
 from schedd.engine import calendar
 from schedd.engine.checks import ConfigurationError
@@ -18,19 +19,20 @@ from schedd.engine.configuration import Configuration, Layer, build
 from schedd.engine.values import trimmed
 from schedd.store.configurations import invalid
 from schedd.store.connection import open_reader
-from schedd.store.errors import sqlite_errors
+from schedd.store.errors import sqlite_errors, translate
 from schedd.store.runs import StoredConfiguration, applicable_configuration
-from schedd.store.schema import Schema, read_schema
+from schedd.store.schema import PLAN, Schema, read_schema
+from schedproto import ErrorCode, SchedulerError
 from schedproto.checks import SEVERITIES, CheckFinding, CheckReport
 
 from .campaigns import campaign_findings
 from .columns import name_findings, opt_out_findings, status_findings
-from .context import Inspection
+from .context import Inspection, finding
 from .dates import date_findings, scan_dates
 from .history import history_findings
 from .people import address_findings, birth_findings, boolean_findings, read_people
 from .states import state_findings
-from .tables import can_read_contacts, plan_findings, refusals
+from .tables import can_read_contacts, plan_findings, refusals, refused
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,25 @@ def check(
     defaults: the daemon's configuration file.   as_of: by default, today in the organization's time zone.
     """
     began = time.monotonic()
+    try:
+        report = _checked(path, organization, defaults, as_of, overrides, accept_statuses, now, first_run_only)
+    except SchedulerError as error:
+        if error.code != ErrorCode.FOREIGN_SCHEMA:
+            raise
+        report = CheckReport(organization=organization, findings=[refused(error)])
+    return msgspec.structs.replace(report, wall_s=round(time.monotonic() - began, 3))
+
+
+def _checked(
+    path: Path,
+    organization: str,
+    defaults: Layer,
+    as_of: dt.date | None,
+    overrides: Mapping[str, Any],
+    accept_statuses: Sequence[str],
+    now: Callable[[], dt.datetime],
+    first_run_only: bool,
+) -> CheckReport:
     connection = open_reader(path)
     try:
         with sqlite_errors(path):
@@ -104,13 +125,9 @@ def check(
             if first_run_only and has_completed_run(connection, schema):
                 return CheckReport(organization=organization, checked=False)
             settings = Settings(defaults, applicable_configuration(connection, schema), overrides)
-            report = inspect(connection, schema, path, organization, settings, as_of, accept_statuses, now)
+            return inspect(connection, schema, path, organization, settings, as_of, accept_statuses, now)
     finally:
         connection.close()
-    return CheckReport(
-        **{name: getattr(report, name) for name in report.__struct_fields__ if name != "wall_s"},
-        wall_s=round(time.monotonic() - began, 3),
-    )
 
 
 def has_completed_run(connection: apsw.Connection, schema: Schema) -> bool:
@@ -135,14 +152,19 @@ def inspect(
     day = as_of or now().astimezone(zoneinfo.ZoneInfo(configuration.timezone)).date()
     accepted = tuple(dict.fromkeys(trimmed(status).lower() for status in accept_statuses))
     inspection = Inspection(connection, schema, configuration, calendar.ordinal(day), accepted)
-    findings = [*refusals(connection, schema, path), *plan_findings(connection, schema)]
+    findings = list(refusals(connection, schema, path, configuration, inspection.as_of))
+    refused_plan = any(item.table == PLAN for item in findings)
+    findings += _all(lambda: plan_findings(connection, schema, refused=refused_plan))
     eligible = 0
-    if "contacts" in schema.columns:
-        inspection.contacts = int(connection.execute("SELECT count(*) FROM contacts").get)
-        findings += name_findings(inspection)
-        if can_read_contacts(connection, schema, path):
-            eligible, more = _contents(inspection)
-            findings += more
+    try:
+        if "contacts" in schema.columns:
+            inspection.contacts = int(connection.execute("SELECT count(*) FROM contacts").get)
+            findings += _all(lambda: name_findings(inspection))
+            if can_read_contacts(connection, schema, path):
+                eligible, more = _contents(inspection)
+                findings += more
+    except apsw.SQLError as error:
+        findings.append(refused(translate(error, path)))
     order = {severity: number for number, severity in enumerate(SEVERITIES)}
     findings.sort(key=lambda item: order[item.severity])
     return CheckReport(
@@ -160,16 +182,26 @@ def _contents(inspection: Inspection) -> tuple[int, list[CheckFinding]]:
     """Return how many contacts are eligible, and what there is to report of all rows."""
     formats = scan_dates(inspection)
     people = read_people(inspection, formats.suggested)
+    parts: list[Callable[[], Iterator[CheckFinding]]] = [
+        lambda: opt_out_findings(inspection),
+        lambda: date_findings(inspection, formats),
+        lambda: status_findings(inspection),
+        lambda: address_findings(inspection, people),
+        lambda: birth_findings(inspection, people),
+        lambda: boolean_findings(people.findings),
+        lambda: history_findings(inspection),
+        lambda: campaign_findings(inspection, people),
+        lambda: state_findings(inspection, people),
+    ]
+    return people.eligible, [item for part in parts for item in _all(part)]
 
-    def parts() -> Iterator[CheckFinding]:
-        yield from opt_out_findings(inspection)
-        yield from date_findings(inspection, formats)
-        yield from status_findings(inspection)
-        yield from address_findings(inspection, people)
-        yield from birth_findings(inspection, people)
-        yield from boolean_findings(people.findings)
-        yield from history_findings(inspection)
-        yield from campaign_findings(inspection, people)
-        yield from state_findings(inspection, people)
 
-    return people.eligible, list(parts())
+def _all(part: Callable[[], Iterator[CheckFinding]]) -> list[CheckFinding]:
+    """Return the findings of one part; what SQLite cannot do with the file is one of them, and ends the part alone."""
+    found: list[CheckFinding] = []
+    try:
+        found.extend(part())
+    except apsw.SQLError as error:
+        message = f"A part of the file cannot be checked: SQLite cannot do what it takes ({error})."
+        found.append(finding("foreign_schema", message))
+    return found

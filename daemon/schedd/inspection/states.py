@@ -39,7 +39,7 @@ def state_findings(inspection: Inspection, people: People) -> Iterator[CheckFind
         yield finding(
             "preset_differs",
             f"The rules for {plural(sum(there.values()), 'eligible contact')} in {plural(len(there), 'state')} differ "
-            f'from the preset "{NEWEST}": {_listed(there)}.',
+            f'from the preset "{NEWEST}": {_listed(there)}. The examples are rules of the preset.',
             table="contacts",
             column="zip_code",
             name=NEWEST,

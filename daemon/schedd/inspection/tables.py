@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import apsw
 
-from schedd.engine.configuration import PLAN_STATUSES
+from schedd.engine.configuration import PLAN_STATUSES, Configuration
+from schedd.store import foreign
 from schedd.store import schema as schema_module
 from schedd.store.odd_values import OddValues
-from schedd.store.schema import OWN_TABLES, PLAN, PLAN_COLUMNS, PLAN_KEY, Schema
+from schedd.store.probe import Sample, try_rows
+from schedd.store.schema import OWN_TABLES, PLAN, PLAN_COLUMNS, PLAN_KEY, READ_TABLES, Schema
+from schedd.store.tables import Table, read_table
 from schedproto import SchedulerError
-from schedproto.checks import CheckFinding
+from schedproto.checks import NOTE, WARNING, CheckFinding
 
 from .codes import CODES
 from .context import finding, plural
@@ -40,14 +44,31 @@ class UniqueIndex:
     sql: str | None
 
 
-def refusals(connection: apsw.Connection, schema: Schema, path: Path) -> Iterator[CheckFinding]:
-    """Yield what a run would refuse the file for before it reads a contact."""
-    checks: tuple[Callable[[], None], ...] = (lambda: schema_module.check_contacts(connection, schema, str(path)),)
-    for check in checks:
-        try:
-            check()
-        except SchedulerError as error:
-            yield refused(error)
+def refusals(
+    connection: apsw.Connection, schema: Schema, path: Path, configuration: Configuration, as_of: int
+) -> Iterator[CheckFinding]:
+    """Yield what a run would refuse the file for, each table on its own."""
+    plan = read_table(connection, PLAN)
+    checks: list[Callable[[], None]] = [
+        lambda: schema_module.check_contacts(connection, schema, str(path)),
+        *(partial(foreign.check_readable, connection, name, schema) for name in READ_TABLES if name in schema.columns),
+        *([] if plan is None else [partial(foreign.check_plan, connection, plan)]),
+        *(partial(foreign.check_own, connection, name) for name in OWN_TABLES),
+    ]
+    found = [error for check in checks if (error := _error_of(check)) is not None]
+    if not found:
+        # Rows like those of a run, in a copy of the tables in memory: they meet CHECK constraints and types.
+        sample = Sample(as_of, configuration.send_time, "check", "2000-01-01 00:00:00")
+        found = [error for error in [_error_of(partial(try_rows, connection, sample))] if error is not None]
+    yield from map(refused, found)
+
+
+def _error_of(check: Callable[[], None]) -> SchedulerError | None:
+    try:
+        check()
+    except SchedulerError as error:
+        return error
+    return None
 
 
 def refused(error: SchedulerError) -> CheckFinding:
@@ -66,52 +87,45 @@ def refused(error: SchedulerError) -> CheckFinding:
 
 def can_read_contacts(connection: apsw.Connection, schema: Schema, path: Path) -> bool:
     """Return whether contacts can be read at all."""
-    try:
+
+    def check() -> None:
         schema_module.check_contacts(connection, schema, str(path))
-    except SchedulerError:
-        return False
-    return True
+        foreign.check_readable(connection, "contacts", schema)
+
+    return _error_of(check) is None
 
 
 def unique_indexes(connection: apsw.Connection) -> list[UniqueIndex]:
     """Return the unique indexes of the plan, other than its key, that rows of a plan can violate."""
-    columns = {
-        str(name): default
-        for name, default in connection.execute("SELECT lower(name), dflt_value FROM pragma_table_xinfo(?)", (PLAN,))
-    }
-    listed = connection.execute(
-        "SELECT l.name, l.partial, s.sql FROM pragma_index_list(?, 'main') l LEFT JOIN main.sqlite_schema s "
-        "ON s.name = l.name WHERE l.\"unique\" AND l.origin <> 'pk' ORDER BY 1",
-        (PLAN,),
-    ).fetchall()
+    plan = read_table(connection, PLAN)
+    if plan is None:
+        return []
+    rows = connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'index' AND sql NOT NULL")
+    scripts = {str(name): str(sql) for name, sql in rows}
     found = []
-    for name, partial, sql in listed:
-        rows = connection.execute(
-            "SELECT CASE WHEN cid >= 0 THEN lower(name) END FROM pragma_index_xinfo(?, 'main') "
-            "WHERE key ORDER BY seqno",
-            (name,),
-        )
-        parts = [part for (part,) in rows]
-        if partial and sql is not None and not _concerns_plan(connection, str(sql)):
+    for index in sorted(plan.indexes, key=lambda index: index.name):
+        sql = scripts.get(index.name)
+        if not index.unique or index.origin == "pk" or not _can_refuse(index.columns, plan):
             continue
-        if _can_refuse(parts, columns):
-            shown = tuple("an expression" if part is None else str(part) for part in parts)
-            found.append(UniqueIndex(str(name), shown, None if sql is None else str(sql)))
+        if index.partial and sql is not None and not _concerns_plan(set(plan.columns), sql):
+            continue
+        columns = tuple("an expression" if name is None else name for name in index.columns)
+        found.append(UniqueIndex(index.name, columns, sql))
     return found
 
 
-def _can_refuse(parts: list[str | None], columns: dict[str, str | None]) -> bool:
+def _can_refuse(columns: tuple[str | None, ...], plan: Table) -> bool:
     """Return whether two rows of one plan, or one of it and one of the sender, can have the same values."""
-    if {*PLAN_KEY} <= {*parts} or "id" in parts:
+    if {*PLAN_KEY} <= {*columns} or "id" in columns:
         return False
     # NULL equals nothing: a column that the scheduler leaves NULL keeps all its rows apart.
-    return not any(part is not None and part not in PLAN_COLUMNS and columns.get(part) is None for part in parts)
+    others = [plan.columns[name] for name in columns if name is not None and name not in PLAN_COLUMNS]
+    return not any(column.default is None and not column.generated for column in others)
 
 
-def _concerns_plan(connection: apsw.Connection, sql: str) -> bool:
+def _concerns_plan(names: set[str], sql: str) -> bool:
     """Return whether a partial index can have rows of a plan: unless its condition, on the status alone, forbids it."""
     condition = sql[sql.lower().rindex("where") + len("where") :]
-    names = {str(name) for (name,) in connection.execute("SELECT lower(name) FROM pragma_table_xinfo(?)", (PLAN,))}
     if set(re.findall(r"\w+", condition.lower())) & names != {"status"}:
         return True
     scratch = apsw.Connection(":memory:")
@@ -125,18 +139,32 @@ def _concerns_plan(connection: apsw.Connection, sql: str) -> bool:
         scratch.close()
 
 
-def triggers(connection: apsw.Connection) -> list[tuple[str, str]]:
-    """Return (table, trigger) of the tables that a run writes."""
-    written = ", ".join(f"'{name}'" for name in (PLAN, *OWN_TABLES))
-    rows = connection.execute(
-        "SELECT lower(tbl_name), name FROM main.sqlite_schema WHERE type = 'trigger' "
-        f"AND lower(tbl_name) IN ({written}) ORDER BY 1, 2"
-    )
-    return [(str(table), str(name)) for table, name in rows]
+#: A trigger that can refuse rows, or that changes the plan.
+_ACTIVE_TRIGGER = re.compile(
+    rf"\braise\s*\(|\b(?:update(?:\s+or\s+\w+)?|into|delete\s+from)\s+(?:main\s*\.\s*)?[\"'`\[]?{PLAN}\b", re.IGNORECASE
+)
 
 
-def plan_findings(connection: apsw.Connection, schema: Schema) -> Iterator[CheckFinding]:
-    """Yield what is to be known of the plan's own table."""
+def _triggers(connection: apsw.Connection) -> Iterator[CheckFinding]:
+    """Yield the triggers of the tables that a run writes."""
+    for name in (PLAN, *OWN_TABLES):
+        table = read_table(connection, name)
+        for trigger, sql in sorted([] if table is None else table.triggers.items()):
+            body = re.split(r"\bbegin\b", sql, maxsplit=1, flags=re.IGNORECASE)[-1]
+            active = _ACTIVE_TRIGGER.search(body) is not None
+            yield finding(
+                "trigger",
+                f"The trigger {trigger} of {name} runs for rows that the scheduler writes"
+                + (f", and can refuse them or change rows of {PLAN}." if active else "."),
+                severity=WARNING if active else NOTE,
+                table=name,
+                name=trigger,
+                count=1,
+            )
+
+
+def plan_findings(connection: apsw.Connection, schema: Schema, *, refused: bool) -> Iterator[CheckFinding]:
+    """Yield what is to be known of the plan's own table. refused: whether it cannot take a plan as it is."""
     if PLAN not in schema.columns:
         return
     if schema.has(PLAN, *PLAN_KEY, "id", "status"):
@@ -164,23 +192,18 @@ def plan_findings(connection: apsw.Connection, schema: Schema) -> Iterator[Check
             name=index.name,
             count=1,
         )
-    for table, name in triggers(connection):
-        yield finding(
-            "trigger",
-            f"The trigger {name} of {table} runs for rows that the scheduler writes.",
-            table=table,
-            name=name,
-            count=1,
-        )
-    yield from _incomplete(connection, schema)
+    yield from _triggers(connection)
+    if not refused:
+        yield from _incomplete(connection, schema)
 
 
 def _duplicate_keys(connection: apsw.Connection) -> Iterator[CheckFinding]:
     """Yield rows of the sender that have the key of another one; nobody but a person can say which is right."""
-    if has_key(connection):
+    if schema_module.has_key(read_table(connection, PLAN)):
         return
     keys = (
-        f"(SELECT min(id) AS id, {', '.join(PLAN_KEY)}, count(*) AS rows FROM {PLAN} "
+        f"(SELECT min(id) AS id, {', '.join(f'{name} COLLATE BINARY AS {name}' for name in PLAN_KEY)}, "
+        f"count(*) AS rows FROM {PLAN} "
         f"WHERE {_KEYED} AND (status IS NULL OR NOT {PLANNED}) GROUP BY {_KEY} HAVING count(*) > 1)"
     )
     [(rows, count)] = connection.execute(f"SELECT total(rows), count(*) FROM {keys}")
@@ -209,7 +232,7 @@ def _incomplete(connection: apsw.Connection, schema: Schema) -> Iterator[CheckFi
             name="columns",
             count=len(missing),
         )
-    if not has_key(connection):
+    if not schema_module.has_key(read_table(connection, PLAN)):
         yield finding(
             "plan_incomplete",
             f"{PLAN} has no unique index on ({', '.join(PLAN_KEY)}).",
@@ -218,20 +241,3 @@ def _incomplete(connection: apsw.Connection, schema: Schema) -> Iterator[CheckFi
             name="unique index",
             count=1,
         )
-
-
-def has_key(connection: apsw.Connection) -> bool:
-    """Return whether the plan has its unique index."""
-    rows = connection.execute(
-        "SELECT name FROM pragma_index_list(?, 'main') WHERE \"unique\" AND NOT partial", (PLAN,)
-    ).fetchall()
-    return any(
-        [
-            str(column)
-            for (column,) in connection.execute(
-                "SELECT lower(name) FROM pragma_index_xinfo(?, 'main') WHERE key ORDER BY seqno", (name,)
-            )
-        ]
-        == list(PLAN_KEY)
-        for (name,) in rows
-    )

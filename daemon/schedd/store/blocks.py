@@ -27,11 +27,21 @@ class MisalignedError(ValueError):
     """A block whose values do not all have the width."""
 
 
+def ascii_of(block: bytes) -> bytes:
+    """Return a text of a UTF-16 file as one byte a character if all of it is ASCII, else as it is."""
+    for first in (0, 1):
+        if block[1 - first :: 2].count(0) == len(block) // 2:
+            return block[first::2]
+    return block
+
+
 class Block:
     """The texts of a column, all of one width, as they lie one after the other."""
 
     def __init__(self, block: bytes | None, rows: int, width: int) -> None:
         block = block or b""
+        if len(block) == 2 * rows * width:
+            block = ascii_of(block)
         if len(block) != rows * width:
             raise MisalignedError
         # So that there is a whole word before the end of every text.

@@ -19,8 +19,9 @@ from schedd.engine.values import boolean_of, contact_date, opted_out, trimmed
 from . import blocks
 from .blocks import MisalignedError
 from .email_check import odd_emails
-from .odd_values import Dictionary, OddValues
-from .schema import Schema, quoted
+from .odd_values import Dictionary, OddValues, octets
+from .schema import Schema
+from .tables import quoted
 
 # What a contact's flags say, as one number; of an odd contact the values are looked at one by one.
 # A new status is one that has no number yet.
@@ -95,6 +96,9 @@ class ContactReader:
         if self._carrier is not None:
             self._carrier_codes = Dictionary(connection, "run_carrier", self._carrier, self._judge_carrier)
 
+    def _octets(self, characters: int) -> int:
+        return octets(self._connection, characters)
+
     def _judge_status(self, value: Any) -> int:
         """Return 0 for an active status, else `_SUPPRESSED`."""
         status = trimmed(value).lower()
@@ -135,7 +139,7 @@ class ContactReader:
         birth, odd_birth = self._dates(row[1], count)
         effective, odd_effective = self._dates(row[2], count)
         state, zip_reason, odd_zip = _zips(row[3], count)
-        odd = odd_birth | odd_effective | odd_zip | odd_emails(row[4], count) | ((flags & _ODD) != 0)
+        odd = odd_birth | odd_effective | odd_zip | self._odd_emails(row[4], count) | ((flags & _ODD) != 0)
         reason = np.where((flags & _OPTED_OUT) != 0, int(Reason.OPTED_OUT), zip_reason)
         reason = np.where((flags & _SUPPRESSED) != 0, int(Reason.SUPPRESSED), reason)
         contacts = Contacts(
@@ -175,18 +179,22 @@ class ContactReader:
         email = f"CASE WHEN instr({c['email']}, char(10)) = 0 THEN {c['email']} ELSE '' END"
         [row] = self._connection.execute(
             f"SELECT {ids}, {self._fixed_date('birth_date', order)}, {self._fixed_date('effective_date', order)}, "
-            f"{blocks.text(_fixed_zip(c['zip_code']), order)}, "
+            f"{blocks.text(_fixed_zip(c['zip_code'], self._octets(5)), order)}, "
             f"CAST(group_concat({email}, char(10){order}) AS BLOB), {blocks.text(self._flags(), order)} "
             f"FROM contacts WHERE {where}"
         )
         return row
+
+    def _odd_emails(self, block: bytes | None, count: int) -> NDArray[np.bool_]:
+        block = block or b""
+        return odd_emails(block if self._octets(1) == 1 else blocks.ascii_of(block), count)
 
     def _fixed_date(self, name: str, order: str) -> str:
         column = self._columns[name]
         # A date with a time part, as many programs write it, costs no look at single values.
         timed = f"WHEN {column} GLOB '{_LONG_DATE}' THEN substr({column}, 1, 10) "
         return blocks.text(
-            f"CASE WHEN typeof({column}) = 'text' AND octet_length({column}) = 10 THEN {column} "
+            f"CASE WHEN typeof({column}) = 'text' AND octet_length({column}) = {self._octets(10)} THEN {column} "
             f"WHEN {column} IS NULL THEN '{' ' * 10}' "
             f"{timed if 'YYYY-MM-DD' in self._configuration.date_formats else ''}ELSE '{'~' * 10}' END",
             order,
@@ -321,11 +329,11 @@ class _Unreadable:
         self._findings.extend(self._found.values())
 
 
-def _fixed_zip(column: str) -> str:
+def _fixed_zip(column: str, octets: int) -> str:
     """Return the SQL of a ZIP as five characters; of a ZIP stored as a number, or of nine digits, too."""
     whole = f"typeof({column}) IN ('integer', 'real') AND {column} BETWEEN 0 AND 99999"
     return (
-        f"CASE WHEN typeof({column}) = 'text' AND octet_length({column}) = 5 THEN {column} "
+        f"CASE WHEN typeof({column}) = 'text' AND octet_length({column}) = {octets} THEN {column} "
         f"WHEN {column} IS NULL THEN '     ' "
         f"WHEN {whole} AND {column} = CAST({column} AS INTEGER) THEN substr(100000 + CAST({column} AS INTEGER), 2) "
         f"WHEN typeof({column}) = 'text' AND {column} GLOB '{_LONG_ZIP}' THEN substr({column}, 1, 5) ELSE '~~~~~' END"

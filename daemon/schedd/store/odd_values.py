@@ -29,6 +29,11 @@ def encoding_of(connection: apsw.Connection) -> str:
     return str(connection.execute("PRAGMA main.encoding").get)
 
 
+def octets(connection: apsw.Connection, characters: int) -> int:
+    """Return how many bytes a text of ASCII characters has in the file."""
+    return characters if encoding_of(connection) == "UTF-8" else 2 * characters
+
+
 class OddValues:
     """Reads rows value by value.
 

@@ -21,6 +21,7 @@ from schedd.engine.rows import FIXED_TYPES, FOLLOWUP_PREFIX, SKIP_REASONS, Class
 from schedd.engine.run import Run
 
 from .existing import DISPATCHED, KNOWN_STATUSES, ODD, PARENT_STATUSES, SCHEDULED, SENT_LATELY, SKIPPED, VOID
+from .odd_values import octets
 from .schema import PLAN, Schema
 
 # Type and class of a row in six digits: a class; from `TYPES` on a type of the run without a class; a type that is
@@ -73,6 +74,7 @@ class PlanSql:
         self._columns = schema.columns.get(PLAN, frozenset())
         self._affinity = {name: schema.affinity(PLAN, name) for name in ("event_year", "event_month", "event_day")}
         self._since = iso(max(since, FIRST))
+        self._date_octets = octets(connection, len(NO_DATE))
         not_planned = sorted(run.campaign_names - set(run.classes.types))
         self._make_lookups(connection, not_planned)
 
@@ -130,7 +132,8 @@ class PlanSql:
         A BLOB, which sorts behind the empty one, is never stored as a planned row's date is.
         """
         date = self.column("scheduled_send_date")
-        return f"CASE WHEN octet_length({date}) = 10 AND {date} < x'' THEN {date} ELSE '{NO_DATE}' END"
+        plain = f"octet_length({date}) = {self._date_octets} AND {date} < x''"
+        return f"CASE WHEN {plain} THEN {date} ELSE '{NO_DATE}' END"
 
     def _other_status(self) -> str:
         """Return the SQL of a status that is not the plan's; spellings that are not the usual ones are `ODD`."""

@@ -105,7 +105,9 @@ class ScheduleReader:
         high = chunk.high
         if high is None:
             [(last,)] = execute(f"SELECT max(s.contact_id) FROM {PLAN} s WHERE {self._where(chunk)}")
-            high = chunk.low + 1 if last is None else int(last) + 1
+            if not isinstance(last, int | None):
+                raise MisalignedError
+            high = chunk.low + 1 if last is None else last + 1
         id_digits, contact_digits = len(str(highest or 0)), len(str(high - chunk.low))
         if (lowest or 0) < 0 or id_digits + contact_digits > _MAX_DIGITS:
             return f"{blocks.number('s.id')}, {blocks.number('s.contact_id - ?1')}", 0, 0
