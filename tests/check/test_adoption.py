@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from check.conftest import AS_OF, Checked, only
+from check.conftest import AS_OF, CLEAN, Checked, Folder, only, write_database
 from schedclient.errors import DatabaseUnusableError, ForeignSchemaError, InvalidArgumentError, PlanDiffersError
 from schedproto.checks import AdoptionReply, AdoptOrganization
 from schedproto.codec import decode_request, encode_request
@@ -186,3 +186,23 @@ def test_messages_of_other_releases() -> None:
     message = decode_request(encode_request(AdoptOrganization(id="1", organization="o", digest="d")))
     assert message == AdoptOrganization(id="1", organization="o", digest="d")
     assert msgspec.structs.fields(AdoptionReply)[-1].name == "adoption"
+
+
+def test_an_organization_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a bucket, what is checked is the bucket's newest version, and an adoption is published."""
+    monkeypatch.setenv("SCHEDD_BUCKET_FOLDER", str(tmp_path / "bucket"))
+    folders = [Folder(tmp_path / name) for name in ("first", "second")]
+    source = write_database(tmp_path / "source.db", CLEAN, PREDECESSORS)
+    try:
+        for folder in folders:
+            folder.path.mkdir()
+        with folders[0].client() as client:
+            client.push(source, "org-1")
+            assert only(client.check("org-1", as_of=AS_OF), "opt_out_column").count == 1
+            assert client.adopt("org-1", client.plan_adoption("org-1")).version == 1
+        with folders[1].client() as client:
+            assert client.plan_adoption("org-1").changes == []
+            assert client.configuration("org-1").version == 1
+    finally:
+        for folder in folders:
+            folder.stop()

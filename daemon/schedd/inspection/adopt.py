@@ -41,7 +41,7 @@ from schedproto.checks import ERROR, Adoption, CheckFinding, TableChange
 
 from .context import plural
 from .report import Settings, inspect
-from .tables import PLANNED, SURPLUS, UniqueIndex, unique_indexes
+from .tables import PLANNED, SURPLUS, UniqueIndex, surplus_rows, unique_indexes
 
 #: Errors that an adoption removes.
 _SOLVED = {"unique_index"}
@@ -220,7 +220,7 @@ def _own_columns(name: str) -> frozenset[str]:
 
 def _plan_changes(connection: apsw.Connection, schema: Schema) -> Iterator[TableChange]:
     if schema.has(PLAN, *PLAN_KEY, "id", "status"):
-        count = int(connection.execute(f"SELECT count(*) FROM {PLAN} WHERE {SURPLUS}").get)
+        count = surplus_rows(connection)
         if count:
             yield TableChange(
                 table=PLAN,
