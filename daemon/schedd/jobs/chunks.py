@@ -25,10 +25,11 @@ from schedd.engine.rows import NOT_SKIPPED, SKIP_REASONS, History, Rows
 from schedd.engine.run import ChunkInput, Run, day_counts
 from schedd.store import campaigns as campaign_store
 from schedd.store.connection import open_reader
-from schedd.store.contacts import ContactReader, Range
+from schedd.store.contacts import ContactReader, Range, new_learned
 from schedd.store.errors import sqlite_errors
 from schedd.store.existing import DISPATCHED, SCHEDULED, SKIPPED, VOID, ExistingRows, event_number, history_of
 from schedd.store.followups import existing_followups
+from schedd.store.odd_values import Learned
 from schedd.store.outside_rows import OutsideRows
 from schedd.store.schedules import ScheduleReader
 from schedd.store.schema import Schema, read_schema
@@ -120,28 +121,33 @@ def write_run_input(folder: Path, value: RunInput) -> None:
     (folder / "run").write_bytes(msgspec.msgpack.encode(value))
 
 
-def _shared(folder: str) -> tuple[Run, RunInput]:
-    """Return the run and its input; the last one is kept, as a worker gets many chunks of one run."""
+def _shared(folder: str) -> tuple[Run, RunInput, dict[str, Learned]]:
+    """Return the run, its input, and what was learned of its columns.
+
+    The last one is kept, as a worker gets many chunks of one run.
+    """
     info = (Path(folder) / "run").stat()
     return _shared_of(folder, info.st_ino, info.st_mtime_ns)
 
 
 @lru_cache(maxsize=1)
-def _shared_of(folder: str, _inode: int, _changed_ns: int) -> tuple[Run, RunInput]:
+def _shared_of(folder: str, _inode: int, _changed_ns: int) -> tuple[Run, RunInput, dict[str, Learned]]:
     value = msgspec.msgpack.decode((Path(folder) / "run").read_bytes(), type=RunInput)
     configuration = build(*(Layer(place, values) for place, values in value.layers))
-    return Run(value.as_of, configuration, value.campaign_types, value.campaign_instances), value
+    run = Run(value.as_of, configuration, value.campaign_types, value.campaign_instances)
+    return run, value, new_learned()
 
 
 def plan_chunk(task: ChunkTask) -> Planned:
     """Read one chunk, plan it and leave the result in the scratch folder."""
-    run, value = _shared(task.folder)
+    run, value, learned = _shared(task.folder)
     path = Path(value.database)
     connection = open_reader(path)
     try:
         with sqlite_errors(path):
             connection.execute("BEGIN")
-            return _plan(run, task, connection)
+            reader = ChunkReader(run, connection, load_outside(Path(task.folder)), learned)
+            return _plan(run, task, connection, reader)
     finally:
         connection.close()
 
@@ -161,12 +167,14 @@ class ChunkReader:
     unreadable: contacts read so far that have a date or a boolean that cannot be read.
     """
 
-    def __init__(self, run: Run, connection: Any, outside: OutsideRows) -> None:
+    def __init__(
+        self, run: Run, connection: Any, outside: OutsideRows, learned: dict[str, Learned] | None = None
+    ) -> None:
         self._run, self._connection = run, connection
         self.schema: Schema = read_schema(connection)
         carriers = any(instance.carriers is not None for instance in run.instances)
         since = run.as_of - run.configuration.lookback_days
-        self._contacts = ContactReader(connection, self.schema, run.configuration, carriers=carriers)
+        self._contacts = ContactReader(connection, self.schema, run.configuration, carriers=carriers, learned=learned)
         self._schedules = ScheduleReader(connection, self.schema, run, since, outside)
         self._campaigns = campaign_store.CampaignReader(connection, self.schema, run, since)
         self._future = Findings()
@@ -206,8 +214,7 @@ class ChunkReader:
         return found
 
 
-def _plan(run: Run, task: ChunkTask, connection: Any) -> Planned:
-    reader = ChunkReader(run, connection, load_outside(Path(task.folder)))
+def _plan(run: Run, task: ChunkTask, connection: Any, reader: ChunkReader) -> Planned:
     read = reader.read(Range(task.low, task.high), first=task.first)
     contacts, people, history, parents = read.chunk.contacts, read.chunk.people, read.chunk.history, read.chunk.parents
     existing = read.existing
@@ -291,7 +298,7 @@ def _content(cls: NDArray[Any], reason: NDArray[Any], event: NDArray[Any]) -> ND
 
 def finish_chunk(task: ChunkTask) -> Finished:
     """Apply section 10 to a planned and balanced chunk and find out what has to change in the file."""
-    run, _ = _shared(task.folder)
+    run, _, _ = _shared(task.folder)
     path = Path(task.folder) / task.name
     arrays, extra = scratch.load(path)
     rows = Rows(*(arrays[f"rows.{name}"] for name in _ROW_COLUMNS))
