@@ -297,7 +297,7 @@ class Client:
         accept_statuses: Sequence[str] = (),
         first_run_only: bool = False,
     ) -> CheckReport:
-        """Return what a run of the organization would stumble over; changes nothing.
+        """Return what a run of the organization could not read, would refuse or lose; changes nothing.
 
         as_of, config: as of `schedule`.   accept_statuses: contact statuses that the suggested configuration shall make
         active.   first_run_only: look only if no run of the organization has been completed yet.

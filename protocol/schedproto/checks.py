@@ -97,7 +97,7 @@ class Adoption(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckOrganization(Message, tag="check_organization", frozen=True, kw_only=True):
-    """Ask what a run of an organization would stumble over; changes nothing.
+    """Ask what a run of an organization could not read, would refuse or lose; changes nothing.
 
     as_of, config: as of a job.   accept_statuses: contact statuses that the suggestion shall make active.
     first_run_only: look only if no run of the organization has been completed yet.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -99,6 +99,3 @@ def only(report: CheckReport, code: str, **fields: object) -> CheckFinding:
     found = [item for item in found if all(getattr(item, name) == value for name, value in fields.items())]
     assert len(found) == 1, [(item.code, item.name, item.message) for item in report.findings]
     return found[0]
-
-
-Schedctl = Callable[..., object]

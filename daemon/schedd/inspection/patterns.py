@@ -116,7 +116,7 @@ def _is_invisible(character: str) -> bool:
     return character in _INVISIBLE or unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp"}
 
 
-#: Faults in the order in which one is named, each with how a trimmed address is told to have it.
+#: Faults in the order in which one is named, each with the test of a trimmed address for it.
 _FAULTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("bytes that are not UTF-8", lambda address: "\ufffd" in address),
     ("invisible characters", lambda address: any(map(_is_invisible, address))),
