@@ -345,14 +345,25 @@ def test_any_number_of_workers(tmp_path: Path, mode: str) -> None:
     assert read_issues(file.path)
 
 
-def test_issues_of_another_program(file: File) -> None:
-    """Ids in `contact_issues` that are no plain numbers are read as the rules read integers."""
+def test_odd_issues(file: File) -> None:
+    """Ids in `contact_issues` that are no plain numbers do no harm."""
     file.change("UPDATE contacts SET email = NULL WHERE id <= 3")
     file.run()
     file.change(
-        "ALTER TABLE contact_issues RENAME TO old; CREATE TABLE contact_issues(contact_id, reason TEXT, "
-        "PRIMARY KEY (contact_id, reason)); INSERT INTO contact_issues SELECT ' ' || contact_id, reason FROM old;"
-        "INSERT INTO contact_issues VALUES ('nobody', 'suppressed'), (-5, NULL); DROP TABLE old;"
+        "INSERT INTO contact_issues VALUES ('nobody', 'suppressed'), (-5, 'suppressed');"
         "UPDATE contacts SET email = NULL WHERE id <= 5"
     )
     assert file.preview()["ineligible_increase"].count == 2
+
+
+def test_surplus_rows(file: File) -> None:
+    """Several rows of one e-mail are reduced to one, which is there before and after."""
+    result = file.run()
+    columns = "contact_id, email_type, scheduled_send_date, scheduled_send_time, status"
+    file.change(
+        f"CREATE TABLE copy(id INTEGER PRIMARY KEY, {columns});"
+        + f"INSERT INTO copy({columns}) SELECT {columns} FROM email_schedules;" * 3
+        + "DROP TABLE email_schedules; ALTER TABLE copy RENAME TO email_schedules"
+    )
+    measure = file.preview()["removed"]
+    assert (measure.count, measure.total) == (0, 3 * e_mails(result))

@@ -275,7 +275,7 @@ def _guard_arrays(
 ) -> dict[str, NDArray[Any]]:
     """Return what the guards look at of the existing plan rows, follow-ups aside, in the order of their `keys`.
 
-    `present.odd` are the rows without a key, `present.odd_group` their contact and type (`guards.existing_groups`).
+    `present.odd` are the rows without a key, `present.odd_group` their contact and type (`guards.ExistingPlan`).
     """
     plan = _plain_plan(existing)
     odd = np.flatnonzero(keys < 0)
@@ -394,8 +394,8 @@ def _removed(
     change: Difference,
     followups: FollowUpChange,
 ) -> int:
-    groups = guards.existing_groups(arrays["present.key"], arrays["present.odd"], arrays["present.odd_group"])
-    plain = guards.removed_rows(change, keys, goes, groups, arrays["present.ahead"])
+    existing = guards.ExistingPlan(*(arrays[f"present.{name}"] for name in ("key", "odd", "odd_group", "ahead")))
+    plain = guards.removed_rows(change, keys, goes, existing)
     return plain + guards.removed_followups(extra["followups_ahead"], followups.rows)
 
 

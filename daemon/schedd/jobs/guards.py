@@ -192,39 +192,51 @@ def newly_ineligible(contacts: NDArray[np.int64], kinds: NDArray[np.int8], last:
     return {ISSUES[kind]: count for kind, count in zip(found.tolist(), counts.tolist(), strict=True)}
 
 
-def existing_groups(
-    keys: NDArray[np.int64], odd: NDArray[np.int64], odd_groups: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return contact and type of each existing row as one number, negative where no planned row can have them.
+@dataclass(frozen=True)
+class ExistingPlan:
+    """The existing plan rows of a chunk, follow-ups aside.
 
-    keys: as `difference.pack_keys`.   odd: the rows whose key no planned row can have, and their groups.
+    keys: as `difference.pack_keys`, -1 where no planned row can have it.   odd: those rows, and odd_groups: contact and
+    type of each as one number, -1 where no planned row can have them.   ahead: e-mails of the run's date or later.
     """
-    groups: NDArray[np.int64] = keys >> DATE_BITS
-    groups[odd] = odd_groups
-    return groups
+
+    keys: NDArray[np.int64]
+    odd: NDArray[np.int64]
+    odd_groups: NDArray[np.int64]
+    ahead: NDArray[np.bool_]
+
+    def groups(self) -> NDArray[np.int64]:
+        """Return contact and type of each row as one number, negative where no planned row can have them."""
+        groups: NDArray[np.int64] = self.keys >> DATE_BITS
+        groups[self.odd] = self.odd_groups
+        return groups
+
+    def ascending_groups(self) -> NDArray[np.int64]:
+        """Return the groups of the rows ahead in ascending order; of several rows with one key there is one."""
+        keys = np.sort(self.keys[self.ahead], kind="stable")
+        first = np.ones(len(keys), np.bool_)
+        first[1:] = (keys[1:] != keys[:-1]) & (keys[1:] >= 0)
+        groups: NDArray[np.int64] = keys[first] >> DATE_BITS
+        odd = self.odd_groups[self.ahead[self.odd]]
+        return np.sort(np.concatenate([groups, odd])) if len(odd) else groups
 
 
 def removed_rows(
-    change: Difference,
-    planned_keys: NDArray[np.int64],
-    goes: NDArray[np.bool_],
-    groups: NDArray[np.int64],
-    ahead: NDArray[np.bool_],
+    change: Difference, planned_keys: NDArray[np.int64], goes: NDArray[np.bool_], existing: ExistingPlan
 ) -> int:
     """Return how many e-mails a contact has fewer of one type in the plan than before, summed over all.
 
     So an e-mail that moves to another day is not removed, and one that is skipped from now on is.
-    goes: which planned rows are not skipped; their keys are ascending.   groups: of existing rows
-    (`existing_groups`).   ahead: which of these are e-mails of the run's date or later.
+    goes: which planned rows are not skipped; their keys are ascending.
     """
     stopped = change.updated[~goes[change.update]]
     touched = np.concatenate([change.delete, stopped])
-    touched = groups[touched[ahead[touched]]]
+    touched = existing.groups()[touched[existing.ahead[touched]]]
     if not len(touched):
         return 0
     lost = int((touched < 0).sum())
     looked_at = np.unique(touched[touched >= 0])
-    before = _occurrences(np.sort(groups[ahead], kind="stable"), looked_at)
+    before = _occurrences(existing.ascending_groups(), looked_at)
     after = _occurrences(planned_keys[goes] >> DATE_BITS, looked_at)
     return lost + int(np.maximum(before - after, 0).sum())
 
