@@ -6,6 +6,8 @@ One pass over the chunk's rows yields all three. `schedule_sql` reduces each row
 
 from __future__ import annotations
 
+from typing import Any
+
 import apsw
 import numpy as np
 from numpy.typing import NDArray
@@ -243,9 +245,9 @@ class ScheduleReader:
         if self._ranges:
             numbers = "" if self._outside.converted else " AND typeof(contact_id) = 'integer'"
             below = self._connection.execute(f"SELECT id, contact_id FROM {PLAN} WHERE contact_id < {first}{numbers}")
-            rows = below.fetchall()
+            rows: list[Any] = below.fetchall()
             row_ids = np.concatenate([row_ids, np.array([row_id for row_id, _ in rows], np.int64)])
             for row_id, contact in rows:
                 if not isinstance(contact, int):
-                    self._judge.nobody(int(row_id or 0), contact)
+                    self._judge.nobody(row_id, contact)
         return self._judge.orphans(row_ids)
