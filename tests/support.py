@@ -14,6 +14,9 @@ from schedd.store.backups import Backups
 from schedproto import JobSpec, RunResult
 
 GOLDEN = Path(__file__).parent / "golden"
+#: A file of the predecessor, and the two plans for it: as it comes, and with the configuration adopted for it.
+PREDECESSOR = Path(__file__).parent / "predecessor" / "org-206.sql"
+PREDECESSOR_PLANS = ("default", "adopted")
 PLAIN_CASES = sorted(path.stem for path in GOLDEN.glob("plain-*.json"))
 CASES = sorted(path.stem for path in GOLDEN.glob("*.json") if path.stem != "vectors")
 
@@ -61,6 +64,10 @@ def run_locally(
 ) -> RunResult:
     job = JobSpec(organization=path.stem, as_of=as_of, **spec)
     return run_job(job, path, "", LocalContext(scratch, run_id))
+
+
+def predecessor(name: str) -> dict[str, Any]:
+    return json.loads(PREDECESSOR.with_name(f"org-206-{name}.json").read_text())
 
 
 def golden(name: str) -> dict[str, Any]:

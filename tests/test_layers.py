@@ -21,7 +21,7 @@ MODULES = {
     for name, folder in SOURCES.items()
     for path in sorted(folder.rglob("*.py"))
 }
-MOST_LINES = 400
+MAX_LINES = 500
 
 #: prefix of a module -> what it may import besides the standard library; the longest prefix counts
 ALLOWED = {
@@ -99,9 +99,9 @@ def test_client_is_light() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_size_and_docstring(module: str) -> None:
-    """A module has at most 400 lines and says its job, unless it is empty."""
+    """A module has at most 500 lines and says its job, unless it is empty."""
     text = MODULES[module].read_text()
-    assert len(text.splitlines()) <= MOST_LINES
+    assert len(text.splitlines()) <= MAX_LINES
     assert not text.strip() or ast.get_docstring(ast.parse(text))
 
 

@@ -14,7 +14,7 @@ from schedproto.ids import DATABASE_SUFFIX, ORGANIZATION_ID
 from schedproto.layout import state_folder
 
 from .replica.place import ReplicaPlace
-from .store.maintenance import whole_check
+from .store.maintenance import integrity_of
 
 #: Less free space than this is worth a warning: a job needs room for its log and for a backup.
 LOW_BYTES = 1 << 30
@@ -112,7 +112,7 @@ def _room(data: Path) -> Check:
 def _database(path: Path) -> Check:
     name = f"database {path.stem}"
     try:
-        found = whole_check(path)
+        found, known_remedy = integrity_of(path)
     except SchedulerError as error:
         return Check(name=name, state=FAILED, text=error.message, remedy=error.hint)
     if found != "ok":
@@ -120,6 +120,7 @@ def _database(path: Path) -> Check:
             name=name,
             state=FAILED,
             text=f"{path.name} is damaged: {found}",
-            remedy=f"`schedctl backup list {path.stem}` and `schedctl backup restore`; docs/OPERATIONS.md says more.",
+            remedy=known_remedy
+            or f"`schedctl backup list {path.stem}` and `schedctl backup restore`; docs/OPERATIONS.md says more.",
         )
-    return Check(name=name, state=OK, text=f"{path.name} opens and passes quick_check")
+    return Check(name=name, state=OK, text=f"{path.name} opens and passes integrity_check")

@@ -8,9 +8,20 @@ from typing import Any
 
 import pytest
 
+from reference.compare import read_plan
 from reference.organizations import random_organization
 from schedproto import EventExplanation, Explanation, RunResult
-from support import CASES, GOLDEN, golden, make_database, read_issues, read_plan, run_locally
+from support import (
+    CASES,
+    GOLDEN,
+    PREDECESSOR,
+    PREDECESSOR_PLANS,
+    golden,
+    make_database,
+    predecessor,
+    read_issues,
+    run_locally,
+)
 
 
 def contacts_of(path: Path) -> list[int]:
@@ -45,7 +56,7 @@ def check_agreement(path: Path, scratch: Path, as_of: str, config: dict[str, Any
     ids = contacts_of(path)
     told = run_locally(path, scratch, as_of, config=config, dry_run=True, explain=ids)
     result = run_locally(path, scratch, as_of, config=config)
-    plan = [(*row[:5], *row[9:12]) for row in read_plan(path)]
+    plan = [(*row[:5], *row[9:12]) for row in read_plan(path).rows]
     assert explained_rows(told.explanations) == sorted(plan)
     assert [e.contact_id for e in told.explanations] == ids
     first_issue = dict(reversed(read_issues(path)))
@@ -88,6 +99,16 @@ def test_golden_explained(case: str, tmp_path: Path) -> None:
     """For every contact of the golden organizations the explanation tells exactly the rows of the plan."""
     expected = golden(case)
     path = make_database(tmp_path / "org.db", (GOLDEN / f"{case}.sql").read_text())
+    told = check_agreement(path, tmp_path / "scratch", expected["as_of"], expected["config"])
+    rows = [(*row[:5], *row[9:12]) for row in expected["rows"]]
+    assert explained_rows(told.explanations) == sorted(rows)
+
+
+@pytest.mark.parametrize("name", PREDECESSOR_PLANS)
+def test_predecessor_explained(name: str, tmp_path: Path) -> None:
+    """The same for the predecessor's file, as it comes and with the configuration that was adopted for it."""
+    expected = predecessor(name)
+    path = make_database(tmp_path / "org.db", PREDECESSOR.read_text())
     told = check_agreement(path, tmp_path / "scratch", expected["as_of"], expected["config"])
     rows = [(*row[:5], *row[9:12]) for row in expected["rows"]]
     assert explained_rows(told.explanations) == sorted(rows)
@@ -144,11 +165,11 @@ def test_preview_against_a_present_plan(tmp_path: Path) -> None:
     case = golden("08-crowded")
     path = make_database(tmp_path / "org.db", (GOLDEN / "08-crowded.sql").read_text())
     first = run_locally(path, tmp_path / "scratch", case["as_of"])
-    before = read_plan(path)
+    before = read_plan(path).rows
     told = run_locally(
         path, tmp_path / "scratch", case["as_of"], dry_run=True, config={"balance": {"daily_cap_percent": 5.0}}
     )
-    assert read_plan(path) == before
+    assert read_plan(path).rows == before
     assert told.preview is not None
     assert told.preview.volume_present == first.volume
     assert sum(changes.moved for changes in told.preview.types.values()) > 0

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from support import CASES, GOLDEN, golden, make_database, read_issues, read_plan, run_locally
+from support import (
+    CASES,
+    GOLDEN,
+    PREDECESSOR,
+    PREDECESSOR_PLANS,
+    golden,
+    make_database,
+    predecessor,
+    read_issues,
+    read_plan,
+    run_locally,
+)
 
 
 @pytest.mark.parametrize("mode", ["reliable", "highperf"])
@@ -38,6 +49,22 @@ def test_second_run_changes_nothing(case: str, tmp_path: Path) -> None:
     assert second.rows_unchanged == first.rows_planned
 
 
+@pytest.mark.parametrize("mode", ["reliable", "highperf"])
+@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize("name", PREDECESSOR_PLANS)
+def test_predecessor_plan(name: str, workers: int, mode: str, tmp_path: Path) -> None:
+    """The predecessor's file gets the plans worked out for it, and a second run changes nothing."""
+    expected = predecessor(name)
+    path = make_database(tmp_path / "org.db", PREDECESSOR.read_text())
+    spec = {"config": expected["config"], "workers": workers, "mode": mode}
+    result = run_locally(path, tmp_path / "scratch", expected["as_of"], **spec)
+    assert read_plan(path) == sorted(expected["rows"], key=lambda row: row[:3])
+    assert read_issues(path) == sorted(expected["issues"])
+    assert (result.daily_limit, result.duplicates_dropped) == (expected["limit"], expected["duplicates_dropped"])
+    again = run_locally(path, tmp_path / "scratch", expected["as_of"], run_id="job-again.1", **spec)
+    assert (again.rows_inserted, again.rows_updated, again.rows_deleted) == (0, 0, 0)
+
+
 def test_there_are_cases() -> None:
     """The golden cases were found, so the tests above are not empty."""
-    assert len(CASES) >= 13
+    assert len(CASES) >= 18

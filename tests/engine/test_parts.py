@@ -156,9 +156,17 @@ def test_emails(value: object, reason: Reason) -> None:
         ("90210-1234", Reason.OK, "CA"),
         ("90210-12", Reason.UNKNOWN_ZIP, None),
         (501, Reason.OK, "NY"),
-        ("501", Reason.UNKNOWN_ZIP, None),
+        ("501", Reason.OK, "NY"),
         (90210, Reason.OK, "CA"),
-        (90210.0, Reason.UNKNOWN_ZIP, None),
+        (90210.0, Reason.OK, "CA"),
+        ("90210.0", Reason.OK, "CA"),
+        ("'00501", Reason.OK, "NY"),
+        ('="00501"', Reason.OK, "NY"),
+        ("902101234", Reason.OK, "CA"),
+        ("5011234", Reason.UNKNOWN_ZIP, None),
+        ("90210 1234", Reason.OK, "CA"),
+        ("90210.5", Reason.UNKNOWN_ZIP, None),
+        ("\ufeff90210\u200b\0", Reason.OK, "CA"),
         (-501, Reason.UNKNOWN_ZIP, None),
         ("99999", Reason.UNKNOWN_ZIP, None),
         ("", Reason.MISSING_ZIP, None),
@@ -167,7 +175,7 @@ def test_emails(value: object, reason: Reason) -> None:
     ],
 )
 def test_zips(value: object, reason: Reason, state: str | None) -> None:
-    """Five digits, or five, a dash and four; a short whole number is padded."""
+    """A ZIP may be short, long, a number or wrapped by a spreadsheet (section 1); other forms are unknown."""
     found, number = zip_state(value)
     assert found == reason
     assert (states.STATES[number] if number >= 0 else None) == state

@@ -159,7 +159,7 @@ def test_doctor_with_the_machine_up(site: Site, call: Call) -> None:
     assert found["volume"] == "failed"
     assert found["database org-bad"] == "failed"
     shown = call("doctor", "org-good")
-    assert "org-good.db opens and passes quick_check" in shown.stdout
+    assert "org-good.db opens and passes integrity_check" in shown.stdout
     assert "org-bad" not in shown.stdout
     assert "1 of 13 checks failed" in shown.stdout
 

@@ -95,8 +95,8 @@ class TestErrors:
     def test_id_is_no_key(self, folder: Path, tmp_path: Path, mode: str) -> None:
         """contacts.id is not the primary key."""
         path = make_database(folder / "org.db", CONTACTS.replace("INTEGER PRIMARY KEY", "TEXT") + ROWS)
-        error = expect_error(path, tmp_path, ErrorCode.COLUMN_MISSING, mode=mode)
-        assert "PRIMARY KEY" in error.message
+        error = expect_error(path, tmp_path, ErrorCode.FOREIGN_SCHEMA, mode=mode)
+        assert "no unique index" in error.message
 
     def test_locked(self, folder: Path, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Another program holds the write lock for longer than is waited."""

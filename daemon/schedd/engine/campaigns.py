@@ -187,8 +187,8 @@ def _text(value: Any) -> str | None:
     return None if value is None else text_of(value)
 
 
-def _first_of_each(who: NDArray[np.int32], trigger: NDArray[np.int64], *, spread: bool) -> NDArray[np.intp]:
-    """Return the first candidate of each contact and trigger date, in order; of a spread, of each contact."""
+def _first_of_each(who: NDArray[np.int32], trigger: Ordinals, *, spread: bool) -> NDArray[np.intp]:
+    """Return the first target of each contact and trigger date, in order; of a spread, of each contact."""
     keys = who.astype(np.int64) << 32
     if not spread:
         keys += trigger
@@ -241,6 +241,7 @@ class Campaigns:
             rows = order[bounds[number] : bounds[number + 1]]
             if not instance.type.target_all:
                 rows = rows[targets.waiting[rows]]
+            rows = rows[_first_of_each(targets.who[rows], targets.trigger[rows], spread=instance.spread is not None)]
             who = targets.who[rows]
             trigger = targets.trigger[rows].astype(np.int64)
             if instance.type.target_all and (instance.start != NONE or instance.spread):
@@ -249,8 +250,7 @@ class Campaigns:
                 others = np.flatnonzero(~listed).astype(np.int32)
                 who = np.concatenate([who, others])
                 trigger = np.concatenate([trigger, np.full(len(others), instance.start, np.int64)])
-            chosen = np.flatnonzero(self.narrowed(people, carriers, instance, who))
-            chosen = chosen[_first_of_each(who[chosen], trigger[chosen], spread=instance.spread is not None)]
+            chosen = self.narrowed(people, carriers, instance, who)
             whos.append(who[chosen])
             triggers.append(trigger[chosen])
             instances.append(np.full(len(whos[-1]), number, np.int32))

@@ -65,9 +65,9 @@ class Findings:
     def __len__(self) -> int:
         return len(self._found)
 
-    def add(self, code: str, table: str, column: str, row_id: RowId, value: Any, name: str = "") -> None:
-        """Count one row."""
-        self.extend([Finding(code, table, column, name, 1, [(row_id, shown(value))])])
+    def add(self, code: str, table: str, column: str, row_id: RowId | None, value: Any, name: str = "") -> None:
+        """Count one row; `row_id` is None where the table has none."""
+        self.extend([Finding(code, table, column, name, 1, [("?" if row_id is None else row_id, shown(value))])])
 
     def extend(self, found: Iterable[Finding]) -> None:
         """Add the counts and examples of others."""

@@ -47,6 +47,8 @@ def text_of(value: Any) -> str:
 def trimmed(value: Any) -> str:
     """Return a value as text without white space, NUL, U+FEFF and U+200B at both ends."""
     text, before = text_of(value), None
+    if text.isascii() and text and text[0] > " " and text[-1] > " ":
+        return text
     while text != before:
         text, before = text.strip().strip(_INVISIBLE), text
     return text
@@ -177,7 +179,7 @@ def contact_date(value: Any, formats: Sequence[str]) -> tuple[int, bool]:
         text = trimmed(value)
         if not text:
             return int(NONE), True
-    text = re.split("[T ]", text, maxsplit=1)[0]
+    text = text.partition(" ")[0].partition("T")[0]
     for name in formats:
         match = _DATE_PATTERNS[name].fullmatch(text)
         day = None if match is None else _day(int(match["year"]), int(match["month"]), int(match["day"]))
@@ -190,6 +192,10 @@ MAX_EMAIL, MAX_LOCAL, MAX_LABEL = 254, 64, 63
 _LOCAL_SYMBOLS = frozenset("!#$%&'*+/=?^_`{|}~-")
 
 
+_ATOM, _LABEL = r"[\w!#$%&'*+/=?^`{|}~-]+", r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+_ASCII_EMAIL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@(?:{_LABEL}\.)+(?![0-9]+\Z){_LABEL}", re.ASCII)
+
+
 def _is_letter_or_digit(character: str) -> bool:
     """Return whether a character is a letter, mark or number of Unicode (categories L, M, N)."""
     return character.isalnum() or unicodedata.category(character)[0] in "LMN"
@@ -200,9 +206,19 @@ def is_email(address: str) -> bool:
     local, at, domain = address.partition("@")
     if not at or len(address) > MAX_EMAIL or not 1 <= len(local) <= MAX_LOCAL:
         return False
+    if address.isascii():
+        return _ASCII_EMAIL.fullmatch(address) is not None
+    return _is_local(local) and _is_domain(domain)
+
+
+def _is_local(local: str) -> bool:
     for atom in local.split("."):
         if not atom or not all(c in _LOCAL_SYMBOLS or _is_letter_or_digit(c) for c in atom):
             return False
+    return True
+
+
+def _is_domain(domain: str) -> bool:
     labels = domain.split(".")
     if len(labels) < 2:
         return False
@@ -263,14 +279,18 @@ def state_of(entry: Any) -> int | None:
     return STATE_INDEX.get(name, STATE_INDEX.get(STATE_NAMES.get(name, "")))
 
 
+class _Known(dict[Any, Any]):
+    """Values that were read before; numbers that are equal read the same."""
+
+    def __init__(self, read: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, value: Any) -> Any:
+        result = self[value] = self._read(value)
+        return result
+
+
 def cached(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return a reader that judges each different value once; columns have few."""
-    known: dict[tuple[type, Any], Any] = {}
-
-    def lookup(value: Any) -> Any:
-        key = (type(value), value)
-        if key not in known:
-            known[key] = read(value)
-        return known[key]
-
-    return lookup
+    return _Known(read).__getitem__

@@ -25,17 +25,18 @@ from schedd.engine.explain import BalanceNote
 from schedd.engine.findings import Findings
 from schedd.engine.run import Run
 from schedd.store import campaigns as campaign_store
-from schedd.store import maintenance, schema
+from schedd.store import foreign, maintenance, schema, verify
 from schedd.store.bulk import bulk_load
 from schedd.store.configurations import invalid
 from schedd.store.connection import interrupt_when, open_reader, open_writer
 from schedd.store.contacts import chunk_starts
 from schedd.store.errors import sqlite_errors, translate
 from schedd.store.outside_rows import read_outside_rows
+from schedd.store.probe import Sample, try_rows
 from schedd.store.runs import RunRecord, StoredConfiguration, applicable_configuration, record_run
 from schedd.store.schedules import ScheduleReader
 from schedd.store.write import IssueWriter, PlainRows, PlanWriter
-from schedproto import ErrorCode, JobSpec, Mode, RunResult, SchedulerError
+from schedproto import ErrorCode, JobSpec, Mode, RunResult, RunWarning, SchedulerError
 
 from . import scratch
 from .balancing import balance_chunks
@@ -126,7 +127,8 @@ class _Job:
         self.started = clock()
         self.stored: StoredConfiguration | None = None
         self.as_of = 0
-        self.contacts = 0
+        self.contacts = self.schema_version = 0
+        self.warnings: list[RunWarning] = []
         self.workers = 1
 
     def open(self) -> apsw.Connection:
@@ -157,7 +159,8 @@ class _Job:
             self.backup.prepare(connection)
             connection.execute("BEGIN" if readonly else "BEGIN IMMEDIATE")
             try:
-                result = self._in_transaction(connection)
+                with foreign.explained(connection):
+                    result = self._in_transaction(connection)
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -178,11 +181,19 @@ class _Job:
 
     def _check(self, connection: apsw.Connection) -> None:
         """Find what makes a run impossible before anything, be it the journal mode, is changed."""
+        self.schema_version = schema.version(connection)
         present = schema.read_schema(connection)
         schema.check_contacts(connection, present, str(self.database))
+        foreign.check_tables(connection, present)
         schema.check_keys(connection, present)
         self.stored = applicable_configuration(connection, present)
-        self._as_of(self._configuration()[1])
+        configuration = self._configuration()[1]
+        self._try_rows(connection, configuration, self._as_of(configuration))
+
+    def _try_rows(self, connection: apsw.Connection, configuration: Configuration, as_of: int) -> None:
+        """Raise if the file's constraints take no rows like those of this run."""
+        now = self.clock().strftime("%Y-%m-%d %H:%M:%S")
+        try_rows(connection, Sample(as_of, configuration.send_time, self.context.run_id, now))
 
     def _in_transaction(self, connection: apsw.Connection) -> RunResult:
         present = schema.read_schema(connection)
@@ -190,6 +201,9 @@ class _Job:
         layers, configuration = self._configuration()
         self.as_of = self._as_of(configuration)
         schema.check_contacts(connection, present, str(self.database))
+        if schema.version(connection) != self.schema_version:
+            foreign.check_tables(connection, present)
+            self._try_rows(connection, configuration, self.as_of)
         [(self.contacts,)] = connection.execute("SELECT count(*) FROM contacts")
         self.workers = self.spec.workers or (self.context.default_workers if self.contacts >= PARALLEL_CONTACTS else 1)
         types, instances = campaign_store.campaign_tables(connection, present)
@@ -232,7 +246,7 @@ class _Job:
             result,
             explanations=explanations,
             backup_id=self.backup.backup_id,
-            warnings=merged([*warnings, *to_warnings(plan.orphan_findings)]),
+            warnings=merged([*warnings, *to_warnings(plan.orphan_findings), *self.warnings]),
         )
         if writer is not None:
             with self.stages.stage("commit"):
@@ -265,10 +279,15 @@ class _Job:
                 writer.load = load
             self._write(plan.tasks, writer, tally, plan.orphans)
             if writer is not None:
+                schema.complete_key(connection)
                 issues = IssueWriter(connection, *tally.issue_columns())
                 if issues.differs():
                     self._keep()
                     issues.write()
+                    self.warnings += verify.verify_issues(connection, issues)
+        if writer is not None:
+            with self.stages.stage("write"):
+                self.warnings += verify.verify_plan(connection, writer, verify.planned_by_status(tally.counts))
 
     def _keep(self) -> None:
         """Before something is written: see to the backup, once."""

@@ -11,7 +11,6 @@ from schedproto import RunWarning
 
 #: code -> the sentence, with the finding's fields; the order is that of the result, the most serious first.
 MESSAGES: dict[str, str] = {
-    "trigger_changed_rows": "A trigger of the application changed {count:,} of the rows that were written",
     "campaign_not_planned": (
         "Campaign {name}: the value of {table}.{column} cannot be read, so the campaign is not planned"
     ),
@@ -48,13 +47,18 @@ def _finding(warning: RunWarning) -> Finding:
 
 
 def merged(parts: Iterable[RunWarning]) -> list[RunWarning]:
-    """Return the warnings of all processes, each kind once, in the order of `MESSAGES`, with their sentences."""
+    """Return the warnings of all processes, each kind once, with their sentences, the most serious first.
+
+    Warnings that have a sentence already are about what was written, and come first.
+    """
+    parts = list(parts)
     order = {code: index for index, code in enumerate(MESSAGES)}
     found = sorted(
-        to_warnings(Findings(map(_finding, parts))),
+        to_warnings(Findings(_finding(part) for part in parts if not part.message)),
         key=lambda w: (order[w.code], w.table, w.column, -w.count, w.name),
     )
-    return [msgspec.structs.replace(warning, message=_message(warning)) for warning in found]
+    written = [part for part in parts if part.message]
+    return written + [msgspec.structs.replace(warning, message=_message(warning)) for warning in found]
 
 
 def _message(warning: RunWarning) -> str:

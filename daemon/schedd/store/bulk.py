@@ -5,12 +5,17 @@ with long common beginnings about twenty times a row. Here the rows are known as
 numpy sorts those. The sorted rows go into a WITHOUT ROWID table with the primary key (status, date, row id), whose
 b-tree is, record for record, the b-tree of the index (SQLite's file format, sections 1.6 and 2.4); the schema then
 names it as that. All of it happens in the run's transaction; `PRAGMA integrity_check` is part of the tests.
+
+That holds only where the table has exactly the rows that were asked for. So a table with triggers is written row by
+row, and before an index is built the table is read once and compared with what was asked: where they differ, SQLite
+builds the index (docs/DATABASE.md, "Files of other programs").
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import apsw
 import numpy as np
@@ -18,15 +23,22 @@ from numpy.typing import NDArray
 
 from schedd.engine.calendar import iso
 
-from .schema import PLAN, quoted, sender_indexes
+from .schema import PLAN, sender_indexes
+from .tables import quoted, read_table
 
-#: From so many new rows on, and if they are more than those that are there, the sender's index is made anew
+#: From this many new rows on, and if they are more than those that are there, the sender's index is made again
 #: after the rows instead of row by row.
 BULK_ROWS = 20_000
 
 _BUILD = "scheduler_index_build"
 # How a row of the index is packed: whether it is skipped, its day, its row id.
 _ROW_ID_BITS, _DAY_BITS = 40, 22
+# A row's share of the sum by which the table is compared with what was asked: of its day and status times its id.
+_DAY_SECONDS, _ID_MASK, _SHARE_MASK = 86_400, (1 << 24) - 1, (1 << 32) - 1
+_SHARE = (
+    "(unixepoch(scheduled_send_date) + CASE status WHEN 'pre-scheduled' THEN 0 WHEN 'skipped' THEN 1 ELSE 2 END) "
+    f"* (id & {_ID_MASK}) & {_SHARE_MASK}"
+)
 
 
 class BulkLoad:
@@ -67,18 +79,30 @@ class BulkLoad:
         keys = np.concatenate(self._keys)
         ids = keys & ((1 << _ROW_ID_BITS) - 1)
         first, last = int(ids.min()), int(ids.max())
-        [(count, highest)] = self._connection.execute(f"SELECT count(*), max(id) FROM {PLAN} WHERE id >= {first}")
-        if count != len(keys) or highest != last or last - first + 1 != count:
+        if last - first + 1 != len(keys) or not self._are_stored(keys, ids, first):
             return None, 0
         keys.sort()
         return keys, first
 
+    def _are_stored(self, keys: NDArray[np.int64], ids: NDArray[np.int64], first: int) -> bool:
+        """Return whether the table, read once, has exactly these rows from a row id on."""
+        # In 32 bits, which is what the mask leaves of the sum.
+        days = (keys >> _ROW_ID_BITS & ((1 << _DAY_BITS) - 1)).astype(np.uint32)
+        skipped = (keys >> (_DAY_BITS + _ROW_ID_BITS)).astype(np.uint32)
+        shares = (days * np.uint32(_DAY_SECONDS) + skipped) * (ids & _ID_MASK).astype(np.uint32)
+        expected = int(shares.sum(dtype=np.uint64))
+        stored = self._connection.execute(
+            f"SELECT count(*), sum({_SHARE}) FROM {PLAN} NOT INDEXED WHERE id >= {first}"
+        ).fetchone()
+        return stored == (len(keys), expected)
+
     def _adopt(self, name: str, sql: str, keys: NDArray[np.int64], first: int) -> None:
         execute = self._connection.execute
+        [(table,)] = execute(f"SELECT name FROM main.sqlite_schema WHERE type = 'table' AND lower(name) = '{PLAN}'")
         execute("CREATE TEMP TABLE IF NOT EXISTS load_day(id INTEGER PRIMARY KEY, text TEXT)")
         days = np.flatnonzero(np.bincount((keys >> _ROW_ID_BITS) & ((1 << _DAY_BITS) - 1))).tolist()
         self._connection.executemany("INSERT OR IGNORE INTO load_day VALUES (?, ?)", [(d, iso(d)) for d in days])
-        execute(f"CREATE TABLE {_BUILD}(status, day, row_id, PRIMARY KEY (status, day, row_id)) WITHOUT ROWID")
+        execute(f"CREATE TABLE main.{_BUILD}(status, day, row_id, PRIMARY KEY (status, day, row_id)) WITHOUT ROWID")
         skipped_from = int(np.searchsorted(keys, 1 << (_DAY_BITS + _ROW_ID_BITS)))
         # In the order of the statuses' texts, so that the b-tree grows at its end.
         self._copy_present(first, "status IS NULL OR status < 'pre-scheduled'")
@@ -91,9 +115,9 @@ class BulkLoad:
         try:
             execute(
                 "UPDATE main.sqlite_schema SET type = 'index', name = ?, tbl_name = ?, sql = ? WHERE name = ?",
-                (name, PLAN, sql, _BUILD),
+                (name, table, sql, _BUILD),
             )
-            # Every connection, this one too, reads the schema anew.
+            # Every connection, this one too, reads the schema again.
             execute(f"PRAGMA main.schema_version = {version + 1}")
         finally:
             execute("PRAGMA writable_schema = RESET")
@@ -117,13 +141,29 @@ class BulkLoad:
 @contextmanager
 def bulk_load(connection: apsw.Connection, new_rows: int, *, active: bool) -> Iterator[BulkLoad | None]:
     """Build the sender's indexes after the block instead of during it, when it adds more rows than there are."""
-    if not active or new_rows < BULK_ROWS:
+    plan = read_table(connection, PLAN) if active and new_rows >= BULK_ROWS else None
+    taken = connection.execute("SELECT 1 FROM main.sqlite_schema WHERE name = ?", (_BUILD,)).fetchone()
+    if plan is None or plan.triggers or taken:
         yield None
         return
     [(rows,)] = connection.execute(f"SELECT count(*) FROM (SELECT 1 FROM {PLAN} LIMIT {new_rows})")
     indexes = sender_indexes(connection) if rows < new_rows else {}
+    statistics = _statistics(connection, indexes)
     for name in indexes:
-        connection.execute(f"DROP INDEX {quoted(name)}")
+        connection.execute(f"DROP INDEX main.{quoted(name)}")
     load = BulkLoad(connection, indexes)
     yield load
     load.build()
+    for table, row in statistics:
+        connection.execute(f"INSERT INTO main.{table} VALUES ({', '.join('?' * len(row))})", row)
+
+
+def _statistics(connection: apsw.Connection, indexes: Iterable[str]) -> list[tuple[str, tuple[Any, ...]]]:
+    """Return what ANALYZE has noted about indexes, which SQLite forgets with them: (table, row)."""
+    found: list[tuple[str, tuple[Any, ...]]] = []
+    for table in ("sqlite_stat1", "sqlite_stat4"):
+        if connection.execute("SELECT 1 FROM main.sqlite_schema WHERE name = ?", (table,)).fetchone():
+            for name in indexes:
+                rows = connection.execute(f"SELECT * FROM main.{table} WHERE idx = ?", (name,)).fetchall()
+                found += [(table, tuple(row)) for row in rows]
+    return found

@@ -60,7 +60,9 @@ class CampaignReader:
         self._values = OddValues(connection)
         self._instances = np.array([instance.id for instance in run.instances], np.int64)
         self._spread = {instance.id for instance in run.instances if instance.spread is not None}
+        self._active = set(self._instances.tolist())
         self._date = cached(run.dates.read)
+        self._waiting = cached(lambda status: status is None or trimmed(status).lower() in WAITING)
         self.findings = Findings()
 
     def targets(self, chunk: Range, people: NDArray[np.int64], *, first: bool) -> Targets:
@@ -73,28 +75,37 @@ class CampaignReader:
             return no_targets()
         names = [name if self._schema.has(table, name) else "NULL" for name in ("trigger_date", "status")]
         rows = self._rows(table, chunk, ["campaign_instance_id", *names], "", first=first)
-        active = set(self._instances.tolist())
-        chosen: list[tuple[int, int, int, bool]] = []
-        for row_id, contact, value, trigger, status in rows:
-            instance = value if type(value) is int else integer_of(value)
-            if instance is None:
-                self.findings.add("unreadable_integer", table, "campaign_instance_id", row_id, value)
-                continue
-            if instance not in active:
-                continue
-            day, readable = self._date(trigger)
-            if day == NONE and instance not in self._spread:
-                code = "missing_date" if readable else "unreadable_date"
-                self.findings.add(code, table, "trigger_date", row_id, trigger)
-            chosen.append((contact, instance, day, status is None or trimmed(status).lower() in WAITING))
-        who, there = _indices(people, [row[0] for row in chosen])
-        instances = np.searchsorted(self._instances, np.array([row[1] for row in chosen], np.int64)).astype(np.int32)
+        rows = [row for row in self._with_instances(rows) if row[2] in self._active]
+        days = np.array([self._date(row[3])[0] for row in rows], np.int32)
+        self._note_missing_triggers([rows[index] for index in np.flatnonzero(days == NONE).tolist()])
+        who, there = _indices(people, [row[1] for row in rows])
+        instances = np.searchsorted(self._instances, np.array([row[2] for row in rows], np.int64))
         return Targets(
             who=who[there],
-            instance=instances[there],
-            trigger=np.array([row[2] for row in chosen], np.int32)[there],
-            waiting=np.array([row[3] for row in chosen], np.bool_)[there],
+            instance=instances[there].astype(np.int32),
+            trigger=days[there],
+            waiting=np.array([self._waiting(row[4]) for row in rows], np.bool_)[there],
         )
+
+    def _with_instances(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Return targets with their campaign instances as numbers; those that cannot be read are left out."""
+        if all(type(row[2]) is int for row in rows):
+            return rows
+        found = []
+        for row in rows:
+            instance = integer_of(row[2])
+            if instance is None:
+                self.findings.add("unreadable_integer", "contact_campaigns", "campaign_instance_id", row[0], row[2])
+            else:
+                found.append((*row[:2], instance, *row[3:]))
+        return found
+
+    def _note_missing_triggers(self, rows: list[tuple[Any, ...]]) -> None:
+        """Note targets of active instances that are ignored because they have no date."""
+        for row_id, _, instance, trigger, _ in rows:
+            if instance not in self._spread:
+                code = "missing_date" if self._date(trigger)[1] else "unreadable_date"
+                self.findings.add(code, "contact_campaigns", "trigger_date", row_id, trigger)
 
     def parents(
         self, row_ids: NDArray[np.int64], contact_ids: NDArray[np.int64], people: NDArray[np.int64]
@@ -169,20 +180,18 @@ class CampaignReader:
         """Return (row id, contact id, then the columns) of the rows of a chunk, whatever type the contact id has."""
         where = _contact_condition(chunk, self._schema.affinity(table, "contact_id"))
         source = f"{table} WHERE {where}{condition}{self._schema.table_order(table)}"
+        rows = self._values.rows(source, [self._schema.row_id(table), "contact_id", *columns])
+        if all(type(row[1]) is int for row in rows):
+            return rows
         found = []
-        for row_id, value, *rest in self._values.rows(source, [self._schema.row_id(table), "contact_id", *columns]):
-            contact = value if type(value) is int else integer_of(value)
+        for row_id, value, *rest in rows:
+            contact = integer_of(value)
             if contact is None:
                 if first and not is_blank(value):
-                    self.findings.add("unreadable_contact_id", table, "contact_id", _row_id(row_id), value)
+                    self.findings.add("unreadable_contact_id", table, "contact_id", row_id, value)
             elif contact >= chunk.low and (chunk.high is None or contact < chunk.high):
-                found.append((_row_id(row_id), contact, *rest))
+                found.append((row_id, contact, *rest))
         return found
-
-
-def _row_id(value: Any) -> int | str:
-    """Return a row id for people; tables without one have none."""
-    return value if isinstance(value, int) else "?"
 
 
 def _contact_condition(chunk: Range, affinity: str) -> str:

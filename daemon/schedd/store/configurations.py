@@ -19,8 +19,10 @@ from schedproto.configurations import MAX_NAME_CHARACTERS, MAX_TOML_BYTES
 
 from .connection import open_reader, open_writer
 from .errors import sqlite_errors
+from .foreign import not_ours
 from .runs import HAS_VERSION, VERSION, applicable_configuration, encoding_of
 from .schema import OWN_TABLES, add_missing_columns, read_schema
+from .tables import read_table
 
 TABLE = "scheduler_config"
 #: What is read of a version beside its number.
@@ -144,8 +146,12 @@ def _writing(path: Path) -> Iterator[apsw.Connection]:
 
 def _complete(connection: apsw.Connection) -> None:
     present = read_schema(connection)
-    if TABLE not in present.columns:
+    table = read_table(connection, TABLE)
+    if table is None:
         connection.execute(OWN_TABLES[TABLE])
+    elif wrong := not_ours(table):
+        # Another program's table is not extended to be one of ours.
+        raise _unsuitable(wrong)
     else:
         add_missing_columns(connection, TABLE, present.columns[TABLE])
 

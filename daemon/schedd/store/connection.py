@@ -70,6 +70,9 @@ def _base(connection: apsw.Connection) -> apsw.Connection:
     connection.execute("PRAGMA temp_store = MEMORY")
     # The schema belongs to another program: it may not run functions with side effects.
     connection.execute("PRAGMA trusted_schema = OFF")
+    # The application's references and cascades are the application's: a plan deletes nothing in other tables.
+    connection.execute("PRAGMA foreign_keys = OFF")
+    connection.execute("PRAGMA recursive_triggers = OFF")
     return connection
 
 

@@ -20,7 +20,8 @@ from . import blocks
 from .blocks import MisalignedError
 from .email_check import odd_emails
 from .odd_values import Dictionary, OddValues, octets
-from .schema import Schema, quoted
+from .schema import Schema
+from .tables import quoted
 
 # What a contact's flags say, as one number; of an odd contact the values are looked at one by one.
 # A new status is one that has no number yet.

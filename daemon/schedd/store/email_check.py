@@ -37,7 +37,6 @@ def _kinds() -> NDArray[np.uint8]:
 def _odd_pairs() -> NDArray[np.bool_]:
     """Return for each two kinds, as 8 * first + second, whether one after the other makes an address odd."""
     odd = np.zeros((8, 8), np.bool_)
-    odd[:, _BAD] = True
     odd[_DOT, [_NEWLINE, _DOT, _HYPHEN, _AT]] = True
     odd[[_NEWLINE, _HYPHEN, _AT], _DOT] = True
     odd[_AT, _HYPHEN] = odd[_HYPHEN, _NEWLINE] = True
@@ -52,28 +51,32 @@ def odd_emails(block: bytes | None, count: int) -> NDArray[np.bool_]:
     """Return which addresses have to be looked at one by one. They are separated by line breaks."""
     text = np.frombuffer(b"\n" + (block or b"") + b"\n", np.uint8)
     kinds = _KIND[text]
-    ends = np.flatnonzero(kinds == _NEWLINE)
+    # Letters and digits, most of all bytes, need no further look.
+    special = np.flatnonzero(kinds != _ALNUM)
+    kinds = kinds[special]
+    ends = special[kinds == _NEWLINE]
     if len(ends) != count + 1:
         raise MisalignedError
     start, stop = ends[:-1], ends[1:]
     odd = np.zeros(count, np.bool_)
-    pairs = np.flatnonzero(_ODD_PAIR[(kinds[:-1] << 3) | kinds[1:]])
-    odd[np.searchsorted(stop, pairs + 1).clip(0, count - 1)] = True
+    together = _ODD_PAIR[(kinds[:-1] << 3) | kinds[1:]] & (np.diff(special) == 1)
+    wrong = np.concatenate([special[1:][together], special[kinds == _BAD]])
+    odd[np.searchsorted(stop, wrong)] = True
 
-    at = np.flatnonzero(kinds == _AT)
+    at = special[kinds == _AT]
     if len(at) != count or (at <= start).any() or (at >= stop).any():
         at = _only_one(at, start, stop, odd)
-    symbols = np.flatnonzero(kinds == _SYMBOL)
+    symbols = special[kinds == _SYMBOL]
     rows = np.searchsorted(stop, symbols)
     odd[rows[symbols > at[rows]]] = True
 
-    # The eight bits of a letter of either case, but for the one that is its case, lie between those of `a` and `z`.
+    # With its bit of the case set, a letter is between `a` and `z`.
     last = text[stop - 1] | 0x20
     odd |= (last < ord("a")) | (last > ord("z"))
     odd |= (
         (at - start < 2) | (at - start > MAX_LOCAL + 1) | (stop - at > MAX_LABEL + 1) | (stop - start > MAX_EMAIL + 1)
     )
-    odd |= ~_has_dot(text, kinds, at, stop)
+    odd |= ~_has_dot(text, special[kinds == _DOT], at, stop)
     return odd
 
 
@@ -88,7 +91,7 @@ def _only_one(
 
 
 def _has_dot(
-    text: NDArray[np.uint8], kinds: NDArray[np.uint8], at: NDArray[np.intp], stop: NDArray[np.intp]
+    text: NDArray[np.uint8], dots: NDArray[np.intp], at: NDArray[np.intp], stop: NDArray[np.intp]
 ) -> NDArray[np.bool_]:
     """Return which domains have a dot; nearly all have it before the last two or three letters."""
     found = np.zeros(len(at), np.bool_)
@@ -97,6 +100,5 @@ def _has_dot(
         found |= (text[dot] == ord(".")) & (dot > at)
     rest = np.flatnonzero(~found)
     if len(rest):
-        dots = np.flatnonzero(kinds == _DOT)
         found[rest] = np.searchsorted(dots, stop[rest]) > np.searchsorted(dots, at[rest])
     return found

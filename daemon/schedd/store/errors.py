@@ -1,7 +1,12 @@
-"""SQLite's errors in the scheduler's terms: one place that turns `apsw` exceptions into `SchedulerError`."""
+"""SQLite's errors in the scheduler's terms: one place that turns `apsw` exceptions into `SchedulerError`.
+
+What a file's own schema makes impossible is `foreign_schema`: it is looked for before anything is written
+(`foreign`); what comes out here is the second net, with SQLite's text.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +27,18 @@ _TABLE: list[tuple[type[Exception], ErrorCode, str, str]] = [
         ErrorCode.DATABASE_DAMAGED,
         "is damaged",
         "Restore it from a backup; `PRAGMA integrity_check` in the sqlite3 shell names the damage.",
+    ),
+    (
+        apsw.SchemaChangeError,
+        ErrorCode.DATABASE_LOCKED,
+        "was changed by another program while it was read",
+        "Submit again once the other program has ended its migration.",
+    ),
+    (
+        apsw.ProtocolError,
+        ErrorCode.DATABASE_LOCKED,
+        "is locked by another program",
+        "Wait until the other program has ended its transaction, then submit again.",
     ),
     (
         apsw.BusyError,
@@ -75,8 +92,119 @@ _TABLE: list[tuple[type[Exception], ErrorCode, str, str]] = [
 ]
 
 
+#: Remedy for an index that disagrees with its table; the table's rows are as they should be.
+REINDEX_HINT = (
+    "An index does not agree with its table, whose rows are readable: run `REINDEX` in the sqlite3 shell. "
+    "If `PRAGMA integrity_check` still reports errors afterwards, restore the file from a backup."
+)
+# SQLite's texts. A schema that SQLite cannot parse names the object, and after a dash the reason.
+_MALFORMED = re.compile(r"malformed database schema \((?P<name>.*?)\)(?: - (?P<reason>.*))?", re.DOTALL)
+_DAMAGE = ("", "invalid rootpage", "orphan index")
+_CHECK = re.compile(r"CHECK constraint failed: (?P<constraint>.*)", re.DOTALL)
+_NOT_NULL = re.compile(r"NOT NULL constraint failed: (?P<table>[^.]*)\.(?P<column>.*)", re.DOTALL)
+_UNIQUE_INDEX = re.compile(r"UNIQUE constraint failed: index '(?P<constraint>.*)'", re.DOTALL)
+_UNIQUE = re.compile(r"UNIQUE constraint failed: (?P<columns>.*)", re.DOTALL)
+_TYPE = re.compile(
+    r"cannot store (?P<given>\w+) value in (?P<type>\w+) column (?P<table>[^.]*)\.(?P<column>.*)", re.DOTALL
+)
+
+MIGRATE_HINT = (
+    "The file's own schema stands in the way: repair or drop what is named in the program that made it; "
+    "docs/DATABASE.md describes the tables. Nothing was changed."
+)
+
+
+def foreign_schema(message: str, hint: str, **details: str) -> SchedulerError:
+    """Return the error for a schema that cannot take the plan.
+
+    details: `table`, and `column`, `constraint`, `trigger` or `object` as far as they are known.
+    """
+    return SchedulerError(ErrorCode.FOREIGN_SCHEMA, message, hint=f"{hint} Nothing was changed.", details=details)
+
+
+def extended_result(error: apsw.Error) -> int:
+    """Return SQLite's extended result code of an error, 0 if it has none."""
+    return int(getattr(error, "extendedresult", 0))
+
+
+def of_constraint(error: apsw.Error, table: str = "") -> SchedulerError | None:
+    """Return what a violated constraint comes to; None if the text is not one of SQLite's own (a trigger's)."""
+    text = str(error).removeprefix("ConstraintError: ")
+    at = table or "a table that the scheduler writes"
+    if found := _NOT_NULL.fullmatch(text):
+        name = f"{found['table']}.{found['column']}"
+        return foreign_schema(
+            f"the column {name} is NOT NULL, and the scheduler has no value for it",
+            f"Drop NOT NULL from {name}, or give it a default.",
+            table=found["table"],
+            column=found["column"],
+            constraint="NOT NULL",
+        )
+    if found := _TYPE.fullmatch(text):
+        name = f"{found['table']}.{found['column']}"
+        return foreign_schema(
+            f"the column {name} of a STRICT table has the type {found['type']} and takes no {found['given']}",
+            f"Declare {name} as docs/DATABASE.md lists it, or as ANY.",
+            table=found["table"],
+            column=found["column"],
+            constraint=f"STRICT {found['type']}",
+        )
+    if found := _CHECK.fullmatch(text):
+        return foreign_schema(
+            f"a CHECK constraint of {at} refuses a row of the plan: {found['constraint']}",
+            "Widen the constraint so that it takes what docs/DATABASE.md lists, the statuses 'pre-scheduled' and "
+            "'skipped' among it.",
+            table=table,
+            constraint=found["constraint"],
+        )
+    if found := _UNIQUE_INDEX.fullmatch(text):
+        return unique_violation(table, found["constraint"], "")
+    if found := _UNIQUE.fullmatch(text):
+        names = found["columns"].split(", ")
+        return unique_violation(table or names[0].split(".")[0], "", ", ".join(n.split(".", 1)[-1] for n in names))
+    return None
+
+
+def unique_violation(table: str, index: str, columns: str) -> SchedulerError:
+    """Return the error for a row of the plan that a unique index next to the plan's key has no room for."""
+    named = f"the unique index {index}" if index else "a unique constraint"
+    on = f" on ({columns})" if columns else ""
+    return foreign_schema(
+        f"{named}{on} of {table} has no room for a row of the plan",
+        "The plan's key is (contact_id, email_type, scheduled_send_date): drop the other unique index, make it one "
+        "that is not unique, or remove the row that has these values already.",
+        table=table,
+        constraint=index or f"UNIQUE ({columns})",
+        column=columns,
+    )
+
+
+def _of_corruption(error: apsw.Error, path: Path) -> SchedulerError | None:
+    """Return the error where the file is not damaged, or only an index of it."""
+    found = _MALFORMED.search(str(error))
+    if found and (found["reason"] or "").strip() not in _DAMAGE:
+        return foreign_schema(
+            f"{path.name} has a schema that SQLite cannot read: the object {found['name']}: {found['reason']}",
+            f"Repair or drop {found['name']} with the program that made it (a newer SQLite, or one with extensions of "
+            "its own); a backup has the same schema.",
+            path=str(path),
+            object=found["name"],
+            sqlite=str(error),
+        )
+    if extended_result(error) == apsw.SQLITE_CORRUPT_INDEX:
+        return SchedulerError(
+            ErrorCode.DATABASE_DAMAGED,
+            f"an index of {path.name} does not agree with its table ({error})",
+            hint=REINDEX_HINT,
+            details={"path": str(path), "sqlite": str(error)},
+        )
+    return None
+
+
 def translate(error: apsw.Error, path: Path) -> SchedulerError:
     """Return the scheduler's error for one of SQLite's."""
+    if isinstance(error, apsw.CorruptError) and (found := _of_corruption(error, path)):
+        return found
     for kind, code, says, hint in _TABLE:
         if isinstance(error, kind):
             return SchedulerError(
@@ -85,11 +213,22 @@ def translate(error: apsw.Error, path: Path) -> SchedulerError:
                 hint=hint,
                 details={"path": str(path), "sqlite": str(error)},
             )
+    details = {"path": str(path), "sqlite": str(error)}
+    if isinstance(error, apsw.ConstraintError) and (refusal := of_constraint(error)):
+        refusal.details |= details
+        return refusal
+    if isinstance(error, (apsw.ConstraintError, apsw.SQLError, apsw.MismatchError, apsw.TooBigError)):
+        return SchedulerError(
+            ErrorCode.FOREIGN_SCHEMA,
+            f"SQLite cannot do with {path.name} what a run needs: {error}",
+            hint=MIGRATE_HINT,
+            details=details,
+        )
     return SchedulerError(
         ErrorCode.INTERNAL,
         f"SQLite reported an error on {path.name}: {error}",
-        hint="This is a fault of the scheduler; the file is as it was before.",
-        details={"path": str(path), "sqlite": str(error)},
+        hint="The file is as it was before. Submit again; if it stays, the daemon's log has the details.",
+        details=details,
     )
 
 

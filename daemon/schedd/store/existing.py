@@ -30,6 +30,10 @@ KNOWN_STATUSES = frozenset(
 PARENT_STATUSES = frozenset(("sent", "delivered", "opened", "clicked"))
 
 
+#: Columns that hold numbers, besides the ids of row and contact.
+NUMBER_COLUMNS = frozenset(("priority", "campaign_instance_id", "event_year", "event_month", "event_day"))
+
+
 @dataclass
 class ExistingRows:
     """All rows of a chunk, in no particular order.

@@ -9,7 +9,7 @@ import numpy as np
 
 from schedd.engine.values import integer_of
 
-from .existing import SKIPPED, ExistingRows
+from .existing import NUMBER_COLUMNS, SKIPPED, ExistingRows
 from .odd_values import OddValues
 from .schema import PLAN, Schema
 
@@ -26,7 +26,6 @@ _COLUMNS = (
     "event_day",
     "metadata",
 )
-_NUMBERS = frozenset(("priority", "campaign_instance_id", "event_year", "event_month", "event_day"))
 
 
 def existing_followups(connection: apsw.Connection, schema: Schema, existing: ExistingRows) -> list[list[Any]]:
@@ -43,7 +42,7 @@ def existing_followups(connection: apsw.Connection, schema: Schema, existing: Ex
         PLAN, existing.row_id[chosen], ["s.id", "s.email_type", "s.scheduled_send_date", *names]
     )
     # A column that holds numbers as TEXT or REAL says what it was given.
-    converted = [name in _NUMBERS and schema.affinity(PLAN, name) in {"TEXT", "REAL"} for name in _COLUMNS]
+    converted = [name in NUMBER_COLUMNS and schema.affinity(PLAN, name) in {"TEXT", "REAL"} for name in _COLUMNS]
     result = []
     for index, (row_id, email_type, date, *values) in zip(chosen.tolist(), rows, strict=True):
         contact = int(existing.contact_id[index])

@@ -76,7 +76,11 @@ def read_outside_rows(connection: apsw.Connection, schema: Schema, findings: Fin
 
     plain = _plain_condition(affinity)
     if converted:
-        source = f"{PLAN} WHERE contact_id >= '' OR contact_id IS NULL"
+        # Two looks at an index; as one condition they would be a scan of the table.
+        source = (
+            f"(SELECT id, contact_id FROM {PLAN} WHERE contact_id >= '' "
+            f"UNION ALL SELECT id, contact_id FROM {PLAN} WHERE contact_id IS NULL)"
+        )
     elif affinity == "BLOB":
         source = f"{PLAN} WHERE typeof(contact_id) <> 'integer'"
     else:

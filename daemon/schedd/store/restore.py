@@ -20,6 +20,7 @@ from . import pages
 from .backups import Backups, Entry, PatchEnd, disk_errors, no_backup
 from .connection import open_writer
 from .errors import sqlite_errors
+from .integrity import findings
 
 #: Pages that are copied into the file in one step.
 _STEP_PAGES = 4096
@@ -46,13 +47,13 @@ def rebuild(backups: Backups, backup_id: str, target: Path) -> None:
             _verify(file.fileno(), chain[-1], source)
     connection = apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        [(found,)] = connection.execute("PRAGMA quick_check(1)")
+        found = findings(connection, indexes=False)
     except apsw.Error as error:
-        found = str(error)
+        found = [str(error)]
     finally:
         connection.close()
-    if found != "ok":
-        raise no_backup(f"SQLite finds it damaged: {found}", source)
+    if found:
+        raise no_backup(f"SQLite finds it damaged: {found[0]}", source)
 
 
 def _apply(path: Path, descriptor: int) -> None:

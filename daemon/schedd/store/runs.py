@@ -84,7 +84,9 @@ def record_run(connection: apsw.Connection, record: RunRecord) -> None:
         values[name] = None if values[name] is None else json.dumps(values[name], sort_keys=name == "counts")
     names = ", ".join(values)
     places = ", ".join(f":{name}" for name in values)
-    connection.execute(f"INSERT OR REPLACE INTO scheduler_runs({names}) VALUES ({places})", values)
+    # Not INSERT OR REPLACE, which deletes whatever rows stand in the way of any unique index.
+    connection.execute("DELETE FROM scheduler_runs WHERE run_id = ?", (record.run_id,))
+    connection.execute(f"INSERT INTO scheduler_runs({names}) VALUES ({places})", values)
     # They are some ten kilobytes each; reports look at the newest two.
     connection.execute(
         "UPDATE scheduler_runs SET summary = NULL WHERE rowid IN (SELECT rowid FROM scheduler_runs "

@@ -127,9 +127,12 @@ class PlanSql:
         )
 
     def date(self) -> str:
-        """Return the SQL of the send date as ten characters; what is not a text of ten comes out as `NO_DATE`."""
+        """Return the SQL of the send date as ten characters; what does not have ten comes out as `NO_DATE`.
+
+        A BLOB, which sorts behind the empty one, is never stored as a planned row's date is.
+        """
         date = self.column("scheduled_send_date")
-        plain = f"octet_length({date}) = {self._date_octets} AND typeof({date}) = 'text'"
+        plain = f"octet_length({date}) = {self._date_octets} AND {date} < x''"
         return f"CASE WHEN {plain} THEN {date} ELSE '{NO_DATE}' END"
 
     def _other_status(self) -> str:

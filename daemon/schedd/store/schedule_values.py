@@ -168,8 +168,11 @@ class RowJudge:
 
     def set_own_dates(self, rows: ExistingRows) -> None:
         """Fill in, in place, the own dates: the event date if there is one, else the send date (section 4)."""
-        if self._text_events:
-            rows.own_date = rows.date
+        rows.own_date = rows.date
+        dispatched = np.flatnonzero(rows.kind == DISPATCHED)
+        dispatched = dispatched[rows.event[dispatched] >= 0]
+        if self._text_events or not len(dispatched):
             return
-        days = event_day(rows.event)
-        rows.own_date = np.where(days != NONE, days, rows.date)
+        days = event_day(rows.event[dispatched])
+        rows.own_date = rows.date.copy()
+        rows.own_date[dispatched] = np.where(days != NONE, days, rows.date[dispatched])

@@ -21,7 +21,7 @@ from schedd.engine.values import plain_day
 from . import blocks
 from .blocks import MisalignedError
 from .contacts import Range
-from .existing import DISPATCHED, ODD, SENT_LATELY, ExistingRows
+from .existing import DISPATCHED, ODD, SENT_LATELY, SKIPPED, ExistingRows
 from .odd_values import OddValues
 from .outside_rows import OutsideRows
 from .schedule_sql import EVENT_LIMIT, OTHER_REASON, PACKED_DIGITS, TYPES, UNKNOWN, Parts, PlanSql, unpacked
@@ -54,6 +54,7 @@ class ScheduleReader:
         if self._usable:
             self._sql = PlanSql(connection, schema, run, since)
             self._columns = f"count(*), {blocks.text(self._sql.packed())}, {blocks.text(self._sql.date())}"
+            self._odd_columns = [self._sql.without_event(), self._sql.event(), "s.scheduled_send_date"]
 
     @property
     def findings(self) -> Findings:
@@ -77,10 +78,13 @@ class ScheduleReader:
             try:
                 parts.append(self._by_block(chunk))
             except MisalignedError:
-                parts.append(self._by_value(chunk))
+                parts.append(self._values_of(chunk))
         row_ids, contact_ids, exact = self._outside.of(chunk)
         if len(row_ids):
-            parts.append(self._by_row_id(row_ids, contact_ids, exact))
+            try:
+                parts.append(self._by_row_id(row_ids, contact_ids, exact))
+            except MisalignedError:
+                parts.append(self._values_by_row_id(row_ids, contact_ids, exact))
         return ExistingRows.concatenate(parts) if parts else self._empty()
 
     def _empty(self) -> ExistingRows:
@@ -143,28 +147,35 @@ class ScheduleReader:
             f"FROM carray(?) AS wanted CROSS JOIN {PLAN} s ON s.id = wanted.value",
             (apsw.carray(np.ascontiguousarray(row_ids)),),
         )
-        # Negative or huge row ids do not fit the block; the order is checked with it.
-        found = blocks.numbers(ids, count)
-        if not np.array_equal(found, row_ids):
+        if not np.array_equal(blocks.numbers(ids, count), row_ids):
             raise MisalignedError
-        return self._unpacked(
-            blocks.Block(packed, count, PACKED_DIGITS), blocks.Block(date, count, 10), row_ids, contact_ids, exact
-        )
+        texts = blocks.Block(packed, count, PACKED_DIGITS), blocks.Block(date, count, 10)
+        return self._unpacked(*texts, row_ids, contact_ids, exact)
 
-    def _by_value(self, chunk: Range) -> ExistingRows:
-        """Return the rows of a chunk with values that no block can hold."""
-        names = ("s.id", "s.contact_id", self._sql.without_event(), self._sql.event(), "s.scheduled_send_date")
-        found = self._values.rows(f"{PLAN} s WHERE {self._where(chunk)}", names)
-        row_id, contact_id = np.zeros(len(found), np.int64), np.zeros(len(found), np.int64)
+    def _values_of(self, chunk: Range) -> ExistingRows:
+        """Return the rows of a chunk one of which has a value that no block can hold."""
+        found = self._values.rows(f"{PLAN} s WHERE {self._where(chunk)}", ["s.id", "s.contact_id", *self._odd_columns])
+        row_id = np.array([row[0] for row in found], np.int64)
+        contacts = [row[1] if isinstance(row[1], int) else self._judge.nobody(row[0], row[1]) for row in found]
+        values = [row[2:] for row in found]
+        return self._by_value(values, row_id, np.array(contacts, np.int64), np.ones(len(found), np.bool_))
+
+    def _values_by_row_id(
+        self, row_ids: NDArray[np.int64], contact_ids: NDArray[np.int64], exact: NDArray[np.bool_]
+    ) -> ExistingRows:
+        """Return the same of rows whose contacts are known already."""
+        return self._by_value(self._values.by_id(PLAN, row_ids, self._odd_columns), row_ids, contact_ids, exact)
+
+    def _by_value(
+        self, found: list[Any], row_id: NDArray[np.int64], contact_id: NDArray[np.int64], exact: NDArray[np.bool_]
+    ) -> ExistingRows:
         packed, event = np.zeros(len(found), np.int64), np.zeros(len(found), np.int64)
         days = np.full(len(found), NONE, np.int32)
-        for index, (row, contact, number, event_value, date) in enumerate(found):
-            row_id[index], packed[index] = row, number
-            contact_id[index] = contact if isinstance(contact, int) else self._judge.nobody(row, contact)
+        for index, (number, event_value, date) in enumerate(found):
+            packed[index] = number
             event[index] = event_value if isinstance(event_value, int) and event_value < EVENT_LIMIT else 0
             day = plain_day(date) if isinstance(date, str) and len(date) == 10 else None
             days[index] = NONE if day is None else day
-        exact = np.ones(len(found), np.bool_)
         return self._rows(unpacked(packed, event), days, days != NONE, row_id, contact_id, exact)
 
     def _unpacked(
@@ -175,15 +186,16 @@ class ScheduleReader:
         contact_id: NDArray[np.int64],
         exact: NDArray[np.bool_],
     ) -> ExistingRows:
+        event, clean = packed.number(12, PACKED_DIGITS)
+        if not clean.all():
+            raise MisalignedError
         parts = Parts(
             status=packed.column(1) - np.uint8(48),
             reason=packed.number(2, 5)[0],
             code=packed.number(5, 11)[0],
             regular=packed.column(11) == ord("1"),
-            event=packed.number(12, PACKED_DIGITS)[0],
+            event=event,
         )
-        if not packed.number(12, PACKED_DIGITS)[1].all():
-            raise MisalignedError
         days, plain = date.dates()
         return self._rows(parts, days, plain, row_id, contact_id, exact)
 
@@ -217,22 +229,21 @@ class ScheduleReader:
             exact_key=plain & exact,
             sent_lately=lately,
         )
-        dispatched = rows.kind == DISPATCHED
-        odd = odd_status | ((rows.kind >= DISPATCHED) & (code == UNKNOWN)) | (dispatched & self._aliased[types])
-        self._fold(rows, dispatched & ~odd)
-        if odd.any():
-            self._judge.resolve(rows, np.flatnonzero(odd), odd_status)
+        # Nearly all rows are the plan's; what follows looks at the others alone.
+        others = np.flatnonzero(status > SKIPPED)
+        dispatched = rows.kind[others] == DISPATCHED
+        odd = odd_status[others] | (code[others] == UNKNOWN) | (dispatched & self._aliased[types[others]])
+        self._fold(rows, others[dispatched & ~odd])
+        self._judge.resolve(rows, others[odd], odd_status)
         if not plain.all():
             self._judge.read_dates(rows, np.flatnonzero(~plain))
         self._judge.set_own_dates(rows)
         return rows
 
-    def _fold(self, rows: ExistingRows, chosen: NDArray[np.bool_]) -> None:
+    def _fold(self, rows: ExistingRows, chosen: NDArray[Any]) -> None:
         """Give dispatched rows the folded number of their type (section 4)."""
-        folded = self._run.classes.folded
-        if (folded != np.arange(len(folded))).any():
-            usable = np.flatnonzero(chosen & (rows.type_number >= 0))
-            rows.type_number[usable] = folded[rows.type_number[usable]]
+        usable = chosen[rows.type_number[chosen] >= 0]
+        rows.type_number[usable] = self._run.classes.folded[rows.type_number[usable]]
 
     def orphans(self, first: int) -> Orphans:
         """Return the rows of no chunk: their contact id cannot be read or is below `first`, the lowest contact's.

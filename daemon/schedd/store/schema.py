@@ -8,6 +8,9 @@ import apsw
 
 from schedproto import ErrorCode, SchedulerError
 
+from .errors import foreign_schema
+from .tables import TABLE, Index, Table, affinity_of, quoted, read_table
+
 #: The main application's tables and the columns that are read of them (docs/DATABASE.md).
 READ_TABLES: dict[str, tuple[str, ...]] = {
     "contacts": (
@@ -126,23 +129,6 @@ class Schema:
         return " ORDER BY rowid" if table in self.with_rowid else ""
 
 
-def affinity_of(declared: str) -> str:
-    """Return the affinity of a declared type (SQLite, "Datatypes", section 3.1)."""
-    declared = declared.upper()
-    if "INT" in declared:
-        return "INTEGER"
-    if any(part in declared for part in ("CHAR", "CLOB", "TEXT")):
-        return "TEXT"
-    if not declared or "BLOB" in declared:
-        return "BLOB"
-    return "REAL" if any(part in declared for part in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
-
-
-def quoted(name: str) -> str:
-    """Return an identifier quoted for SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def table_columns(connection: apsw.Connection, table: str) -> frozenset[str]:
     """Return the columns of a table, lower-case; empty if there is no such table."""
     return frozenset(_affinities(connection, table))
@@ -154,34 +140,36 @@ def _affinities(connection: apsw.Connection, table: str) -> dict[str, str]:
     return {str(name): affinity_of(str(declared or "")) for name, declared in rows}
 
 
+def version(connection: apsw.Connection) -> int:
+    """Return the number that SQLite raises with each change of the schema, by whatever program."""
+    return int(connection.execute("PRAGMA main.schema_version").get)
+
+
 def read_schema(connection: apsw.Connection) -> Schema:
     """Return which of the known tables are there, and with which columns."""
     affinities = {}
     for table in (*READ_TABLES, PLAN, *OWN_TABLES):
-        found = _affinities(connection, table)
+        try:
+            found = _affinities(connection, table)
+        except apsw.SQLError as error:
+            raise foreign_schema(
+                f"{table} cannot be read: {error}",
+                f"Repair {table} in the program that made it: it is a view on something that is gone, or a virtual "
+                "table of an extension that only that program has.",
+                table=table,
+                sqlite=str(error),
+            ) from None
         if found:
             affinities[table] = found
     kinds = connection.execute("SELECT lower(name), type, wr FROM pragma_table_list WHERE schema = 'main'")
     with_rowid = frozenset(str(name) for name, kind, without in kinds if kind == "table" and not without)
+    contacts = read_table(connection, "contacts")
     return Schema(
         columns={table: frozenset(columns) for table, columns in affinities.items()},
         affinities=affinities,
         with_rowid=with_rowid & affinities.keys(),
-        ordered_contacts=_is_ordered(connection),
+        ordered_contacts=contacts is not None and contacts.is_ordered_by("id"),
     )
-
-
-def _is_ordered(connection: apsw.Connection) -> bool:
-    """Return whether `contacts` is stored in the order of its ids.
-
-    It is if `id` is the alias of the rowid, or the key of a WITHOUT ROWID table: then no index stands for the key.
-    """
-    rows = connection.execute("SELECT count(*) FROM pragma_index_list('contacts', 'main') WHERE origin = 'pk'")
-    [(indexes,)] = rows
-    kinds = connection.execute(
-        "SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = 'contacts' COLLATE NOCASE"
-    )
-    return any(without for (without,) in kinds) or not indexes
 
 
 def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> None:
@@ -194,16 +182,6 @@ def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> No
             details={"path": path},
         )
     missing = [name for name in REQUIRED_COLUMNS if name not in schema.columns["contacts"]]
-    key = connection.execute(
-        "SELECT lower(name) FROM pragma_table_xinfo('contacts', 'main') WHERE pk > 0 AND upper(type) = 'INTEGER'"
-    ).fetchall()
-    if not missing and key != [("id",)]:
-        raise SchedulerError(
-            ErrorCode.COLUMN_MISSING,
-            "the column contacts.id is not the table's INTEGER PRIMARY KEY",
-            hint="The main application's table must declare `id INTEGER PRIMARY KEY`.",
-            details={"path": path, "columns": "id"},
-        )
     if missing:
         raise SchedulerError(
             ErrorCode.COLUMN_MISSING,
@@ -211,6 +189,7 @@ def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> No
             hint="Add what is missing in the main application; docs/DATABASE.md lists the columns.",
             details={"path": path, "columns": ", ".join(missing)},
         )
+    _check_contacts_key(connection, path)
 
     if connection.execute("SELECT 1 FROM contacts LIMIT 1").fetchone() is None:
         raise SchedulerError(
@@ -221,43 +200,68 @@ def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> No
         )
 
 
+def _check_contacts_key(connection: apsw.Connection, path: str) -> None:
+    """Raise unless contacts.id is a unique column of whole numbers.
+
+    The rules spread e-mails by a hash of a whole number, and all keys and orders rest on it. A column that is not an
+    alias of the rowid serves as well, if only more slowly (`Schema.ordered_contacts`).
+    """
+    table = read_table(connection, "contacts")
+    if table is None:
+        return
+    if table.kind != TABLE:
+        raise foreign_schema(
+            f"contacts is a {table.kind}, not a table, so nothing guarantees that each contact has one id of its own",
+            "Make contacts a table with `id INTEGER PRIMARY KEY`.",
+            path=path,
+            table="contacts",
+        )
+    if not table.is_unique("id"):
+        raise foreign_schema(
+            f"the column contacts.id {table.why_not_rowid('id')} and has no unique index",
+            "The table must declare `id INTEGER PRIMARY KEY`, or have a unique index on id.",
+            path=path,
+            table="contacts",
+            column="id",
+        )
+    if table.rowid_alias != "id":
+        _check_stored_ids(connection, path)
+
+
+def _check_stored_ids(connection: apsw.Connection, path: str) -> None:
+    """Raise for an id that is not a whole number, which only a column that is not the rowid's alias can hold."""
+    row = connection.execute(
+        "SELECT quote(id) FROM contacts WHERE typeof(id) <> 'integer' ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    if row is not None:
+        raise foreign_schema(
+            f"the table contacts has a row whose id is not a whole number: {row[0]:.60}",
+            "Give each contact a whole number as its id, here and in the tables that refer to it, and keep the present "
+            "id in another column. Ids that are texts (UUIDs, for example) are not supported.",
+            path=path,
+            table="contacts",
+            column="id",
+        )
+
+
+# The key of the plan -------------------------------------------------------------------------------------
+
+_PLAIN_KEY = ", ".join(f"{name} COLLATE BINARY" for name in PLAN_KEY)
+# As a unique index has it: NULL is not equal to NULL.
+_KEYED = " AND ".join(f"{name} IS NOT NULL" for name in PLAN_KEY)
+
+
 def check_keys(connection: apsw.Connection, schema: Schema) -> None:
-    """Raise `duplicate_keys` if the plan's unique index is missing and cannot be made."""
-    if schema.has(PLAN, *PLAN_KEY) and list(PLAN_KEY) not in _indexes(connection, True).values():
-        _raise_on_duplicates(connection)
+    """Raise `duplicate_keys` if the plan's unique index is missing and rows that stay make it impossible.
 
-
-def _indexes(connection: apsw.Connection, unique: bool) -> dict[str, list[str]]:
-    """Return the plan's whole, plainly collated indexes: name -> columns, lower-case."""
-    found = {}
-    rows = connection.execute(
-        "SELECT name FROM pragma_index_list(?, 'main') WHERE partial = 0 AND \"unique\" = ?",
-        (PLAN, int(unique)),
-    ).fetchall()
-    for (name,) in rows:
-        parts = connection.execute(
-            "SELECT lower(name), \"desc\" = 0 AND upper(coll) = 'BINARY' "
-            "FROM pragma_index_xinfo(?, 'main') WHERE key = 1 ORDER BY seqno",
-            (name,),
-        ).fetchall()
-        if all(column is not None and plain for column, plain in parts):
-            found[str(name)] = [str(column) for column, _ in parts]
-    return found
-
-
-def sender_indexes(connection: apsw.Connection) -> dict[str, str]:
-    """Return the indexes on exactly (status, scheduled_send_date): name -> the SQL that made it."""
-    names = [n for n, columns in _indexes(connection, False).items() if tuple(columns) == SENDER_INDEX_COLUMNS]
-    return {
-        name: connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'index' AND name = ?", (name,)).get
-        for name in names
-    }
-
-
-def _raise_on_duplicates(connection: apsw.Connection) -> None:
+    Rows of the present plan do not count: surplus ones are deleted with the difference (rules, section 11).
+    """
+    if not schema.has(PLAN, *PLAN_KEY, "status") or has_key(read_table(connection, PLAN)):
+        return
     keys = connection.execute(
-        "SELECT contact_id, email_type, scheduled_send_date, count(*) FROM email_schedules "
-        "GROUP BY 1, 2, 3 HAVING count(*) > 1 LIMIT 6"
+        f"SELECT contact_id, email_type, scheduled_send_date, count(*) FROM {PLAN} "
+        f"WHERE {_KEYED} AND (status IS NULL OR status COLLATE BINARY NOT IN ('pre-scheduled', 'skipped')) "
+        f"GROUP BY {_PLAIN_KEY} HAVING count(*) > 1 LIMIT 6"
     ).fetchall()
     if not keys:
         return
@@ -270,24 +274,68 @@ def _raise_on_duplicates(connection: apsw.Connection) -> None:
     )
 
 
+def has_key(plan: Table | None) -> bool:
+    """Return whether a unique index keeps the plan's keys apart; one with another collation keeps more apart."""
+    return plan is not None and any(index.unique and index.is_on(PLAN_KEY) for index in plan.indexes)
+
+
+def complete_key(connection: apsw.Connection) -> None:
+    """Make the plan's unique index if it is missing; the surplus rows of the present plan are deleted by then."""
+    if has_key(read_table(connection, PLAN)):
+        return
+    try:
+        connection.execute(f"CREATE UNIQUE INDEX {_free_name(connection, PLAN_KEY_INDEX)} ON {PLAN}({_PLAIN_KEY})")
+    except apsw.ConstraintError:
+        check_keys(connection, read_schema(connection))
+        raise
+
+
+def _free_name(connection: apsw.Connection, name: str) -> str:
+    """Return a name for an index, with a number if another object has the name already."""
+    taken = {str(other) for (other,) in connection.execute("SELECT lower(name) FROM main.sqlite_schema")}
+    names = (name if not number else f"{name}_{number}" for number in range(len(taken) + 1))
+    return next(candidate for candidate in names if candidate not in taken)
+
+
+# The sender's index --------------------------------------------------------------------------------------
+
+
+def _sender_indexes(plan: Table | None) -> list[Index]:
+    """Return the indexes on exactly (status, scheduled_send_date), whatever their collations."""
+    return [] if plan is None else [i for i in plan.indexes if i.is_on(SENDER_INDEX_COLUMNS)]
+
+
+def sender_indexes(connection: apsw.Connection) -> dict[str, str]:
+    """Return the plain indexes on exactly (status, scheduled_send_date): name -> the SQL that made it."""
+    names = [i.name for i in _sender_indexes(read_table(connection, PLAN)) if i.is_plain and not i.unique]
+    return {
+        name: connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'index' AND name = ?", (name,)).get
+        for name in names
+    }
+
+
+# Completing ----------------------------------------------------------------------------------------------
+
+
 def is_complete(connection: apsw.Connection, schema: Schema) -> bool:
-    """Return whether `complete` would change nothing."""
+    """Return whether `complete` and `complete_key` would change nothing."""
     own = apsw.Connection(":memory:")
     for sql in OWN_TABLES.values():
         own.execute(sql)
     wanted = {name: table_columns(own, name) for name in OWN_TABLES} | {PLAN: frozenset(PLAN_COLUMNS)}
     own.close()
+    plan = read_table(connection, PLAN)
     return (
         all(wanted[name] <= schema.columns.get(name, frozenset()) for name in wanted)
-        and list(PLAN_KEY) in _indexes(connection, True).values()
-        and bool(sender_indexes(connection))
+        and has_key(plan)
+        and bool(_sender_indexes(plan))
     )
 
 
 def complete(connection: apsw.Connection, schema: Schema) -> None:
     """Make or complete the scheduler's tables, inside the caller's transaction.
 
-    Existing rows, columns and indexes stay. Duplicate keys of the plan raise `duplicate_keys`.
+    Existing rows, columns and indexes stay. The unique index of an existing plan comes last: see `complete_key`.
     """
     if PLAN not in schema.columns:
         columns = ", ".join(f"{name} {kind}" for name, kind in PLAN_COLUMNS.items())
@@ -297,11 +345,9 @@ def complete(connection: apsw.Connection, schema: Schema) -> None:
             if name not in schema.columns[PLAN] and name != "id":
                 # A column can only be added if rows that are there may lack it.
                 connection.execute(f"ALTER TABLE {PLAN} ADD COLUMN {name} {kind.removesuffix(' NOT NULL')}")
-        if list(PLAN_KEY) not in _indexes(connection, True).values():
-            _raise_on_duplicates(connection)
-            connection.execute(f"CREATE UNIQUE INDEX {PLAN_KEY_INDEX} ON {PLAN}({', '.join(PLAN_KEY)})")
-    if not sender_indexes(connection):
-        connection.execute(f"CREATE INDEX {SENDER_INDEX} ON {PLAN}({', '.join(SENDER_INDEX_COLUMNS)})")
+    if not _sender_indexes(read_table(connection, PLAN)):
+        name = _free_name(connection, SENDER_INDEX)
+        connection.execute(f"CREATE INDEX {name} ON {PLAN}({', '.join(SENDER_INDEX_COLUMNS)})")
     for name, sql in OWN_TABLES.items():
         if name not in schema.columns:
             connection.execute(sql)

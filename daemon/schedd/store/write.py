@@ -20,7 +20,10 @@ from schedd.engine.contacts import ISSUES
 from schedd.engine.rows import FIXED_TYPES, NOT_SKIPPED, SKIP_REASONS, Classes
 
 from .bulk import BulkLoad
+from .errors import foreign_schema
+from .expected import ExpectedRows
 from .schema import PLAN
+from .tables import read_table
 
 _KIND_STATUS = {True: "skipped", False: "pre-scheduled"}
 
@@ -31,6 +34,11 @@ _COLUMNS = (
 _VALUES = (
     "?2, k.status, k.skip_reason, k.priority, k.instance, k.email_template, k.sms_template, "
     "e.year, e.month, e.day, ?3, NULL, ?4"
+)
+
+_FOLLOWUP_COLUMNS = (
+    "status, skip_reason, priority, campaign_instance_id, email_template, sms_template, event_year, event_month, "
+    "event_day, metadata"
 )
 
 
@@ -84,7 +92,11 @@ class _Numbers:
 
 
 class PlanWriter:
-    """Writes one run's rows. now: UTC, `YYYY-MM-DD HH:MM:SS`."""
+    """Writes one run's rows. now: UTC, `YYYY-MM-DD HH:MM:SS`.
+
+    Each statement has to change exactly the rows it names. Where the table has triggers it need not: what was asked
+    is noted instead, and `expected` says afterwards what the triggers made of it.
+    """
 
     def __init__(self, connection: apsw.Connection, classes: Classes, send_time: str, run_id: str, now: str) -> None:
         self.connection = connection
@@ -93,6 +105,13 @@ class PlanWriter:
         self.load: BulkLoad | None = None
         self._classes = classes
         self._constants = (send_time, run_id, now)
+        plan = read_table(connection, PLAN)
+        #: what was asked, set where triggers may change it
+        self.expected = ExpectedRows(connection, plan) if plan is not None and plan.triggers else None
+        # A conflict clause of the table must not delete or drop a row. In a trigger, the clause of the statement
+        # that fires it would replace the trigger's own.
+        conflict = " OR ABORT" if self.expected is None else ""
+        self._insert, self._update = f"INSERT{conflict} INTO {PLAN}", f"UPDATE{conflict} {PLAN}"
         self._kinds, self._days = _Numbers(), _Numbers()
         connection.execute(
             "CREATE TEMP TABLE write_kind(id INTEGER PRIMARY KEY, email_type, status, skip_reason, priority, "
@@ -104,10 +123,19 @@ class PlanWriter:
         connection.execute("CREATE TEMP TABLE write_row(place INTEGER PRIMARY KEY, id INTEGER)")
         connection.execute("CREATE TEMP TABLE write_value(place INTEGER PRIMARY KEY, value INTEGER)")
 
-    def _count(self, sql: str, bindings: Sequence[Any]) -> int:
-        before = self.connection.total_changes()
+    def _change(self, sql: str, bindings: Sequence[Any], asked: int) -> int:
+        """Run a statement that changes rows and return how many it did; rows that triggers change do not count."""
         self.connection.execute(sql, tuple(bindings))
-        return self.connection.total_changes() - before
+        changed = self.connection.changes()
+        if self.expected is not None:
+            self.expected.compare()
+        elif changed != asked:
+            raise foreign_schema(
+                f"{PLAN} took {changed:,} of {asked:,} changes, though it has no trigger",
+                f"Look at the constraints of {PLAN}, and run `PRAGMA integrity_check`.",
+                table=PLAN,
+            )
+        return changed
 
     def _pack(self, rows: PlainRows) -> tuple[NDArray[np.int64], int, int]:
         """Return kind, date and event of each row in one number, and the bits of a kind and of a day."""
@@ -155,8 +183,8 @@ class PlanWriter:
         packed, kind_bits, day_bits = self._pack(rows)
         shift = kind_bits + 2 * day_bits
         reach = 1 << (63 - shift)
-        sql = (
-            f"INSERT INTO {PLAN}(contact_id, email_type, scheduled_send_date, created_at, {_COLUMNS}) "
+        columns = f"contact_id, email_type, scheduled_send_date, created_at, {_COLUMNS}"
+        select = (
             f"SELECT ?5 + (v.value >> {shift}), k.email_type, d.text, ?4, {_VALUES} FROM carray(?1) v "
             + self._joins("v.value", kind_bits, day_bits)
         )
@@ -167,9 +195,10 @@ class PlanWriter:
             distance = rows.contact_id[start:].astype(np.uint64) - np.uint64(base % (1 << 64))
             end = start + int(np.searchsorted(distance, np.uint64(reach)))
             values = (distance[: end - start].astype(np.int64) << shift) | packed[start:end]
-            self.changes.inserted += self._count(
-                sql, (apsw.carray(np.ascontiguousarray(values)), *self._constants, base)
-            )
+            bindings = (apsw.carray(np.ascontiguousarray(values)), *self._constants, base)
+            if self.expected is not None:
+                self.expected.add_inserted(columns, select, bindings)
+            self.changes.inserted += self._change(f"{self._insert}({columns}) {select}", bindings, end - start)
             if self.load is not None:
                 skipped = rows.reason[start:end] != NOT_SKIPPED
                 self.load.add(self.connection.last_insert_rowid(), skipped, rows.date[start:end])
@@ -187,33 +216,39 @@ class PlanWriter:
                 f"INSERT INTO {table} SELECT NULL, value FROM carray(?)",
                 (apsw.carray(np.ascontiguousarray(values)),),
             )
-        self.changes.updated += self._count(
-            f"UPDATE {PLAN} AS s SET ({_COLUMNS}) = ({_VALUES}) FROM write_row r "
-            "CROSS JOIN write_value v ON v.place = r.place "
-            + self._joins("v.value", kind_bits, day_bits)
-            + " WHERE s.id = r.id",
-            (None, *self._constants),
+        source = "FROM write_row r CROSS JOIN write_value v ON v.place = r.place " + self._joins(
+            "v.value", kind_bits, day_bits
+        )
+        bindings = (None, *self._constants)
+        if self.expected is not None:
+            self.expected.add_updated(_COLUMNS, f"SELECT r.id, {_VALUES} {source}", bindings)
+        self.changes.updated += self._change(
+            f"{self._update} AS s SET ({_COLUMNS}) = ({_VALUES}) {source} WHERE s.id = r.id", bindings, len(rows)
         )
 
     def delete(self, row_ids: NDArray[np.int64]) -> None:
         """Delete the rows with these ids."""
         if len(row_ids):
-            self.changes.deleted += self._count(
+            distinct = np.unique(row_ids.astype(np.int64))
+            self.changes.deleted += self._change(
                 f"DELETE FROM {PLAN} WHERE id IN (SELECT value FROM carray(?))",
-                (apsw.carray(np.ascontiguousarray(row_ids.astype(np.int64))),),
+                (apsw.carray(distinct),),
+                len(distinct),
             )
 
     def insert_followups(self, rows: Sequence[Sequence[Any]]) -> None:
         """Insert follow-ups given as (contact_id, type, date, columns of `followup_columns`)."""
         send_time, run_id, now = self._constants
-        self.changes.inserted += len(rows)
-        self.connection.executemany(
-            f"INSERT INTO {PLAN}(contact_id, email_type, scheduled_send_date, status, skip_reason, priority, "
-            "campaign_instance_id, email_template, sms_template, event_year, event_month, event_day, metadata, "
-            "scheduled_send_time, scheduler_run_id, created_at, updated_at) "
-            f"VALUES ({', '.join('?' * 13)}, ?, ?, ?, ?)",
-            [(*row, send_time, run_id, now, now) for row in rows],
+        columns = (
+            f"contact_id, email_type, scheduled_send_date, {_FOLLOWUP_COLUMNS}, scheduled_send_time, "
+            "scheduler_run_id, created_at, updated_at"
         )
+        values = f"({', '.join('?' * 17)})"
+        for row in rows:
+            bindings = (*row, send_time, run_id, now, now)
+            if self.expected is not None:
+                self.expected.add_inserted(columns, f"VALUES {values}", bindings)
+            self.changes.inserted += self._change(f"{self._insert}({columns}) VALUES {values}", bindings, 1)
         if self.load is not None and rows:
             skipped = np.array([row[3] == "skipped" for row in rows])
             days = np.array([calendar.ordinal(dt.date.fromisoformat(row[2])) for row in rows], np.int32)
@@ -222,13 +257,15 @@ class PlanWriter:
     def update_followups(self, rows: Sequence[tuple[int, Sequence[Any]]]) -> None:
         """Make the rows with these ids say what these follow-ups say."""
         send_time, run_id, now = self._constants
-        self.changes.updated += len(rows)
-        self.connection.executemany(
-            f"UPDATE {PLAN} SET status = ?, skip_reason = ?, priority = ?, campaign_instance_id = ?, "
-            "email_template = ?, sms_template = ?, event_year = ?, event_month = ?, event_day = ?, metadata = ?, "
-            "scheduled_send_time = ?, scheduler_run_id = ?, updated_at = ? WHERE id = ?",
-            [(*row[3:], send_time, run_id, now, row_id) for row_id, row in rows],
-        )
+        columns = f"{_FOLLOWUP_COLUMNS}, scheduled_send_time, scheduler_run_id, updated_at"
+        values = ", ".join("?" * 13)
+        for row_id, row in rows:
+            bindings = (*row[3:], send_time, run_id, now)
+            if self.expected is not None:
+                self.expected.add_updated(columns, f"VALUES (?, {values})", (row_id, *bindings))
+            self.changes.updated += self._change(
+                f"{self._update} SET ({columns}) = ({values}) WHERE id = ?", (*bindings, row_id), 1
+            )
 
 
 def _day(ordinal: int) -> tuple[str, int, int, int]:
@@ -266,6 +303,6 @@ class IssueWriter:
         return bool(found)
 
     def write(self) -> None:
-        """Write the difference."""
+        """Write the difference; a trigger of the file may change it, see `verify`."""
         self._connection.execute(f"DELETE {self._GONE}")
         self._connection.execute(f"INSERT INTO contact_issues(contact_id, reason) {self._NEW} ORDER BY 1, 2")

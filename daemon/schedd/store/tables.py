@@ -1,0 +1,226 @@
+"""The shape of one table as SQLite sees it: kind, key, columns, indexes, triggers, conflict clauses.
+
+Pragmas answer nearly everything. Conflict clauses have no pragma: they are found in the table's SQL, by its tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import apsw
+
+TABLE, VIEW, VIRTUAL = "table", "view", "virtual table"
+
+# One token of SQL: a comment, a quoted text or name, a word or number, or one other character.
+_TOKEN = re.compile(
+    r"""--[^\n]* | /\*.*?(?:\*/|\Z) | '(?:[^']|'')*' | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\] | [\w$]+ | \S""",
+    re.VERBOSE | re.DOTALL,
+)
+_RESOLUTIONS = {"REPLACE", "IGNORE"}
+
+
+def quoted(name: str) -> str:
+    """Return an identifier quoted for SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column. name: lower-case.   default: its SQL, None where there is none.   generated: computed by SQLite."""
+
+    name: str
+    type: str
+    not_null: bool
+    default: str | None
+    key_position: int
+    generated: bool
+
+    @property
+    def affinity(self) -> str:
+        """Return what the declared type makes of values."""
+        return affinity_of(self.type)
+
+
+def affinity_of(declared: str) -> str:
+    """Return the affinity that a declared type stands for (SQLite, "Datatypes", section 3.1)."""
+    kind = declared.upper()
+    if "INT" in kind:
+        return "INTEGER"
+    if any(part in kind for part in ("CHAR", "CLOB", "TEXT")):
+        return "TEXT"
+    if not kind or "BLOB" in kind:
+        return "BLOB"
+    return "REAL" if any(part in kind for part in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index. columns: lower-case, None for an expression or the rowid.   collations: upper-case."""
+
+    name: str
+    unique: bool
+    origin: str
+    partial: bool
+    columns: tuple[str | None, ...]
+    collations: tuple[str, ...]
+    descending: bool
+
+    def is_on(self, columns: tuple[str, ...]) -> bool:
+        """Return whether the index holds every row by exactly these columns, ascending, in any collation."""
+        return self.columns == columns and not self.partial and not self.descending
+
+    @property
+    def is_plain(self) -> bool:
+        """Return whether texts are compared byte by byte."""
+        return all(collation == "BINARY" for collation in self.collations)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table or view. name: as the file spells it.   triggers: name -> SQL."""
+
+    name: str
+    kind: str
+    sql: str
+    without_rowid: bool
+    strict: bool
+    columns: dict[str, Column]
+    indexes: tuple[Index, ...]
+    triggers: dict[str, str]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Return the columns of the primary key, in its order."""
+        parts = sorted((column.key_position, column.name) for column in self.columns.values() if column.key_position)
+        return tuple(name for _, name in parts)
+
+    @property
+    def rowid_alias(self) -> str | None:
+        """Return the column that is an alias of the rowid, if there is one.
+
+        `INTEGER PRIMARY KEY DESC` is not (a documented quirk): only such a key has an index of its own.
+        """
+        if self.kind != TABLE or self.without_rowid or len(self.key) != 1:
+            return None
+        column = self.columns[self.key[0]]
+        if column.type.upper() != "INTEGER" or any(index.origin == "pk" for index in self.indexes):
+            return None
+        return column.name
+
+    def is_ordered_by(self, name: str) -> bool:
+        """Return whether the table is stored in the ascending order of a column of whole numbers."""
+        keys = [index for index in self.indexes if index.origin == "pk"]
+        in_key = self.without_rowid and self.key == (name,) and not any(index.descending for index in keys)
+        return in_key or self.rowid_alias == name
+
+    def is_unique(self, name: str) -> bool:
+        """Return whether each value of a column stands once."""
+        unique = any(index.unique and index.columns == (name,) and not index.partial for index in self.indexes)
+        return unique or self.rowid_alias == name or (self.without_rowid and self.key == (name,))
+
+    def why_not_rowid(self, name: str) -> str:
+        """Return why a column is not an alias of the rowid, as the predicate of a sentence."""
+        column = self.columns[name]
+        if self.key != (name,):
+            return "is not the primary key"
+        if column.type.upper() != "INTEGER":
+            return f"is a primary key of the type {column.type or 'none'}, not INTEGER"
+        if self.without_rowid:
+            return "belongs to a WITHOUT ROWID table"
+        return "is declared INTEGER PRIMARY KEY DESC, which is not an alias of the rowid"
+
+    def conflict_clause(self) -> str | None:
+        """Return the first constraint that says ON CONFLICT REPLACE or IGNORE, as the table's SQL has it."""
+        return conflict_clause(self.sql)
+
+
+def conflict_clause(sql: str) -> str | None:
+    """Return the first constraint of a table's SQL that says ON CONFLICT REPLACE or IGNORE."""
+    tokens = [m for m in _TOKEN.finditer(sql) if not m.group().startswith(("--", "/*"))]
+    start, depth = 0, 0
+    for number, token in enumerate(tokens):
+        text = token.group()
+        depth += {"(": 1, ")": -1}.get(text, 0)
+        if (text == "(" and depth == 1) or (text == "," and depth == 1):
+            start = number + 1
+        words = [t.group().upper() for t in tokens[number : number + 3]]
+        if words[:2] == ["ON", "CONFLICT"] and words[2:] and words[2].strip('"`[]') in _RESOLUTIONS:
+            return " ".join(sql[tokens[start].start() : tokens[number + 2].end()].split())
+    return None
+
+
+def read_table(connection: apsw.Connection, name: str) -> Table | None:
+    """Return a table or view of the main database, None if there is none of this name. Raises `apsw.SQLError`."""
+    row = connection.execute(
+        "SELECT name, type, rootpage, sql FROM main.sqlite_schema WHERE type IN ('table', 'view') "
+        "AND lower(name) = lower(?)",
+        (name,),
+    ).fetchone()
+    if row is None:
+        return None
+    stored, kind, root, sql = row
+    if kind == "table" and not root:
+        kind = VIRTUAL
+    flags = connection.execute(
+        "SELECT wr, strict FROM pragma_table_list(?) WHERE schema = 'main'", (stored,)
+    ).fetchone() or (0, 0)
+    return Table(
+        name=str(stored),
+        kind=str(kind),
+        sql=str(sql or ""),
+        without_rowid=bool(flags[0]),
+        strict=bool(flags[1]),
+        columns=_columns(connection, stored),
+        indexes=_indexes(connection, stored) if kind == TABLE else (),
+        triggers=_triggers(connection, str(stored)),
+    )
+
+
+def _triggers(connection: apsw.Connection, table: str) -> dict[str, str]:
+    rows = connection.execute(
+        "SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) = lower(?)", (table,)
+    )
+    return {str(name): str(sql) for name, sql in rows.fetchall()}
+
+
+def _columns(connection: apsw.Connection, table: str) -> dict[str, Column]:
+    rows = connection.execute(
+        "SELECT lower(name), type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?, 'main')", (table,)
+    )
+    return {
+        str(name): Column(
+            name=str(name),
+            type=str(kind or ""),
+            not_null=bool(not_null),
+            default=None if default is None or str(default).strip().upper() == "NULL" else str(default),
+            key_position=int(position),
+            generated=hidden in {2, 3},
+        )
+        for name, kind, not_null, default, position, hidden in rows
+    }
+
+
+def _indexes(connection: apsw.Connection, table: str) -> tuple[Index, ...]:
+    listed = connection.execute(
+        "SELECT name, \"unique\", origin, partial FROM pragma_index_list(?, 'main')", (table,)
+    ).fetchall()
+    found = []
+    for name, unique, origin, partial in listed:
+        parts = connection.execute(
+            'SELECT CASE WHEN cid >= 0 THEN lower(name) END, upper(coll), "desc" '
+            "FROM pragma_index_xinfo(?, 'main') WHERE key = 1 ORDER BY seqno",
+            (name,),
+        ).fetchall()
+        found.append(
+            Index(
+                name=str(name),
+                unique=bool(unique),
+                origin=str(origin),
+                partial=bool(partial),
+                columns=tuple(None if column is None else str(column) for column, _, _ in parts),
+                collations=tuple(str(collation) for _, collation, _ in parts),
+                descending=any(descending for _, _, descending in parts),
+            )
+        )
+    return tuple(found)
