@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 
 from reference import random_campaigns, random_contacts, random_history
 from reference.organizations import RandomOrganization
-from reference.plan import plan
 from reference.random_configuration import random_as_of, random_overrides
 from reference.sql import RawText, Table
 from reference.values import Value
@@ -45,7 +44,22 @@ WORDS = (
 NUMBERS = (
     *(0, 1, 2, 3, -1, 7, 31, 366, 2026, 2139, 75001, 20_261_117, 10**8, 1_795_219_200, 1_795_219_200_000, 10**14),
     *(2**31, -(2**31), 2**53 + 1, 2**62, 2**63 - 1, -(2**63), 10**12),
-    *(0.0, -0.0, 1.0, 3.0, 2.5, 75001.0, 2139.0, 1e300, -1e300, float("inf"), float("-inf"), 1795219200.25, 1e14, 9.3e18),
+    *(
+        0.0,
+        -0.0,
+        1.0,
+        3.0,
+        2.5,
+        75001.0,
+        2139.0,
+        1e300,
+        -1e300,
+        float("inf"),
+        float("-inf"),
+        1795219200.25,
+        1e14,
+        9.3e18,
+    ),
 )
 BYTES = (b"", b"\0", b"12", b"3", b"2026-11-17", b"sent", b"birthday", b"\xff\xfe\xfd", b"true", b"ann@example.org")
 #: Values that the columns of one name are likely to read in a way of their own.
@@ -84,10 +98,8 @@ def spoilt(value: Value, source: Random) -> Value:
 def retyped(value: Value, source: Random) -> Value:
     """Return a value as text, as a BLOB, and a number as INTEGER or REAL."""
     forms: list[Value] = [_text(value), _text(value).encode()]
-    try:
+    with suppress(ValueError):
         forms += [int(_text(value)), float(_text(value))] if abs(int(_text(value))) < 2**63 else []
-    except ValueError:
-        pass
     return source.choice(forms)
 
 
@@ -109,7 +121,13 @@ def redated(value: Value, source: Random) -> Value:
         [
             *(noon, noon * 1000, str(noon), f"{noon}.75", float(noon), noon + 0.5, text + "T23:59:59Z", text + " "),
             *(f" {text}", text + " x" * 2000, text + "x", day.strftime("%m/%d/%Y"), text.replace("-", "/"), text[:-1]),
-            *(text + "T\0", int(text.replace("-", "")), text.encode(), text + "\xa0", RawText(text.encode() + b" \xe9")),
+            *(
+                text + "T\0",
+                int(text.replace("-", "")),
+                text.encode(),
+                text + "\xa0",
+                RawText(text.encode() + b" \xe9"),
+            ),
         ]
     )
 
@@ -257,6 +275,3 @@ def odd_organizations(draw: st.DrawFn) -> OddOrganization:
         cells.append((column, draw(st.integers(0, 40)), change))
     declared = draw(st.dictionaries(columns, st.sampled_from(AFFINITIES), max_size=8))
     return OddOrganization(base, draw(st.sampled_from(ENCODINGS)), declared, cells)
-
-
-__all__ = ["OddOrganization", "odd_organizations", "plan"]

@@ -11,6 +11,10 @@ from typing import Any
 
 PLAN = "email_schedules"
 OWN = {"scheduler_runs", "contact_issues", "scheduler_config", PLAN}
+#: Functions of the applications whose files are looked at, without which SQLite cannot check them.
+APPLICATION_FUNCTIONS = ("fold", "libsql_vector_idx")
+_OTHERS = "status IS NULL OR status NOT IN ('pre-scheduled', 'skipped')"
+_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
 Rows = dict[str, list[tuple[Any, ...]]]
 
 
@@ -19,6 +23,8 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a file for reading; texts come as their bytes."""
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
         connection.text_factory = bytes
+        for function in APPLICATION_FUNCTIONS:
+            connection.create_function(function, 1, lambda value: value, deterministic=True)
         yield connection
 
 
@@ -34,13 +40,12 @@ def sender_rows(path: Path, columns: dict[str, list[str]] | None = None) -> Rows
     """
     found: Rows = {}
     with opened(path) as connection:
-        tables = [row[0].decode() for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-        for table in tables:
+        for table in [row[0].decode() for row in connection.execute(_TABLES)]:
             if table.startswith("sqlite_") or (table in OWN and table != PLAN):
                 continue
             names = columns[table] if columns is not None and table in columns else columns_of(connection, table)
             values = ", ".join(f'typeof("{name}"), CAST("{name}" AS BLOB)' for name in names)
-            where = "WHERE status IS NULL OR status NOT IN ('pre-scheduled', 'skipped')" if table == PLAN else ""
+            where = f"WHERE {_OTHERS}" if table == PLAN else ""
             found[table] = sorted(connection.execute(f'SELECT {values} FROM "{table}" {where}').fetchall(), key=repr)
     return found
 
@@ -48,8 +53,8 @@ def sender_rows(path: Path, columns: dict[str, list[str]] | None = None) -> Rows
 def table_columns(path: Path) -> dict[str, list[str]]:
     """Return the columns of every table of a file."""
     with opened(path) as connection:
-        rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-        return {row[0].decode(): columns_of(connection, row[0].decode()) for row in rows}
+        names = [row[0].decode() for row in connection.execute(_TABLES)]
+        return {name: columns_of(connection, name) for name in names}
 
 
 def plan_rows(path: Path) -> list[tuple[Any, ...]]:
@@ -85,18 +90,9 @@ def index_differences(path: Path) -> list[str]:
     return wrong
 
 
-def duplicate_keys(path: Path, *, of_all: bool = False) -> bool:
-    """Return whether several rows that the scheduler must not touch (or of all rows) have one key."""
-    where = "" if of_all else "WHERE status IS NULL OR status NOT IN ('pre-scheduled', 'skipped')"
+def duplicate_keys(path: Path) -> bool:
+    """Return whether several rows that the scheduler must not touch have one key."""
+    keys = "contact_id, email_type, scheduled_send_date"
     with opened(path) as connection:
-        if "email_schedules" not in {
-            row[0].decode() for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
-        }:
-            return False
-        return (
-            connection.execute(
-                f"SELECT 1 FROM {PLAN} {where} GROUP BY contact_id, email_type, scheduled_send_date "
-                "HAVING count(*) > 1 AND count(contact_id) > 0 LIMIT 1"
-            ).fetchone()
-            is not None
-        )
+        found = connection.execute(f"SELECT 1 FROM {PLAN} WHERE {_OTHERS} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1")
+        return found.fetchone() is not None
