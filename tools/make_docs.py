@@ -50,6 +50,7 @@ from schedproto import (
     TypeChanges,
     VolumeInfo,
 )
+from schedproto.checks import Adoption, CheckFinding, CheckReport, TableChange
 from schedproto.diagnosis import Check
 from schedproto.errors import RETRYABLE
 from schedproto.explanations import Step, Window
@@ -80,6 +81,8 @@ DOCUMENTS = (
     ("`config ...`", "an [OrganizationConfiguration](#organizationconfiguration)"),
     ("`report`", "a [Report](#report)"),
     ("`backup ...`", "a [BackupList](#backuplist)"),
+    ("`check`", "a [CheckReport](#checkreport)"),
+    ("`adopt`", "an [Adoption](#adoption)"),
     ("`submit` of several", "[Outcomes](#outcomes)"),
     (
         "`bucket list`",
@@ -135,6 +138,10 @@ STRUCTS = (
     BackupList,
     Backup,
     TransferResult,
+    CheckReport,
+    CheckFinding,
+    Adoption,
+    TableChange,
     Check,
     CostTable,
     CostRow,

@@ -25,6 +25,7 @@ from schedproto import (
     RunResult,
     VolumeInfo,
 )
+from schedproto.checks import Adoption, CheckReport
 from schedproto.diagnosis import Diagnosis
 from schedproto.messages import Health, Welcome
 from schedproto.transfers import TransferResult
@@ -298,6 +299,39 @@ class Client:
     def diagnose(self, organization: str | None = None) -> Diagnosis:
         """Return what the daemon finds when it looks at its volume and at an organization's file, or at all."""
         return self._run(self._current().diagnose(organization))
+
+    def check(
+        self,
+        organization: str,
+        *,
+        as_of: str | None = None,
+        config: dict[str, Any] | None = None,
+        accept_statuses: Sequence[str] = (),
+        first_run_only: bool = False,
+    ) -> CheckReport:
+        """Return what a run of the organization could not read, would refuse or lose; changes nothing.
+
+        as_of, config: as of `schedule`.   accept_statuses: contact statuses that the suggested configuration shall make
+        active.   first_run_only: look only if no run of the organization has been completed yet.
+        """
+        checking = self._current().check(
+            organization, as_of=as_of, config=config, accept_statuses=accept_statuses, first_run_only=first_run_only
+        )
+        return self._run(checking)
+
+    def plan_adoption(self, organization: str, accept_statuses: Sequence[str] = ()) -> Adoption:
+        """Return what would make the organization's file ready for its first run; changes nothing."""
+        return self._run(self._current().plan_adoption(organization, accept_statuses))
+
+    def adopt(
+        self,
+        organization: str,
+        adoption: Adoption,
+        accept_statuses: Sequence[str] = (),
+        created_by: str | None = None,
+    ) -> Adoption:
+        """Do what `plan_adoption`, with the same statuses, has returned, in one transaction after a backup."""
+        return self._run(self._current().adopt(organization, adoption, accept_statuses, created_by))
 
     def backups(self, organization: str) -> BackupList:
         """Return the backups of an organization's file, newest first."""

@@ -88,7 +88,8 @@ def submit_command(
 ) -> ExitCode:
     """Schedule an organization and show what was planned; or several, or all, and show what became of each.
 
-    ORGANIZATION is an id, for example org-123; its file is org-123.db in the data folder or the bucket.
+    ORGANIZATION is an id, for example org-123; its file is org-123.db in the data folder or the bucket. Before the
+    first run of one organization its file is checked, and errors are shown (see `schedctl check`).
     """
     if bool(organizations) == everyone:
         raise click.UsageError("Name an organization, several, or --all." + (" Not both." if everyone else ""))
@@ -99,6 +100,10 @@ def submit_command(
         return submit_many(None if everyone else organizations, at_once, overrides or {}, as_json=as_json, **options)
     [organization] = organizations
     with make_client(options) as client:
+        if not as_json and expect is None:
+            from .check import check_first_run  # noqa: PLC0415 - it takes options from here
+
+            check_first_run(client, organization, options["as_of"], overrides or {})
         handle = client.submit(organization, config=overrides, expect=expect, **options)
         if detach:
             if as_json:

@@ -303,9 +303,10 @@ def existing_arrays(
     who = np.searchsorted(people, existing.contact_id)
     there = who < len(people)
     there[there] = people[who[there]] == existing.contact_id[there]
-    # A dispatched row holds its key as it is read; other rows only as it is stored (sections 10 and 11).
+    # A row that is not the plan's holds its key as it is read (sections 0, 10 and 11); a row of the plan has it only
+    # if it is stored as a planned row is.
     dispatched = existing.kind == DISPATCHED
-    there &= (existing.date != NONE) & (existing.exact_key | dispatched)
+    there &= (existing.date != NONE) & (existing.exact_key | (existing.kind > SKIPPED))
 
     def keys_of(types: NDArray[Any]) -> NDArray[np.int64]:
         known = there & (types >= 0)

@@ -50,7 +50,7 @@ def check_tables(connection: apsw.Connection, schema: Schema) -> None:
     """Raise `foreign_schema` or `column_missing` for a table that cannot take the plan, or cannot be read."""
     for name in READ_TABLES:
         if name in schema.columns:
-            _check_readable(connection, name, schema)
+            check_readable(connection, name, schema)
     plan = read_table(connection, PLAN)
     if plan is not None:
         check_plan(connection, plan)
@@ -58,7 +58,7 @@ def check_tables(connection: apsw.Connection, schema: Schema) -> None:
         check_own(connection, name)
 
 
-def _check_readable(connection: apsw.Connection, name: str, schema: Schema) -> None:
+def check_readable(connection: apsw.Connection, name: str, schema: Schema) -> None:
     """Raise unless each column that may be read can be: a generated one may need a missing function."""
     columns = [column for column in READ_TABLES[name] if column in schema.columns[name]]
     _compile_columns(connection, name, columns, lambda some: f"SELECT {', '.join(some)} FROM {name}")

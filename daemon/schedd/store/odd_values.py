@@ -131,7 +131,8 @@ class Dictionary:
             f"SELECT DISTINCT +{self._expression} COLLATE BINARY FROM {source}",
             tuple(bindings),
         )
-        new = self._connection.execute(f"SELECT id, {typed('value')} FROM {self._name} WHERE number IS NULL").fetchall()
+        sql = f"SELECT id, {typed('value')} FROM {self._name} WHERE number IS NULL"
+        new: list[Any] = self._connection.execute(sql).fetchall()
         encoding = encoding_of(self._connection)
         for row_id, is_text, value in new:
             number = self._judge(value.decode(encoding, "replace") if is_text else value)

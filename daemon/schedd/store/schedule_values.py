@@ -17,7 +17,7 @@ from schedd.engine.calendar import NONE
 from schedd.engine.findings import Findings
 from schedd.engine.rows import FIXED_TYPES, FOLLOWUP_PREFIX
 from schedd.engine.run import Run
-from schedd.engine.values import cached, integer_of, trimmed
+from schedd.engine.values import cached, integer_of, text_of, trimmed
 
 from .existing import (
     DISPATCHED,
@@ -106,7 +106,7 @@ class RowJudge:
 
     def _written_type(self, value: Any) -> int:
         """Return the number of a type as it is written, -1 for none of this run."""
-        return self._exact.get(value, -1) if isinstance(value, str) else -1
+        return self._exact.get(text_of(value), -1)
 
     def class_of(self, row_id: int, number: int, value: Any) -> int:
         """Return the class of a dispatched row of a type and a campaign instance, -1 for none."""

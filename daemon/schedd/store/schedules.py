@@ -255,6 +255,10 @@ class ScheduleReader:
         row_ids = self._outside.before(first)
         if self._ranges:
             numbers = "" if self._outside.converted else " AND typeof(contact_id) = 'integer'"
-            below = self._connection.execute(f"SELECT id FROM {PLAN} WHERE contact_id < {first}{numbers}")
-            row_ids = np.concatenate([row_ids, np.array([row[0] for row in below], np.int64)])
+            below = self._connection.execute(f"SELECT id, contact_id FROM {PLAN} WHERE contact_id < {first}{numbers}")
+            rows: list[Any] = below.fetchall()
+            row_ids = np.concatenate([row_ids, np.array([row_id for row_id, _ in rows], np.int64)])
+            for row_id, contact in rows:
+                if not isinstance(contact, int):
+                    self._judge.nobody(row_id, contact)
         return self._judge.orphans(row_ids)
