@@ -50,7 +50,7 @@ def test_defaults() -> None:
     assert (found.guard_max_ineligible_increase, found.guard_max_removed, found.guard_max_unreadable) == (
         1000,
         3000,
-        2000,
+        5000,
     )
     assert (found.guard_max_days_over_cap, found.guard_min_count) == (3, 20)
 

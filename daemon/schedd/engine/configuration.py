@@ -121,7 +121,7 @@ class Configuration:
     #: hundredths of a percent; 10,000 never stops a run
     guard_max_ineligible_increase: int = 1000
     guard_max_removed: int = 3000
-    guard_max_unreadable: int = 2000
+    guard_max_unreadable: int = 5000
     guard_max_days_over_cap: int = 3
     guard_min_count: int = 20
     templates: Mapping[str, str] = field(default_factory=dict)
