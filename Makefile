@@ -51,8 +51,9 @@ bench-startup: binary ## Time the daemon from exec to listening, compiled and no
 faults: setup ## Fail every kind of disk operation once and write docs/FAULTS.md
 	@cd tests && ../$(BIN)/python -m faults.table
 
-docs: setup ## Write the generated pages anew: docs/CLI.md, docs/SETTINGS.md
+docs: setup ## Write the generated pages again: docs/CLI.md, docs/SETTINGS.md, the picture of a check
 	@$(BIN)/python tools/make_docs.py
+	@$(BIN)/python tools/check_picture.py
 
 lock: setup ## Lock the dependencies anew, with hashes and without addresses
 	@tools/lock.sh

@@ -23,6 +23,7 @@ from schedproto import (
     VolumeInfo,
 )
 from schedproto import messages as m
+from schedproto.checks import Adoption, CheckFinding, CheckReport
 from schedproto.codec import MAGIC, CodecError, decode_reply, decode_request, encode, encode_request
 from schedproto.diagnosis import Diagnosis
 from schedproto.ids import check_organization, new_job_id
@@ -31,6 +32,7 @@ from schedproto.transfers import Transfer
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 JOB = Job(job_id="job-1", spec=JobSpec(organization="org-1"), state="queued", submitted_at=NOW)
+FINDING = CheckFinding(code="unreadable_date", severity="error", row_ids=[1, "a"], settings={"a": {"b": [1]}})
 REQUESTS = [
     m.Hello(id="1"),
     m.GetHealth(id="1"),
@@ -51,6 +53,9 @@ REQUESTS = [
     m.GetBackups(id="1", organization="o"),
     m.RestoreBackup(id="1", organization="o", backup_id="b"),
     m.Diagnose(id="1"),
+    m.CheckOrganization(id="1", organization="o", config={"a": {"b": 1}}, accept_statuses=["lead"]),
+    m.PlanAdoption(id="1", organization="o"),
+    m.AdoptOrganization(id="1", organization="o", digest="d", toml="a = 1"),
     m.OpenPull(id="1", organization="o"),
     m.OpenPush(id="1", organization="o", size_bytes=1, digest="d"),
     m.GetDigests(id="1", organization="o", transfer_id="t", first=0, count=1),
@@ -82,6 +87,8 @@ REPLIES = [
     m.ReportReply(id="1", report=Report(organization="o", generated_at="t")),
     m.BackupsReply(id="1", backups=BackupList(organization="o")),
     m.DiagnosisReply(id="1", diagnosis=Diagnosis(now=NOW)),
+    m.CheckReply(id="1", report=CheckReport(organization="o", findings=[FINDING])),
+    m.AdoptionReply(id="1", adoption=Adoption(organization="o", left=[FINDING])),
     m.TransferReply(id="1", transfer=Transfer(transfer_id="t", organization="o", size_bytes=1)),
     m.DigestsReply(id="1", digests=b"d"),
     m.BlocksReply(id="1", data=b"x"),

@@ -46,6 +46,15 @@ ALLOWED = {
         "schedd.jobs",
     },
     "schedd.replica": {"apsw", "msgspec", "schedproto", "schedbucket", "schedd.store", "schedd.replica"},
+    "schedd.inspection": {
+        "numpy",
+        "apsw",
+        "msgspec",
+        "schedproto",
+        "schedd.engine",
+        "schedd.store",
+        "schedd.inspection",
+    },
     "schedd.server": {"zmq", "structlog", "schedproto", "schedd.server", "schedd.jobs.service", "schedd.exitcodes"},
     "schedd": {"zmq", "structlog", "click", "schedproto", "schedbucket", "schedd"},
     # The compiled program is all commands, schedctl among them; it names their modules and imports the one called.

@@ -34,6 +34,7 @@ from schedproto import (
     ErrorInfo,
     EventExplanation,
     Explanation,
+    GuardMeasure,
     Job,
     JobSpec,
     OrganizationConfiguration,
@@ -44,9 +45,12 @@ from schedproto import (
     Report,
     RowChange,
     RunResult,
+    RunWarning,
+    SavedPlan,
     TypeChanges,
     VolumeInfo,
 )
+from schedproto.checks import Adoption, CheckFinding, CheckReport, TableChange
 from schedproto.diagnosis import Check
 from schedproto.errors import RETRYABLE
 from schedproto.explanations import Step, Window
@@ -77,6 +81,8 @@ DOCUMENTS = (
     ("`config ...`", "an [OrganizationConfiguration](#organizationconfiguration)"),
     ("`report`", "a [Report](#report)"),
     ("`backup ...`", "a [BackupList](#backuplist)"),
+    ("`check`", "a [CheckReport](#checkreport)"),
+    ("`adopt`", "an [Adoption](#adoption)"),
     ("`submit` of several", "[Outcomes](#outcomes)"),
     (
         "`bucket list`",
@@ -103,6 +109,9 @@ DOCUMENTS = (
 )
 STRUCTS = (
     RunResult,
+    RunWarning,
+    GuardMeasure,
+    SavedPlan,
     ReplicaUse,
     Outcomes,
     Outcome,
@@ -129,6 +138,10 @@ STRUCTS = (
     BackupList,
     Backup,
     TransferResult,
+    CheckReport,
+    CheckFinding,
+    Adoption,
+    TableChange,
     Check,
     CostTable,
     CostRow,

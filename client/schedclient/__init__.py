@@ -13,7 +13,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from schedproto import Job, JobSpec, JobState, Mode, OrganizationInfo, RunResult, RunWarning, VolumeInfo, __version__
+from schedproto import (
+    GuardMeasure,
+    Job,
+    JobSpec,
+    JobState,
+    Mode,
+    OrganizationInfo,
+    RunResult,
+    RunWarning,
+    SavedPlan,
+    VolumeInfo,
+    __version__,
+)
 
 from . import errors
 from .errors import SchedulerClientError
@@ -22,6 +34,7 @@ if TYPE_CHECKING:
     from .aio import AsyncClient
     from .handles import AsyncJobHandle
     from .many import AsyncBatch
+    from .plans import load_plan, save_plan
     from .sync import Client
     from .sync_handles import Batch, JobHandle
 
@@ -32,6 +45,8 @@ _LAZY = {
     "Batch": "sync_handles",
     "Client": "sync",
     "JobHandle": "sync_handles",
+    "load_plan": "plans",
+    "save_plan": "plans",
 }
 
 __all__ = [
@@ -40,6 +55,7 @@ __all__ = [
     "AsyncJobHandle",
     "Batch",
     "Client",
+    "GuardMeasure",
     "Job",
     "JobHandle",
     "JobSpec",
@@ -48,10 +64,13 @@ __all__ = [
     "OrganizationInfo",
     "RunResult",
     "RunWarning",
+    "SavedPlan",
     "SchedulerClientError",
     "VolumeInfo",
     "__version__",
     "errors",
+    "load_plan",
+    "save_plan",
 ]
 
 

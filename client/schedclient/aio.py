@@ -20,6 +20,7 @@ from schedproto.transfer_messages import Message
 from schedproto.transfers import TransferResult
 
 from .connection import Connection, ConnectionLostError, HandshakeBrokenError, Watching, new_request_id, refusal
+from .deadlines import Deadline
 from .errors import (
     AuthenticationError,
     BusyError,
@@ -31,6 +32,7 @@ from .files import OnBytes, pull, push
 from .handles import AsyncJobHandle, OnProgress
 from .launch import Launcher, launcher_for
 from .many import AsyncBatch, OnEach, Outcomes
+from .plans import Expected, expected_plan
 from .questions import AsyncQuestions
 from .settings import SettingArguments, load
 
@@ -47,22 +49,6 @@ KEEPALIVE_S = 20.0
 #: So many handshakes that the other side broke off mean that it wants other keys, not that it keeps dying.
 BROKEN_HANDSHAKES = 4
 _BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-
-
-class _Deadline:
-    """The end of a call's time; what a launcher needs to start a daemon (bounded by itself) does not count."""
-
-    def __init__(self, launcher: Launcher, timeout_s: float) -> None:
-        self._launcher, self._begun_s = launcher, launcher.starting_s
-        self._end = time.monotonic() + timeout_s
-
-    @property
-    def left_s(self) -> float:
-        return self._end + self._launcher.starting_s - self._begun_s - time.monotonic()
-
-    @property
-    def over(self) -> bool:
-        return self.left_s <= 0
 
 
 class AsyncClient(AsyncQuestions):
@@ -106,10 +92,10 @@ class AsyncClient(AsyncQuestions):
 
     # Connections -----------------------------------------------------------------------------------------
 
-    def _deadline(self, timeout_s: float | None = None) -> _Deadline:
-        return _Deadline(self.launcher, self.timeout_s if timeout_s is None else timeout_s)
+    def _deadline(self, timeout_s: float | None = None) -> Deadline:
+        return Deadline(self.launcher, self.timeout_s if timeout_s is None else timeout_s)
 
-    async def _connected(self, deadline: _Deadline) -> Connection:
+    async def _connected(self, deadline: Deadline) -> Connection:
         """Return a connection on which the daemon has greeted; raises `UnreachableError` at the deadline."""
         async with self._connecting:
             if self._connection is not None and self._connection.usable:
@@ -228,6 +214,8 @@ class AsyncClient(AsyncQuestions):
         workers: int | None = None,
         config: dict[str, Any] | None = None,
         dry_run: bool = False,
+        accept_changes: bool = False,
+        expect: Expected | None = None,
         idempotency_key: str | None = None,
         timeout_s: float | None = None,
         on_progress: OnProgress | None = None,
@@ -236,6 +224,7 @@ class AsyncClient(AsyncQuestions):
 
         as_of: `YYYY-MM-DD`, by default today in the organization's time zone.   workers: 1 to 32.
         config: overrides in the shape of the rules' section 13.   timeout_s: how long to wait for the job.
+        accept_changes, expect: as of `submit`.
         """
         handle = await self.submit(
             organization,
@@ -244,6 +233,8 @@ class AsyncClient(AsyncQuestions):
             workers=workers,
             config=config,
             dry_run=dry_run,
+            accept_changes=accept_changes,
+            expect=expect,
             idempotency_key=idempotency_key,
         )
         return await handle.wait(timeout_s, on_progress)
@@ -303,14 +294,23 @@ class AsyncClient(AsyncQuestions):
         config: dict[str, Any] | None = None,
         dry_run: bool = False,
         explain: Sequence[int] = (),
+        accept_changes: bool = False,
+        expect: Expected | None = None,
         idempotency_key: str | None = None,
     ) -> AsyncJobHandle:
         """Submit a job and return its handle once it is accepted, which means on disk.
 
         explain: contacts of which the result shall tell why they get what they get; needs dry_run.
+        accept_changes: write the plan although it exceeds a guard (`PlanAbnormalError` otherwise).
+        expect: a plan that was reviewed, `RunResult.plan` of a dry run or the file of `schedctl preview --save`. The
+        job writes exactly this plan or fails with `PlanDiffersError`; it takes the date and the overrides from it.
         """
         if explain:
             await self._needs("explain")
+        plan = None
+        if expect is not None:
+            plan, as_of, config = expected_plan(expect, organization, as_of, config)
+            await self._needs("expect")
         spec = JobSpec(
             organization=organization,
             as_of=as_of,
@@ -319,6 +319,8 @@ class AsyncClient(AsyncQuestions):
             config=config or {},
             dry_run=dry_run,
             explain=list(explain),
+            accept_changes=accept_changes,
+            expect=plan,
         )
         message = Submit(id=new_request_id(), spec=spec, idempotency_key=idempotency_key or new_key())
         return AsyncJobHandle(self, (await self._ask(message, JobReply)).job)

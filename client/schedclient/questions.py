@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import getpass
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from schedproto import BackupList, OrganizationConfiguration, OrganizationInfo, Report, VolumeInfo
+from schedproto.checks import (
+    Adoption,
+    AdoptionReply,
+    AdoptOrganization,
+    CheckOrganization,
+    CheckReply,
+    CheckReport,
+    PlanAdoption,
+)
 from schedproto.diagnosis import Diagnosis
 from schedproto.messages import (
     BackupsReply,
@@ -30,6 +40,7 @@ from schedproto.messages import (
 from schedproto.transfer_messages import Message
 
 from .connection import new_request_id
+from .toml import render
 
 if TYPE_CHECKING:
     from .bucket import OrganizationLease
@@ -52,6 +63,9 @@ class AsyncQuestions:
     """What a client may ask about files; `AsyncClient` has it from here."""
 
     async def _ask(self, message: Message, expected: type[_T], answer_s: float = 0.0) -> _T:
+        raise NotImplementedError
+
+    async def _needs(self, capability: str) -> None:
         raise NotImplementedError
 
     async def info(self, organization: str) -> OrganizationInfo:
@@ -129,6 +143,58 @@ class AsyncQuestions:
         """Return what the daemon finds when it looks at its volume and at an organization's file, or at all."""
         message = Diagnose(id=new_request_id(), organization=organization)
         return (await self._ask(message, DiagnosisReply, RESTORE_S)).diagnosis
+
+    async def check(
+        self,
+        organization: str,
+        *,
+        as_of: str | None = None,
+        config: dict[str, Any] | None = None,
+        accept_statuses: Sequence[str] = (),
+        first_run_only: bool = False,
+    ) -> CheckReport:
+        """Return what a run of the organization could not read, would refuse or lose; changes nothing.
+
+        as_of, config: as of `schedule`.   accept_statuses: contact statuses that the suggested configuration shall make
+        active.   first_run_only: look only if no run of the organization has been completed yet.
+        """
+        await self._needs("check")
+        message = CheckOrganization(
+            id=new_request_id(),
+            organization=organization,
+            as_of=as_of,
+            config=config or {},
+            accept_statuses=list(accept_statuses),
+            first_run_only=first_run_only,
+        )
+        return (await self._ask(message, CheckReply, RESTORE_S)).report
+
+    async def plan_adoption(self, organization: str, accept_statuses: Sequence[str] = ()) -> Adoption:
+        """Return what would make the organization's file ready for its first run; changes nothing."""
+        await self._needs("check")
+        message = PlanAdoption(id=new_request_id(), organization=organization, accept_statuses=list(accept_statuses))
+        return (await self._ask(message, AdoptionReply, RESTORE_S)).adoption
+
+    async def adopt(
+        self,
+        organization: str,
+        adoption: Adoption,
+        accept_statuses: Sequence[str] = (),
+        created_by: str | None = None,
+    ) -> Adoption:
+        """Do what `plan_adoption`, with the same statuses, has returned, in one transaction after a backup.
+
+        Refused while a job of the organization waits or runs, and where something else would be done by now.
+        """
+        message = AdoptOrganization(
+            id=new_request_id(),
+            organization=organization,
+            digest=adoption.digest,
+            toml=render(adoption.settings),
+            accept_statuses=list(accept_statuses),
+            created_by=who_asks() if created_by is None else created_by,
+        )
+        return (await self._ask(message, AdoptionReply, RESTORE_S)).adoption
 
     async def backups(self, organization: str) -> BackupList:
         """Return the backups of an organization's file, newest first."""

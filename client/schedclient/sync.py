@@ -25,6 +25,7 @@ from schedproto import (
     RunResult,
     VolumeInfo,
 )
+from schedproto.checks import Adoption, CheckReport
 from schedproto.diagnosis import Diagnosis
 from schedproto.messages import Health, Welcome
 from schedproto.transfers import TransferResult
@@ -34,6 +35,7 @@ from .files import OnBytes
 from .handles import OnProgress
 from .launch import Launcher
 from .many import OnEach, Outcomes
+from .plans import Expected
 from .settings import ClientSettings, SettingArguments
 from .sync_handles import Batch, JobHandle
 
@@ -125,6 +127,8 @@ class Client:
         workers: int | None = None,
         config: dict[str, Any] | None = None,
         dry_run: bool = False,
+        accept_changes: bool = False,
+        expect: Expected | None = None,
         idempotency_key: str | None = None,
         timeout_s: float | None = None,
         on_progress: OnProgress | None = None,
@@ -133,6 +137,9 @@ class Client:
 
         as_of: `YYYY-MM-DD`, by default today in the organization's time zone.   workers: 1 to 32.
         config: overrides in the shape of the rules' section 13.   timeout_s: how long to wait for the job.
+        accept_changes: write the plan although it exceeds a guard (`PlanAbnormalError` otherwise).
+        expect: a plan that was reviewed, `RunResult.plan` of a dry run or the file of `schedctl preview --save`. The
+        job writes exactly this plan or fails with `PlanDiffersError`; it takes the date and the overrides from it.
         """
         handle = self.submit(
             organization,
@@ -141,6 +148,8 @@ class Client:
             workers=workers,
             config=config,
             dry_run=dry_run,
+            accept_changes=accept_changes,
+            expect=expect,
             idempotency_key=idempotency_key,
         )
         return handle.wait(timeout_s, on_progress)
@@ -206,6 +215,8 @@ class Client:
         config: dict[str, Any] | None = None,
         dry_run: bool = False,
         explain: Sequence[int] = (),
+        accept_changes: bool = False,
+        expect: Expected | None = None,
         idempotency_key: str | None = None,
     ) -> JobHandle:
         """Submit a job and return its handle once it is accepted, which means on disk."""
@@ -217,6 +228,8 @@ class Client:
             config=config,
             dry_run=dry_run,
             explain=explain,
+            accept_changes=accept_changes,
+            expect=expect,
             idempotency_key=idempotency_key,
         )
         return JobHandle(self, self._run(submitting))
@@ -286,6 +299,39 @@ class Client:
     def diagnose(self, organization: str | None = None) -> Diagnosis:
         """Return what the daemon finds when it looks at its volume and at an organization's file, or at all."""
         return self._run(self._current().diagnose(organization))
+
+    def check(
+        self,
+        organization: str,
+        *,
+        as_of: str | None = None,
+        config: dict[str, Any] | None = None,
+        accept_statuses: Sequence[str] = (),
+        first_run_only: bool = False,
+    ) -> CheckReport:
+        """Return what a run of the organization could not read, would refuse or lose; changes nothing.
+
+        as_of, config: as of `schedule`.   accept_statuses: contact statuses that the suggested configuration shall make
+        active.   first_run_only: look only if no run of the organization has been completed yet.
+        """
+        checking = self._current().check(
+            organization, as_of=as_of, config=config, accept_statuses=accept_statuses, first_run_only=first_run_only
+        )
+        return self._run(checking)
+
+    def plan_adoption(self, organization: str, accept_statuses: Sequence[str] = ()) -> Adoption:
+        """Return what would make the organization's file ready for its first run; changes nothing."""
+        return self._run(self._current().plan_adoption(organization, accept_statuses))
+
+    def adopt(
+        self,
+        organization: str,
+        adoption: Adoption,
+        accept_statuses: Sequence[str] = (),
+        created_by: str | None = None,
+    ) -> Adoption:
+        """Do what `plan_adoption`, with the same statuses, has returned, in one transaction after a backup."""
+        return self._run(self._current().adopt(organization, adoption, accept_statuses, created_by))
 
     def backups(self, organization: str) -> BackupList:
         """Return the backups of an organization's file, newest first."""

@@ -6,9 +6,12 @@ import datetime as dt
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from schedproto import SchedulerError
+from schedproto.checks import ERROR, CheckReport
+from schedproto.checks import WARNING as SERIOUS
 from schedproto.diagnosis import FAILED, OK, SKIPPED, WARNING, Check, Diagnosis
 from schedproto.ids import DATABASE_SUFFIX, ORGANIZATION_ID
 from schedproto.layout import state_folder
@@ -22,8 +25,18 @@ LOW_BYTES = 1 << 30
 MOST_FILES, MOST_S = 20, 60.0
 
 
-def diagnose(data: Path, organization: str | None, *, on_fly: bool, replica: ReplicaPlace | None = None) -> Diagnosis:
-    """Look at the volume, and at the organization's file, or at the newest of all."""
+def diagnose(
+    data: Path,
+    organization: str | None,
+    check: Callable[[Path], CheckReport],
+    *,
+    on_fly: bool,
+    replica: ReplicaPlace | None = None,
+) -> Diagnosis:
+    """Look at the volume, and at the organization's file, or at the newest of all.
+
+    check: the check of a file's contents, which raises `SchedulerError`.
+    """
     checks = [_mounted(data, on_fly=on_fly), _writable(data), _room(data)]
     if replica is not None:
         checks.append(_bucket(replica))
@@ -33,7 +46,11 @@ def diagnose(data: Path, organization: str | None, *, on_fly: bool, replica: Rep
         checks.append(Check(name="databases", state=WARNING, text=text, remedy=remedy))
     began, looked_at = time.monotonic(), 0
     while looked_at < min(len(names), MOST_FILES) and time.monotonic() - began < MOST_S:
-        checks.append(_database(data / f"{names[looked_at]}{DATABASE_SUFFIX}"))
+        path = data / f"{names[looked_at]}{DATABASE_SUFFIX}"
+        database = _database(path)
+        checks.append(database)
+        if database.state == OK:
+            checks.append(_contents(path, check))
         looked_at += 1
     if len(names) > looked_at:
         text = f"{len(names) - looked_at} older files were not looked at"
@@ -124,3 +141,19 @@ def _database(path: Path) -> Check:
             or f"`schedctl backup list {path.stem}` and `schedctl backup restore`; docs/OPERATIONS.md says more.",
         )
     return Check(name=name, state=OK, text=f"{path.name} opens and passes integrity_check")
+
+
+def _contents(path: Path, check: Callable[[Path], CheckReport]) -> Check:
+    """Say how many errors and warnings a check of the file finds; `schedctl check` shows them."""
+    name, command = f"contents {path.stem}", f"`schedctl check {path.stem}` shows all, and what to do."
+    try:
+        report = check(path)
+    except SchedulerError as error:
+        return Check(name=name, state=FAILED, text=error.message, remedy=error.hint)
+    errors = [item for item in report.findings if item.severity == ERROR]
+    warnings = sum(item.severity == SERIOUS for item in report.findings)
+    if errors:
+        return Check(name=name, state=FAILED, text=f"{len(errors)} errors, first: {errors[0].message}", remedy=command)
+    if warnings:
+        return Check(name=name, state=OK, text=f"no errors, {warnings} warnings", remedy=command)
+    return Check(name=name, state=OK, text="a run can read all of it")

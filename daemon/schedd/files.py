@@ -12,6 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from schedproto import BackupList, OrganizationConfiguration
+from schedproto.checks import (
+    Adoption,
+    AdoptionReply,
+    AdoptOrganization,
+    CheckOrganization,
+    CheckReply,
+    CheckReport,
+    PlanAdoption,
+)
 from schedproto.layout import backup_folder
 from schedproto.messages import (
     BackupsReply,
@@ -49,6 +58,7 @@ from schedproto.transfer_messages import (
 from .diagnosis import diagnose
 from .engine.configuration import Layer, parse_toml
 from .jobs.service import resolve_database
+from .jobs.specification import parse_as_of
 from .replica.place import ReplicaPlace
 from .store import configurations, info
 from .store.reports import read_report
@@ -66,6 +76,9 @@ OrganizationRequest = (
     | GetReport
     | GetBackups
     | RestoreBackup
+    | CheckOrganization
+    | PlanAdoption
+    | AdoptOrganization
 )
 FileTransferRequest = (
     OpenPull | OpenPush | GetDigests | GetBlocks | OfferDigests | PutBlocks | CommitPush | CloseTransfer
@@ -110,7 +123,9 @@ class Files:
         if isinstance(request, Diagnose):
             if request.organization is not None:
                 resolve_database(self._data, request.organization)
-            found = diagnose(self._data, request.organization, on_fly=self._on_fly, replica=self._replica)
+            found = diagnose(
+                self._data, request.organization, self._contents, on_fly=self._on_fly, replica=self._replica
+            )
             return DiagnosisReply(id=request.id, diagnosis=found)
         path = resolve_database(self._data, request.organization)
         if isinstance(request, FileTransferRequest):
@@ -132,6 +147,8 @@ class Files:
                 return gate.writing(place, name, backups, "configuration")
             case RestoreBackup():
                 return gate.writing(place, name, backups, f"restore of {request.backup_id}")
+            case AdoptOrganization():
+                return gate.writing(place, name, backups, "adoption")
             case CommitPush():
                 return gate.writing(place, name, backups, "push", new=True)
             case _:
@@ -178,6 +195,10 @@ class Files:
                 return ReportReply(id=request.id, report=read_report(path, request.organization, now))
             case GetBackups() | RestoreBackup():
                 return BackupsReply(id=request.id, backups=self._backups(path, request))
+            case CheckOrganization():
+                return CheckReply(id=request.id, report=self._check(path, request))
+            case PlanAdoption() | AdoptOrganization():
+                return AdoptionReply(id=request.id, adoption=self._adoption(path, request))
 
     def _configuration(self, path: Path, request: ConfigurationRequest) -> OrganizationConfiguration:
         now = _now().strftime("%Y-%m-%d %H:%M:%S")
@@ -201,3 +222,29 @@ class Files:
             restore(backups, request.backup_id, path)
             restored = request.backup_id
         return BackupList(organization=request.organization, backups=backups.list(), restored=restored)
+
+    def _check(self, path: Path, request: CheckOrganization) -> CheckReport:
+        from .inspection.report import check  # noqa: PLC0415 - as above
+
+        return check(
+            path,
+            request.organization,
+            self._defaults,
+            as_of=None if request.as_of is None else parse_as_of(request.as_of),
+            overrides=request.config,
+            accept_statuses=request.accept_statuses,
+            first_run_only=request.first_run_only,
+            now=_now,
+        )
+
+    def _contents(self, path: Path) -> CheckReport:
+        return self._check(path, CheckOrganization(id="", organization=path.stem))
+
+    def _adoption(self, path: Path, request: PlanAdoption | AdoptOrganization) -> Adoption:
+        from .inspection.adopt import Adopter  # noqa: PLC0415 - as above
+
+        adopter = Adopter(path, request.organization, self._defaults, request.accept_statuses, _now)
+        if isinstance(request, PlanAdoption):
+            return adopter.plan()
+        backups = self._backups_of(request.organization) if self._backup_days else None
+        return adopter.apply(request.digest, request.toml, request.created_by, backups)

@@ -9,6 +9,7 @@ from .errors import ErrorCode, ErrorInfo, SchedulerError
 from .explanations import EventExplanation, Explanation
 from .jobs import (
     FINAL_STATES,
+    GuardMeasure,
     Job,
     JobSpec,
     JobState,
@@ -20,6 +21,7 @@ from .jobs import (
     RowChange,
     RunResult,
     RunWarning,
+    SavedPlan,
     TypeChanges,
     VolumeInfo,
 )
@@ -36,6 +38,7 @@ __all__ = [
     "ErrorInfo",
     "EventExplanation",
     "Explanation",
+    "GuardMeasure",
     "Job",
     "JobSpec",
     "JobState",
@@ -49,6 +52,7 @@ __all__ = [
     "RowChange",
     "RunResult",
     "RunWarning",
+    "SavedPlan",
     "SchedulerError",
     "TypeChanges",
     "VolumeInfo",

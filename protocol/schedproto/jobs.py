@@ -39,6 +39,31 @@ class Mode(StrEnum):
     HIGHPERF = "highperf"
 
 
+class SavedPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan as a dry run computed it: a job that expects it writes this plan or nothing.
+
+    format: of this structure; a daemon refuses one that it does not know.
+    config: the overrides of the job that computed it.   config_version: of the organization's configuration.
+    settings: digest of all settings, the guards aside.   contacts, contacts_eligible: what the run read.
+    rows: rows of the plan.   counts: email type -> status -> rows.   issues: reason -> contacts.
+    digest: of every row of the plan and every contact with an issue; equal plans have equal digests, whatever the
+    number of workers, the mode and what the file's plan was before.
+    """
+
+    format: int = 1
+    organization: str
+    as_of: str
+    config: dict[str, Any] = {}
+    config_version: int | None = None
+    settings: str = ""
+    contacts: int = 0
+    contacts_eligible: int = 0
+    rows: int = 0
+    counts: dict[str, dict[str, int]] = {}
+    issues: dict[str, int] = {}
+    digest: str = ""
+
+
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked for. `None` means: the daemon's or the organization's default.
 
@@ -47,6 +72,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     config: overrides in the shape of the rules' section 13, on top of the organization's configuration.
     dry_run: compute and count, change nothing.
     explain: contacts of which the result shall say why they get what they get; only with dry_run.
+    accept_changes: write the plan although it exceeds a guard (rules, section 13), in this run alone.
+    expect: the plan that was reviewed; the run writes exactly this plan, or fails with `plan_differs`.
     """
 
     organization: str
@@ -56,6 +83,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Any] = {}
     dry_run: bool = False
     explain: list[int] = []
+    accept_changes: bool = False
+    expect: SavedPlan | None = None
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +170,23 @@ class RunWarning(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class GuardMeasure(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure by which a run is judged before it writes (rules, section 13).
+
+    code: `ineligible_increase`, `removed`, `unreadable` or `days_over_cap`.
+    count: contacts, planned e-mails or days.   total: of how many, 0 of days.
+    allowed: the highest share of them in percent, or number of days, that does not stop a run.
+    exceeded: whether it stops a run that does not accept the changes.   message: one sentence for people.
+    """
+
+    code: str
+    count: int = 0
+    total: int = 0
+    allowed: float = 0.0
+    exceeded: bool = False
+    message: str = ""
+
+
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a run did. Of a dry run: what it would do.
 
@@ -152,6 +198,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     stages: stage -> wall seconds, in the order they ran.
     keys_held: planned rows left out because a row that is not the scheduler's holds their key.
     warnings: what could not be read or used as it is, the most serious first.
+    guard: the figures of the guards that apply. Where one is exceeded, the run was a dry run or accepted the changes.
+    plan: of a dry run, and of a run that expected a plan.
     finished_at: UTC, `YYYY-MM-DD HH:MM:SS`.   backup_id: the backup made before the first write, if any.
     cost_usd: what the machine cost for the time of the run, in US dollars, where its price is known.
     replica: what was fetched and published, with a bucket.
@@ -182,6 +230,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     duplicates_dropped: int = 0
     keys_held: int = 0
     warnings: list[RunWarning] = []
+    guard: list[GuardMeasure] = []
+    plan: SavedPlan | None = None
     daily_cap: int = 0
     daily_limit: int = 0
     stages: dict[str, float] = {}

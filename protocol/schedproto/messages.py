@@ -19,6 +19,7 @@ from datetime import datetime
 import msgspec
 
 from .backups import BackupList
+from .checks import AdoptionReply, AdoptOrganization, CheckOrganization, CheckReply, PlanAdoption
 from .configurations import OrganizationConfiguration
 from .diagnosis import Diagnosis
 from .errors import ErrorInfo
@@ -57,6 +58,8 @@ CAPABILITIES = (
     "files",
     "diagnosis",
     "organizations",
+    "expect",
+    "check",
 )
 
 
@@ -303,6 +306,9 @@ FileRequest = (
     | GetBackups
     | RestoreBackup
     | Diagnose
+    | CheckOrganization
+    | PlanAdoption
+    | AdoptOrganization
     | OpenPull
     | OpenPush
     | GetDigests
@@ -323,6 +329,8 @@ FileReply = (
     | ReportReply
     | BackupsReply
     | DiagnosisReply
+    | CheckReply
+    | AdoptionReply
     | TransferReply
     | DigestsReply
     | BlocksReply

@@ -55,7 +55,7 @@ def check_agreement(path: Path, scratch: Path, as_of: str, config: dict[str, Any
     """Explain every contact, then schedule, and compare; returns the dry run's result."""
     ids = contacts_of(path)
     told = run_locally(path, scratch, as_of, config=config, dry_run=True, explain=ids)
-    result = run_locally(path, scratch, as_of, config=config)
+    result = run_locally(path, scratch, as_of, config=config, accept_changes=True)
     plan = [(*row[:5], *row[9:12]) for row in read_plan(path).rows]
     assert explained_rows(told.explanations) == sorted(plan)
     assert [e.contact_id for e in told.explanations] == ids

@@ -163,7 +163,7 @@ def test_a_value_that_breaks_a_constraint_is_not_damage(tmp_path: Path) -> None:
 
 
 def test_another_unique_index(tmp_path: Path) -> None:
-    """A row of the sender that takes the place of a planned one is kept; the error names the index."""
+    """A row of the sender that conflicts with a planned one is kept; the error names the index."""
     script = (
         PLAN.format(", event_year INTEGER")
         + ";CREATE UNIQUE INDEX one_a_year ON email_schedules(contact_id, email_type, event_year);"
@@ -316,7 +316,7 @@ def test_tables_of_earlier_and_later_releases(tmp_path: Path) -> None:
 
 
 def test_trigger_on_issues(tmp_path: Path) -> None:
-    """A trigger that keeps issues away is told."""
+    """A trigger that keeps issues away is reported."""
     path = build(tmp_path / "org.db", contacts(20))
     run(path, tmp_path)
     build(
@@ -425,3 +425,26 @@ def test_second_net(kind: type[apsw.Error], code: ErrorCode) -> None:
 def test_malformed_schemas(text: str, code: ErrorCode) -> None:
     """A schema with foreign syntax is not damage; one with a broken page is."""
     assert translate(apsw.CorruptError(text), Path("org.db")).code == code
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
+def test_bytes_that_are_not_text_in_a_schema(tmp_path: Path, encoding: str) -> None:
+    """Comments, names and defaults of another encoding in the schema do not stop a run."""
+    letter = "x'e9'" if encoding == "UTF-8" else "x'00d8'"
+    script = PLAN.format(", note TEXT DEFAULT '@' /* @ */, \"c@\" TEXT") + (
+        ';CREATE TABLE other(x); CREATE INDEX "i@" ON email_schedules(status); CREATE TABLE audit(x);'
+        "CREATE TRIGGER t AFTER INSERT ON email_schedules BEGIN INSERT INTO audit VALUES ('@'); END;"
+        "CREATE TABLE need(x CHECK (fold(x) = x));"
+    )
+    path = build(
+        tmp_path / "org.db", f"PRAGMA encoding = '{encoding}';", contacts(20), script, ROWS, prepare=application
+    )
+    build(
+        path,
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET "
+        + ", ".join(f"{c} = replace({c}, '@', CAST({letter} AS TEXT))" for c in ("name", "tbl_name", "sql")),
+        prepare=application,
+    )
+    first = run(path, tmp_path)
+    assert first.rows_inserted == len(read_plan(path))
+    assert run(path, tmp_path, "job-b.1").rows_unchanged == first.rows_planned

@@ -52,7 +52,7 @@ def _checked_name(_context: click.Context, _option: click.Parameter, name: str |
 #: SQLite's numbers end here; larger ones cannot be sent either.
 _version = click.IntRange(0, 2**63 - 1)
 _file = click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
-_by = click.option(
+by_option = click.option(
     "--by", "author", metavar="NAME", callback=_checked_name, help="Who changes it; by default, your user name."
 )
 
@@ -100,7 +100,7 @@ def check_command(organization: str, file: Path, *, as_json: bool, **options: An
 @config_command.command("set")
 @click.argument("organization")
 @_file
-@_by
+@by_option
 @connection_options
 @handles_errors
 def set_command(organization: str, file: Path, *, author: str | None, as_json: bool, **options: Any) -> None:
@@ -160,7 +160,7 @@ def history_command(organization: str, version: int | None, *, as_json: bool, **
 @config_command.command("withdraw")
 @click.argument("organization")
 @click.argument("version", type=_version, metavar="VERSION")
-@_by
+@by_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @connection_options
 @handles_errors

@@ -12,7 +12,7 @@ class ExitCode(IntEnum):
 
     #: All is well; of a job: it succeeded (or was accepted, with --detach).
     OK = 0
-    #: The job failed.
+    #: The job failed; of `check` and `doctor`: errors were found.
     JOB_FAILED = 1
     #: Wrong arguments or settings.
     USAGE = 2

@@ -58,6 +58,15 @@ config_option = click.option(
 )
 @config_option
 @click.option("--dry-run", is_flag=True, help="Compute and count, change nothing.")
+@click.option(
+    "--accept-changes", is_flag=True, help="Write the plan although it exceeds a guard; the guards stay for other runs."
+)
+@click.option(
+    "--expect",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write exactly the plan that `preview --save FILE` showed, or nothing; for its date and its --config.",
+)
 @click.option("--detach", is_flag=True, help="Return as soon as the job is accepted.")
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Wait no longer; the job goes on."
@@ -71,6 +80,7 @@ def submit_command(
     everyone: bool,
     at_once: int | None,
     config: Path | None,
+    expect: Path | None,
     detach: bool,
     timeout_s: float | None,
     as_json: bool,
@@ -78,18 +88,23 @@ def submit_command(
 ) -> ExitCode:
     """Schedule an organization and show what was planned; or several, or all, and show what became of each.
 
-    ORGANIZATION is an id, for example org-123; its file is org-123.db in the data folder or the bucket.
+    ORGANIZATION is an id, for example org-123; its file is org-123.db in the data folder or the bucket. Before the
+    first run of one organization its file is checked, and errors are shown (see `schedctl check`).
     """
     if bool(organizations) == everyone:
         raise click.UsageError("Name an organization, several, or --all." + (" Not both." if everyone else ""))
-    overrides = read_overrides(config)
+    overrides = None if config is None else read_overrides(config)
     if everyone or len(organizations) > 1:
-        if detach or timeout_s is not None or options.pop("idempotency_key") is not None:
-            raise click.UsageError("--detach, --timeout and --key are for one organization.")
-        return submit_many(None if everyone else organizations, at_once, overrides, as_json=as_json, **options)
+        if detach or expect or timeout_s is not None or options.pop("idempotency_key") is not None:
+            raise click.UsageError("--expect, --detach, --timeout and --key are for one organization.")
+        return submit_many(None if everyone else organizations, at_once, overrides or {}, as_json=as_json, **options)
     [organization] = organizations
     with make_client(options) as client:
-        handle = client.submit(organization, config=overrides, **options)
+        if not as_json and expect is None:
+            from .check import check_first_run  # noqa: PLC0415 - it takes options from here
+
+            check_first_run(client, organization, options["as_of"], overrides or {})
+        handle = client.submit(organization, config=overrides, expect=expect, **options)
         if detach:
             if as_json:
                 print_json(handle.job)

@@ -21,6 +21,8 @@ COMMANDS = {
     "cancel": "jobs",
     "preview": "why",
     "explain": "why",
+    "check": "check",
+    "adopt": "check",
     "info": "inspect",
     "report": "report",
     "config": "config",
@@ -43,6 +45,7 @@ First steps:
 
 \b
   schedctl demo                       make and schedule a synthetic organization
+  schedctl check FILE.db              what is wrong with an organization's file
   schedctl submit org-123 --data DIR  schedule DIR/org-123.db
   schedctl info --data DIR            what lies in DIR
 """

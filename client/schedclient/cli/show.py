@@ -16,6 +16,8 @@ from rich.text import Text
 from schedproto import Job, OrganizationInfo, RunResult, VolumeInfo
 from schedproto.messages import Health
 
+from .show_review import print_review
+
 #: Eighths of a character's height.
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 STATE_STYLE = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
@@ -115,6 +117,7 @@ def print_result(result: RunResult) -> None:
     out.print()
     picture(out, result)
     _print_details(out, result)
+    print_review(out, result)
 
 
 def _print_details(out: Console, result: RunResult) -> None:

@@ -11,6 +11,7 @@ from rich.text import Text
 from schedproto import EventExplanation, Explanation, Preview, RowChange, RunResult
 
 from .show import console, print_pairs, seconds
+from .show_review import print_review
 
 _STATUS_STYLE = {"pre-scheduled": "green", "skipped": "yellow"}
 _CHANGES = ("inserted", "moved", "updated", "deleted", "unchanged")
@@ -89,6 +90,7 @@ def print_preview(result: RunResult) -> None:
     else:
         _print_days(out, result, preview)
         _print_examples(out, preview)
+    print_review(out, result)
     out.print()
     print_pairs(out, {"time": seconds(result.wall_s), "run": result.run_id})
 

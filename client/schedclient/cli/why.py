@@ -7,8 +7,11 @@ from typing import Any
 
 import click
 
+from schedclient.errors import IncompatibleError
+from schedclient.plans import save_plan
+
 from . import show, show_why
-from .common import connection_options, handles_errors, make_client, print_json
+from .common import again, connection_options, handles_errors, make_client, print_json
 from .exitcodes import ExitCode
 from .jobs import config_option, follow, read_overrides
 
@@ -52,9 +55,17 @@ def explain_command(
     "--workers", type=click.IntRange(1, 32), metavar="N", help="Worker processes; by default, as the size asks."
 )
 @config_option
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep the plan that was shown: `submit --expect FILE` writes exactly this one, or nothing.",
+)
 @connection_options
 @handles_errors
-def preview_command(organization: str, *, config: Path | None, as_json: bool, **options: Any) -> ExitCode:
+def preview_command(
+    organization: str, *, config: Path | None, save: Path | None, as_json: bool, **options: Any
+) -> ExitCode:
     """Show what a run would change against the present plan; nothing is changed.
 
     With --as-of and --config it answers what-if questions: another day, other settings.
@@ -62,4 +73,12 @@ def preview_command(organization: str, *, config: Path | None, as_json: bool, **
     overrides = read_overrides(config)
     with make_client(options) as client:
         handle = client.submit(organization, config=overrides, dry_run=True, **options)
-        return follow(client, handle, None, as_json=as_json, print_result=show_why.print_preview)
+        code = follow(client, handle, None, as_json=as_json, print_result=show_why.print_preview)
+    result = handle.job.result
+    if save is not None and code == ExitCode.OK:
+        if result is None or result.plan is None:
+            raise IncompatibleError("the daemon does not know saved plans yet", "Upgrade it.")
+        save_plan(result.plan, save)
+        if not as_json:
+            click.echo(f"\nSaved. Write this plan with: {again('submit', organization, '--expect', str(save))}")
+    return code

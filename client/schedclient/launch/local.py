@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -62,15 +63,17 @@ def daemon_command() -> list[str]:
 
 
 class LocalLauncher:
-    """Starts a daemon over `data_dir` when none is there."""
+    """Starts a daemon over `data_dir` when none is there. environment: the daemon's, by default this process's."""
 
     can_start = True
     #: a local start takes a moment, and counts
     starting_s = 0.0
 
-    def __init__(self, data_dir: Path, idle_timeout_s: float) -> None:
+    def __init__(self, data_dir: Path, idle_timeout_s: float, environment: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir
         self.idle_timeout_s = idle_timeout_s
+        self._environment = os.environ if environment is None else environment
+        self._process: subprocess.Popen[bytes] | None = None
 
     async def ensure(self) -> str:
         """Return the endpoint of the folder's daemon, started if need be."""
@@ -99,6 +102,18 @@ class LocalLauncher:
                 self._start(state, deadline)
         finally:
             os.close(lock)
+
+    def stop(self) -> None:
+        """End the daemon that this launcher started, if it did, and wait until it has ended."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(START_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def _take(self, lock: int, deadline: float) -> None:
         while True:
@@ -145,7 +160,7 @@ class LocalLauncher:
                 process = subprocess.Popen(
                     command,
                     executable=compiled_program(),
-                    env={name: value for name, value in os.environ.items() if not name.startswith("NUITKA_")},
+                    env={name: value for name, value in self._environment.items() if not name.startswith("NUITKA_")},
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -169,6 +184,7 @@ class LocalLauncher:
                 time.sleep(_POLL_S)
             else:
                 _children.append(process)
+                self._process = process
                 return
             time.sleep(_POLL_S * 5)
 

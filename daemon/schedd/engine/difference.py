@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from .calendar import FIRST
 
-# 21 bits remain for the contact's place in its chunk.
-_TYPE_BITS, _DATE_BITS = 20, 22
+#: 21 bits remain for the contact's place in its chunk. Without the bits of the date, keys say contact and type.
+_TYPE_BITS, DATE_BITS = 20, 22
 
 #: The content number of a row that says something no planned row says.
 FOREIGN = np.int64(-1)
@@ -23,8 +23,8 @@ FOREIGN = np.int64(-1)
 
 def pack_keys(who: NDArray[Any], type_number: NDArray[Any], date: NDArray[Any]) -> NDArray[np.int64]:
     """Return one integer for each (contact, type, date), in their order. All must be known (not negative)."""
-    contact = who.astype(np.int64) << (_TYPE_BITS + _DATE_BITS)
-    return contact | (type_number.astype(np.int64) << _DATE_BITS) | (date.astype(np.int64) - FIRST)
+    contact = who.astype(np.int64) << (_TYPE_BITS + DATE_BITS)
+    return contact | (type_number.astype(np.int64) << DATE_BITS) | (date.astype(np.int64) - FIRST)
 
 
 @dataclass

@@ -17,25 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedd.engine import contacts as engine_contacts
-from schedd.engine.calendar import NONE, iso, parts
+from schedd.engine.calendar import FIRST, NONE, iso, parts
 from schedd.engine.configuration import Layer, build
-from schedd.engine.difference import FOREIGN, Difference, difference, pack_keys, without_held
+from schedd.engine.difference import DATE_BITS, FOREIGN, Difference, difference, pack_keys, without_held
 from schedd.engine.findings import MAX_EXAMPLES, Finding, Findings, RowId
 from schedd.engine.rows import NOT_SKIPPED, SKIP_REASONS, History, Rows
 from schedd.engine.run import ChunkInput, Run, day_counts
 from schedd.store import campaigns as campaign_store
 from schedd.store.connection import open_reader
-from schedd.store.contacts import ContactReader, Range
+from schedd.store.contacts import ContactReader, Range, new_learned
 from schedd.store.errors import sqlite_errors
 from schedd.store.existing import DISPATCHED, SCHEDULED, SKIPPED, VOID, ExistingRows, event_number, history_of
 from schedd.store.followups import existing_followups
+from schedd.store.odd_values import Learned
 from schedd.store.outside_rows import OutsideRows
 from schedd.store.schedules import ScheduleReader
 from schedd.store.schema import Schema, read_schema
 from schedproto import Preview, RunWarning
 
+from . import guards, plan_digest, scratch
 from . import preview as previews
-from . import scratch
 from .followup_rows import FollowUpChange, finish_followups, followup_rows
 from .outside import load_outside
 from .warnings import to_warnings
@@ -67,6 +68,7 @@ class ChunkTask(msgspec.Struct, frozen=True):
     """One chunk: ids `low` to below `high`; its columns go into the scratch file `name`.
 
     first: whether it is the first chunk of the run.   preview: whether what would change is to be reported in detail.
+    digest: whether the digest of the plan is wanted.
     """
 
     folder: str
@@ -75,6 +77,7 @@ class ChunkTask(msgspec.Struct, frozen=True):
     high: int | None
     first: bool = True
     preview: bool = False
+    digest: bool = False
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -82,6 +85,8 @@ class Planned(msgspec.Struct, frozen=True):
 
     dispatched, followups: ordinal -> rows that load balancing cannot move.
     volume: ordinal -> pre-scheduled rows before it, follow-ups included.
+    unreadable: contacts that have a date or a boolean that cannot be read.
+    ahead: ordinal of the run's date or later -> existing planned e-mails.   highest: contact of an existing row.
     """
 
     contacts: int
@@ -92,6 +97,9 @@ class Planned(msgspec.Struct, frozen=True):
     followups: dict[int, int]
     volume: dict[int, int]
     warnings: list[RunWarning] = []
+    unreadable: int = 0
+    ahead: dict[int, int] = {}
+    highest: int | None = None
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -100,6 +108,7 @@ class Finished(msgspec.Struct, frozen=True):
     counts: class * len(SKIP_REASONS) + reason -> rows.   volume: ordinal -> pre-scheduled rows.
     states: state * number of types + type -> pre-scheduled rows.   preview: what would change, if asked for.
     followups: rows to insert; followup_updates: (row id, row).   followup_counts: (type, reason) -> rows.
+    removed: existing planned e-mails that the plan no longer has (`guards`).   sums: of `plan_digest`, if asked for.
     """
 
     planned: int
@@ -113,6 +122,8 @@ class Finished(msgspec.Struct, frozen=True):
     followup_counts: list[tuple[str, int, int]]
     states: dict[int, int] = {}
     preview: Preview | None = None
+    removed: int = 0
+    sums: tuple[int, int] = (0, 0)
 
 
 def write_run_input(folder: Path, value: RunInput) -> None:
@@ -120,28 +131,33 @@ def write_run_input(folder: Path, value: RunInput) -> None:
     (folder / "run").write_bytes(msgspec.msgpack.encode(value))
 
 
-def _shared(folder: str) -> tuple[Run, RunInput]:
-    """Return the run and its input; the last one is kept, as a worker gets many chunks of one run."""
+def _shared(folder: str) -> tuple[Run, RunInput, dict[str, Learned]]:
+    """Return the run, its input, and what was learned of its columns.
+
+    The last one is kept, as a worker gets many chunks of one run.
+    """
     info = (Path(folder) / "run").stat()
     return _shared_of(folder, info.st_ino, info.st_mtime_ns)
 
 
 @lru_cache(maxsize=1)
-def _shared_of(folder: str, _inode: int, _changed_ns: int) -> tuple[Run, RunInput]:
+def _shared_of(folder: str, _inode: int, _changed_ns: int) -> tuple[Run, RunInput, dict[str, Learned]]:
     value = msgspec.msgpack.decode((Path(folder) / "run").read_bytes(), type=RunInput)
     configuration = build(*(Layer(place, values) for place, values in value.layers))
-    return Run(value.as_of, configuration, value.campaign_types, value.campaign_instances), value
+    run = Run(value.as_of, configuration, value.campaign_types, value.campaign_instances)
+    return run, value, new_learned()
 
 
 def plan_chunk(task: ChunkTask) -> Planned:
     """Read one chunk, plan it and leave the result in the scratch folder."""
-    run, value = _shared(task.folder)
+    run, value, learned = _shared(task.folder)
     path = Path(value.database)
     connection = open_reader(path)
     try:
         with sqlite_errors(path):
             connection.execute("BEGIN")
-            return _plan(run, task, connection)
+            reader = ChunkReader(run, connection, load_outside(Path(task.folder)), learned)
+            return _plan(run, task, connection, reader)
     finally:
         connection.close()
 
@@ -156,17 +172,16 @@ class ChunkRead:
 
 
 class ChunkReader:
-    """Reads chunks for a run over one connection. outside: the rows that no range of contact ids finds.
+    """Reads chunks for a run over one connection. outside: the rows that no range of contact ids finds."""
 
-    unreadable: contacts read so far that have a date or a boolean that cannot be read.
-    """
-
-    def __init__(self, run: Run, connection: Any, outside: OutsideRows) -> None:
+    def __init__(
+        self, run: Run, connection: Any, outside: OutsideRows, learned: dict[str, Learned] | None = None
+    ) -> None:
         self._run, self._connection = run, connection
         self.schema: Schema = read_schema(connection)
         carriers = any(instance.carriers is not None for instance in run.instances)
         since = run.as_of - run.configuration.lookback_days
-        self._contacts = ContactReader(connection, self.schema, run.configuration, carriers=carriers)
+        self._contacts = ContactReader(connection, self.schema, run.configuration, carriers=carriers, learned=learned)
         self._schedules = ScheduleReader(connection, self.schema, run, since, outside)
         self._campaigns = campaign_store.CampaignReader(connection, self.schema, run, since)
         self._future = Findings()
@@ -190,6 +205,13 @@ class ChunkReader:
         )
         return ChunkRead(read, existing, values)
 
+    def unreadable(self, contacts: engine_contacts.Contacts) -> int:
+        """Return how many contacts of the chunk read last have a date or a boolean that cannot be read."""
+        unreadable = contacts.invalid_birth | contacts.invalid_effective
+        if self._contacts.unreadable_booleans:
+            unreadable |= np.isin(contacts.ids, self._contacts.unreadable_booleans)
+        return int(unreadable.sum())
+
     def _note_future_births(self, contacts: engine_contacts.Contacts) -> None:
         future = np.flatnonzero(contacts.birth > self._run.as_of)
         if len(future):
@@ -206,13 +228,13 @@ class ChunkReader:
         return found
 
 
-def _plan(run: Run, task: ChunkTask, connection: Any) -> Planned:
-    reader = ChunkReader(run, connection, load_outside(Path(task.folder)))
+def _plan(run: Run, task: ChunkTask, connection: Any, reader: ChunkReader) -> Planned:
     read = reader.read(Range(task.low, task.high), first=task.first)
     contacts, people, history, parents = read.chunk.contacts, read.chunk.people, read.chunk.history, read.chunk.parents
     existing = read.existing
     plan = run.plan_chunk(read.chunk)
     issue_contacts, issue_kinds = engine_contacts.issues(contacts)
+    ahead = (existing.kind == SCHEDULED) & (existing.date >= run.as_of)
     arrays: dict[str, NDArray[Any]] = {
         **{f"rows.{name}": getattr(plan.rows, name) for name in _ROW_COLUMNS},
         **{f"history.{name}": getattr(history, name) for name in _HISTORY_COLUMNS},
@@ -221,10 +243,12 @@ def _plan(run: Run, task: ChunkTask, connection: Any) -> Planned:
         "issues.contact": issue_contacts,
         "issues.kind": issue_kinds,
     }
+    arrays |= _guard_arrays(existing, people.ids, arrays["present.key"], ahead)
     extra = {
         "followups": followup_rows(run, people.ids, plan.followups, parents.row_id, read.parent_values),
         "existing_followups": existing_followups(connection, reader.schema, existing),
         "followup_days": plan.followups.date[plan.followups.reason == NOT_SKIPPED].tolist(),
+        "followups_ahead": existing.contact_id[ahead & existing.followup].tolist(),
     }
     if task.preview:
         shown, extra["names"] = previews.shown_rows(connection, existing, run.classes)
@@ -240,7 +264,33 @@ def _plan(run: Run, task: ChunkTask, connection: Any) -> Planned:
         followups=day_counts(followup_days),
         volume=day_counts(np.concatenate([plan.rows.date[plan.rows.reason == NOT_SKIPPED], followup_days])),
         warnings=to_warnings(reader.findings),
+        unreadable=reader.unreadable(contacts),
+        ahead=day_counts(existing.date[ahead]),
+        highest=int(existing.contact_id.max()) if len(existing) else None,
     )
+
+
+def _guard_arrays(
+    existing: ExistingRows, people: NDArray[np.int64], keys: NDArray[np.int64], ahead: NDArray[np.bool_]
+) -> dict[str, NDArray[Any]]:
+    """Return what the guards look at of the existing plan rows, follow-ups aside, in the order of their `keys`.
+
+    `present.odd` are the rows without a key, `present.odd_group` their contact and type (`guards.ExistingPlan`).
+    """
+    plan = _plain_plan(existing)
+    odd = np.flatnonzero(keys < 0)
+    contact, types = existing.contact_id[plan[odd]], existing.written_type[plan[odd]]
+    who = np.searchsorted(people, contact)
+    known = (who < len(people)) & (types >= 0)
+    known[known] = people[who[known]] == contact[known]
+    group = np.full(len(odd), -1, np.int64)
+    no_date = np.full(int(known.sum()), FIRST, np.int32)
+    group[known] = pack_keys(who[known], types[known], no_date) >> DATE_BITS
+    return {"present.ahead": ahead[plan], "present.odd": odd, "present.odd_group": group}
+
+
+def _plain_plan(existing: ExistingRows) -> NDArray[np.intp]:
+    return np.flatnonzero((existing.kind <= SKIPPED) & ~existing.followup)
 
 
 def existing_arrays(
@@ -271,7 +321,7 @@ def existing_arrays(
         same = dispatched & (existing.type_number == folded[number])
         held.append(keys_of(np.where(same, number, -1))[same])
     held_keys = np.concatenate(held)
-    plan = np.flatnonzero((existing.kind <= SKIPPED) & ~existing.followup)
+    plan = _plain_plan(existing)
     fits = existing.regular & (existing.cls >= 0) & (existing.reason >= 0) & (existing.event >= 0)
     fits &= (existing.kind == SCHEDULED) == (existing.reason == NOT_SKIPPED)
     content = np.where(fits, _content(existing.cls, existing.reason, existing.event), FOREIGN)
@@ -292,7 +342,7 @@ def _content(cls: NDArray[Any], reason: NDArray[Any], event: NDArray[Any]) -> ND
 
 def finish_chunk(task: ChunkTask) -> Finished:
     """Apply section 10 to a planned and balanced chunk and find out what has to change in the file."""
-    run, _ = _shared(task.folder)
+    run, _, _ = _shared(task.folder)
     path = Path(task.folder) / task.name
     arrays, extra = scratch.load(path)
     rows = Rows(*(arrays[f"rows.{name}"] for name in _ROW_COLUMNS))
@@ -315,7 +365,7 @@ def finish_chunk(task: ChunkTask) -> Finished:
     out["update.row_id"] = arrays["present.row_id"][change.updated]
     out["delete"] = np.concatenate([arrays["present.row_id"][change.delete], followups.delete])
     scratch.save(path.with_suffix(".out"), out)
-    counts = day_counts((rows.cls * len(SKIP_REASONS) + rows.reason).astype(np.int32))
+    kinds = (rows.cls * len(SKIP_REASONS) + rows.reason).astype(np.int32)
     goes = rows.reason == NOT_SKIPPED
     volume = np.concatenate([rows.date[goes], np.array(followups.days, np.int32)])
     states = arrays["people.state"][rows.who[goes]].astype(np.int32) * len(run.classes.types)
@@ -325,13 +375,42 @@ def finish_chunk(task: ChunkTask) -> Finished:
         unchanged=change.unchanged + followups.unchanged,
         dropped=dropped,
         held=held + followups.held,
-        counts=counts,
+        counts=day_counts(kinds),
         volume=day_counts(volume),
         followups=followups.insert,
         followup_updates=followups.update,
         followup_counts=followups.counts,
         states=day_counts(states),
         preview=_preview(run, arrays, extra, rows, change, followups) if task.preview else None,
+        removed=_removed(arrays, extra, keys, goes, change, followups),
+        sums=_sums(run, arrays, rows, kinds, followups) if task.digest else (0, 0),
+    )
+
+
+def _removed(
+    arrays: dict[str, NDArray[Any]],
+    extra: dict[str, Any],
+    keys: NDArray[np.int64],
+    goes: NDArray[np.bool_],
+    change: Difference,
+    followups: FollowUpChange,
+) -> int:
+    existing = guards.ExistingPlan(*(arrays[f"present.{name}"] for name in ("key", "odd", "odd_group", "ahead")))
+    plain = guards.removed_rows(change, keys, goes, existing)
+    return plain + guards.removed_followups(extra["followups_ahead"], followups.rows)
+
+
+def _sums(
+    run: Run,
+    arrays: dict[str, NDArray[Any]],
+    rows: Rows,
+    kinds: NDArray[np.int32],
+    followups: FollowUpChange,
+) -> plan_digest.Sums:
+    return plan_digest.add(
+        plan_digest.row_sums(run, arrays["people.ids"], rows, kinds),
+        plan_digest.followup_sums(run.configuration.send_time, followups.rows),
+        plan_digest.issue_sums(arrays["issues.contact"], arrays["issues.kind"]),
     )
 
 

@@ -61,7 +61,7 @@ class FollowUpChange(msgspec.Struct):
     """What the follow-ups of a chunk change. days, states: of the pre-scheduled ones, the latter as `Finished.states`.
 
     insert: rows as `PlanWriter.insert_followups` takes them; update: (row id, row), and `updated` as they are now;
-    deleted: existing rows that go (`store.followups`).
+    deleted: existing rows that go (`store.followups`).   rows: all that are planned, as those of `insert`.
     """
 
     insert: list[list[Any]]
@@ -71,9 +71,14 @@ class FollowUpChange(msgspec.Struct):
     counts: list[tuple[str, int, int]]
     days: list[int]
     states: list[int]
-    planned: int = 0
+    rows: list[list[Any]]
     unchanged: int = 0
     held: int = 0
+
+    @property
+    def planned(self) -> int:
+        """Return how many rows are planned."""
+        return len(self.rows)
 
     @property
     def delete(self) -> NDArray[np.int64]:
@@ -92,7 +97,7 @@ def finish_followups(run: Run, arrays: dict[str, NDArray[Any]], extra: dict[str,
         for row in extra["existing_followups"]
         if not row[-1] or existing.setdefault(tuple(row[1:4]), row) is not row
     ]
-    change = FollowUpChange([], [], [], [], [], [], [])
+    change = FollowUpChange([], [], [], [], [], [], [], [])
     counts: dict[tuple[str, int], int] = {}
     for who, day, reason, *row in extra["followups"]:
         [key] = pack_keys(np.array([who]), np.array([number[row[1]]]), np.array([day])).tolist()
@@ -100,7 +105,7 @@ def finish_followups(run: Run, arrays: dict[str, NDArray[Any]], extra: dict[str,
             change.held += key in others
             continue
         counts[row[1], reason] = counts.get((row[1], reason), 0) + 1
-        change.planned += 1
+        change.rows.append(row)
         if not reason:
             change.days.append(day)
             change.states.append(int(arrays["people.state"][who]) * len(number) + number[row[1]])

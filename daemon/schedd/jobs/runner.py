@@ -9,9 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import zoneinfo
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +20,6 @@ import numpy as np
 
 from schedd.engine import calendar
 from schedd.engine.configuration import Configuration, ConfigurationError, Layer, build, parse_toml
-from schedd.engine.explain import BalanceNote
 from schedd.engine.findings import Findings
 from schedd.engine.run import Run
 from schedd.store import campaigns as campaign_store
@@ -45,6 +43,7 @@ from .contract import RunContext
 from .explanations import explain_contacts
 from .outside import save_outside
 from .records import run_record
+from .review import CompletePlan, Review, wants_digest
 from .safety import Keeper, keeper
 from .specification import parse_as_of
 from .stages import Stages
@@ -95,18 +94,6 @@ def _run_kept(job: _Job) -> RunResult:
         # What is committed stays, whatever becomes of the log when the last connection goes.
         with suppress(apsw.Error):
             connection.close()
-
-
-@dataclass
-class _Plan:
-    """What is known when all chunks are planned and balanced. orphans: row ids of the plan rows of no chunk."""
-
-    tasks: list[ChunkTask]
-    parts: list[Planned]
-    dispatched: dict[int, int]
-    notes: list[BalanceNote]
-    orphans: list[int]
-    orphan_findings: Findings
 
 
 class _Job:
@@ -217,9 +204,15 @@ class _Job:
         save_outside(self.context.scratch, outside)
         plan = self._plan(connection, run, ScheduleReader(connection, present, run, self.as_of, outside))
         explanations = []
+        limits = configuration.limits(self.contacts)
         if self.spec.explain:
-            limits = configuration.limits(self.contacts)
             explanations = explain_contacts(run, self.database, self.spec.explain, plan.notes, limits, outside)
+        tally = Tally(run.classes, sum(part.eligible for part in plan.parts))
+        tally.volume_before = sum_days(part.volume for part in plan.parts)
+        tally.dispatched = {day: count for day, count in plan.dispatched.items() if day >= self.as_of}
+        review = Review(self.spec, configuration, self.contacts, self.as_of, self.stored)
+        finished = self._stream("finish", plan.tasks, Finished)
+        answers = review.judge(connection, present, plan, finished, tally, self.context, self.stages)
         writer = None
         if not self.spec.dry_run:
             if not schema.is_complete(connection, present):
@@ -227,10 +220,7 @@ class _Job:
                 schema.complete(connection, present)
             now = self.clock().strftime("%Y-%m-%d %H:%M:%S")
             writer = PlanWriter(connection, run.classes, configuration.send_time, self.context.run_id, now)
-        tally = Tally(run.classes, sum(part.eligible for part in plan.parts))
-        tally.volume_before = sum_days(part.volume for part in plan.parts)
-        tally.dispatched = {day: count for day, count in plan.dispatched.items() if day >= self.as_of}
-        self._write_all(connection, plan, writer, tally)
+        self._write_all(connection, plan, answers, writer, tally)
         warnings = [*to_warnings(findings), *(warning for part in plan.parts for warning in part.warnings)]
         result = tally.result(
             self.spec,
@@ -239,7 +229,7 @@ class _Job:
             self.workers,
             self.contacts,
             None if self.stored is None else self.stored.version,
-            configuration.limits(self.contacts),
+            limits,
             tally.changes if writer is None else writer.changes,
         )
         result = msgspec.structs.replace(
@@ -247,6 +237,8 @@ class _Job:
             explanations=explanations,
             backup_id=self.backup.backup_id,
             warnings=merged([*warnings, *to_warnings(plan.orphan_findings), *self.warnings]),
+            guard=review.measures,
+            plan=review.plan,
         )
         if writer is not None:
             with self.stages.stage("commit"):
@@ -256,7 +248,7 @@ class _Job:
                 connection.execute("COMMIT")
         return result
 
-    def _plan(self, connection: apsw.Connection, run: Run, reader: ScheduleReader) -> _Plan:
+    def _plan(self, connection: apsw.Connection, run: Run, reader: ScheduleReader) -> CompletePlan:
         """Plan all chunks and balance them; the rows then lie in the scratch files of the tasks."""
         tasks = self._tasks(connection)
         with self.stages.stage("plan"):
@@ -268,16 +260,23 @@ class _Job:
             dispatched = sum_days([Counter(orphans.days), *(part.dispatched for part in parts)])
             fixed = sum_days([dispatched, *(part.followups for part in parts)])
             notes = balance_chunks(run, files, self.contacts, fixed, self.context.check, self.spec.explain)
-        return _Plan(tasks, parts, dispatched, notes, orphans.plan, reader.findings)
+        return CompletePlan(tasks, parts, dispatched, notes, orphans, reader.findings)
 
-    def _write_all(self, connection: apsw.Connection, plan: _Plan, writer: PlanWriter | None, tally: Tally) -> None:
+    def _write_all(
+        self,
+        connection: apsw.Connection,
+        plan: CompletePlan,
+        answers: Iterable[tuple[ChunkTask, Finished]],
+        writer: PlanWriter | None,
+        tally: Tally,
+    ) -> None:
         expected = sum(part.rows for part in plan.parts) - sum(part.existing for part in plan.parts)
         if writer is not None and expected > 0:
             self._keep()
         with self.stages.stage("write"), bulk_load(connection, expected, active=writer is not None) as load:
             if writer is not None:
                 writer.load = load
-            self._write(plan.tasks, writer, tally, plan.orphans)
+            self._write(answers, len(plan.tasks), writer, tally, plan.orphans.plan)
             if writer is not None:
                 schema.complete_key(connection)
                 issues = IssueWriter(connection, *tally.issue_columns())
@@ -318,7 +317,7 @@ class _Job:
         ends = [*starts[1:], None]
         folder = str(self.context.scratch)
         return [
-            ChunkTask(folder, f"chunk{number}", low, high, first=number == 0, preview=self.spec.dry_run)
+            ChunkTask(folder, f"chunk{number}", low, high, number == 0, self.spec.dry_run, wants_digest(self.spec))
             for number, (low, high) in enumerate(zip(starts, ends, strict=True))
         ]
 
@@ -338,19 +337,23 @@ class _Job:
             self.context.progress(stage, start + (end - start) * share, int(self.contacts * share), self.contacts)
         return results
 
-    def _write(self, tasks: list[ChunkTask], writer: PlanWriter | None, tally: Tally, orphans: list[int]) -> None:
-        """Take the changes of each chunk as they come, in the order of the keys, and write them."""
+    def _write(
+        self,
+        answers: Iterable[tuple[ChunkTask, Finished]],
+        total: int,
+        writer: PlanWriter | None,
+        tally: Tally,
+        orphans: list[int],
+    ) -> None:
+        """Write the changes of each chunk, in the order of the keys."""
         if orphans:
             tally.changes.deleted += len(orphans)
             if writer is not None:
                 self._keep()
                 writer.delete(np.array(orphans, np.int64))
-        for number, (task, answer) in enumerate(
-            zip(tasks, self._stream("finish", tasks, Finished), strict=True), start=1
-        ):
-            path = self.context.scratch / task.name
-            out, _ = scratch.load(path.with_suffix(".out"))
-            tally.add(answer, out, scratch.load(path)[0])
+        for number, (task, answer) in enumerate(answers, start=1):
+            path = (self.context.scratch / task.name).with_suffix(".out")
+            out, _ = scratch.load(path)
             if writer is not None:
                 if (
                     any(map(len, (out["delete"], out["update.row_id"], out["insert.cls"])))
@@ -364,8 +367,7 @@ class _Job:
                 writer.insert(_rows(out, "insert"))
                 writer.insert_followups(answer.followups)
             path.unlink()
-            path.with_suffix(".out").unlink()
-            share = number / len(tasks)
+            share = number / total
             self.context.progress("write", 0.5 + 0.45 * share, int(self.contacts * share), self.contacts)
 
     def _record(self, result: RunResult | None, error: str | None = None) -> RunRecord:

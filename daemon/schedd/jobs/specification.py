@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from schedd.engine.configuration import ConfigurationError, Layer, build
-from schedproto import ErrorCode, JobSpec, Mode, SchedulerError
+from schedproto import ErrorCode, JobSpec, Mode, SavedPlan, SchedulerError
 from schedproto.ids import check_organization
 from schedproto.jobs import MAX_WORKERS, MIN_WORKERS
 
@@ -13,6 +13,8 @@ from schedproto.jobs import MAX_WORKERS, MIN_WORKERS
 FIRST_AS_OF, LAST_AS_OF = dt.date(1971, 1, 1), dt.date(8999, 12, 31)
 #: Contacts that one job explains.
 MAX_EXPLAINED = 100
+#: The format of `SavedPlan` that this release writes and reads.
+PLAN_FORMAT = 1
 
 
 def parse_as_of(text: str) -> dt.date:
@@ -53,6 +55,8 @@ def check_spec(spec: JobSpec) -> None:
         )
     if any(abs(contact) >= 1 << 62 for contact in spec.explain):
         raise SchedulerError(ErrorCode.INVALID_ARGUMENT, "a contact to be explained is no id", hint="Ids have 62 bits.")
+    if spec.expect is not None:
+        _check_expected(spec, spec.expect)
     try:
         build(Layer("the job's configuration", spec.config))
     except ConfigurationError as error:
@@ -61,3 +65,18 @@ def check_spec(spec: JobSpec) -> None:
             str(error),
             hint="docs/RULES.md, section 13, lists the keys and what they accept.",
         ) from None
+
+
+def _check_expected(spec: JobSpec, expected: SavedPlan) -> None:
+    if expected.format != PLAN_FORMAT:
+        raise SchedulerError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"the expected plan has the format {expected.format}; this release knows {PLAN_FORMAT}",
+            hint="Save a plan with this release: `schedctl preview ORGANIZATION --save FILE`.",
+        )
+    if expected.organization != spec.organization:
+        raise SchedulerError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"the expected plan is one of {expected.organization!r:.80}, the job is for {spec.organization!r}",
+            hint="Submit the organization whose plan was saved.",
+        )

@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedd.engine import calendar
-from schedd.engine.configuration import BalanceLimits
+from schedd.engine.configuration import BalanceLimits, Configuration
 from schedd.engine.contacts import ISSUES
 from schedd.engine.rows import SKIP_REASONS, Classes
 from schedd.engine.states import STATES
 from schedd.store.write import Changes
-from schedproto import JobSpec, Preview, RunResult
+from schedproto import JobSpec, Preview, RunResult, SavedPlan
 
-from . import preview
+from . import plan_digest, preview
 from .chunks import Finished
+from .specification import PLAN_FORMAT
 
 
 def sum_days(parts: Iterable[Mapping[int, int]]) -> dict[int, int]:
@@ -41,6 +42,8 @@ class Tally:
         self.eligible = eligible
         self.planned = self.unchanged = self.dropped = self.held = 0
         self.changes = Changes()
+        self.removed = 0
+        self.sums: plan_digest.Sums = (0, 0)
         self.counts: dict[str, dict[str, int]] = {}
         self.skipped: dict[str, int] = {}
         self.volume: dict[int, int] = {}
@@ -56,6 +59,8 @@ class Tally:
         self.unchanged += answer.unchanged
         self.dropped += answer.dropped
         self.held += answer.held
+        self.removed += answer.removed
+        self.sums = plan_digest.add(self.sums, answer.sums)
         self.changes.inserted += len(out["insert.date"]) + len(answer.followups)
         self.changes.updated += len(out["update.date"]) + len(answer.followup_updates)
         self.changes.deleted += len(out["delete"])
@@ -84,6 +89,15 @@ class Tally:
             np.concatenate([kinds for _, kinds in self._issues]),
         )
 
+    def sorted_counts(self) -> dict[str, dict[str, int]]:
+        """Return type -> status -> rows of the plan."""
+        return {kind: dict(sorted(self.counts[kind].items())) for kind in sorted(self.counts)}
+
+    def issue_counts(self) -> dict[str, int]:
+        """Return reason -> contacts."""
+        kinds, numbers = np.unique(self.issue_columns()[1], return_counts=True)
+        return {ISSUES[kind]: count for kind, count in zip(kinds.tolist(), numbers.tolist(), strict=True)}
+
     def _by_state(self) -> dict[str, dict[str, int]]:
         types = self.classes.types
         states: dict[str, dict[str, int]] = {}
@@ -91,6 +105,25 @@ class Tally:
             state, kind = divmod(number, len(types))
             states.setdefault(STATES[state], {})[types[kind]] = count
         return dict(sorted(states.items()))
+
+    def saved_plan(
+        self, spec: JobSpec, as_of: int, config_version: int | None, configuration: Configuration, contacts: int
+    ) -> SavedPlan:
+        """Return the plan as a later job can expect it; all chunks have added their sums."""
+        return SavedPlan(
+            format=PLAN_FORMAT,
+            organization=spec.organization,
+            as_of=calendar.iso(as_of),
+            config=spec.config,
+            config_version=config_version,
+            settings=plan_digest.settings_digest(configuration),
+            contacts=contacts,
+            contacts_eligible=self.eligible,
+            rows=self.planned,
+            counts=self.sorted_counts(),
+            issues=self.issue_counts(),
+            digest=plan_digest.text(self.sums, self.planned),
+        )
 
     def result(
         self,
@@ -104,7 +137,6 @@ class Tally:
         changes: Changes,
     ) -> RunResult:
         """Return the job's result, but for its timings. `changes`: what SQLite says it changed."""
-        kinds, numbers = np.unique(self.issue_columns()[1], return_counts=True)
         return RunResult(
             run_id=run_id,
             organization=spec.organization,
@@ -115,9 +147,9 @@ class Tally:
             config_version=config_version,
             contacts=contacts,
             contacts_eligible=self.eligible,
-            counts={kind: dict(sorted(self.counts[kind].items())) for kind in sorted(self.counts)},
+            counts=self.sorted_counts(),
             skipped=dict(sorted(self.skipped.items())),
-            issues={ISSUES[k]: int(n) for k, n in zip(kinds.tolist(), numbers.tolist(), strict=True)},
+            issues=self.issue_counts(),
             volume=_dates(self.volume),
             volume_before=_dates(self.volume_before),
             volume_dispatched=_dates(self.dispatched),

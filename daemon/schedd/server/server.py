@@ -22,6 +22,7 @@ import zmq.asyncio
 
 from schedd.jobs.service import JobService
 from schedproto import ErrorCode, SchedulerError, __version__
+from schedproto.checks import AdoptOrganization
 from schedproto.codec import MAX_REQUEST_BYTES, CodecError, decode_request, encode
 from schedproto.messages import (
     CAPABILITIES,
@@ -63,7 +64,7 @@ MAX_INFO = 4
 
 
 #: Questions during which no job of the organization may begin; refused while one waits or runs.
-HELD = (RestoreBackup, OpenPull, OpenPush, CommitPush)
+HELD = (RestoreBackup, OpenPull, OpenPush, CommitPush, AdoptOrganization)
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,13 @@ def set_version(
         return _described(connection, organization, defaults)
 
 
-def _insert(connection: apsw.Connection, toml: str, created_by: str, now: str) -> None:
+def store_version(connection: apsw.Connection, toml: str, created_by: str, now: str) -> int:
+    """Store a text as the newest version, inside the caller's transaction; returns its number."""
+    _complete(connection)
+    return _insert(connection, toml, created_by[:MAX_NAME_CHARACTERS], now)
+
+
+def _insert(connection: apsw.Connection, toml: str, created_by: str, now: str) -> int:
     newest = connection.execute(f"SELECT max({VERSION}) FROM {TABLE} WHERE {HAS_VERSION}").get
     number = 1 if newest is None else int(newest) + 1
     if number > _NEWEST_NUMBER:
@@ -81,6 +87,7 @@ def _insert(connection: apsw.Connection, toml: str, created_by: str, now: str) -
     stored = applicable_configuration(connection, read_schema(connection))
     if stored is None or (stored.version, stored.toml) != (number, toml):
         raise _unsuitable("it does not keep what is written to it")
+    return number
 
 
 def withdraw(

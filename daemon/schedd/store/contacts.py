@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from schedd.engine.values import boolean_of, contact_date, opted_out, trimmed
 from . import blocks
 from .blocks import MisalignedError
 from .email_check import odd_emails
-from .odd_values import Dictionary, OddValues, octets
+from .odd_values import Dictionary, Learned, OddValues, octets
 from .schema import Schema
 from .tables import quoted
 
@@ -66,19 +67,34 @@ def chunk_starts(connection: apsw.Connection, size: int) -> list[int]:
     return starts
 
 
+def new_learned() -> dict[str, Learned]:
+    """Return what a run knows of columns of contacts before it has read any."""
+    return {"status": Learned(), "carrier": Learned()}
+
+
 class ContactReader:
     """Reads contacts of one file. `carriers`: whether a campaign looks at them.
 
+    learned: what other readers of the same run learned of the columns `status` and `carrier`, and this one adds to.
+
     findings: what could not be read in the chunks read so far.
+    unreadable_booleans: ids of the last chunk's contacts that have a boolean that cannot be read.
     """
 
     def __init__(
-        self, connection: apsw.Connection, schema: Schema, configuration: Configuration, *, carriers: bool
+        self,
+        connection: apsw.Connection,
+        schema: Schema,
+        configuration: Configuration,
+        *,
+        carriers: bool,
+        learned: Mapping[str, Learned] | None = None,
     ) -> None:
         self._connection = connection
         self._configuration = configuration
         self._values = OddValues(connection)
         self.findings = Findings()
+        self.unreadable_booleans: list[int] = []
         columns = schema.columns["contacts"]
         self._columns = {
             name: name if name in columns else "NULL"
@@ -87,14 +103,19 @@ class ContactReader:
         self._opt_outs = [name for name in configuration.opt_out_columns if name in columns]
         #: what the group aggregates are ordered by, where the order of the table is not that of the ids
         self._order = "" if schema.ordered_contacts else " ORDER BY id"
-        self._statuses = Dictionary(connection, "run_contact_status", self._columns["status"], self._judge_status)
+        learned = learned or new_learned()
+        self._statuses = Dictionary(
+            connection, "run_contact_status", self._columns["status"], self._judge_status, learned["status"]
+        )
 
         names = [name for name in ("carrier", "current_carrier") if name in columns]
         self._carrier = names[0] if carriers and names else None
-        self._carriers: list[str] = []
-        self._carrier_numbers: dict[str, int] = {}
+        self._carriers = learned["carrier"].names
+        self._carrier_numbers = {name: number for number, name in enumerate(self._carriers, start=1)}
         if self._carrier is not None:
-            self._carrier_codes = Dictionary(connection, "run_carrier", self._carrier, self._judge_carrier)
+            self._carrier_codes = Dictionary(
+                connection, "run_carrier", self._carrier, self._judge_carrier, learned["carrier"]
+            )
 
     def _octets(self, characters: int) -> int:
         return octets(self._connection, characters)
@@ -114,6 +135,7 @@ class ContactReader:
 
     def read(self, chunk: Range) -> Contacts:
         """Return the contacts of a chunk."""
+        self.unreadable_booleans = []
         where = chunk.where("id")
         [(count, low, high)] = self._connection.execute(
             f"SELECT count(*), min(id), max(id) FROM contacts WHERE {where}"
@@ -282,9 +304,11 @@ class ContactReader:
             contacts.failed_underwriting[index] = failed is not None and truth is not False
             if failed is not None and truth is None:
                 unreadable.note("unreadable_boolean", "failed_underwriting", contact_id, failed)
+                self.unreadable_booleans.append(int(contact_id))
             for name, value in zip(self._opt_outs, opt_outs, strict=True):
                 if value is not None and not name.endswith("_at") and boolean_of(value) is None:
                     unreadable.note("unreadable_boolean", name, contact_id, value)
+                    self.unreadable_booleans.append(int(contact_id))
 
             zip_reason, contacts.state[index] = zip_state(zip_value)
             if self._judge_status(status):
@@ -298,6 +322,8 @@ class ContactReader:
     def _read_carriers(self, contacts: Contacts, where: str) -> None:
         if self._carrier is None:
             return
+        if not self._carriers:
+            self._carrier_codes.learn(f"contacts WHERE {where}")
         codes = self._read_carrier_codes(where, len(contacts.ids))
         if (codes == _NEW).any():
             self._carrier_codes.learn(f"contacts WHERE {where}")

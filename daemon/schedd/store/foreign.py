@@ -17,7 +17,7 @@ from schedproto import ErrorCode, SchedulerError
 
 from .errors import extended_result, foreign_schema, of_constraint, unique_violation
 from .schema import OWN_TABLES, PLAN, PLAN_COLUMNS, READ_TABLES, Schema
-from .tables import TABLE, Table, quoted, read_table
+from .tables import TABLE, Table, quoted, read_table, texts
 
 #: Columns of the plan that get a NULL in some rows.
 NULLABLE = ("skip_reason", "campaign_instance_id", "sms_template", "metadata")
@@ -50,7 +50,7 @@ def check_tables(connection: apsw.Connection, schema: Schema) -> None:
     """Raise `foreign_schema` or `column_missing` for a table that cannot take the plan, or cannot be read."""
     for name in READ_TABLES:
         if name in schema.columns:
-            _check_readable(connection, name, schema)
+            check_readable(connection, name, schema)
     plan = read_table(connection, PLAN)
     if plan is not None:
         check_plan(connection, plan)
@@ -58,7 +58,7 @@ def check_tables(connection: apsw.Connection, schema: Schema) -> None:
         check_own(connection, name)
 
 
-def _check_readable(connection: apsw.Connection, name: str, schema: Schema) -> None:
+def check_readable(connection: apsw.Connection, name: str, schema: Schema) -> None:
     """Raise unless each column that may be read can be: a generated one may need a missing function."""
     columns = [column for column in READ_TABLES[name] if column in schema.columns[name]]
     _compile_columns(connection, name, columns, lambda some: f"SELECT {', '.join(some)} FROM {name}")
@@ -123,7 +123,7 @@ def _check_id(plan: Table) -> None:
         )
         raise SchedulerError(
             ErrorCode.COLUMN_MISSING,
-            f"the table {PLAN} lacks the column id, so its rows cannot be told apart",
+            f"the table {PLAN} lacks the column id, so its rows have no number",
             hint=f"{remedy} Nothing was changed.",
             details={"table": PLAN, "columns": "id", "column": "id"},
         )
@@ -236,17 +236,26 @@ def _compile_columns(
 ) -> None:
     """Compile a statement with all columns; where that fails, with one column at a time, to name it."""
     try:
-        connection.execute("EXPLAIN " + statement(columns)).fetchall()
+        _explain(connection, statement(columns))
     except apsw.SQLError:
         for column in columns:
             _compile(connection, table, statement([column]), column)
         _compile(connection, table, statement(columns), "")
 
 
+def _explain(connection: apsw.Connection, sql: str) -> None:
+    """Have SQLite compile a statement; its rows, which hold names of any bytes, are not read."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute("EXPLAIN " + sql)
+    finally:
+        cursor.close(True)
+
+
 def _compile(connection: apsw.Connection, table: str, sql: str, column: str) -> None:
     """Have SQLite compile a statement without running it; raise `foreign_schema` if it cannot."""
     try:
-        connection.execute("EXPLAIN " + sql).fetchall()
+        _explain(connection, sql)
     except apsw.SQLError as error:
         raise _uncompilable(connection, table, column, str(error)) from None
 
@@ -275,11 +284,13 @@ def objects_with(connection: apsw.Connection, table: str, text: str) -> list[tup
     names = [part for part in re.findall(r"[\w$]+", text.rpartition(":")[2]) if part.lower() != "main"]
     if not names:
         return []
-    rows = connection.execute(
-        "SELECT type, name, lower(sql) FROM main.sqlite_schema WHERE type IN ('trigger', 'index') "
-        "AND lower(tbl_name) = lower(?) AND sql IS NOT NULL ORDER BY type DESC, name",
+    rows = texts(
+        connection,
+        "SELECT type, CAST(name AS BLOB), CAST(lower(sql) AS BLOB) FROM main.sqlite_schema "
+        "WHERE type IN ('trigger', 'index') AND lower(tbl_name) = lower(?) AND sql IS NOT NULL "
+        "ORDER BY type DESC, name",
         (table,),
-    ).fetchall()
+    )
     return [(str(kind), str(name)) for kind, name, sql in rows if names[-1].lower() in str(sql)]
 
 
@@ -337,14 +348,21 @@ def _refused_row(connection: apsw.Connection, error: apsw.ConstraintError) -> Sc
 
 def _table_with(connection: apsw.Connection, constraint: str) -> str:
     """Return the table whose SQL has the text or name of a CHECK constraint; the plan first."""
-    rows = connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'table' AND sql IS NOT NULL")
-    names = [str(name) for name, sql in rows.fetchall() if constraint in str(sql)]
+    rows = texts(
+        connection,
+        "SELECT CAST(name AS BLOB), CAST(sql AS BLOB) FROM main.sqlite_schema WHERE type = 'table' AND sql IS NOT NULL",
+    )
+    names = [str(name) for name, sql in rows if constraint in str(sql)]
     return min(names, key=lambda name: name.lower() not in {PLAN, *OWN_TABLES}, default="")
 
 
 def _raised(connection: apsw.Connection, text: str) -> SchedulerError:
     """Return the error for a trigger's RAISE, with the trigger's name if its SQL has the text."""
-    rows = connection.execute("SELECT name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger'").fetchall()
+    rows = texts(
+        connection,
+        "SELECT CAST(name AS BLOB), CAST(tbl_name AS BLOB), CAST(sql AS BLOB) FROM main.sqlite_schema "
+        "WHERE type = 'trigger'",
+    )
     written = {PLAN, *OWN_TABLES}
     raising = [row for row in rows if "raise" in str(row[2]).lower()]
     saying = [row for row in raising if text.replace("'", "''") in str(row[2])] or raising

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import apsw
 
 from .errors import REINDEX_HINT
-from .tables import quoted
+from .tables import quoted, texts
 
 #: How many findings are looked at.
 _FINDINGS = 100
@@ -48,8 +48,8 @@ def _run(connection: apsw.Connection, sql: str) -> list[str]:
 
 
 def _tables(connection: apsw.Connection) -> list[str]:
-    rows = connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table' AND rootpage > 0")
-    return [str(name) for (name,) in rows.fetchall()]
+    sql = "SELECT CAST(name AS BLOB) FROM main.sqlite_schema WHERE type = 'table' AND rootpage > 0"
+    return [str(name) for (name,) in texts(connection, sql)]
 
 
 def remedy(found: Sequence[str], otherwise: str) -> str:

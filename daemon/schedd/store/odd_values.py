@@ -7,6 +7,7 @@ text are read again as bytes, next to a mark of which are texts, and decoded wit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import apsw
@@ -14,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedd.engine.values import text_of
+
+#: Values of a column that are kept from chunk to chunk; a column that has more is hardly worth a dictionary.
+MAX_LEARNED = 10_000
 
 
 def typed(expression: str) -> str:
@@ -80,16 +84,41 @@ class OddValues:
         return result
 
 
+@dataclass
+class Learned:
+    """The different values of a column that were met so far, kept from chunk to chunk.
+
+    rows: whether the value is a text, the value, of a text its bytes, and its number.
+    names: what the numbers stand for, where the judge needs to know.
+    """
+
+    rows: list[tuple[int, Any, int]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+
+
 class Dictionary:
     """Numbers for the different values of a column, for use inside SQL; values are judged once each.
 
-    judge: value -> number. The numbers live in a temporary table of the connection.
+    judge: value -> number. The numbers live in a temporary table of the connection, and in `learned`.
     """
 
-    def __init__(self, connection: apsw.Connection, name: str, expression: str, judge: Callable[[Any], int]) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        name: str,
+        expression: str,
+        judge: Callable[[Any], int],
+        learned: Learned,
+    ) -> None:
         self._connection, self._name, self._expression, self._judge = connection, name, expression, judge
+        self._learned = learned
         # Without types, so that a value is compared as what it is.
         connection.execute(f"CREATE TEMP TABLE {name}(id INTEGER PRIMARY KEY, value UNIQUE, number INTEGER)")
+        connection.executemany(
+            f"INSERT OR IGNORE INTO {name}(value, number) "
+            "VALUES (CASE ?1 WHEN 1 THEN CAST(?2 AS TEXT) ELSE ?2 END, ?3)",
+            learned.rows,
+        )
 
     def number(self, unknown: int) -> str:
         """Return the SQL of a value's number; `unknown` for a value that was not learned yet and for NULL."""
@@ -102,9 +131,14 @@ class Dictionary:
             f"SELECT DISTINCT +{self._expression} COLLATE BINARY FROM {source}",
             tuple(bindings),
         )
-        new = OddValues(self._connection).rows(f"{self._name} WHERE number IS NULL", ["id", "value"])
-        numbers = [(self._judge(value), row_id) for row_id, value in new]
-        self._connection.executemany(f"UPDATE {self._name} SET number = ? WHERE id = ?", numbers)
+        sql = f"SELECT id, {typed('value')} FROM {self._name} WHERE number IS NULL"
+        new: list[Any] = self._connection.execute(sql).fetchall()
+        encoding = encoding_of(self._connection)
+        for row_id, is_text, value in new:
+            number = self._judge(value.decode(encoding, "replace") if is_text else value)
+            self._connection.execute(f"UPDATE {self._name} SET number = ? WHERE id = ?", (number, row_id))
+            if len(self._learned.rows) < MAX_LEARNED:
+                self._learned.rows.append((is_text, value, number))
 
 
 def email_types(connection: apsw.Connection, row_ids: NDArray[np.int64]) -> list[str]:

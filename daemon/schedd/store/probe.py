@@ -17,6 +17,7 @@ from schedproto import SchedulerError
 
 from .errors import extended_result, foreign_schema, of_constraint
 from .schema import OWN_TABLES, PLAN, complete, read_schema
+from .tables import texts
 
 #: Types of e-mail of which at least one has to be taken with each status.
 _TYPES = ("birthday", "effective_date", "aep", "post_window", "campaign_x", "followup_1_cold")
@@ -72,11 +73,12 @@ def _copy(connection: apsw.Connection) -> apsw.Connection | None:
         copy.execute("PRAGMA trusted_schema = OFF")
         copy.execute(f"PRAGMA encoding = '{connection.execute('PRAGMA main.encoding').get}'")
         names = [PLAN, *OWN_TABLES]
-        for (sql,) in connection.execute(
-            "SELECT sql FROM main.sqlite_schema WHERE type IN ('table', 'index') AND sql IS NOT NULL "
+        for (sql,) in texts(
+            connection,
+            "SELECT CAST(sql AS BLOB) FROM main.sqlite_schema WHERE type IN ('table', 'index') AND sql IS NOT NULL "
             f"AND lower(tbl_name) IN ({', '.join('?' * len(names))}) ORDER BY type DESC, rowid",
             names,
-        ).fetchall():
+        ):
             copy.execute(str(sql))
         complete(copy, read_schema(copy))
     except apsw.Error:

@@ -6,7 +6,7 @@ Both ways follow the same rules (sections 0 and 4).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import apsw
@@ -39,10 +39,14 @@ NOBODY = -(1 << 62) - 1_000_003
 
 @dataclass
 class Orphans:
-    """Rows of nobody. plan: row ids of the plan's.   days: ordinals of dispatched ones; they, too, fill their day."""
+    """Rows of nobody. plan: row ids of the plan's.   days: ordinals of dispatched ones; they, too, fill their day.
+
+    ahead: ordinal of the run's date or later -> the plan's e-mails.
+    """
 
     plan: list[int]
     days: list[int]
+    ahead: dict[int, int] = field(default_factory=dict)
 
 
 class RowJudge:
@@ -157,6 +161,9 @@ class RowJudge:
             kind, _ = self.kind_of(row_id, status)
             if kind in {SCHEDULED, SKIPPED}:
                 found.plan.append(row_id)
+                day = self._day(row_id, kind, date)
+                if kind == SCHEDULED and day >= self._run.as_of:
+                    found.ahead[day] = found.ahead.get(day, 0) + 1
             elif kind == DISPATCHED:
                 day = self._day(row_id, kind, date)
                 found.days += [day] if day != NONE else []

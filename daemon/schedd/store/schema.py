@@ -9,7 +9,7 @@ import apsw
 from schedproto import ErrorCode, SchedulerError
 
 from .errors import foreign_schema
-from .tables import TABLE, Index, Table, affinity_of, quoted, read_table
+from .tables import TABLE, Index, Table, affinity_of, quoted, read_table, texts
 
 #: The main application's tables and the columns that are read of them (docs/DATABASE.md).
 READ_TABLES: dict[str, tuple[str, ...]] = {
@@ -136,8 +136,8 @@ def table_columns(connection: apsw.Connection, table: str) -> frozenset[str]:
 
 def _affinities(connection: apsw.Connection, table: str) -> dict[str, str]:
     """Return the columns of a table, lower-case, and their affinities."""
-    rows = connection.execute("SELECT lower(name), type FROM pragma_table_xinfo(?, 'main')", (table,))
-    return {str(name): affinity_of(str(declared or "")) for name, declared in rows}
+    sql = "SELECT CAST(lower(name) AS BLOB), CAST(type AS BLOB) FROM pragma_table_xinfo(?, 'main')"
+    return {str(name): affinity_of(str(declared or "")) for name, declared in texts(connection, sql, (table,))}
 
 
 def version(connection: apsw.Connection) -> int:
@@ -161,7 +161,8 @@ def read_schema(connection: apsw.Connection) -> Schema:
             ) from None
         if found:
             affinities[table] = found
-    kinds = connection.execute("SELECT lower(name), type, wr FROM pragma_table_list WHERE schema = 'main'")
+    sql = "SELECT CAST(lower(name) AS BLOB), type, wr FROM pragma_table_list WHERE schema = 'main'"
+    kinds = texts(connection, sql)
     with_rowid = frozenset(str(name) for name, kind, without in kinds if kind == "table" and not without)
     contacts = read_table(connection, "contacts")
     return Schema(
@@ -230,10 +231,11 @@ def _check_contacts_key(connection: apsw.Connection, path: str) -> None:
 
 def _check_stored_ids(connection: apsw.Connection, path: str) -> None:
     """Raise for an id that is not a whole number, which only a column that is not the rowid's alias can hold."""
-    row = connection.execute(
-        "SELECT quote(id) FROM contacts WHERE typeof(id) <> 'integer' ORDER BY id DESC LIMIT 1"
-    ).fetchone()
-    if row is not None:
+    rows = texts(
+        connection,
+        "SELECT CAST(quote(id) AS BLOB) FROM contacts WHERE typeof(id) <> 'integer' ORDER BY id DESC LIMIT 1",
+    )
+    for row in rows:
         raise foreign_schema(
             f"the table contacts has a row whose id is not a whole number: {row[0]:.60}",
             "Give each contact a whole number as its id, here and in the tables that refer to it, and keep the present "
@@ -258,11 +260,13 @@ def check_keys(connection: apsw.Connection, schema: Schema) -> None:
     """
     if not schema.has(PLAN, *PLAN_KEY, "status") or has_key(read_table(connection, PLAN)):
         return
-    keys = connection.execute(
-        f"SELECT contact_id, email_type, scheduled_send_date, count(*) FROM {PLAN} "
+    shown_key = ", ".join(f"CAST({name} AS BLOB)" for name in PLAN_KEY)
+    keys = texts(
+        connection,
+        f"SELECT {shown_key}, count(*) FROM {PLAN} "
         f"WHERE {_KEYED} AND (status IS NULL OR status COLLATE BINARY NOT IN ('pre-scheduled', 'skipped')) "
-        f"GROUP BY {_PLAIN_KEY} HAVING count(*) > 1 LIMIT 6"
-    ).fetchall()
+        f"GROUP BY {_PLAIN_KEY} HAVING count(*) > 1 LIMIT 6",
+    )
     if not keys:
         return
     shown = "; ".join(f"contact {c}, {t}, {d} ({n} rows)" for c, t, d, n in keys[:5])
@@ -292,7 +296,7 @@ def complete_key(connection: apsw.Connection) -> None:
 
 def _free_name(connection: apsw.Connection, name: str) -> str:
     """Return a name for an index, with a number if another object has the name already."""
-    taken = {str(other) for (other,) in connection.execute("SELECT lower(name) FROM main.sqlite_schema")}
+    taken = {name for (name,) in texts(connection, "SELECT CAST(lower(name) AS BLOB) FROM main.sqlite_schema")}
     names = (name if not number else f"{name}_{number}" for number in range(len(taken) + 1))
     return next(candidate for candidate in names if candidate not in taken)
 
@@ -307,11 +311,13 @@ def _sender_indexes(plan: Table | None) -> list[Index]:
 
 def sender_indexes(connection: apsw.Connection) -> dict[str, str]:
     """Return the plain indexes on exactly (status, scheduled_send_date): name -> the SQL that made it."""
-    names = [i.name for i in _sender_indexes(read_table(connection, PLAN)) if i.is_plain and not i.unique]
-    return {
-        name: connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'index' AND name = ?", (name,)).get
-        for name in names
-    }
+    plain = {i.name for i in _sender_indexes(read_table(connection, PLAN)) if i.is_plain and not i.unique}
+    found = texts(
+        connection,
+        "SELECT CAST(name AS BLOB), CAST(sql AS BLOB) FROM main.sqlite_schema WHERE type = 'index' AND sql IS NOT NULL",
+    )
+    # One whose SQL is not text cannot be made again as it was.
+    return {name: sql for name, sql in found if name in plain and "\ufffd" not in name + sql}
 
 
 # Completing ----------------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ Pragmas answer nearly everything. Conflict clauses have no pragma: they are foun
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import apsw
 
@@ -18,6 +20,16 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _RESOLUTIONS = {"REPLACE", "IGNORE"}
+
+
+def texts(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """Return rows of a query whose texts are cast to BLOB, as texts again: bytes that are not text are replaced.
+
+    Names and SQL in a schema may have any bytes, of which SQLite makes no error, but reading them as text does.
+    """
+    encoding = str(connection.execute("PRAGMA main.encoding").get)
+    rows = connection.execute(sql, tuple(bindings)).fetchall()
+    return [tuple(v.decode(encoding, "replace") if isinstance(v, bytes) else v for v in row) for row in rows]
 
 
 def quoted(name: str) -> str:
@@ -152,14 +164,15 @@ def conflict_clause(sql: str) -> str | None:
 
 def read_table(connection: apsw.Connection, name: str) -> Table | None:
     """Return a table or view of the main database, None if there is none of this name. Raises `apsw.SQLError`."""
-    row = connection.execute(
-        "SELECT name, type, rootpage, sql FROM main.sqlite_schema WHERE type IN ('table', 'view') "
+    rows = texts(
+        connection,
+        "SELECT name, type, rootpage, CAST(sql AS BLOB) FROM main.sqlite_schema WHERE type IN ('table', 'view') "
         "AND lower(name) = lower(?)",
         (name,),
-    ).fetchone()
-    if row is None:
+    )
+    if not rows:
         return None
-    stored, kind, root, sql = row
+    stored, kind, root, sql = rows[0]
     if kind == "table" and not root:
         kind = VIRTUAL
     flags = connection.execute(
@@ -178,15 +191,19 @@ def read_table(connection: apsw.Connection, name: str) -> Table | None:
 
 
 def _triggers(connection: apsw.Connection, table: str) -> dict[str, str]:
-    rows = connection.execute(
-        "SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) = lower(?)", (table,)
+    sql = (
+        "SELECT CAST(name AS BLOB), CAST(sql AS BLOB) FROM main.sqlite_schema "
+        "WHERE type = 'trigger' AND lower(tbl_name) = lower(?)"
     )
-    return {str(name): str(sql) for name, sql in rows.fetchall()}
+    return {str(name): str(text) for name, text in texts(connection, sql, (table,))}
 
 
 def _columns(connection: apsw.Connection, table: str) -> dict[str, Column]:
-    rows = connection.execute(
-        "SELECT lower(name), type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?, 'main')", (table,)
+    rows = texts(
+        connection,
+        'SELECT CAST(lower(name) AS BLOB), CAST(type AS BLOB), "notnull", CAST(dflt_value AS BLOB), pk, hidden '
+        "FROM pragma_table_xinfo(?, 'main')",
+        (table,),
     )
     return {
         str(name): Column(
@@ -202,16 +219,20 @@ def _columns(connection: apsw.Connection, table: str) -> dict[str, Column]:
 
 
 def _indexes(connection: apsw.Connection, table: str) -> tuple[Index, ...]:
-    listed = connection.execute(
-        "SELECT name, \"unique\", origin, partial FROM pragma_index_list(?, 'main')", (table,)
-    ).fetchall()
+    listed = texts(
+        connection,
+        "SELECT seq, CAST(name AS BLOB), \"unique\", origin, partial FROM pragma_index_list(?, 'main')",
+        (table,),
+    )
     found = []
-    for name, unique, origin, partial in listed:
-        parts = connection.execute(
-            'SELECT CASE WHEN cid >= 0 THEN lower(name) END, upper(coll), "desc" '
-            "FROM pragma_index_xinfo(?, 'main') WHERE key = 1 ORDER BY seqno",
-            (name,),
-        ).fetchall()
+    for number, name, unique, origin, partial in listed:
+        parts = texts(
+            connection,
+            "SELECT CASE WHEN x.cid >= 0 THEN CAST(lower(x.name) AS BLOB) END, CAST(upper(x.coll) AS BLOB), x.desc "
+            "FROM pragma_index_list(?, 'main') l CROSS JOIN pragma_index_xinfo(l.name, 'main') x "
+            "WHERE l.seq = ? AND x.key = 1 ORDER BY x.seqno",
+            (table, number),
+        )
         found.append(
             Index(
                 name=str(name),
