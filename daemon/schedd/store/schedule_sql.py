@@ -72,7 +72,8 @@ class PlanSql:
         self._classes: Classes = run.classes
         self._configuration: Configuration = run.configuration
         self._columns = schema.columns.get(PLAN, frozenset())
-        self._affinity = {name: schema.affinity(PLAN, name) for name in ("event_year", "event_month", "event_day")}
+        names = ("event_year", "event_month", "event_day", "campaign_instance_id")
+        self._affinity = {name: schema.affinity(PLAN, name) for name in names}
         self._since = iso(max(since, FIRST))
         self._date_octets = octets(connection, len(NO_DATE))
         not_planned = sorted(run.campaign_names - set(run.classes.types))
@@ -175,7 +176,9 @@ class PlanSql:
         for name in names:
             column, affinity = self.column(name), self._affinity[name]
             number = f"CAST({column} AS INTEGER)"
-            if affinity in {"TEXT", "REAL"}:
+            if affinity == "TEXT":
+                stored += f" AND {column} = CAST({number} AS TEXT)"
+            elif affinity == "REAL":
                 stored += f" AND {column} = {number}"
             elif affinity != "INTEGER":
                 stored += f" AND typeof({column}) = 'integer'"
@@ -208,7 +211,7 @@ class PlanSql:
         regular = self._regular("k.priority", "k.email_template", "k.sms_template")
         cls = (
             f"(SELECT k.number * {_CLASS_UNIT} + {_REGULAR_UNIT} * ({regular}) FROM run_class k "
-            f"WHERE k.instance = {instance} AND k.email_type = {email_type})"
+            f"WHERE k.instance = {instance} AND k.email_type = {email_type}{self._exact_instance()})"
         )
         # Of a campaign's instance id that is not stored as a number it takes a look whether it is an active one's.
         known = (
@@ -217,6 +220,16 @@ class PlanSql:
             f"THEN (SELECT number * {_CLASS_UNIT} FROM run_type WHERE name = {email_type}) END"
         )
         return f"coalesce({cls}, {known}, {UNKNOWN * _CLASS_UNIT})"
+
+    def _exact_instance(self) -> str:
+        """Return the SQL of whether an instance id equal to a number is written as the column stores the number."""
+        instance, affinity = self.column("campaign_instance_id"), self._affinity["campaign_instance_id"]
+        # A comparison with a number takes `3.0` and `3e0` for 3.
+        conditions = {
+            "TEXT": f" AND {instance} = CAST(k.instance AS TEXT)",
+            "BLOB": f" AND typeof({instance}) = 'integer'",
+        }
+        return conditions.get(affinity, "")
 
     def _regular(self, priority: str, email_template: str, sms_template: str) -> str:
         return (

@@ -99,10 +99,12 @@ class RowJudge:
             self.findings.add("unknown_type", PLAN, "email_type", row_id, value, name)
         return self._folded.get(name, -1), name.startswith(FOLLOWUP_PREFIX)
 
-    def nobody(self, row_id: int, value: Any) -> int:
-        """Return the contact id of a row whose own is not one; notes it."""
-        self.findings.add("unreadable_contact_id", PLAN, "contact_id", row_id, value)
-        return NOBODY
+    def contact_of(self, row_id: int, value: Any) -> int:
+        """Return the contact id of a row, `NOBODY` for one that cannot be read, which is noted."""
+        contact = value if isinstance(value, int) else integer_of(value)
+        if contact is None:
+            self.findings.add("unreadable_contact_id", PLAN, "contact_id", row_id, value)
+        return NOBODY if contact is None else contact
 
     def _written_type(self, value: Any) -> int:
         """Return the number of a type as it is written, -1 for none of this run."""

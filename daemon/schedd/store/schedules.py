@@ -156,9 +156,10 @@ class ScheduleReader:
         """Return the rows of a chunk one of which has a value that no block can hold."""
         found = self._values.rows(f"{PLAN} s WHERE {self._where(chunk)}", ["s.id", "s.contact_id", *self._odd_columns])
         row_id = np.array([row[0] for row in found], np.int64)
-        contacts = [row[1] if isinstance(row[1], int) else self._judge.nobody(row[0], row[1]) for row in found]
+        contacts = [self._judge.contact_of(row[0], row[1]) for row in found]
+        exact = np.array([isinstance(row[1], int) for row in found], np.bool_)
         values = [row[2:] for row in found]
-        return self._by_value(values, row_id, np.array(contacts, np.int64), np.ones(len(found), np.bool_))
+        return self._by_value(values, row_id, np.array(contacts, np.int64), exact)
 
     def _values_by_row_id(
         self, row_ids: NDArray[np.int64], contact_ids: NDArray[np.int64], exact: NDArray[np.bool_]
@@ -259,6 +260,5 @@ class ScheduleReader:
             rows: list[Any] = below.fetchall()
             row_ids = np.concatenate([row_ids, np.array([row_id for row_id, _ in rows], np.int64)])
             for row_id, contact in rows:
-                if not isinstance(contact, int):
-                    self._judge.nobody(row_id, contact)
+                self._judge.contact_of(row_id, contact)
         return self._judge.orphans(row_ids)
