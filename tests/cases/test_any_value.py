@@ -148,7 +148,7 @@ def check(organization: OddOrganization) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@settings(SETTINGS, max_examples=60)
+@settings(SETTINGS, max_examples=40)
 @given(odd_organizations())
 def test_any_value_fast(organization: OddOrganization) -> None:
     """A few dozen organizations with odd values in any column come out as the rules say, and harm nothing."""

@@ -79,6 +79,7 @@ def test_columns_that_do_not_matter(tmp_path: Path) -> None:
     assert outcome.dates("followup_4_hq_with_yes") == {2: "2026-11-23"}
 
 
+@pytest.mark.slow
 def test_one_of_ten_thousand(tmp_path: Path) -> None:
     """One bad byte in one address of 10,000 costs one contact its e-mails."""
     outcome = scheduled("one_bad_byte", tmp_path)

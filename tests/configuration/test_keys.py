@@ -164,7 +164,7 @@ PERCENT = st.integers(0, 10_000).map(lambda number: number / 100)
 
 
 @given(st.data(), configurations())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_round_trip(data: st.DataObject, windows: Configuration) -> None:
     """What is written out completely, as a dictionary and as TOML text, makes the same configuration again."""
     layer: dict[str, Any] = {

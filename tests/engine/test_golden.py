@@ -20,8 +20,17 @@ from support import (
 )
 
 
-@pytest.mark.parametrize("mode", ["reliable", "highperf"])
-@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("workers", "mode"),
+    [
+        (1, "reliable"),
+        (5, "highperf"),
+        *(
+            pytest.param(workers, mode, marks=pytest.mark.slow)
+            for workers, mode in ((1, "highperf"), (2, "reliable"), (2, "highperf"), (5, "reliable"))
+        ),
+    ],
+)
 @pytest.mark.parametrize("case", CASES)
 def test_golden_plan(case: str, workers: int, mode: str, tmp_path: Path) -> None:
     """The plan, the issues and the counts are those of the case, whatever the shards and the mode."""

@@ -40,8 +40,8 @@ def compare_block(start: int, size: int, folder: Path) -> None:
 
 
 def test_random_organizations_fast(tmp_path: Path) -> None:
-    """A few dozen random organizations come out as the reference has them."""
-    compare_block(100_000, 40, tmp_path)
+    """Some random organizations come out as the reference has them."""
+    compare_block(100_000, 20, tmp_path)
 
 
 @pytest.mark.slow

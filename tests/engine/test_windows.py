@@ -167,7 +167,7 @@ PAIRS = st.lists(st.tuples(PERSONS, DAYS), min_size=1, max_size=6)
 
 
 @given(configurations(), PAIRS)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_excluded(configuration: Configuration, pairs: list[tuple[Person, dt.date]]) -> None:
     """Each date is excluded by the kind that the rules' own words name first."""
     people, who = people_of([person for person, _ in pairs]), np.arange(len(pairs))
@@ -176,7 +176,7 @@ def test_excluded(configuration: Configuration, pairs: list[tuple[Person, dt.dat
 
 
 @given(configurations(), PAIRS)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_containing(configuration: Configuration, pairs: list[tuple[Person, dt.date]]) -> None:
     """The windows that are shown are all those that contain the date, clipped to the days on which the rule applies."""
     windows, people = Windows.of(configuration), people_of([person for person, _ in pairs])
@@ -199,7 +199,7 @@ def test_containing(configuration: Configuration, pairs: list[tuple[Person, dt.d
 
 
 @given(configurations(), PAIRS)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 def test_ends(configuration: Configuration, pairs: list[tuple[Person, dt.date]]) -> None:
     """The window end is the last day before the first free one, or there is none."""
     windows = Windows.of(configuration)
@@ -212,7 +212,7 @@ def test_ends(configuration: Configuration, pairs: list[tuple[Person, dt.date]])
 
 
 @given(configurations(), PAIRS)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_always(configuration: Configuration, pairs: list[tuple[Person, dt.date]]) -> None:
     """Those who are always excluded have a rule without limits that excludes every date, and no window end."""
     persons = [person for person, _ in pairs]

@@ -28,7 +28,7 @@ KEEPS = "CREATE TRIGGER keep BEFORE DELETE ON email_schedules BEGIN SELECT RAISE
 
 @pytest.mark.parametrize("mode", ["reliable", "highperf"])
 @pytest.mark.parametrize("trigger", [MOVES, IGNORES, ADDS])
-@pytest.mark.parametrize("count", [50, 12_000])
+@pytest.mark.parametrize("count", [50, pytest.param(12_000, marks=pytest.mark.slow)])
 def test_triggers_that_change_rows(
     tmp_path: Path, trigger: str, count: int, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
