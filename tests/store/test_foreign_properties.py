@@ -17,13 +17,13 @@ from store.foreign import AS_OF, build, contacts, is_sound, sees_by_index, selec
 from support import read_plan, run_locally
 
 TEXTS = ("TEXT", "VARCHAR(40)", "DATE", "NUMERIC", "BLOB", "", "INTEGER")
-NUMBERS = ("INTEGER", "INT", "BIGINT", "NUMERIC", "", "BLOB")
+NUMBERS = ("INTEGER", "INT", "BIGINT", "NUMERIC", "", "BLOB", "TEXT", "VARCHAR(20)", "REAL")
 COLLATIONS = ("", "", "", " COLLATE NOCASE", " COLLATE RTRIM", " COLLATE BINARY")
 NULLS = (" NOT NULL", " NOT NULL DEFAULT ''", *[""] * 6, " DEFAULT 'x'", " DEFAULT 7")
 REQUIRED = ("email_type", "scheduled_send_date", "scheduled_send_time", "status")
 OPTIONAL = {
     "skip_reason": TEXTS,
-    "priority": (*NUMBERS, "TEXT", "REAL"),
+    "priority": NUMBERS,
     "campaign_instance_id": NUMBERS,
     "email_template": ("TEXT", "VARCHAR(40)", "BLOB"),
     "event_year": NUMBERS,
@@ -33,7 +33,7 @@ OPTIONAL = {
 }
 STRICT = {"TEXT": ("TEXT", "ANY", "TEXT", "TEXT", "BLOB"), "INTEGER": ("INTEGER", "INT", "ANY", "REAL", "TEXT", "BLOB")}
 #: Of columns whose numbers are compared with the plan's.
-STRICT_NUMBERS = ("INTEGER", "INT", "ANY", "BLOB")
+STRICT_NUMBERS = ("INTEGER", "INT", "ANY", "BLOB", "TEXT", "REAL")
 EXTRA = (
     "tenant TEXT NOT NULL DEFAULT 'x'",
     "tenant INTEGER NOT NULL DEFAULT (1 + 1)",
@@ -220,7 +220,7 @@ def holds(path: Path, foreign: Foreign, scratch: Path) -> None:
     if foreign.triggers:
         return
     assert sender_rows(path) == sender
-    assert first.warnings == []
+    assert not [warning for warning in first.warnings if warning.code == "trigger_changed_rows"]
     assert len(read_plan(path)) == first.rows_planned
     assert second is not None
     assert (second.rows_inserted, second.rows_updated, second.rows_deleted) == (0, 0, 0)

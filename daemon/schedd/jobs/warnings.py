@@ -11,17 +11,15 @@ from schedproto import RunWarning
 
 #: code -> the sentence, with the finding's fields; the order is that of the result, the most serious first.
 MESSAGES: dict[str, str] = {
-    "campaign_not_planned": (
-        "Campaign {name}: the value of {table}.{column} cannot be read, so the campaign is not planned"
-    ),
-    "unreadable_contact_id": "{count:,} rows of {table} have a contact id that cannot be read; they belong to nobody",
-    "unreadable_date": "{count:,} values of {table}.{column} cannot be read as a date",
-    "missing_date": "{count:,} rows of {table} have no {column}; they are ignored",
-    "future_date": "{count:,} values of {table}.{column} are after the date of the run and count as unreadable",
-    "unreadable_boolean": "{count:,} values of {table}.{column} cannot be read as true or false; no e-mail in doubt",
-    "unreadable_integer": "{count:,} values of {table}.{column} cannot be read as a whole number",
-    "unknown_status": "{count:,} rows of {table} have the unknown status {name!r}; they count as sent",
-    "unknown_type": "{count:,} rows of {table} have the e-mail type {name!r}, which no rule knows",
+    "campaign_not_planned": "Campaign {name}: {table}.{column} cannot be read, so the campaign is not planned",
+    "unreadable_contact_id": "{table}.{column}: {values} cannot be read as a contact id; the rows belong to nobody",
+    "unreadable_date": "{table}.{column}: {values} cannot be read as a date",
+    "missing_date": "{table}.{column}: {rows} without a date, which are ignored",
+    "future_date": "{table}.{column}: {values} after the date of the run, taken as unreadable",
+    "unreadable_boolean": "{table}.{column}: {values} cannot be read as true or false; in doubt there is no e-mail",
+    "unreadable_integer": "{table}.{column}: {values} cannot be read as a whole number",
+    "unknown_status": "{table}.{column}: {rows} with the unknown status {name!r}, taken as sent",
+    "unknown_type": "{table}.{column}: {rows} with the e-mail type {name!r}, which no rule knows",
 }
 
 
@@ -62,5 +60,14 @@ def merged(parts: Iterable[RunWarning]) -> list[RunWarning]:
 
 
 def _message(warning: RunWarning) -> str:
-    shown = {name: getattr(warning, name) for name in ("name", "count", "table", "column")}
-    return MESSAGES[warning.code].format(**shown) + "."
+    ending = "" if warning.count == 1 else "s"
+    return (
+        MESSAGES[warning.code].format(
+            table=warning.table,
+            column=warning.column,
+            name=warning.name,
+            values=f"{warning.count:,} value{ending}",
+            rows=f"{warning.count:,} row{ending}",
+        )
+        + "."
+    )
