@@ -76,20 +76,23 @@ class CampaignReader:
         names = [name if self._schema.has(table, name) else "NULL" for name in ("trigger_date", "status")]
         rows = self._rows(table, chunk, ["campaign_instance_id", *names], "", first=first)
         rows = [row for row in self._with_instances(rows) if row[2] in self._active]
-        days = np.array([self._date(row[3])[0] for row in rows], np.int32)
+        if not rows:
+            return no_targets()
+        _, contacts, numbers, triggers, statuses = zip(*rows, strict=True)
+        days = np.array([day for day, _ in map(self._date, triggers)], np.int32)
         self._note_missing_triggers([rows[index] for index in np.flatnonzero(days == NONE).tolist()])
-        who, there = _indices(people, [row[1] for row in rows])
-        instances = np.searchsorted(self._instances, np.array([row[2] for row in rows], np.int64))
+        who, there = _indices(people, contacts)
+        instances = np.searchsorted(self._instances, np.array(numbers, np.int64))
         return Targets(
             who=who[there],
             instance=instances[there].astype(np.int32),
             trigger=days[there],
-            waiting=np.array([self._waiting(row[4]) for row in rows], np.bool_)[there],
+            waiting=np.array(list(map(self._waiting, statuses)), np.bool_)[there],
         )
 
     def _with_instances(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """Return targets with their campaign instances as numbers; those that cannot be read are left out."""
-        if all(type(row[2]) is int for row in rows):
+        if _all_numbers(rows, 2):
             return rows
         found = []
         for row in rows:
@@ -178,10 +181,14 @@ class CampaignReader:
         self, table: str, chunk: Range, columns: Sequence[str], condition: str, *, first: bool
     ) -> list[tuple[Any, ...]]:
         """Return (row id, contact id, then the columns) of the rows of a chunk, whatever type the contact id has."""
-        where = _contact_condition(chunk, self._schema.affinity(table, "contact_id"))
-        source = f"{table} WHERE {where}{condition}{self._schema.table_order(table)}"
-        rows = self._values.rows(source, [self._schema.row_id(table), "contact_id", *columns])
-        if all(type(row[1]) is int for row in rows):
+        columns = [self._schema.row_id(table), "contact_id", *columns]
+        order = self._schema.table_order(table)
+        usual, odd = _contact_conditions(chunk, self._schema.affinity(table, "contact_id"))
+        # Two looks at an index on the contact; as one condition they would be a scan of the table for each chunk.
+        rows = self._values.rows(f"{table} WHERE {odd}{condition}{order}", columns)
+        if usual is not None:
+            rows = self._values.rows(f"{table} WHERE {usual}{condition}{order}", columns) + rows
+        if _all_numbers(rows, 1):
             return rows
         found = []
         for row_id, value, *rest in rows:
@@ -194,16 +201,22 @@ class CampaignReader:
         return found
 
 
-def _contact_condition(chunk: Range, affinity: str) -> str:
-    """Return the SQL condition of the rows of a chunk; those whose contact id is odd are in every chunk's."""
+def _all_numbers(rows: list[tuple[Any, ...]], column: int) -> bool:
+    """Return whether a column of some rows has whole numbers alone."""
+    return {type(row[column]) for row in rows} <= {int}
+
+
+def _contact_conditions(chunk: Range, affinity: str) -> tuple[str | None, str]:
+    """Return the SQL conditions of the rows of a chunk: with usual contact ids, and with odd ones, in every chunk's."""
+    within = chunk.where("contact_id")
     if affinity in {"INTEGER", "NUMERIC"}:
         # A text of a number is stored as the number; texts sort behind all numbers.
-        return f"(({chunk.where('contact_id')}) OR contact_id >= '')"
+        return within, "contact_id >= ''"
     if affinity == "BLOB":
-        return f"(({chunk.where('contact_id')} AND typeof(contact_id) = 'integer') OR typeof(contact_id) <> 'integer')"
+        return f"{within} AND typeof(contact_id) = 'integer'", "typeof(contact_id) <> 'integer'"
     high = "" if chunk.high is None else f" AND CAST(contact_id AS INTEGER) < {chunk.high}"
     plain = "octet_length(contact_id) < 19 AND contact_id GLOB '[0-9]*' AND contact_id NOT GLOB '*[^0-9]*'"
-    return f"((CAST(contact_id AS INTEGER) >= {chunk.low}{high}) OR NOT ({plain}))"
+    return None, f"((CAST(contact_id AS INTEGER) >= {chunk.low}{high}) OR NOT ({plain}))"
 
 
 def _indices(ids: NDArray[np.int64], wanted: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:

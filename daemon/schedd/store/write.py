@@ -105,6 +105,7 @@ class PlanWriter:
         self.load: BulkLoad | None = None
         self._classes = classes
         self._constants = (send_time, run_id, now)
+        self.rows_before = self.count_rows()
         plan = read_table(connection, PLAN)
         #: what was asked, set where triggers may change it
         self.expected = ExpectedRows(connection, plan) if plan is not None and plan.triggers else None
@@ -122,6 +123,10 @@ class PlanWriter:
         )
         connection.execute("CREATE TEMP TABLE write_row(place INTEGER PRIMARY KEY, id INTEGER)")
         connection.execute("CREATE TEMP TABLE write_value(place INTEGER PRIMARY KEY, value INTEGER)")
+
+    def count_rows(self) -> int:
+        """Return how many rows the table has; SQLite counts them by its smallest index, without reading the rows."""
+        return int(self.connection.execute(f"SELECT count(*) FROM {PLAN}").get)
 
     def _change(self, sql: str, bindings: Sequence[Any], asked: int) -> int:
         """Run a statement that changes rows and return how many it did; rows that triggers change do not count."""
