@@ -185,7 +185,8 @@ class CampaignReader:
         order = self._schema.table_order(table)
         usual, odd = _contact_conditions(chunk, self._schema.affinity(table, "contact_id"))
         # Two looks at an index on the contact; as one condition they would be a scan of the table for each chunk.
-        rows = self._values.rows(f"{table} WHERE {odd}{condition}{order}", columns)
+        rows = self._values.rows(f"{table} WHERE {odd}{condition}", columns)
+        rows.sort(key=lambda row: row[0] or 0)
         if usual is not None:
             rows = self._values.rows(f"{table} WHERE {usual}{condition}{order}", columns) + rows
         if _all_numbers(rows, 1):
