@@ -10,25 +10,10 @@ from typing import Any
 
 import apsw
 
-from .schema import PLAN, has_key
+from .schema import PLAN, PLAN_CONTENT, PLAN_KEY, has_key
 from .tables import Table
 
 _TABLE = "temp.write_expected"
-_KEY = ("contact_id", "email_type", "scheduled_send_date")
-#: What makes a row of the plan what it is; the times and the run's id may be changed by the application.
-_CONTENT = (
-    "scheduled_send_time",
-    "status",
-    "skip_reason",
-    "priority",
-    "campaign_instance_id",
-    "email_template",
-    "sms_template",
-    "event_year",
-    "event_month",
-    "event_day",
-    "metadata",
-)
 _IGNORED = ("scheduler_run_id", "created_at", "updated_at")
 _MAX_IDS = 5
 
@@ -45,7 +30,7 @@ class ExpectedRows:
         self.row_ids: list[int] = []
         # Without the key's index, looking a row up reads the table: all at once, at the end.
         self._at_once = not has_key(plan)
-        names = (*_KEY, *_CONTENT, *_IGNORED)
+        names = (*PLAN_KEY, *PLAN_CONTENT, *_IGNORED)
         # With the affinities of the plan's columns, so that values come to what the plan stores.
         columns = ", ".join(f"{name} {plan.columns[name].affinity}" for name in names)
         connection.execute(f"CREATE TABLE {_TABLE}(row_id INTEGER, {columns})")
@@ -57,7 +42,7 @@ class ExpectedRows:
     def add_updated(self, columns: str, select: str, bindings: Sequence[Any]) -> None:
         """Note rows that are to be updated: a SELECT of the row id and of these columns."""
         self._connection.execute(f"INSERT INTO {_TABLE}(row_id, {columns}) {select}", tuple(bindings))
-        keys = ", ".join(_KEY)
+        keys = ", ".join(PLAN_KEY)
         self._connection.execute(
             f"UPDATE {_TABLE} SET ({keys}) = (SELECT {keys} FROM main.{PLAN} s WHERE s.id = row_id) "
             "WHERE row_id IS NOT NULL AND contact_id IS NULL"
@@ -67,7 +52,7 @@ class ExpectedRows:
         """Look for the noted rows in the plan. last: no more rows come, and the key's index is there."""
         if self._at_once and not last:
             return
-        key, content = _same(_KEY, "="), _same(_CONTENT, "IS")
+        key, content = _same(PLAN_KEY, "="), _same(PLAN_CONTENT, "IS")
         [(missing,)] = self._connection.execute(
             f"SELECT count(*) FROM {_TABLE} e WHERE NOT EXISTS (SELECT 1 FROM main.{PLAN} s WHERE {key} AND {content})"
         )

@@ -11,25 +11,11 @@ from schedd.engine.values import integer_of
 
 from .existing import NUMBER_COLUMNS, SKIPPED, ExistingRows
 from .odd_values import OddValues
-from .schema import PLAN, Schema
-
-_COLUMNS = (
-    "scheduled_send_time",
-    "status",
-    "skip_reason",
-    "priority",
-    "campaign_instance_id",
-    "email_template",
-    "sms_template",
-    "event_year",
-    "event_month",
-    "event_day",
-    "metadata",
-)
+from .schema import PLAN, PLAN_CONTENT, Schema
 
 
 def existing_followups(connection: apsw.Connection, schema: Schema, existing: ExistingRows) -> list[list[Any]]:
-    """Return (id, contact_id, email_type, scheduled_send_date, then `_COLUMNS`, exact) of the plan's follow-ups.
+    """Return (id, contact_id, email_type, scheduled_send_date, then `PLAN_CONTENT`, exact) of the plan's follow-ups.
 
     exact: whether contact and date are stored as those of a planned row are; other rows are replaced.
     """
@@ -37,12 +23,12 @@ def existing_followups(connection: apsw.Connection, schema: Schema, existing: Ex
     if not len(chosen):
         return []
     columns = schema.columns[PLAN]
-    names = [f"s.{name}" if name in columns else "NULL" for name in _COLUMNS]
+    names = [f"s.{name}" if name in columns else "NULL" for name in PLAN_CONTENT]
     rows = OddValues(connection).by_id(
         PLAN, existing.row_id[chosen], ["s.id", "s.email_type", "s.scheduled_send_date", *names]
     )
     # A column that holds numbers as TEXT or REAL says what it was given.
-    converted = [name in NUMBER_COLUMNS and schema.affinity(PLAN, name) in {"TEXT", "REAL"} for name in _COLUMNS]
+    converted = [name in NUMBER_COLUMNS and schema.affinity(PLAN, name) in {"TEXT", "REAL"} for name in PLAN_CONTENT]
     result = []
     for index, (row_id, email_type, date, *values) in zip(chosen.tolist(), rows, strict=True):
         contact = int(existing.contact_id[index])

@@ -79,6 +79,20 @@ PLAN_COLUMNS: dict[str, str] = {
 }
 PLAN = "email_schedules"
 PLAN_KEY = ("contact_id", "email_type", "scheduled_send_date")
+#: What a row says besides its key. Its times and the run's id may be changed by the application.
+PLAN_CONTENT = (
+    "scheduled_send_time",
+    "status",
+    "skip_reason",
+    "priority",
+    "campaign_instance_id",
+    "email_template",
+    "sms_template",
+    "event_year",
+    "event_month",
+    "event_day",
+    "metadata",
+)
 PLAN_KEY_INDEX = "email_schedules_key"
 SENDER_INDEX_COLUMNS = ("status", "scheduled_send_date")
 SENDER_INDEX = "email_schedules_status_date"
