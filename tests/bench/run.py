@@ -148,7 +148,7 @@ def floor(path: Path, run: Run, rows: PlainRows, mode: Mode) -> None:
     with journal_for(connection, mode, change=True):
         connection.execute("BEGIN IMMEDIATE")
         present = schema.read_schema(connection)
-        ContactReader(connection, present, carriers=True).read(Range(-(2**62), None))
+        ContactReader(connection, present, run.configuration, carriers=True).read(Range(-(2**62), None))
         schema.complete(connection, present)
         writer = PlanWriter(connection, run.classes, "08:30:00", "job-00000000000000floor.1", "2026-11-23 00:00:00")
         with bulk_load(connection, len(rows), active=True) as load:
