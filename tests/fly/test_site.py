@@ -39,7 +39,8 @@ def stopped(site: Site) -> bool:
 def test_the_story(site: Site) -> None:
     """A stopped machine, a job from a second process, its result, and the machine has stopped itself again."""
     add_organization(site)
-    site.body.idle_timeout_s = 1.0
+    # Long enough for a client on a loaded machine to connect before the daemon goes.
+    site.body.idle_timeout_s = 6.0
     code = (
         "import schedclient, json, msgspec; client = schedclient.Client()\n"
         f"result = client.schedule('org-123', as_of='{AS_OF}')\n"
@@ -51,7 +52,7 @@ def test_the_story(site: Site) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["contacts"] == 300
-    poll(lambda: stopped(site), 20, "the machine's stop")
+    poll(lambda: stopped(site), 40, "the machine's stop")
     assert site.machine.starts == 1
     exit_event = next(event for event in site.machine.events if event["type"] == "exit")["request"]["exit_event"]
     assert exit_event["exit_code"] == 0
