@@ -76,7 +76,9 @@ class PlanSql:
         self._affinity = {name: schema.affinity(PLAN, name) for name in names}
         self._since = iso(max(since, FIRST))
         self._date_octets = octets(connection, len(NO_DATE))
-        not_planned = sorted(run.campaign_names - set(run.classes.types))
+        # A type with an alias is another one in the history: of its rows the name is looked at.
+        known = {name for name in run.campaign_names if name.lower() not in run.configuration.aliases}
+        not_planned = sorted(known - set(run.classes.types))
         self._make_lookups(connection, not_planned)
 
     def _make_lookups(self, connection: apsw.Connection, not_planned: Sequence[str]) -> None:
