@@ -74,6 +74,9 @@ def _history(source: Random) -> dict[str, Any]:
             [
                 {"scheduled_rate_increase": "campaign_rate_increase", "post_window_birthday": "post_window"},
                 {"WELCOME": "Birthday", "campaign_gone": "campaign_promo", "followup_old": "followup_1_cold"},
+                # Names that the rules or the campaign tables know themselves.
+                {"campaign_promo": "campaign_rate_increase", "aep": "birthday", "campaign_blast": "effective_date"},
+                {"birthday": "campaign_promo", "post_window": "aep", "followup_1_cold": "effective_date"},
             ]
         ),
     }
