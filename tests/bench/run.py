@@ -151,7 +151,7 @@ def floor(path: Path, run: Run, rows: PlainRows, mode: Mode) -> None:
         ContactReader(connection, present, run.configuration, carriers=True).read(Range(-(2**62), None))
         schema.complete(connection, present)
         writer = PlanWriter(connection, run.classes, "08:30:00", "job-00000000000000floor.1", "2026-11-23 00:00:00")
-        with bulk_load(connection, len(rows), active=True) as load:
+        with bulk_load(connection, len(rows), active=True, created=True) as load:
             writer.load = load
             for start in range(0, len(rows), 200_000):
                 writer.insert(rows.part(slice(start, start + 200_000)))

@@ -6,6 +6,7 @@ import datetime as dt
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from schedclient.synthetic import make_organization
@@ -77,3 +78,34 @@ def test_same_plan_as_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     connection.close()
     run_locally(tmp_path / "plain.db", tmp_path / "scratch", "2026-11-23")
     assert read_plan(tmp_path / "plain.db") == plan
+
+
+@pytest.mark.parametrize("mode", ["reliable", "highperf"])
+def test_a_wrong_index_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """If a row of another program's table is not as it was asked for, the check finds it, and SQLite builds the index."""
+    add = bulk.BulkLoad.add
+
+    def mistaken(self: bulk.BulkLoad, last: int, skipped: np.ndarray, days: np.ndarray) -> None:
+        # One row, which is not in the sample, is taken for a row of the day after.
+        days = days.copy()
+        days[1] += 1
+        add(self, last, skipped, days)
+
+    monkeypatch.setattr(bulk.BulkLoad, "add", mistaken)
+    connection = filled(tmp_path / "org.db", tmp_path, history=True, mode=mode)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    rows = index_rows(connection)
+    assert rows == sorted(connection.execute("SELECT status, scheduled_send_date, id FROM email_schedules NOT INDEXED"))
+    connection.close()
+
+
+def test_a_wrong_index_stands_out_in_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If rows are not as they were asked for, the sample finds it, whatever the table's size."""
+    add = bulk.BulkLoad.add
+    monkeypatch.setattr(bulk, "MAX_CHECKED_ROWS", 0)
+    monkeypatch.setattr(
+        bulk.BulkLoad, "add", lambda self, last, skipped, days: add(self, last, skipped, days + days % 2)
+    )
+    connection = filled(tmp_path / "org.db", tmp_path, history=True)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()

@@ -214,13 +214,14 @@ class _Job:
         finished = self._stream("finish", plan.tasks, Finished)
         answers = review.judge(connection, present, plan, finished, tally, self.context, self.stages)
         writer = None
+        created = not present.has(schema.PLAN)
         if not self.spec.dry_run:
             if not schema.is_complete(connection, present):
                 self._keep()
                 schema.complete(connection, present)
             now = self.clock().strftime("%Y-%m-%d %H:%M:%S")
             writer = PlanWriter(connection, run.classes, configuration.send_time, self.context.run_id, now)
-        self._write_all(connection, plan, answers, writer, tally)
+        self._write_all(connection, plan, answers, writer, tally, created=created)
         warnings = [*to_warnings(findings), *(warning for part in plan.parts for warning in part.warnings)]
         result = tally.result(
             self.spec,
@@ -269,11 +270,14 @@ class _Job:
         answers: Iterable[tuple[ChunkTask, Finished]],
         writer: PlanWriter | None,
         tally: Tally,
+        *,
+        created: bool,
     ) -> None:
         expected = sum(part.rows for part in plan.parts) - sum(part.existing for part in plan.parts)
         if writer is not None and expected > 0:
             self._keep()
-        with self.stages.stage("write"), bulk_load(connection, expected, active=writer is not None) as load:
+        loading = bulk_load(connection, expected, active=writer is not None, created=created)
+        with self.stages.stage("write"), loading as load:
             if writer is not None:
                 writer.load = load
             self._write(answers, len(plan.tasks), writer, tally, plan.orphans.plan)

@@ -13,7 +13,7 @@ row, and before an index is built the table is compared with what was asked: whe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,13 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedd.engine.calendar import iso
+from schedproto import ErrorCode, SchedulerError
 
+from . import integrity
 from .schema import PLAN, sender_indexes
 from .tables import quoted, read_table
 
 #: From this many new rows on, and if they are more than those that are there, the sender's index is made again
 #: after the rows instead of row by row.
 BULK_ROWS = 20_000
+
+#: Up to this many rows, about 0.3 s, `PRAGMA integrity_check` looks at a table of another program after a bulk load.
+MAX_CHECKED_ROWS = 250_000
 
 _BUILD = "scheduler_index_build"
 # How a row of the index is packed: whether it is skipped, its day, its row id.
@@ -146,8 +151,11 @@ class BulkLoad:
 
 
 @contextmanager
-def bulk_load(connection: apsw.Connection, new_rows: int, *, active: bool) -> Iterator[BulkLoad | None]:
-    """Build the sender's indexes after the block instead of during it, when it adds more rows than there are."""
+def bulk_load(connection: apsw.Connection, new_rows: int, *, active: bool, created: bool) -> Iterator[BulkLoad | None]:
+    """Build the sender's indexes after the block instead of during it, when it adds more rows than there are.
+
+    created: whether the run has made the table itself; another program's is checked afterwards.
+    """
     plan = read_table(connection, PLAN) if active and new_rows >= BULK_ROWS else None
     taken = connection.execute("SELECT 1 FROM main.sqlite_schema WHERE name = ?", (_BUILD,)).fetchone()
     if plan is None or plan.triggers or taken:
@@ -163,6 +171,25 @@ def bulk_load(connection: apsw.Connection, new_rows: int, *, active: bool) -> It
     load.build()
     for table, row in statistics:
         connection.execute(f"INSERT INTO main.{table} VALUES ({', '.join('?' * len(row))})", row)
+    if indexes and not created and rows + new_rows <= MAX_CHECKED_ROWS:
+        _check(connection, indexes)
+
+
+def _check(connection: apsw.Connection, indexes: Mapping[str, str]) -> None:
+    """Have SQLite compare the table with its indexes; what it finds, it builds itself. Raises `SchedulerError`."""
+    if not integrity.table_findings(connection, PLAN):
+        return
+    for name, sql in indexes.items():
+        connection.execute(f"DROP INDEX main.{quoted(name)}")
+        connection.execute(sql)
+    found = integrity.table_findings(connection, PLAN)
+    if found:
+        raise SchedulerError(
+            ErrorCode.DATABASE_DAMAGED,
+            f"{PLAN} is damaged: {found[0]}",
+            hint=f"{integrity.remedy(found, 'Restore it from a backup.')} Nothing was changed.",
+            details={"table": PLAN},
+        )
 
 
 def _statistics(connection: apsw.Connection, indexes: Iterable[str]) -> list[tuple[str, tuple[Any, ...]]]:
