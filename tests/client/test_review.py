@@ -60,7 +60,7 @@ class TestGuards:
 
         accepted = schedctl(*submit, "--accept-changes")
         assert accepted.returncode == ExitCode.OK, accepted.stderr
-        assert "Written although it exceeds the guards, as the changes were accepted:" in accepted.stdout
+        assert "Written although it exceeds the guards, because the changes were accepted:" in accepted.stdout
         quiet = schedctl(*submit)
         assert quiet.returncode == ExitCode.OK
         assert "guards" not in quiet.stdout
@@ -114,8 +114,8 @@ class TestExpect:
             (("org-2",), "the expected plan is one of org-1, not of org-2"),
             (("org-1", "--as-of", "2026-11-02"), "for 2026-11-01, the job for 2026-11-02"),
             (("org-1", "--config", "other.toml"), "computed with other overrides"),
-            (("org-1", "org-2"), "--expect, --detach, --timeout and --key are for one organization"),
-            (("--all",), "--expect, --detach, --timeout and --key are for one organization"),
+            (("org-1", "org-2"), "--expect, --detach, --timeout and --key require exactly one organization"),
+            (("--all",), "--expect, --detach, --timeout and --key require exactly one organization"),
         ],
     )
     def test_another_job(self, shared, schedctl, tmp_path: Path, arguments: tuple[str, ...], what: str) -> None:
