@@ -111,7 +111,7 @@ class TestExpect:
     @pytest.mark.parametrize(
         ("arguments", "what"),
         [
-            (("org-2",), "the expected plan is one of org-1, not of org-2"),
+            (("org-2",), "the expected plan belongs to org-1, not to org-2"),
             (("org-1", "--as-of", "2026-11-02"), "for 2026-11-01, the job for 2026-11-02"),
             (("org-1", "--config", "other.toml"), "computed with other overrides"),
             (("org-1", "org-2"), "--expect, --detach, --timeout and --key require exactly one organization"),

@@ -104,7 +104,7 @@ def test_list(site: Site, call: Call) -> None:
         ({"SCHEDCTL_APP": ""}, 2, "no app is set"),
         ({"SCHEDCTL_APP": "Not An App"}, 2, "not a valid app name"),
         ({"FLY_API_TOKEN": ""}, 2, "fly tokens create deploy"),
-        ({"FLY_API_TOKEN": "FlyV1 fm2_wrong"}, 3, "refuses the token"),
+        ({"FLY_API_TOKEN": "FlyV1 fm2_wrong"}, 3, "rejected the token"),
         ({"SCHEDCTL_APP": "other"}, 3, "does not exist"),
         ({"SCHEDCTL_MACHINE": "nosuch"}, 3, "does not exist"),
         ({"SCHEDCTL_FLY_API": "ftp://x"}, 2, "not a valid address"),
@@ -414,7 +414,7 @@ def test_scripts(site: Site, flyctl: Callable[[], dict[str, object]]) -> None:
     site.server.faults.append(Fault("list", 401, "unauthorized"))
     refused = script("status", environment=environment)
     assert refused.returncode == 3
-    assert "refuses the token" in refused.stderr
+    assert "rejected the token" in refused.stderr
 
 
 @pytest.mark.slow
