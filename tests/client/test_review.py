@@ -98,7 +98,7 @@ class TestExpect:
         change(folder, "UPDATE contacts SET birth_date = date(birth_date, '+1 day') WHERE id = 3")
         refused = schedctl("submit", "org-1", *where, "--expect", "plan.json")
         assert refused.returncode == ExitCode.JOB_FAILED
-        assert "it is not the one that was reviewed" in refused.stderr
+        assert "it differs from the reviewed one" in refused.stderr
         change(folder, "UPDATE contacts SET birth_date = date(birth_date, '-1 day') WHERE id = 3")
         written = schedctl("submit", "org-1", *where, "--expect", "plan.json", "--json")
         assert written.returncode == ExitCode.OK, written.stdout

@@ -165,7 +165,7 @@ def aliases(value: Any, key: str) -> dict[str, str]:
     for alias, meant in table(value, key).items():
         known = name(alias, f"{key}: the key {alias!r:.60}")
         if known in result:
-            raise ConfigurationError(f"{key} has the key {known!r} twice; upper and lower case make no difference")
+            raise ConfigurationError(f"{key} has the key {known!r} twice; keys are case-insensitive")
         result[known] = name(meant, f"{key}.{known}")
     return result
 
@@ -175,7 +175,7 @@ def no_chains(aliases: Mapping[str, str], key: str) -> None:
     for alias, meant in aliases.items():
         if meant in aliases:
             raise ConfigurationError(
-                f"{key}.{alias} = {meant!r} is itself an alias (of {aliases[meant]!r}); it takes the final type"
+                f"{key}.{alias} = {meant!r} is itself an alias (of {aliases[meant]!r}); use the final type"
             )
 
 

@@ -53,7 +53,7 @@ def verify_plan(connection: apsw.Connection, writer: PlanWriter, planned: tuple[
     if _stored(connection, " NOT INDEXED") == planned:
         raise SchedulerError(
             ErrorCode.DATABASE_DAMAGED,
-            f"an index of {PLAN} on its status does not agree with the table",
+            f"an index of {PLAN} on its status is inconsistent with the table",
             hint=f"{REINDEX_HINT} Nothing was changed.",
             details={"table": PLAN},
         )
