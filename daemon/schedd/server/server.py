@@ -316,7 +316,7 @@ class Server:
             try:
                 self._push()
             except Exception:  # noqa: BLE001 - nothing that arrives may end the loop
-                self._log.exception("watchers could not be told")
+                self._log.exception("cannot notify watchers")
             # Who waits for an end hears of it at once.
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), PUSH_INTERVAL_S)

@@ -133,7 +133,7 @@ def check_file(path: Path, organization: str) -> None:
         found = [str(error)]
     if found:
         path.unlink()
-        otherwise = "Check it where it comes from with `PRAGMA integrity_check`."
+        otherwise = "Check the source file with `PRAGMA integrity_check`."
         raise SchedulerError(
             ErrorCode.DATABASE_DAMAGED,
             f"the file uploaded for {organization} is damaged: {found[0]}",

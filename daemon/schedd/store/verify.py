@@ -59,7 +59,7 @@ def verify_plan(connection: apsw.Connection, writer: PlanWriter, planned: tuple[
         )
     raise foreign_schema(
         f"{PLAN} holds {sum(stored):,} rows of the plan after {sum(planned):,} were planned",
-        f"Run `PRAGMA integrity_check`, and look at the constraints of {PLAN}.",
+        f"Run `PRAGMA integrity_check`, and check the constraints of {PLAN}.",
         table=PLAN,
     )
 
