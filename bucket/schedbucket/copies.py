@@ -128,8 +128,8 @@ class Copy:
             return got
         raise SchedulerError(
             ErrorCode.BUCKET_BUSY,
-            f"{self.repository.organization} changed in the bucket during each of {TRIES} fetches",
-            hint="Try again later.",
+            f"{self.repository.organization} changed in the bucket during all {TRIES} downloads",
+            hint="Retry later.",
         )
 
     def _settled(self, newest: Known) -> Known | None:
@@ -218,7 +218,7 @@ class Copy:
         except sqlite3.Error as error:
             raise SchedulerError(
                 ErrorCode.DATABASE_UNREADABLE,
-                f"{self.path.name} cannot be published: {error}",
+                f"cannot publish {self.path.name}: {error}",
                 hint="Check the file; nothing was published.",
             ) from None
         mark = fingerprint(self.path)
@@ -268,8 +268,8 @@ class Copy:
 def _refuse(path: Path) -> None:
     raise SchedulerError(
         ErrorCode.ORGANIZATION_BUSY,
-        f"{path.name} was changed here and not published",
-        hint="Publish it, or remove it to fetch it anew.",
+        f"{path.name} has local changes that are not published",
+        hint="Publish it, or delete it to download it again.",
         retryable=False,
         details={"path": str(path)},
     )
@@ -279,7 +279,7 @@ def _missing(organization: str) -> SchedulerError:
     return SchedulerError(
         ErrorCode.DATABASE_MISSING,
         f"{organization} is neither in the bucket nor on the volume",
-        hint="Check the organization's id (`schedctl bucket list`), or send its file (`schedctl push`).",
+        hint="Check the organization's id (`schedctl bucket list`), or upload its file (`schedctl push`).",
     )
 
 
@@ -287,6 +287,6 @@ def _in_use(path: Path) -> SchedulerError:
     return SchedulerError(
         ErrorCode.DATABASE_LOCKED,
         f"another program writes to {path.name} on this machine",
-        hint="With a bucket, only the scheduler may write to its copy; end the other program and try again.",
+        hint="With a bucket, only the scheduler may write to its copy. Stop the other program and retry.",
         details={"path": str(path)},
     )

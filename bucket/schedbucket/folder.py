@@ -156,8 +156,8 @@ class FolderStore:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise SchedulerError(
                     ErrorCode.DISK_FULL,
-                    f"no room in {self.describe()} or where its copy goes: {error.strerror}",
-                    hint="Free space there; nothing was changed.",
+                    f"no space in {self.describe()} or for its copy: {error.strerror}",
+                    hint="Free space; nothing was changed.",
                     details={"path": str(self._root)},
                 ) from None
             refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)

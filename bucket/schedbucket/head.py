@@ -124,7 +124,7 @@ class Register:
             if head.format > FORMAT:
                 raise SchedulerError(
                     ErrorCode.BUCKET_DAMAGED,
-                    f"{self.key} has format {head.format}; this release knows {FORMAT}",
+                    f"{self.key} has format {head.format}; this release supports {FORMAT}",
                     hint="Use the release that wrote it, or a newer one.",
                 )
             self.last, self._etag = head, stored.etag
@@ -140,7 +140,7 @@ class Register:
             told = stored.metadata.get(DIGEST)
             if told is None or told == digest_of_bytes(data):
                 return data, stored
-        raise damaged(self.key, "its SHA-256 is another one")
+        raise damaged(self.key, "SHA-256 mismatch")
 
     def change(self, edit: Callable[[Head], Head], *, seen: bool = False) -> Head:
         """Replace the document by what `edit` makes of it and return that; `edit` may be called again and again.
@@ -169,8 +169,8 @@ class Register:
                 raise uncertain(trouble) if sent else trouble
             raise SchedulerError(
                 ErrorCode.BUCKET_BUSY,
-                f"{self.key} is being changed by others all the time; {TRIES} tries were in vain",
-                hint="Try again later.",
+                f"{self.key}: too much contention; gave up after {TRIES} attempts",
+                hint="Retry later.",
             )
 
     def _try(self, edit: Callable[[Head], Head], sent: set[str], *, seen: bool) -> Head:

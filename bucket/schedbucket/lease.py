@@ -116,7 +116,7 @@ class Lease:
             other = "nobody" if head.lease is None else head.lease.holder
             raise SchedulerError(
                 ErrorCode.LEASE_LOST,
-                f"the lease of {head.organization} was lost to {other}: it had not been renewed in time",
+                f"the lease of {head.organization} was lost to {other} because it was not renewed in time",
                 hint="Nothing was published; submit the job again.",
             )
         return head.lease
@@ -212,7 +212,7 @@ class _HeldError(Exception):
     def error(self, organization: str) -> SchedulerError:
         return SchedulerError(
             ErrorCode.LEASE_HELD,
-            f"{organization} is being written by {self.state.holder}, whose lease lasts until {self.state.expires_at}",
-            hint="Try again when it has ended; a holder that has died loses its lease by itself.",
+            f"{organization} is leased by {self.state.holder} until {self.state.expires_at}",
+            hint="Retry when it has ended. The lease of a crashed holder expires automatically.",
             details={"holder": self.state.holder, "expires_at": self.state.expires_at},
         )

@@ -150,17 +150,17 @@ def _contents(source: BinaryIO) -> tuple[int, int, NDArray[np.int64]]:
     """Return the old size, the new size and the numbers of the blocks; reading then goes on with the groups."""
     magic, old_size, new_size, blocks, begin = _HEADER.unpack(_take(source, _HEADER.size))
     if magic != MAGIC:
-        raise PatchError("it does not begin as a patch does")
+        raise PatchError("it does not start with a patch header")
     if blocks > -(-new_size // BLOCK):
         raise PatchError(f"{blocks} blocks for a file of {new_size} bytes")
     source.seek(begin)
     if not blocks:
         if source.read(1):
-            raise PatchError("more follows than its header says")
+            raise PatchError("it is longer than its header says")
         return old_size, new_size, np.empty(0, np.int64)
     gaps = zstandard.ZstdDecompressor().decompress(source.read(), max_output_size=4 * blocks, allow_extra_data=False)
     if len(gaps) != 4 * blocks:
-        raise PatchError("it is cut off")
+        raise PatchError("it is truncated")
     source.seek(_HEADER.size)
     return old_size, new_size, np.cumsum(np.frombuffer(gaps, "<u4"), dtype=np.int64)
 
@@ -175,7 +175,7 @@ def _apply_group(source: BinaryIO, target: int, numbers: list[int]) -> None:
         packed, max_output_size=wanted, allow_extra_data=False
     )
     if len(now) != wanted:
-        raise PatchError("a group of another size")
+        raise PatchError("a group has the wrong size")
     content = memoryview(now)
     for index, number in enumerate(numbers):
         os.pwrite(target, content[index * BLOCK : (index + 1) * BLOCK], number * BLOCK)
@@ -184,7 +184,7 @@ def _apply_group(source: BinaryIO, target: int, numbers: list[int]) -> None:
 def _take(source: BinaryIO, count: int) -> bytes:
     data = source.read(count)
     if len(data) < count:
-        raise PatchError("it is cut off")
+        raise PatchError("it is truncated")
     return data
 
 
@@ -218,4 +218,4 @@ def decompress(source: Path, target: Path, size_bytes: int) -> None:
     except zstandard.ZstdError as error:
         raise PatchError(str(error)) from None
     if done != size_bytes:
-        raise PatchError(f"it holds {'more than ' if done > size_bytes else ''}{min(done, size_bytes)} bytes")
+        raise PatchError(f"it contains {'more than ' if done > size_bytes else ''}{min(done, size_bytes)} bytes")

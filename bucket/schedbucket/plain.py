@@ -80,7 +80,7 @@ class PlainRepository:
         if stored.etag != wanted.label:
             raise OtherVersionError
         if target.stat().st_size != stored.size_bytes:
-            raise unreachable(self.store.describe(), f"{self._key} was cut off")
+            raise unreachable(self.store.describe(), f"{self._key} was truncated")
         verify(target, self._key, stored.size_bytes, stored.metadata.get("sha256", ""))
         return stored.size_bytes
 

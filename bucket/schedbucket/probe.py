@@ -34,13 +34,13 @@ def broken_promise(store: ObjectStore) -> str | None:
 def _one_writer(store: ObjectStore, key: str) -> str | None:
     first = store.put(key, b"1", Condition(None))
     if _writes(store, key, b"2", Condition(None)):
-        return "an object was overwritten by a write that asked for none to be there (If-None-Match)"
+        return "a conditional write (If-None-Match) overwrote an existing object"
     second = store.put(key, b"3", Condition(first))
     if _writes(store, key, b"4", Condition(first)):
-        return "an object was overwritten by a write that asked for an older one (If-Match)"
+        return "a conditional write (If-Match) overwrote a newer object"
     data, stored = store.get(key)
     if data != b"3" or stored.etag != second:
-        return "what was written last is not what is read"
+        return "a read does not return the last write"
     return None
 
 
@@ -58,7 +58,7 @@ def _race(store: ObjectStore, key: str) -> str | None:
             won = [number for number, done in enumerate(pool.map(write, range(WRITERS))) if done]
         data, stored = store.get(key)
         if len(won) != 1 or data != f"{name} {won[0]}".encode():
-            return f"{len(won)} of {WRITERS} writers at once were told that theirs was the one that counts ({name})"
+            return f"{len(won)} of {WRITERS} concurrent writers reported success ({name})"
         condition = Condition(stored.etag)
     return None
 

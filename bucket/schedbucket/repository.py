@@ -116,14 +116,14 @@ def verify(path: Path, key: str, size_bytes: int, sha256: str) -> None:
     """Raise `SchedulerError` (`bucket_damaged`) unless a file is what it should be, and SQLite finds it sound."""
     size = path.stat().st_size
     if size != size_bytes:
-        raise damaged(key, f"it makes a file of {size} bytes instead of {size_bytes}")
+        raise damaged(key, f"it produces a file of {size} bytes instead of {size_bytes}")
     with ThreadPoolExecutor(1) as beside:
         sound = beside.submit(_quick_check, path)
         if sha256 and digest_of(path) != sha256:
-            raise damaged(key, "the file's SHA-256 is another one")
+            raise damaged(key, "SHA-256 mismatch of the file")
         found = sound.result()
     if found != "ok":
-        raise damaged(key, f"SQLite finds: {found}")
+        raise damaged(key, f"SQLite reports: {found}")
 
 
 def _quick_check(path: Path) -> str:

@@ -144,7 +144,7 @@ class BucketStore:
                         left_over = left_over[written:]
                 if start == end:
                     return
-                why = f"{stored.key} broke off {end - start} bytes early"
+                why = f"{stored.key} ended {end - start} bytes early"
             except trouble.GenericError as error:
                 if not _passes(error):
                     raise
@@ -228,7 +228,7 @@ class BucketStore:
             yield
         except FileNotFoundError as error:
             if "NoSuchBucket" in str(error):
-                raise denied(self.describe(), "there is no such bucket") from None
+                raise denied(self.describe(), "no such bucket") from None
             raise MissingObjectError(key) from None
         except (trouble.AlreadyExistsError, trouble.PreconditionError):
             raise ConditionFailedError(key) from None
@@ -244,8 +244,8 @@ def _local(error: OSError) -> SchedulerError:
     """Return the error of a file here that cannot be written or read."""
     return SchedulerError(
         ErrorCode.DISK_FULL if error.errno in (28, 122) else ErrorCode.DATABASE_UNREADABLE,
-        f"a file of the bucket's copy cannot be written or read: {error.strerror or error}",
-        hint="Check the volume's free space and rights; nothing was changed.",
+        f"cannot write or read a file of the bucket's copy: {error.strerror or error}",
+        hint="Check the volume's free space and permissions; nothing was changed.",
     )
 
 

@@ -72,8 +72,8 @@ def load_settings(
     if chosen not in LAYOUTS:
         raise SchedulerError(
             ErrorCode.INVALID_ARGUMENT,
-            f"{chosen!r:.40} is no layout of a bucket",
-            hint=f"{LAYOUT} takes {' or '.join(LAYOUTS)}.",
+            f"{chosen!r:.40} is not a valid bucket layout",
+            hint=f"Set {LAYOUT} to {' or '.join(LAYOUTS)}.",
         )
     place = folder or environment.get(FOLDER)
     if place:
@@ -86,14 +86,14 @@ def load_settings(
         raise SchedulerError(
             ErrorCode.INVALID_ARGUMENT,
             f"BUCKET_NAME is set, but not {' nor '.join(missing)}",
-            hint="`fly storage create` sets them all as secrets of the app; docs/BUCKET.md names them.",
+            hint="`fly storage create` sets all of them as secrets of the app; docs/BUCKET.md lists them.",
         )
     endpoint = values["AWS_ENDPOINT_URL_S3"].rstrip("/")
     if not endpoint.startswith(("https://", "http://")):
         raise SchedulerError(
             ErrorCode.INVALID_ARGUMENT,
-            f"AWS_ENDPOINT_URL_S3 = {endpoint!r:.80} is no address",
-            hint="It takes an address that begins with https:// (http:// for a server in the same network).",
+            f"AWS_ENDPOINT_URL_S3 = {endpoint!r:.80} is not a valid URL",
+            hint="Use a URL that starts with https:// (http:// for a server in the same network).",
         )
     timeout = timeout_s or _timeout(environment.get(TIMEOUT))
     return BucketSettings(
@@ -119,7 +119,7 @@ def _timeout(text: str | None) -> float:
         seconds = 0.0
     if not 1 <= seconds <= 3600:
         raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT, f"{TIMEOUT} = {text!r:.40} is not accepted", hint="It takes 1 to 3600 seconds."
+            ErrorCode.INVALID_ARGUMENT, f"invalid {TIMEOUT} {text!r:.40}", hint="Use 1 to 3600 seconds."
         )
     return seconds
 

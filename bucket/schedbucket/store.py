@@ -103,7 +103,7 @@ def duplicate(source: Path, target: Path) -> None:
         while offset < size:
             got = os.copy_file_range(old.fileno(), new.fileno(), min(64 << 20, size - offset), offset, offset)
             if not got:
-                raise OSError(errno.EIO, "the file ended while it was copied")
+                raise OSError(errno.EIO, "the file was truncated while it was copied")
             offset += got
 
 
@@ -111,8 +111,8 @@ def unreachable(where: str, why: str) -> SchedulerError:
     """Return the error of a store that does not answer, or not usefully."""
     return SchedulerError(
         ErrorCode.BUCKET_UNREACHABLE,
-        f"{where} cannot be reached: {why}",
-        hint="Try again later; nothing was changed. `schedctl bucket list` shows whether the bucket answers.",
+        f"cannot reach {where}: {why}",
+        hint="Retry later; nothing was changed. Check with `schedctl bucket list` whether the bucket answers.",
         details={"bucket": where},
     )
 
@@ -121,8 +121,8 @@ def uncertain(error: SchedulerError) -> SchedulerError:
     """Return the error of a store that stopped answering when a write was on its way: it may have happened."""
     return SchedulerError(
         error.code,
-        f"{error.message}; whether the last write arrived is not known",
-        hint="Submit it again: the next job finds out, and either goes on from that write or makes it again.",
+        f"{error.message}; it is unknown whether the last write arrived",
+        hint="Submit it again: the next job continues from that write or repeats it.",
         details=error.details,
     )
 
@@ -131,8 +131,10 @@ def denied(where: str, why: str) -> SchedulerError:
     """Return the error of a store that refuses what is asked."""
     hint = "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, BUCKET_NAME and AWS_ENDPOINT_URL_S3 (docs/BUCKET.md)."
     if "RequestTimeTooSkewed" in why:
-        hint = "Set this machine's clock: a server refuses requests that are signed minutes off its own time."
-    return SchedulerError(ErrorCode.BUCKET_DENIED, f"{where} refuses: {why}", hint=hint, details={"bucket": where})
+        hint = "Set this machine's clock: the server rejects requests whose signature is minutes off its own time."
+    return SchedulerError(
+        ErrorCode.BUCKET_DENIED, f"{where} denied access: {why}", hint=hint, details={"bucket": where}
+    )
 
 
 def damaged(key: str, why: str) -> SchedulerError:
@@ -140,6 +142,6 @@ def damaged(key: str, why: str) -> SchedulerError:
     return SchedulerError(
         ErrorCode.BUCKET_DAMAGED,
         f"the object {key} is damaged: {why}",
-        hint="Try again; if it stays, make an older version the newest (`schedctl bucket history`, `restore`).",
+        hint="Retry. If it persists, publish an older version as the newest (`schedctl bucket history`, `restore`).",
         details={"key": key},
     )

@@ -91,15 +91,15 @@ class VersionsRepository:
             except MissingObjectError:
                 if _entry(self.register.read(), known_of(entry)) is None:
                     raise OtherVersionError from None  # it was collected while we fetched
-                raise damaged(entry.key, "it is not there, though the head names it") from None
+                raise damaged(entry.key, "it is missing, but the head refers to it") from None
             except ConditionFailedError:
-                why = "it changed while it was fetched, as no object of this layout may"
+                why = "it changed during the download; objects of this layout must not change"
                 continue
             size = path.stat().st_size
             if size != entry.stored_bytes:
-                why = f"{size} bytes came instead of {entry.stored_bytes}"
+                why = f"received {size} bytes instead of {entry.stored_bytes}"
             elif digest_of(path) != entry.stored_sha256:
-                why = "its SHA-256 is another one"
+                why = "SHA-256 mismatch"
             else:
                 return size
         raise damaged(entry.key, why)

@@ -121,7 +121,7 @@ class AsyncClient(AsyncQuestions):
                         await self._drop(connection)
                         raise UnreachableError(
                             f"no daemon answers at {endpoint}",
-                            "Check that it runs and that the address and port are right.",
+                            "Check that the daemon is running and that the address and port are correct.",
                             retryable=True,
                         ) from None
                     await asyncio.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
@@ -152,7 +152,7 @@ class AsyncClient(AsyncQuestions):
                 await self._drop(connection)
                 if deadline.over:
                     raise UnreachableError(
-                        f"the daemon at {connection.endpoint} does not answer", "Look at its log.", retryable=True
+                        f"the daemon at {connection.endpoint} does not answer", "Check its log.", retryable=True
                     ) from None
             except BusyError as error:
                 # A daemon that is going away is started again; this very request is then its first.
@@ -169,7 +169,7 @@ class AsyncClient(AsyncQuestions):
             try:
                 connection = await self._connected(self._deadline())
             except UnreachableError as error:
-                error.hint = f"An accepted job is not lost; come back with `schedctl watch {job_id}`. {error.hint}"
+                error.hint = f"Accepted jobs are kept; resume with `schedctl watch {job_id}`. {error.hint}"
                 raise
             heartbeat_s = connection.welcome.heartbeat_s if connection.welcome is not None else 2.0
             watching: Watching | None = None
@@ -185,8 +185,8 @@ class AsyncClient(AsyncQuestions):
             except (TimeoutError, ConnectionLostError):
                 if time.monotonic() - silent_since > self.timeout_s + SILENT_HEARTBEATS * heartbeat_s:
                     raise UnreachableError(
-                        f"the daemon at {connection.endpoint} says nothing more of job {job_id}",
-                        f"An accepted job is not lost; come back with `schedctl watch {job_id}`.",
+                        f"the daemon at {connection.endpoint} stopped sending updates for job {job_id}",
+                        f"Accepted jobs are kept; resume with `schedctl watch {job_id}`.",
                         retryable=True,
                     ) from None
                 await self._drop(connection)
@@ -329,7 +329,7 @@ class AsyncClient(AsyncQuestions):
         welcome = await self.welcome()
         if capability not in welcome.capabilities:
             raise IncompatibleError(
-                f"the daemon (version {welcome.daemon_version}) does not know {capability!r} yet", "Upgrade it."
+                f"the daemon (version {welcome.daemon_version}) does not support {capability!r}", "Upgrade the daemon."
             )
 
     async def job(self, job_id: str) -> AsyncJobHandle:

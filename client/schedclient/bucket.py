@@ -39,7 +39,7 @@ def translated() -> Iterator[None]:
         raise from_info(error.info()) from None
     except ImportError as error:
         raise SettingsError(
-            f"the bucket needs a package that is not installed: {error.name}",
+            f"bucket access requires a package that is not installed: {error.name}",
             "Install the extra: pip install 'email-scheduler[bucket]'.",
         ) from None
 
@@ -120,7 +120,7 @@ class OrganizationLease:
 
     def _held(self) -> Lease:
         if self._lease is None:
-            raise SettingsError("the lease is not held yet", "Use it in a `with` block.")
+            raise SettingsError("the lease is not held", "Use it in a `with` block.")
         return self._lease
 
     def parts(self) -> tuple[Repository, Lease]:
@@ -167,6 +167,6 @@ class OrganizationLease:
 def _conflict(organization: str) -> SchedulerError:
     return SchedulerError(
         ErrorCode.BUCKET_CONFLICT,
-        f"somebody published {organization} after it was fetched",
-        hint="Fetch it anew and write again; a lease around both keeps others away.",
+        f"{organization} was published by someone else after it was downloaded",
+        hint="Download it again and repeat the changes. Hold a lease during both to keep other writers out.",
     )

@@ -46,7 +46,8 @@ def refusal(endpoint: str) -> AuthenticationError:
     """Return the error for a daemon that refuses the connection."""
     return AuthenticationError(
         f"the daemon at {endpoint} refused the encrypted connection",
-        "Check that its --client-keys admit this client's public key, and that server_key is its key.",
+        "Check that the daemon's --client-keys include this client's public key, and that server_key is the "
+        "daemon's public key.",
     )
 
 
@@ -81,7 +82,7 @@ class Connection:
         try:
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
-            self._lose(ConnectionLostError(f"{endpoint} cannot be connected to: {error}"))
+            self._lose(ConnectionLostError(f"cannot connect to {endpoint}: {error}"))
 
     async def hello(self, timeout_s: float) -> Welcome:
         """Greet the daemon; raises `TimeoutError`, or `SchedulerClientError` where it refuses."""
@@ -107,7 +108,7 @@ class Connection:
             info = ErrorInfo(
                 code=ErrorCode.UNSUPPORTED_MESSAGE,
                 message=f"the daemon answered a {type(message).__name__} with a {type(reply).__name__}",
-                hint="Client and daemon are of different releases; upgrade the older one.",
+                hint="Client and daemon have different versions; upgrade the older one.",
             )
             raise from_info(info)
         return reply
@@ -156,14 +157,16 @@ class Connection:
         while True:
             event = parse_monitor_message(await self._monitor.recv_multipart())
             if event["event"] == zmq.EVENT_DISCONNECTED:
-                self._lose(ConnectionLostError(f"the connection to {self.endpoint} broke", retryable=True))
+                self._lose(ConnectionLostError(f"connection to {self.endpoint} lost", retryable=True))
             elif event["event"] == zmq.EVENT_CONNECT_RETRIED:
                 # Nobody listens there. ZeroMQ would knock for ever; a launcher can do better than wait.
                 self._lose(ConnectionLostError(f"nothing listens at {self.endpoint}", retryable=True))
             elif event["event"] in _REFUSED:
                 self._lose(refusal(self.endpoint))
             elif event["event"] == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-                self._lose(HandshakeBrokenError(f"{self.endpoint} hung up during the handshake", retryable=True))
+                self._lose(
+                    HandshakeBrokenError(f"{self.endpoint} closed the connection during the handshake", retryable=True)
+                )
 
     def _lose(self, error: ConnectionFailedError) -> None:
         """Tell everybody who waits."""

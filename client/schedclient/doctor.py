@@ -46,7 +46,7 @@ async def examine(arguments: dict[str, Any], organization: str | None, *, start:
         yield _failed("settings", error)
         return
     place = settings.endpoint or (f"the app {settings.fly.app}" if settings.fly else f"the data folder {settings.data}")
-    yield _ok("settings", f"the daemon is looked for at {place}")
+    yield _ok("settings", f"target: {place}")
     yield _keys(settings)
     up = True
     if settings.fly is not None:
@@ -59,21 +59,21 @@ async def examine(arguments: dict[str, Any], organization: str | None, *, start:
             yield check
     else:
         for name in ("daemon", "versions", "clock", "databases"):
-            text = "the machine is not up; `schedctl doctor --start` starts it for this"
+            text = "the machine is stopped; `schedctl doctor --start` starts it"
             yield Check(name=name, state=SKIPPED, text=text)
 
 
 def _keys(settings: ClientSettings) -> Check:
     if settings.secret_key is not None:
-        return _ok("keys", "a key of this client and the daemon's public key are set")
+        return _ok("keys", "this client's key and the daemon's public key are set")
     if settings.fly is not None:
         return Check(
             name="keys",
             state=FAILED,
-            text="no keys are set; a daemon on Fly admits nobody without",
-            remedy="Set SCHEDCTL_KEY_FILE and SCHEDCTL_SERVER_KEY; `schedctl keys new` makes keys.",
+            text="no keys are set; a daemon on Fly requires them",
+            remedy="Set SCHEDCTL_KEY_FILE and SCHEDCTL_SERVER_KEY; `schedctl keys new` creates keys.",
         )
-    return Check(name="keys", state=SKIPPED, text="no keys are set; on this machine none are needed")
+    return Check(name="keys", state=SKIPPED, text="no keys are set; a local daemon does not need them")
 
 
 async def _fly(settings: ClientSettings, *, start: bool) -> AsyncIterator[tuple[Check, bool]]:
@@ -91,7 +91,7 @@ async def _fly(settings: ClientSettings, *, start: bool) -> AsyncIterator[tuple[
     except SchedulerClientError as error:
         yield _failed("token", error), False
         return
-    yield _ok("token", f"the Machines API at {settings.fly.api} takes it"), False
+    yield _ok("token", f"accepted by the Machines API at {settings.fly.api}"), False
     if start and machine.state != "started":
         try:
             await launcher.ensure()
@@ -111,14 +111,14 @@ def _machine(machine: Machine) -> Check:
     since = max((event.timestamp for event in machine.events or []), default=0) / 1000
     changing_s = dt.datetime.now(dt.UTC).timestamp() - since if since else 0.0
     if machine.host_status not in {"ok", ""}:
-        remedy = "Its host has trouble: https://status.flyio.net; docs/OPERATIONS.md, 'The host is gone'."
+        remedy = "The machine's host has problems: https://status.flyio.net; docs/OPERATIONS.md, 'The host is gone'."
         return Check(name="machine", state=FAILED, text=f"{text}, its host {machine.host_status}", remedy=remedy)
     if machine.state in _TRANSIENT and changing_s > WEDGED_S:
         remedy = f"Try `fly machine stop {machine.id} -s SIGKILL`, then `schedctl machine start`."
         return Check(name="machine", state=FAILED, text=f"{text}, for {changing_s / 60:.0f} minutes", remedy=remedy)
     code = last_exit(machine).get("exit_code", 0)
     if code:
-        remedy = "docs/SETTINGS.md lists the daemon's exit codes; `fly logs` has what it said."
+        remedy = "docs/SETTINGS.md lists the daemon's exit codes; `fly logs` shows its output."
         return Check(name="machine", state=WARNING, text=f"{text}; it last ended with exit code {code}", remedy=remedy)
     return _ok("machine", text)
 
@@ -129,8 +129,8 @@ async def _volume(launcher: FlyLauncher, machine: Machine) -> Check:
         return Check(
             name="volume of the machine",
             state=FAILED,
-            text=f"{machine.id} has no volume: what it writes is gone when it stops",
-            remedy="Check [mounts] in fly.toml, then `schedctl deploy`.",
+            text=f"{machine.id} has no volume: its data is lost when it stops",
+            remedy="Check [mounts] in fly.toml, then run `schedctl deploy`.",
         )
     mount = mounts[0]
     try:
@@ -143,8 +143,8 @@ async def _volume(launcher: FlyLauncher, machine: Machine) -> Check:
         return Check(
             name="volume of the machine",
             state=FAILED,
-            text=f"the volume {where} does not exist (any more)",
-            remedy="`fly volumes list`; restore a snapshot or push the files again: docs/OPERATIONS.md.",
+            text=f"the volume {where} does not exist",
+            remedy="Run `fly volumes list`; restore a snapshot or push the files again (docs/OPERATIONS.md).",
         )
     return _ok("volume of the machine", f"{where}, {volume.size_gb} GB, {volume.state or 'created'}")
 
@@ -154,13 +154,13 @@ async def _name(launcher: FlyLauncher, machine: Machine) -> Check:
 
     name = machine_name(machine.id, launcher.settings.app)
     if machine.state != "started":
-        return Check(name="DNS", state=SKIPPED, text=f"{name} has an address only while the machine is up")
+        return Check(name="DNS", state=SKIPPED, text=f"{name} resolves only while the machine is running")
     addresses, why = await lookup(name, launcher.settings.resolver)
     if not addresses:
         return Check(
             name="DNS",
             state=WARNING if machine.private_ip else FAILED,
-            text=f"{name} is not resolved: {why}",
+            text=f"cannot resolve {name}: {why}",
             remedy="From outside Fly, connect with WireGuard and set SCHEDCTL_RESOLVER to its name server.",
         )
     return _ok("DNS", f"{name} is {addresses[0]}")
@@ -171,7 +171,7 @@ async def _daemon(arguments: dict[str, Any], organization: str | None) -> AsyncI
     try:
         async with AsyncClient(**arguments, timeout_s=ANSWER_S) as client:
             welcome, health = await client.welcome(), await client.health()
-            text = f"it is {health.status}, {health.workers} workers, {health.jobs.get('queued', 0)} jobs wait"
+            text = f"{health.status}, {health.workers} workers, {health.jobs.get('queued', 0)} jobs queued"
             yield _ok("daemon", text)
             yield _versions(welcome.daemon_version)
             diagnosis = await client.diagnose(organization) if "diagnosis" in welcome.capabilities else None
@@ -179,11 +179,16 @@ async def _daemon(arguments: dict[str, Any], organization: str | None) -> AsyncI
         yield _failed("daemon", error)
         return
     if diagnosis is None:
-        yield Check(name="volume", state=SKIPPED, text="this daemon is too old to look at itself", remedy="Upgrade it.")
+        yield Check(
+            name="volume",
+            state=SKIPPED,
+            text="this daemon is too old to run its own checks",
+            remedy="Upgrade the daemon.",
+        )
         return
     skew_s = abs((dt.datetime.now(dt.UTC) - diagnosis.now).total_seconds())
     if skew_s > SKEW_S:
-        remedy = "Set the clock here right; around midnight a job's day would be another."
+        remedy = "Set this machine's clock. Otherwise jobs around midnight can get the wrong date."
         yield Check(name="clock", state=WARNING, text=f"the clocks differ by {skew_s:.0f} seconds", remedy=remedy)
     else:
         yield _ok("clock", f"the clocks differ by {skew_s:.1f} seconds")
@@ -193,8 +198,8 @@ async def _daemon(arguments: dict[str, Any], organization: str | None) -> AsyncI
 
 def _versions(daemon: str) -> Check:
     if daemon == __version__:
-        return _ok("versions", f"client and daemon are {daemon}")
-    remedy = "`schedctl deploy`, or install the daemon's version here; they understand each other where they can."
+        return _ok("versions", f"client and daemon have version {daemon}")
+    remedy = "Run `schedctl deploy`, or install the daemon's version here. Features that both support keep working."
     return Check(
-        name="versions", state=WARNING, text=f"the client is {__version__}, the daemon {daemon}", remedy=remedy
+        name="versions", state=WARNING, text=f"client version {__version__}, daemon version {daemon}", remedy=remedy
     )

@@ -81,13 +81,13 @@ def _local(path: Path, doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise LocalFileError(
-            f"{doing} {path} is not possible: {error.strerror or error}",
-            "Check the path, its rights and the disk's room.",
+            f"{doing} {path} failed: {error.strerror or error}",
+            "Check the path, its permissions and the free disk space.",
         ) from None
     except sqlite3.Error as error:
         raise LocalFileError(
-            f"{doing} {path} is not possible: {error}",
-            "It has to be a whole SQLite database that is not locked for long.",
+            f"{doing} {path} failed: {error}",
+            "The file must be a complete SQLite database that no other program keeps locked.",
         ) from None
 
 
@@ -130,9 +130,9 @@ def _copy(path: Path, copy: Path) -> None:
     """Write the committed state of a database, which may be in use, into a new file."""
     with _local(path, "reading"):
         if not path.is_file():
-            raise FileNotFoundError(2, "there is no such file")
+            raise FileNotFoundError(2, "no such file")
         if not path.stat().st_size:
-            raise sqlite3.DatabaseError("it is empty")
+            raise sqlite3.DatabaseError("the file is empty")
         _remove_left_copies(path)
         source = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10.0)
         try:
@@ -231,8 +231,8 @@ def _refuse_if_in_use(path: Path) -> None:
         with suppress(OSError):
             if beside.stat().st_size:
                 raise LocalFileError(
-                    f"{path} is in use: {beside.name} lies beside it",
-                    "Close the program that uses it, or name another file.",
+                    f"{path} is in use: {beside.name} exists next to it",
+                    "Close the program that uses it, or choose another file.",
                 )
 
 
@@ -313,7 +313,7 @@ def _finish(unfinished: Path, path: Path) -> None:
         connection.close()
     if found != "ok":
         unfinished.unlink()
-        raise damaged(f"the fetched file ({found})")
+        raise damaged(f"the downloaded file ({found})")
     with unfinished.open("r+b") as file:
         os.fsync(file.fileno())
     _refuse_if_in_use(path)
@@ -332,7 +332,7 @@ def _finish(unfinished: Path, path: Path) -> None:
 def damaged(what: str) -> TransferError:
     """Return the error for what is not what it was when it was sent."""
     cause = SchedulerError(
-        ErrorCode.TRANSFER_DAMAGED, f"{what} did not arrive as it was sent", hint="Do it again; what arrived is kept."
+        ErrorCode.TRANSFER_DAMAGED, f"{what} was corrupted in transfer", hint="Retry; received blocks are kept."
     )
     return TransferError(cause.info())
 

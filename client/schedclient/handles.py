@@ -53,8 +53,8 @@ class AsyncJobHandle:
                         job = await anext(events, None)
                 except TimeoutError:
                     raise WaitTimeoutError(
-                        f"job {self.job_id} has not ended after {timeout_s:g} seconds; it goes on",
-                        f"Come back with `schedctl watch {self.job_id}`, or wait again.",
+                        f"job {self.job_id} has not ended after {timeout_s:g} seconds; it continues",
+                        f"Resume with `schedctl watch {self.job_id}`, or wait again.",
                         retryable=True,
                     ) from None
                 if job is None:
@@ -81,5 +81,6 @@ def result_of(job: Job) -> RunResult:
     if job.error is not None:
         raise from_info(job.error, job)
     raise ExecutionError(
-        ErrorInfo(code="internal", message=f"job {job.job_id} is {job.state}, with neither result nor error"), job
+        ErrorInfo(code="internal", message=f"job {job.job_id} is {job.state} but has neither a result nor an error"),
+        job,
     )

@@ -62,7 +62,7 @@ def copy_database(path: Path, copy: Path) -> None:
     """Copy a database with its log, in one state: none of its files may change meanwhile."""
     try:
         if not path.is_file():
-            raise FileNotFoundError(2, "there is no such file")
+            raise FileNotFoundError(2, "no such file")
         for number in range(_TRIES):
             if number:
                 time.sleep(_PAUSE_S)
@@ -77,12 +77,12 @@ def copy_database(path: Path, copy: Path) -> None:
                 return
     except OSError as error:
         raise LocalFileError(
-            f"reading {path} is not possible: {error.strerror or error}",
-            "Check the path, its rights and the room in the temporary folder (TMPDIR).",
+            f"cannot read {path}: {error.strerror or error}",
+            "Check the path, its permissions and the free space in the temporary folder (TMPDIR).",
         ) from None
     raise LocalFileError(
-        f"{path} is written to all the time, so it cannot be copied in one state",
-        "Check it while no other program writes to it.",
+        f"{path} changes continuously, so no consistent copy can be made",
+        "Retry while no other program writes to it.",
     )
 
 

@@ -26,8 +26,8 @@ OnEach = Callable[[str, Job | None], None]
 
 _NOT_SUBMITTED = ErrorInfo(
     code="cancelled",
-    message="it was not submitted any more",
-    hint="Submit it when you want it scheduled.",
+    message="the job was not submitted",
+    hint="Submit it again to schedule it.",
     retryable=True,
 )
 

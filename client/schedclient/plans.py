@@ -25,7 +25,9 @@ def save_plan(plan: SavedPlan, path: str | PathLike[str]) -> None:
     try:
         Path(path).write_bytes(text + b"\n")
     except OSError as error:
-        raise LocalFileError(f"{path} cannot be written: {error.strerror}", "--save names a file to be made.") from None
+        raise LocalFileError(
+            f"{path} cannot be written: {error.strerror}", "--save takes the path of the file to create."
+        ) from None
 
 
 def load_plan(path: str | PathLike[str]) -> SavedPlan:
@@ -34,11 +36,11 @@ def load_plan(path: str | PathLike[str]) -> SavedPlan:
         plan = msgspec.json.decode(Path(path).read_bytes(), type=SavedPlan)
     except OSError as error:
         raise LocalFileError(
-            f"{path} cannot be read: {error.strerror}", "`schedctl preview ORGANIZATION --save FILE` makes such a file."
+            f"{path} cannot be read: {error.strerror}", "Create one with `schedctl preview ORGANIZATION --save FILE`."
         ) from None
     except msgspec.DecodeError as error:
         raise LocalFileError(
-            f"{path} is not a saved plan: {error}", "`schedctl preview ORGANIZATION --save FILE` makes one."
+            f"{path} is not a saved plan: {error}", "Create one with `schedctl preview ORGANIZATION --save FILE`."
         ) from None
     if plan.format != FORMAT or not plan.digest:
         raise LocalFileError(
@@ -58,17 +60,17 @@ def expected_plan(
     plan = expect if isinstance(expect, SavedPlan) else load_plan(expect)
     if plan.organization != organization:
         raise SettingsError(
-            f"the expected plan is one of {plan.organization}, not of {organization}",
-            "Name the organization whose plan was saved.",
+            f"the expected plan belongs to {plan.organization}, not to {organization}",
+            "Submit the organization whose plan was saved.",
         )
     if as_of is not None and as_of != plan.as_of:
         raise SettingsError(
             f"the expected plan is for {plan.as_of}, the job for {as_of}",
-            "Leave the date out, or preview that day and expect its plan.",
+            "Omit the date, or save a plan for that day and use it.",
         )
     if config is not None and config != plan.config:
         raise SettingsError(
             "the expected plan was computed with other overrides of the configuration",
-            "Leave the overrides out, or preview with them and expect that plan.",
+            "Omit the overrides, or save a plan with them and use it.",
         )
     return plan, plan.as_of, plan.config

@@ -23,23 +23,23 @@ from .errors import SettingsError
 
 #: name -> (environment variable, what it means)
 TABLE: dict[str, tuple[str, str]] = {
-    "endpoint": ("SCHEDCTL_ENDPOINT", "ZeroMQ endpoint of a daemon that is already up, for example tcp://[::1]:7300"),
-    "app": ("SCHEDCTL_APP", "app on Fly whose machine is started when it is needed and whose daemon is then used"),
+    "endpoint": ("SCHEDCTL_ENDPOINT", "ZeroMQ endpoint of a running daemon, for example tcp://[::1]:7300"),
+    "app": ("SCHEDCTL_APP", "Fly app to use; its machine is started if needed"),
     "data": (
         "SCHEDCTL_DATA",
-        "data folder over which a local daemon is started when there is neither endpoint nor app",
+        "data folder of a local daemon, which is started if needed; used if neither endpoint nor app is set",
     ),
-    "key_file": ("SCHEDCTL_KEY_FILE", "this client's key file, as made by `schedctl keys new`"),
-    "key": ("SCHEDCTL_KEY", "this client's secret key itself"),
-    "server_key": ("SCHEDCTL_SERVER_KEY", "the server's public key, or a file with it"),
-    "idle_timeout": ("SCHEDCTL_IDLE_TIMEOUT", "seconds after which a daemon started locally exits when idle"),
-    "token": ("FLY_API_TOKEN", "token for the app, as made by `fly tokens create deploy`"),
-    "machine": ("SCHEDCTL_MACHINE", "id of the machine, where the app has several; else the one with a volume"),
+    "key_file": ("SCHEDCTL_KEY_FILE", "this client's secret key file, created by `schedctl keys new`"),
+    "key": ("SCHEDCTL_KEY", "this client's secret key, as a value"),
+    "server_key": ("SCHEDCTL_SERVER_KEY", "the server's public key, or a file that contains it"),
+    "idle_timeout": ("SCHEDCTL_IDLE_TIMEOUT", "seconds after which an idle local daemon exits; 0 for never"),
+    "token": ("FLY_API_TOKEN", "API token for the app, created by `fly tokens create deploy`"),
+    "machine": ("SCHEDCTL_MACHINE", "machine id, if the app has several machines (default: the one with a volume)"),
     "metadata": ("SCHEDCTL_MACHINE_METADATA", "KEY=VALUE that the machine's metadata must have"),
-    "port": ("SCHEDCTL_PORT", "port of the daemon on the machine (7300)"),
-    "start_timeout": ("SCHEDCTL_START_TIMEOUT", "seconds that starting the machine may take (90)"),
-    "api": ("SCHEDCTL_FLY_API", "address of the Machines API; by default the private one on Fly, else the public one"),
-    "resolver": ("SCHEDCTL_RESOLVER", "name server for .internal names, for example fdaa::3; by default the system's"),
+    "port": ("SCHEDCTL_PORT", "port of the daemon on the machine (default: 7300)"),
+    "start_timeout": ("SCHEDCTL_START_TIMEOUT", "timeout in seconds for starting the machine (default: 90)"),
+    "api": ("SCHEDCTL_FLY_API", "URL of the Machines API (default: the private one on Fly, otherwise the public one)"),
+    "resolver": ("SCHEDCTL_RESOLVER", "name server for .internal names, for example fdaa::3 (default: the system's)"),
 }
 #: The settings that say where the daemon is; the first one given in a call counts, whatever is set elsewhere.
 PLACES = ("endpoint", "app", "data")
@@ -115,7 +115,7 @@ def _file(environment: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if named:
-            raise SettingsError(f"the settings file {path} does not exist", "SCHEDCTL_CONFIG names it.") from None
+            raise SettingsError(f"the settings file {path} does not exist", "Check SCHEDCTL_CONFIG.") from None
         return path, {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"the settings file {path} cannot be read: {error}") from None
@@ -125,13 +125,13 @@ def _file(environment: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
             hint = f"Did you mean {near[0]}?" if near else f"Known settings: {', '.join(TABLE)}."
             raise SettingsError(f"{path}: unknown setting {name!r}", hint)
         if name not in _NUMBERS and not isinstance(values[name], str):
-            raise SettingsError(f"{path}: {name} = {values[name]!r} is not a text", "Put it in quotation marks.")
+            raise SettingsError(f"{path}: {name} = {values[name]!r} is not a string", "Put it in quotation marks.")
     return path, values
 
 
 def _only(keys: list[bytes]) -> bytes:
     if len(keys) != 1:
-        raise KeyFormatError(f"server_key has {len(keys)} public keys instead of one")
+        raise KeyFormatError(f"server_key has {len(keys)} public keys; expected one")
     return keys[0]
 
 
@@ -150,12 +150,12 @@ def _keys(values: Mapping[str, Any]) -> tuple[bytes | None, bytes | None]:
     except OSError as error:
         raise SettingsError(f"the key file {error.filename} cannot be read: {error.strerror}") from None
     except (KeyFormatError, UnicodeDecodeError) as error:
-        raise SettingsError(f"a key cannot be used: {error}", "`schedctl keys new` makes keys.") from None
+        raise SettingsError(f"invalid key: {error}", "Create keys with `schedctl keys new`.") from None
     if (secret is None) != (server is None):
         missing = "server_key" if server is None else "key_file"
         raise SettingsError(
             f"an encrypted connection needs both keys; {missing} is missing",
-            f"Set {TABLE[missing][0]} too, or neither for an unencrypted one on this machine.",
+            f"Set {TABLE[missing][0]} too, or set neither for an unencrypted local connection.",
         )
     return secret, server
 
@@ -176,13 +176,13 @@ def _fly(values: Mapping[str, Any], environment: Mapping[str, str]) -> FlySettin
         return None
     app, api = str(values["app"]), values["api"]
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", app):
-        raise SettingsError(f"app = {app!r} is not the name of an app", "Small letters, digits and hyphens.")
+        raise SettingsError(f"app = {app!r} is not a valid app name", "Use lower-case letters, digits and hyphens.")
     try:
         port = DEFAULT_PORT if values["port"] is None else int(values["port"])
     except (TypeError, ValueError):
         port = 0
     if not 0 < port < 65536:
-        raise SettingsError(f"port = {values['port']!r} is not a port", "1 to 65535.")
+        raise SettingsError(f"port = {values['port']!r} is not a port", "Use a port from 1 to 65535.")
     metadata = {}
     if values["metadata"]:
         key, separator, value = str(values["metadata"]).partition("=")
@@ -190,7 +190,7 @@ def _fly(values: Mapping[str, Any], environment: Mapping[str, str]) -> FlySettin
             raise SettingsError(f"metadata = {values['metadata']!r} is not KEY=VALUE", "For example role=scheduler.")
         metadata = {key: value}
     if api is not None and not str(api).startswith(("http://", "https://")):
-        raise SettingsError(f"api = {api!r} is not an address", f"For example {API_OUTSIDE}.")
+        raise SettingsError(f"api = {api!r} is not a valid address", f"For example {API_OUTSIDE}.")
     on_fly = bool(environment.get("FLY_APP_NAME") and environment.get("FLY_PRIVATE_IP"))
     return FlySettings(
         app=app,
@@ -199,7 +199,12 @@ def _fly(values: Mapping[str, Any], environment: Mapping[str, str]) -> FlySettin
         metadata=metadata,
         port=port,
         start_timeout_s=_number(
-            values, "start_timeout", DEFAULT_START_TIMEOUT_S, MAX_START_TIMEOUT_S, "How long a start may take.", 1.0
+            values,
+            "start_timeout",
+            DEFAULT_START_TIMEOUT_S,
+            MAX_START_TIMEOUT_S,
+            "Timeout for starting the machine.",
+            1.0,
         ),
         api=str(api or (API_INSIDE if on_fly else API_OUTSIDE)),
         resolver=_resolver(values["resolver"]),
@@ -220,7 +225,7 @@ def _resolver(value: Any) -> str | None:
     except ValueError:
         address = ""
     if not address or not port.isdigit() or not 0 < int(port) < 65536:
-        raise SettingsError(f"resolver = {value!r} is not an address", "For example fdaa::3, or [fdaa::3]:53.")
+        raise SettingsError(f"resolver = {value!r} is not a valid address", "For example fdaa::3, or [fdaa::3]:53.")
     return f"[{address}]:{port}"
 
 
@@ -244,12 +249,13 @@ def load(arguments: Mapping[str, Any] | None = None, environment: Mapping[str, s
         "idle_timeout",
         DEFAULT_IDLE_TIMEOUT_S,
         MAX_IDLE_TIMEOUT_S,
-        "0 means that the daemon never exits by itself.",
+        "0 means that the daemon never exits automatically.",
     )
     endpoint = values["endpoint"]
     if endpoint is not None and not str(endpoint).startswith(("tcp://", "ipc://")):
         raise SettingsError(
-            f"{endpoint!r} is not an endpoint", "Write tcp://ADDRESS:PORT (IPv6 in brackets) or ipc:///path/to/socket."
+            f"{endpoint!r} is not a valid endpoint",
+            "Use tcp://ADDRESS:PORT (IPv6 in brackets) or ipc:///path/to/socket.",
         )
     secret, server = _keys(values)
     data = Path(values["data"]).expanduser() if values["data"] is not None else default_data_dir(environment)

@@ -63,7 +63,7 @@ class JobHandle:
             following.result()
         except CancelledError:
             raise UnreachableError(
-                "the client was closed while it waited", f"Come back with `schedctl watch {self.job_id}`."
+                "the client was closed while waiting", f"Resume with `schedctl watch {self.job_id}`."
             ) from None
         finally:
             following.cancel()

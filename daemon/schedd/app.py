@@ -92,13 +92,15 @@ class Daemon:
                 raise FatalError(
                     ExitCode.DATA,
                     f"the data folder {data} does not exist",
-                    "Mount the volume there, make the folder, or name another one with --data.",
+                    "Mount the volume there, create the folder, or set another one with --data.",
                 )
             self.state.mkdir(mode=0o700, exist_ok=True)
             lock = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise FatalError(
-                ExitCode.DATA, f"the data folder {data} cannot be used: {error.strerror}", "Check its owner and rights."
+                ExitCode.DATA,
+                f"the data folder {data} cannot be used: {error.strerror}",
+                "Check ownership and permissions.",
             ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,8 +109,8 @@ class Daemon:
             os.close(lock)
             raise FatalError(
                 ExitCode.LOCKED,
-                f"another daemon (process {owner}) has the data folder {data}",
-                "Use that one, or stop it first.",
+                f"the data folder {data} is locked by another daemon (pid {owner})",
+                "Use that daemon, or stop it first.",
             ) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
@@ -127,8 +129,8 @@ class Daemon:
                     if time.monotonic() > deadline:
                         raise FatalError(
                             ExitCode.DATA,
-                            "workers of an earlier daemon still use the data folder",
-                            "Look for processes named schedd and end them.",
+                            "workers of a previous daemon still use the data folder",
+                            "Find processes named schedd and stop them.",
                         ) from None
                     time.sleep(0.02)
                 else:

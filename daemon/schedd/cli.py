@@ -18,7 +18,7 @@ from .settings import SETTINGS, load, markdown
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="schedd")
 def cli() -> None:
-    """The e-mail scheduler's daemon: decides for every contact which e-mail goes out on which day."""
+    """E-mail scheduler daemon: plans which e-mail each contact gets on which day."""
 
 
 def _with_settings(command: Any) -> Any:
@@ -40,11 +40,11 @@ def _with_settings(command: Any) -> Any:
     "file",
     type=click.Path(path_type=Path),
     envvar="SCHEDD_SETTINGS",
-    help="TOML file with settings; flags and environment win over it. (environment: SCHEDD_SETTINGS)",
+    help="TOML file with settings. Flags and environment variables override it. (environment: SCHEDD_SETTINGS)",
 )
 @_with_settings
 def serve(file: Path | None, **flags: Any) -> None:
-    """Listen for jobs and run them, until stopped or idle."""
+    """Run the daemon until it is stopped or idle."""
     from . import logs  # noqa: PLC0415 - `schedd version` need not wait for it
 
     try:
@@ -68,9 +68,9 @@ def version() -> None:
 
 
 @cli.command("settings")
-@click.option("--markdown", "as_markdown", is_flag=True, help="Print the table as Markdown.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print a Markdown table.")
 def show_settings(as_markdown: bool) -> None:
-    """Print all settings, their defaults and what they accept."""
+    """Print all settings, with accepted values and defaults."""
     if as_markdown:
         click.echo(markdown(), nl=False)
         return

@@ -42,7 +42,7 @@ def diagnose(
         checks.append(_bucket(replica))
     names = [organization] if organization is not None else _organizations(data)
     if not names:
-        text, remedy = "there is no organization's file", "`schedctl push FILE org-123` sends one."
+        text, remedy = "there are no organization files", "Upload one with `schedctl push FILE org-123`."
         checks.append(Check(name="databases", state=WARNING, text=text, remedy=remedy))
     began, looked_at = time.monotonic(), 0
     while looked_at < min(len(names), MOST_FILES) and time.monotonic() - began < MOST_S:
@@ -53,9 +53,9 @@ def diagnose(
             checks.append(_contents(path, check))
         looked_at += 1
     if len(names) > looked_at:
-        text = f"{len(names) - looked_at} older files were not looked at"
+        text = f"{len(names) - looked_at} older files were not checked"
         checks.append(
-            Check(name="databases", state=SKIPPED, text=text, remedy="`schedctl doctor org-123` looks at one.")
+            Check(name="databases", state=SKIPPED, text=text, remedy="Check one with `schedctl doctor org-123`.")
         )
     return Diagnosis(now=dt.datetime.now(dt.UTC), checks=checks)
 
@@ -72,10 +72,10 @@ def _bucket(replica: ReplicaPlace) -> Check:
         return Check(
             name="bucket",
             state=FAILED,
-            text=f"{store.describe()} does not keep conditions: {broken}",
-            remedy="Use a server, and on Tigris a location, with conditional writes that are strongly consistent.",
+            text=f"{store.describe()} does not support conditional writes: {broken}",
+            remedy="Use a server (on Tigris: a location) with strongly consistent conditional writes.",
         )
-    return Check(name="bucket", state=OK, text=f"{store.describe()} answers and honours conditional writes")
+    return Check(name="bucket", state=OK, text=f"{store.describe()} is reachable and supports conditional writes")
 
 
 def _organizations(data: Path) -> list[str]:
@@ -87,12 +87,12 @@ def _mounted(data: Path, *, on_fly: bool) -> Check:
     if data.is_mount():
         return Check(name="volume", state=OK, text=f"a volume is mounted at {data}")
     if not on_fly:
-        return Check(name="volume", state=SKIPPED, text=f"{data} is a folder, not a volume; this is no machine on Fly")
+        return Check(name="volume", state=SKIPPED, text=f"{data} is a folder, not a volume; this machine is not on Fly")
     return Check(
         name="volume",
         state=FAILED,
-        text=f"no volume is mounted at {data}: what is written there is gone at the next start",
-        remedy="Check [mounts] in fly.toml, then `schedctl deploy`.",
+        text=f"no volume is mounted at {data}: data written there is lost at the next start",
+        remedy="Check [mounts] in fly.toml, then run `schedctl deploy`.",
     )
 
 
@@ -110,10 +110,10 @@ def _writable(data: Path) -> Check:
         return Check(
             name="writing",
             state=FAILED,
-            text=f"nothing can be written to {data}: {error.strerror}",
-            remedy="Free space or extend the volume; look at its owner and whether it is mounted read-only.",
+            text=f"cannot write to {data}: {error.strerror}",
+            remedy="Free space or extend the volume; check its owner and whether it is mounted read-only.",
         )
-    return Check(name="writing", state=OK, text=f"{data} can be written and synced")
+    return Check(name="writing", state=OK, text=f"{data} is writable and can be synced")
 
 
 def _room(data: Path) -> Check:
@@ -121,7 +121,7 @@ def _room(data: Path) -> Check:
     largest = max((path.stat().st_size for path in data.glob(f"*{DATABASE_SUFFIX}")), default=0)
     text = f"{usage.free / 1e9:.1f} of {usage.total / 1e9:.1f} GB are free; the largest file has {largest / 1e9:.1f} GB"
     if usage.free < max(LOW_BYTES, largest):
-        remedy = "Extend the volume (`fly volumes extend`), or keep backups for fewer days (SCHEDD_BACKUP_DAYS)."
+        remedy = "Extend the volume (`fly volumes extend`), or reduce SCHEDD_BACKUP_DAYS."
         return Check(name="room", state=WARNING, text=text, remedy=remedy)
     return Check(name="room", state=OK, text=text)
 
@@ -138,14 +138,15 @@ def _database(path: Path) -> Check:
             state=FAILED,
             text=f"{path.name} is damaged: {found}",
             remedy=known_remedy
-            or f"`schedctl backup list {path.stem}` and `schedctl backup restore`; docs/OPERATIONS.md says more.",
+            or f"Restore a backup: `schedctl backup list {path.stem}`, then `schedctl backup restore` "
+            "(docs/OPERATIONS.md).",
         )
     return Check(name=name, state=OK, text=f"{path.name} opens and passes integrity_check")
 
 
 def _contents(path: Path, check: Callable[[Path], CheckReport]) -> Check:
     """Say how many errors and warnings a check of the file finds; `schedctl check` shows them."""
-    name, command = f"contents {path.stem}", f"`schedctl check {path.stem}` shows all, and what to do."
+    name, command = f"contents {path.stem}", f"`schedctl check {path.stem}` shows all of them and how to fix them."
     try:
         report = check(path)
     except SchedulerError as error:
@@ -156,4 +157,4 @@ def _contents(path: Path, check: Callable[[Path], CheckReport]) -> Check:
         return Check(name=name, state=FAILED, text=f"{len(errors)} errors, first: {errors[0].message}", remedy=command)
     if warnings:
         return Check(name=name, state=OK, text=f"no errors, {warnings} warnings", remedy=command)
-    return Check(name=name, state=OK, text="a run can read all of it")
+    return Check(name=name, state=OK, text="runs can read all of it")

@@ -8,19 +8,19 @@ from enum import IntEnum
 class ExitCode(IntEnum):
     """Why the daemon ended."""
 
-    #: Asked to stop, or idle for long enough; no job was left behind in the middle.
+    #: Stopped on request or because it was idle; no job was interrupted.
     OK = 0
-    #: A fault of the daemon itself; the log has it.
+    #: An internal error; see the log.
     INTERNAL = 1
-    #: A setting or an argument is wrong.
+    #: Invalid setting or argument.
     USAGE = 2
-    #: Another daemon has the data folder.
+    #: The data folder is locked by another daemon.
     LOCKED = 3
-    #: An endpoint cannot be listened on, or may not be without keys.
+    #: Cannot listen on an endpoint, or listening there requires keys.
     BIND = 4
     #: The data folder or the journal in it cannot be used.
     DATA = 5
-    #: Stopped before running jobs had ended; they are in the journal and continue at the next start.
+    #: Stopped before running jobs had ended; they continue at the next start.
     FORCED = 6
 
 

@@ -51,7 +51,8 @@ def main() -> None:
         name = sys.argv.pop(1)
     if name not in COMMANDS:
         sys.stderr.write(
-            f"{name}: this program is several; call it by one of their names, or name one first:\n"
+            f"{name}: unknown command name; call this program by one of these names, or pass one as the first "
+            "argument:\n"
             f"  {', '.join(COMMANDS)}\n"
         )
         sys.exit(2)

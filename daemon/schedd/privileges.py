@@ -23,7 +23,9 @@ def become(user: str | None, data: Path) -> bool:
         entry = pwd.getpwnam(user)
     except KeyError:
         raise FatalError(
-            ExitCode.USAGE, f"there is no user {user!r} on this machine", "SCHEDD_USER names an existing one, or none."
+            ExitCode.USAGE,
+            f"there is no user {user!r} on this machine",
+            "Set SCHEDD_USER to an existing user, or unset it.",
         ) from None
     try:
         _give(data, entry.pw_uid, entry.pw_gid)
@@ -33,8 +35,8 @@ def become(user: str | None, data: Path) -> bool:
     except OSError as error:
         raise FatalError(
             ExitCode.DATA,
-            f"the data folder {data} cannot be given to {user}: {error.strerror}",
-            "Mount the volume so that its owner can be changed, or leave SCHEDD_USER unset.",
+            f"cannot change the owner of the data folder {data} to {user}: {error.strerror}",
+            "Mount the volume so that its owner can be changed, or unset SCHEDD_USER.",
         ) from None
     os.environ["HOME"] = entry.pw_dir
     return True

@@ -22,7 +22,7 @@ class SettingError(ValueError):
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise SettingError("a text")
+        raise SettingError("a string")
     return value.strip()
 
 
@@ -87,7 +87,7 @@ def _list(value: Any) -> tuple[str, ...]:
         return tuple(value.replace(",", " ").split())
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return tuple(value)
-    raise SettingError("texts, separated by commas")
+    raise SettingError("strings, separated by commas")
 
 
 @dataclass(frozen=True)
@@ -113,14 +113,16 @@ class Setting:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("data", _path, Path("/data"), "a folder", "Folder of the organizations' databases and of the journal."),
+    Setting(
+        "data", _path, Path("/data"), "a folder", "Folder that contains the organizations' databases and the journal."
+    ),
     Setting(
         "listen",
         _list,
         (),
         "ZeroMQ endpoints",
-        "Endpoint to listen on besides the Unix socket of the data folder, for example tcp://[::]:7300; may be "
-        "repeated. Anything but a Unix socket or loopback needs keys.",
+        "Additional endpoint to listen on, for example tcp://[::]:7300 (repeatable). The Unix socket in the data "
+        "folder is always open. Endpoints other than Unix sockets and loopback addresses require keys.",
         many=True,
     ),
     Setting(
@@ -128,42 +130,42 @@ SETTINGS: tuple[Setting, ...] = (
         _metrics_address,
         None,
         "PORT or ADDRESS:PORT",
-        "Where metrics for Prometheus are served (GET /metrics), for example 9091; without it, nowhere.",
+        "Port or address for Prometheus metrics (GET /metrics), for example 9091. Disabled if unset.",
     ),
     Setting(
         "user",
         _text,
         None,
         "a user's name",
-        "Started as root, the daemon gives the data folder to this user and becomes it.",
+        "When started as root, change the owner of the data folder to this user and drop privileges.",
     ),
     Setting(
         "server_key_file",
         _path,
         None,
         "a file",
-        "The server's secret key, as made by `schedctl keys new`. Turns encryption on for TCP endpoints.",
+        "File with the server's secret key, created by `schedctl keys new`. Enables encryption on TCP endpoints.",
     ),
     Setting(
         "server_key",
         _text,
         None,
         "40 characters",
-        "The server's secret key itself (for secrets in the environment).",
+        "The server's secret key, as a value (for secrets in the environment).",
     ),
     Setting(
         "client_keys",
         _path,
         None,
         "a file or folder",
-        "Public keys of the clients that are admitted: a file with one a line, or a folder of such files.",
+        "Public keys of allowed clients: a file with one key per line, or a folder of such files.",
     ),
     Setting(
         "allow_clients",
         _list,
         (),
         "public keys",
-        "Public keys of admitted clients themselves (for secrets).",
+        "Public keys of allowed clients, as values (for secrets in the environment).",
         many=True,
     ),
     Setting(
@@ -171,103 +173,108 @@ SETTINGS: tuple[Setting, ...] = (
         _number(0, 86_400 * 365),
         0.0,
         "seconds, 0 for never",
-        "Exit when for so long no job was there and no client sent anything.",
+        "Exit after this long without jobs or client activity.",
     ),
     Setting(
         "workers",
         _integer(1, 32),
         None,
         "1 to 32",
-        "Worker processes; default: the machine's cores. A job that asks for more gets them for its time.",
+        "Worker processes (default: the machine's cores). A job may request more; the pool grows while it runs.",
     ),
-    Setting("queue_limit", _integer(1, 1_000_000), 1000, "1 to 1000000", "Jobs that may wait, all together."),
+    Setting("queue_limit", _integer(1, 1_000_000), 1000, "1 to 1000000", "Maximum queued jobs."),
     Setting(
         "organization_queue_limit",
         _integer(1, 100_000),
         20,
         "1 to 100000",
-        "Jobs of one organization that may wait.",
+        "Maximum queued jobs of one organization.",
     ),
     Setting(
         "worker_retries",
         _integer(0, 100),
         2,
         "0 to 100",
-        "How often a job is begun again after its worker died, before it fails.",
+        "Retries after a worker crash.",
     ),
     Setting(
         "drain_s",
         _number(0, 3600),
         30.0,
         "seconds, 0 to 3600",
-        "How long running jobs may take to end after SIGTERM or SIGINT; then they are stopped and continue at the "
-        "next start.",
+        "Time for running jobs to end after SIGTERM or SIGINT. Then they are stopped, and continue at the next start.",
     ),
-    Setting("defaults", _path, None, "a TOML file", "Configuration of all organizations (docs/RULES.md, section 13)."),
+    Setting(
+        "defaults",
+        _path,
+        None,
+        "a TOML file",
+        "Default configuration for all organizations (docs/RULES.md, section 13).",
+    ),
     Setting(
         "backup_days",
         _number(0, 3650, "days"),
         7.0,
         "days, 0 for none",
-        "How long the backups that reliable runs make before they change a file are kept.",
+        "How long to keep the backups that reliable runs make.",
     ),
     Setting(
         "price_per_hour",
         _number(0, 10_000, "US dollars"),
         None,
         "US dollars",
-        "What an hour of this machine costs, for the cost in results; by default, on Fly, by size and region.",
+        "Hourly price of this machine, used for the cost in results. Default on Fly: by machine size and region.",
     ),
     Setting(
         "bucket_folder",
         _path,
         None,
         "a folder",
-        "A folder in place of a bucket. A bucket is set by the variables BUCKET_NAME, AWS_ENDPOINT_URL_S3, "
-        "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, as `fly storage create` sets them (docs/BUCKET.md).",
+        "Folder to use instead of a bucket. To use a bucket, set BUCKET_NAME, AWS_ENDPOINT_URL_S3, "
+        "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, as `fly storage create` does (docs/BUCKET.md).",
     ),
     Setting(
         "bucket_layout",
         _choice("versions", "plain"),
         "versions",
         "versions or plain",
-        "How an organization lies in the bucket: as snapshots and patches, or as one SQLite file.",
+        "Storage layout in the bucket. versions: snapshots and patches; plain: one SQLite file.",
     ),
     Setting(
         "bucket_timeout_s",
         _number(1, 3600),
         120.0,
         "seconds, 1 to 3600",
-        "How long one request to the bucket may take, its data included.",
+        "Timeout of one request to the bucket, including its data.",
     ),
     Setting(
         "cache_gb",
         _number(0, 1_000_000, "gigabytes"),
         0.0,
         "gigabytes, 0 for no limit",
-        "How much the copies of the bucket's files may take on the volume; those not used for longest are removed.",
+        "Maximum size of the local copies of the bucket's files. The least recently used are removed first.",
     ),
     Setting(
         "lease_s",
         _number(1, 3600),
         30.0,
         "seconds, 1 to 3600",
-        "How long an organization stays reserved for a daemon that has died.",
+        "Lease duration: how long an organization stays reserved after its daemon crashed.",
     ),
-    Setting("keep_jobs", _integer(1, 10_000_000), 10_000, "1 to 10000000", "Ended jobs that the journal keeps."),
+    Setting("keep_jobs", _integer(1, 10_000_000), 10_000, "1 to 10000000", "Maximum ended jobs kept in the journal."),
     Setting(
         "log_format",
         _choice("auto", "pretty", "json"),
         "auto",
         "auto, pretty or json",
-        "auto: pretty on a terminal, JSON elsewhere.",
+        "Log format. auto: pretty on a terminal, otherwise JSON.",
     ),
     Setting(
         "log_level",
         _choice("debug", "info", "warning", "error"),
         "info",
         "debug to error",
-        "The least level logged.",
+        "Minimum level to log.",
     ),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
@@ -309,9 +316,7 @@ def _convert(setting: Setting, value: Any, source: str) -> Any:
         return setting.convert(value)
     except SettingError as error:
         shown = "***" if setting.name == "server_key" else f"{value!r:.80}"
-        raise FatalError(
-            ExitCode.USAGE, f"{source}: {shown} is not accepted for {setting.name}; it takes {error}"
-        ) from None
+        raise FatalError(ExitCode.USAGE, f"{source}: invalid {setting.name} {shown}: expected {error}") from None
 
 
 def _from_file(path: Path) -> dict[str, Any]:

@@ -113,7 +113,7 @@ class Transfers:
             raise SchedulerError(
                 ErrorCode.DATABASE_MISSING,
                 f"there is no file {path.name}",
-                hint="`schedctl info` lists those there are.",
+                hint="`schedctl info` lists the existing files.",
             )
         transfer_id = secrets.token_hex(8)
         with _disk_errors(path):
@@ -134,7 +134,7 @@ class Transfers:
     def _digests(self, request: GetDigests) -> bytes:
         pull = self._find(request.transfer_id, push=False)
         if request.first < 0 or not 0 < request.count <= MOST_DIGESTS:
-            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"a question is about 1 to {MOST_DIGESTS} digests")
+            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"count must be 1-{MOST_DIGESTS}")
         start = request.first * DIGEST_BYTES
         return bytes(pull.digests[start : start + request.count * DIGEST_BYTES])
 
@@ -149,7 +149,7 @@ class Transfers:
     def _open_push(self, request: OpenPush) -> Transfer:
         self._sweep()
         if not 0 < request.size_bytes <= MOST_BYTES:
-            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"a file of {request.size_bytes} bytes is no database")
+            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"a file of {request.size_bytes} bytes is not a database")
         for transfer_id, other in list(self._open.items()):
             # Whoever began last goes on; the other finds its transfer unknown.
             if other.push and other.organization == request.organization:
@@ -161,7 +161,7 @@ class Transfers:
             present = partial.stat().st_size if partial.exists() else 0
             stats = os.statvfs(folder)
             if request.size_bytes - present > stats.f_bavail * stats.f_frsize:
-                raise _full(partial, "the volume has less room than the file needs")
+                raise _full(partial, "not enough space on the volume for the file")
             with _descriptor(partial, os.O_RDWR | os.O_CREAT) as descriptor:
                 os.ftruncate(descriptor, request.size_bytes)
         push = _Open(request.organization, partial, request.size_bytes, request.digest, push=True)
@@ -172,11 +172,13 @@ class Transfers:
         push = self._find(request.transfer_id, push=True)
         count = len(request.digests) // DIGEST_BYTES
         if len(request.digests) % DIGEST_BYTES or not 0 < count <= MOST_DIGESTS:
-            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"an offer has 1 to {MOST_DIGESTS} digests")
+            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"an offer must have 1-{MOST_DIGESTS} digests")
         with push.lock, _disk_errors(push.path), _descriptor(push.path, os.O_RDWR) as descriptor:
             start, at = request.first * DIGEST_BYTES, request.first * BLOCK_BYTES
             if not 0 <= start <= len(push.digests) or request.first + count > blocks_of(push.size_bytes):
-                raise SchedulerError(ErrorCode.INVALID_ARGUMENT, "digests are offered in order, from the first on")
+                raise SchedulerError(
+                    ErrorCode.INVALID_ARGUMENT, "digests must be offered in order, starting with the first"
+                )
             push.digests[start : start + len(request.digests)] = request.digests
             data = os.pread(descriptor, count * BLOCK_BYTES, at)
             wanted = differing(request.digests, digests_of(data))
@@ -207,7 +209,7 @@ class Transfers:
                 taken += length
                 if digests_of(block) != push.digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]:
                     raise SchedulerError(
-                        ErrorCode.TRANSFER_DAMAGED, f"block {number} did not arrive as it was sent", hint="Push again."
+                        ErrorCode.TRANSFER_DAMAGED, f"block {number} was corrupted in transfer", hint="Push again."
                     )
                 os.pwrite(descriptor, block, number * BLOCK_BYTES)
 
@@ -221,8 +223,8 @@ class Transfers:
             if whole_digest(bytes(found)) != push.digest:
                 raise SchedulerError(
                     ErrorCode.TRANSFER_DAMAGED,
-                    "the file that arrived is not the one that was announced",
-                    hint="Push again; blocks that arrived whole are not sent again.",
+                    "the received file differs from the announced one",
+                    hint="Push again; received blocks are kept.",
                 )
             check_file(push.path, request.organization)
             put_in_place(push.path)
@@ -246,8 +248,9 @@ class Transfers:
         if found is None or found.push != push:
             raise SchedulerError(
                 ErrorCode.TRANSFER_UNKNOWN,
-                "the transfer is not known (any more)",
-                hint="The daemon was started anew, or somebody else began the same; begin again, what arrived is kept.",
+                "unknown transfer",
+                hint="The daemon restarted, or another client started the same transfer. Retry; received blocks "
+                "are kept.",
             )
         found.used_at = time.monotonic()
         return found
@@ -273,9 +276,7 @@ class Transfers:
 
 def _check_numbers(numbers: list[int], count: int) -> None:
     if not 0 < len(numbers) <= MOST_BLOCKS or not all(0 <= number < count for number in numbers):
-        raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT, f"1 to {MOST_BLOCKS} blocks are sent at once, of those there are"
-        )
+        raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"block numbers out of range (1-{MOST_BLOCKS} per request)")
 
 
 def _read(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -301,7 +302,7 @@ def _full(path: Path, what: str) -> SchedulerError:
     return SchedulerError(
         ErrorCode.DISK_FULL,
         f"{what}: {free:,} bytes are free",
-        hint="Free space on the volume or extend it; the organization's file is as it was.",
+        hint="Free space on the volume or extend it; the organization's file is unchanged.",
     )
 
 
@@ -312,9 +313,9 @@ def _disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise _full(path, f"the transfer of {path.parent.name} has no room") from None
+            raise _full(path, f"not enough space to transfer {path.parent.name}") from None
         raise SchedulerError(
             ErrorCode.DATABASE_UNREADABLE,
             f"a file of the transfer cannot be used: {error.strerror or error}",
-            hint="Look at the volume; the organization's file is as it was.",
+            hint="Check the volume; the organization's file is unchanged.",
         ) from None

@@ -59,14 +59,14 @@ def encode(message: Message, limit_bytes: int = MAX_REPLY_BYTES) -> list[bytes]:
         raise CodecError(
             ErrorCode.INVALID_ARGUMENT,
             f"the message cannot be encoded: {error}",
-            hint="Configuration overrides hold texts, numbers of 64 bits, true, false, arrays and tables.",
+            hint="Configuration overrides may contain strings, 64-bit numbers, booleans, arrays and tables.",
             request_id=message.id,
         ) from None
     if len(body) > limit_bytes:
         raise CodecError(
             ErrorCode.MESSAGE_TOO_LARGE,
             f"the message has {len(body)} bytes; at most {limit_bytes} are allowed",
-            hint="Make the job's configuration overrides smaller, or ask for fewer jobs at once.",
+            hint="Use smaller configuration overrides, or request fewer jobs at once.",
             request_id=message.id,
         )
     return [MAGIC, body]
@@ -105,8 +105,8 @@ def _decode(body: bytes, decoder: msgspec.msgpack.Decoder[_T], tags: frozenset[o
     if head.type and head.type not in tags:
         raise CodecError(
             ErrorCode.UNSUPPORTED_MESSAGE,
-            f"messages of type {head.type!r:.60} are not known here",
-            hint="The other side is newer; upgrade this one.",
+            f"unknown message type {head.type!r:.60}",
+            hint="The sender is newer; upgrade the receiver.",
             request_id=request_id,
         )
     raise CodecError(ErrorCode.BAD_MESSAGE, f"the message cannot be read: {reason}", request_id=request_id)

@@ -36,7 +36,7 @@ def check_organization(organization: str) -> str:
         raise SchedulerError(
             ErrorCode.INVALID_ORGANIZATION,
             f"{organization!r} looks like a file name, not an organization id",
-            hint=f"Leave the ending out: {organization[: -len(DATABASE_SUFFIX)]}",
+            hint=f"Omit the suffix: {organization[: -len(DATABASE_SUFFIX)]}",
         )
     return organization
 

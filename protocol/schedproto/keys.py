@@ -51,5 +51,5 @@ def parse_secret_key(text: str) -> bytes:
     """Return the one secret key of a text. Raises `KeyFormatError`."""
     keys = [key for kind, key in _parse(text) if kind != PUBLIC]
     if len(keys) != 1:
-        raise KeyFormatError(f"it has {len(keys)} secret keys instead of one")
+        raise KeyFormatError(f"expected one secret key, found {len(keys)}")
     return keys[0].encode()

@@ -450,7 +450,7 @@ def test_restore_through_the_daemon(data: Path, daemons: Callable[..., RunningDa
     assert dump(path) == planned
     wrong = schedctl("backup", "restore", "org-a", "nonsense", data=data)
     assert wrong.returncode == 4
-    assert "The newest are" in wrong.stderr
+    assert "Newest backups: " in wrong.stderr
     assert "no backups" in schedctl("backup", "list", "org-b", data=data).stdout
 
 

@@ -128,7 +128,7 @@ def test_changed_outside(places: tuple[Place, Place], layout: str, tmp_path: Pat
     one, two = places
     write(one.path, "by hand")
     two.change("published")
-    with pytest.raises(SchedulerError, match="changed here"):
+    with pytest.raises(SchedulerError, match="has local changes"):
         one.copy.refresh()
     kept: list[str] = []
     keeping = Copy(one.path, one.copy.folder, one.repository, keep_changed=lambda path: kept.append(read(path)))

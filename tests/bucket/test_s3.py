@@ -143,7 +143,7 @@ def test_a_write_of_which_nothing_is_known(
         register.change(edit)
     assert caught.value.code == ErrorCode.BUCKET_UNREACHABLE
     assert caught.value.retryable
-    assert "not known" in caught.value.message
+    assert "it is unknown" in caught.value.message
     assert "nothing was changed" not in caught.value.hint
     assert Register(direct, register.key, organization).read().fence == 2
 
@@ -158,7 +158,7 @@ def test_a_lease_of_which_nothing_is_known(
     proxy.faults.append(Fault("GET", "head.json", "none"))
     proxy.faults.append(Fault("PUT", "head.json", "lost"))
     proxy.faults.append(Fault("GET", "head.json", "refused", times=10_000))
-    with pytest.raises(SchedulerError, match="not known"):
+    with pytest.raises(SchedulerError, match="it is unknown"):
         Lease.acquire(repository.register, "we", duration_s=60.0)
     proxy.faults.clear()
     lease = Lease.acquire(repository.register, "we", duration_s=60.0, wait_s=0.0)

@@ -60,7 +60,7 @@ def test_check_and_adopt(schedctl: Run, organizations: Path) -> None:
     assert done.returncode == 0
     assert "Version 1 of its configuration applies. Backup" in done.stdout
     again = schedctl("adopt", "org-206", "--yes", "--accept-status", "requested_follow_up", *place)
-    assert again.stdout.strip() == "Nothing has to be done to adopt org-206."
+    assert again.stdout.strip() == "Nothing to do to adopt org-206."
 
     document = json.loads(schedctl("check", "org-206", "--json", *place).stdout)
     assert {item["severity"] for item in document["findings"]} == {"warning", "note"}
@@ -100,7 +100,7 @@ def test_the_first_submit_says_what_is_wrong(schedctl: Run, organizations: Path)
     assert (document.returncode, document.stderr) == (0, "")
     first = schedctl(*arguments)
     assert first.returncode == 0
-    assert "first run of org-first" in first.stderr
+    assert "First run of org-first" in first.stderr
     assert "contacts.bounced_at says that 1 contact want" in first.stderr
     assert f"schedctl check org-first --data {organizations}" in first.stderr
     assert "scheduled for" in first.stdout
@@ -197,5 +197,5 @@ def test_copies_wait_for_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     copy_database(path, tmp_path / "copy.db")
     assert (tmp_path / "copy.db").read_bytes() == path.read_bytes()
     changes = iter(range(1000))
-    with pytest.raises(LocalFileError, match="all the time"):
+    with pytest.raises(LocalFileError, match="changes continuously"):
         copy_database(path, tmp_path / "copy.db")

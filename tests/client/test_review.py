@@ -60,7 +60,7 @@ class TestGuards:
 
         accepted = schedctl(*submit, "--accept-changes")
         assert accepted.returncode == ExitCode.OK, accepted.stderr
-        assert "Written although it exceeds the guards, as the changes were accepted:" in accepted.stdout
+        assert "Written although it exceeds the guards, because the changes were accepted:" in accepted.stdout
         quiet = schedctl(*submit)
         assert quiet.returncode == ExitCode.OK
         assert "guards" not in quiet.stdout
@@ -98,7 +98,7 @@ class TestExpect:
         change(folder, "UPDATE contacts SET birth_date = date(birth_date, '+1 day') WHERE id = 3")
         refused = schedctl("submit", "org-1", *where, "--expect", "plan.json")
         assert refused.returncode == ExitCode.JOB_FAILED
-        assert "it is not the one that was reviewed" in refused.stderr
+        assert "it differs from the reviewed one" in refused.stderr
         change(folder, "UPDATE contacts SET birth_date = date(birth_date, '-1 day') WHERE id = 3")
         written = schedctl("submit", "org-1", *where, "--expect", "plan.json", "--json")
         assert written.returncode == ExitCode.OK, written.stdout
@@ -111,11 +111,11 @@ class TestExpect:
     @pytest.mark.parametrize(
         ("arguments", "what"),
         [
-            (("org-2",), "the expected plan is one of org-1, not of org-2"),
+            (("org-2",), "the expected plan belongs to org-1, not to org-2"),
             (("org-1", "--as-of", "2026-11-02"), "for 2026-11-01, the job for 2026-11-02"),
             (("org-1", "--config", "other.toml"), "computed with other overrides"),
-            (("org-1", "org-2"), "--expect, --detach, --timeout and --key are for one organization"),
-            (("--all",), "--expect, --detach, --timeout and --key are for one organization"),
+            (("org-1", "org-2"), "--expect, --detach, --timeout and --key require exactly one organization"),
+            (("--all",), "--expect, --detach, --timeout and --key require exactly one organization"),
         ],
     )
     def test_another_job(self, shared, schedctl, tmp_path: Path, arguments: tuple[str, ...], what: str) -> None:

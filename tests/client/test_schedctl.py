@@ -313,7 +313,7 @@ class TestKeys:
         files = {path: path.read_bytes() for path in (tmp_path / "keys").rglob("*") if path.is_file()}
         again = schedctl("keys", "new", "--client", "another")
         assert again.returncode == ExitCode.USAGE
-        assert "exists already" in again.stderr
+        assert "already exists" in again.stderr
         assert {path: path.read_bytes() for path in (tmp_path / "keys").rglob("*") if path.is_file()} == files
 
     def test_bad_name(self, schedctl, tmp_path: Path) -> None:

@@ -75,10 +75,10 @@ def test_named_file(tmp_path: Path, home: dict[str, str]) -> None:
     [
         ("data = ", "cannot be read"),
         ("dta = 'x'", "'dta'"),
-        ("data = 5", "data = 5 is not a text"),
-        ("endpoint = ['tcp://x']", "is not a text"),
+        ("data = 5", "data = 5 is not a string"),
+        ("endpoint = ['tcp://x']", "is not a string"),
         ("idle_timeout = 'soon'", "idle_timeout = 'soon'"),
-        ("endpoint = 'http://x'", "'http://x' is not an endpoint"),
+        ("endpoint = 'http://x'", "'http://x' is not a valid endpoint"),
     ],
 )
 def test_bad_file(home: dict[str, str], text: str, message: str) -> None:
@@ -140,7 +140,7 @@ class TestKeys:
         """A file that holds no key is an error, and its content is not shown."""
         file = tmp_path / "bad.secret"
         file.write_text(content)
-        with pytest.raises(SettingsError, match="a key cannot be used") as caught:
+        with pytest.raises(SettingsError, match="invalid key") as caught:
             load({"key_file": file, "server_key": zmq.curve_keypair()[0].decode()}, home)
         assert not content or content not in caught.value.message
         assert "schedctl keys new" in caught.value.hint
@@ -153,5 +153,5 @@ class TestKeys:
     def test_several_server_keys(self, home: dict[str, str]) -> None:
         """The server has one key; two are refused with their number."""
         two = "\n".join(zmq.curve_keypair()[0].decode() for _ in range(2))
-        with pytest.raises(SettingsError, match="2 public keys instead of one"):
+        with pytest.raises(SettingsError, match="2 public keys; expected one"):
             load({"key": zmq.curve_keypair()[1].decode(), "server_key": two}, home)

@@ -114,7 +114,7 @@ def test_interrupt_and_detach(folder, terminal) -> None:
     screen = interrupted(folder, terminal)
     screen.type("\r")
     assert screen.wait() == ExitCode.DETACHED
-    assert "The job goes on" in plain(screen.screen)
+    assert "The job continues" in plain(screen.screen)
     assert not the_job(folder).final
 
 
@@ -222,7 +222,7 @@ def test_many_progress(folder, terminal) -> None:
         folder.pause_workers(client)
     screen = terminal("submit", "org-1", "org-2", "org-99", "--at-once", "2", "--data", folder.path, "--as-of", AS_OF)
     screen.expect("0 of 3 ended")
-    screen.expect("2 in work")
+    screen.expect("2 running")
     screen.expect("1 waiting")
     folder.resume_workers()
     assert screen.wait() == ExitCode.JOB_FAILED
@@ -239,9 +239,9 @@ def test_many_interrupt_and_detach(folder, terminal) -> None:
     screen.type("d\r")
     assert screen.wait() == ExitCode.DETACHED
     shown = plain(screen.screen)
-    assert "what waits is not submitted" in shown
+    assert "the rest is not submitted" in shown
     assert f"schedctl list --data {folder.path}" in shown
-    assert f"org-1: {the_job(folder).job_id} goes on" in shown
+    assert f"org-1: {the_job(folder).job_id} continues" in shown
     assert not the_job(folder).final
     folder.resume_workers()
     with folder.client() as client:
@@ -253,13 +253,13 @@ def test_many_interrupt_and_cancel(folder, terminal) -> None:
     """Cancelling ends the job that runs and submits no other: the exit code of what was cancelled."""
     screen = interrupted_batch(folder, terminal)
     screen.type("c\r")
-    screen.expect("is being cancelled")
+    screen.expect("Cancelling running jobs")
     folder.resume_workers()
     assert screen.wait() == ExitCode.CANCELLED
     assert the_job(folder).state == "cancelled"
     with folder.client() as client:
         assert client.list("org-2") == []
-    assert "it was not submitted any more" in plain(screen.screen)
+    assert "the job was not submitted" in plain(screen.screen)
 
 
 def test_many_interrupt_and_go_on(folder, terminal) -> None:

@@ -113,7 +113,10 @@ def test_names_are_trimmed_and_lower_case() -> None:
         ),
         ("[exclusion.rules]\nTX = [{ kind = 'year_round', min_age = 65 }]", ["unknown key", "TX[0].min_age"]),
         ("[exclusion.rules]\nTX = [{ kind = 'year_round', from = '2026-02-30' }]", ["TX[0].from", "2026-02-30"]),
-        ("[exclusion.rules]\nTX = [{ kind = 'year_round', until = '9999-12-31' }]", ["TX[0].until", "leave it out"]),
+        (
+            "[exclusion.rules]\nTX = [{ kind = 'year_round', until = '9999-12-31' }]",
+            ["TX[0].until", "omit it for no limit"],
+        ),
         ("[exclusion.rules]\nTX = [{ kind = 'year_round', from = 2026-01-01T00:00:00 }]", ["TX[0].from"]),
         (
             "[exclusion.rules]\nTX = [{ kind = 'year_round', from = '2026-02-01', until = '2026-01-31' }]",

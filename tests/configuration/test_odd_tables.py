@@ -77,7 +77,7 @@ def test_encodings(encoding: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("toml", ["CAST(x'23ff0a' AS TEXT)", "x'fffe00'"])
 def test_bytes_that_are_no_text(toml: str, tmp_path: Path) -> None:
-    """A version of bytes that are no text is shown as an error, stops runs, and can be replaced."""
+    """A version of bytes that are not UTF-8 text is shown as an error, stops runs, and can be replaced."""
     path = make(
         tmp_path,
         "CREATE TABLE scheduler_config(version INTEGER PRIMARY KEY, toml, created_by);"
@@ -87,7 +87,7 @@ def test_bytes_that_are_no_text(toml: str, tmp_path: Path) -> None:
     assert shown.error is not None
     assert "version 3" in shown.error.message
     encode(ConfigurationReply(id="1", configuration=shown))
-    with pytest.raises(SchedulerError, match="no text") as caught:
+    with pytest.raises(SchedulerError, match="not UTF-8 text") as caught:
         run_locally(path, tmp_path / "scratch", AS_OF)
     assert caught.value.code == ErrorCode.INVALID_CONFIGURATION
     assert set_text(path).error is None

@@ -161,9 +161,9 @@ def test_refused_while_a_job_runs(folder: Folder, organization_file: Path, tmp_p
     with folder.client() as client:
         folder.pause_workers(client)
         handle = client.submit("org-123", as_of=AS_OF)
-        with pytest.raises(BusyError, match="waits or runs"):
+        with pytest.raises(BusyError, match="queued or running"):
             client.push(source, "org-123")
-        with pytest.raises(BusyError, match="waits or runs"):
+        with pytest.raises(BusyError, match="queued or running"):
             client.pull("org-123", tmp_path / "back.db")
         client.push(source, "org-other")
         folder.resume_workers()
@@ -271,9 +271,9 @@ def test_damaged_blocks(folder: Folder, tmp_path: Path) -> None:
 
     with folder.client() as client:
         wrong = bytes(BLOCK_BYTES)
-        with pytest.raises(TransferError, match="block 0 did not arrive"):
+        with pytest.raises(TransferError, match="block 0 was corrupted in transfer"):
             client._run(send(client._client, wrong, whole_digest(digests)))
-        with pytest.raises(TransferError, match="not the one that was announced"):
+        with pytest.raises(TransferError, match="differs from the announced one"):
             client._run(send(client._client, data[:BLOCK_BYTES], whole_digest(digests)))
     assert not (folder.path / "org-new.db").exists()
 
@@ -345,7 +345,7 @@ def test_no_room(make_folder: MakeFolder, tmp_path: Path) -> None:
     try:
         source = table(tmp_path / "source.db", 40_000)
         with Client(data=small, idle_timeout=1) as client:
-            with pytest.raises(DatabaseError, match="less room") as caught:
+            with pytest.raises(DatabaseError, match="not enough space") as caught:
                 client.push(source, "org-new")
             assert caught.value.code == "disk_full"
         folder = make_folder()

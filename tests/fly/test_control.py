@@ -154,7 +154,7 @@ def test_token_refused(server: MachinesApiServer, status: int) -> None:
     """A token that is refused is said at once, with how to make another."""
     machine_of(server)
     server.faults.append(Fault("list", status, "unauthorized"))
-    with pytest.raises(FlyTokenError, match="refuses the token") as caught:
+    with pytest.raises(FlyTokenError, match="rejected the token") as caught:
         up(control_of(server))
     assert "fly tokens create deploy" in caught.value.hint
     assert len(server.calls) == 1
@@ -188,7 +188,7 @@ def test_host_full(server: MachinesApiServer, status: int, word: str, answer: st
     server.machines.clear()
     machine_of(server)
     server.faults.extend(Fault("start", status, answer, word=word) for _ in range(500))
-    with pytest.raises(HostFullError, match="no room") as caught:
+    with pytest.raises(HostFullError, match="has no capacity to start it now") as caught:
         up(control_of(server))
     assert caught.value.retryable
     assert caught.value.status == status
@@ -223,7 +223,7 @@ def test_api_is_down() -> None:
 def test_not_the_api(server: MachinesApiServer) -> None:
     """An address at which something else answers is said at once."""
     server.faults.append(Fault("list", 200, "hello"))
-    with pytest.raises(FlyApiError, match="not understood"):
+    with pytest.raises(FlyApiError, match="sent an invalid answer"):
         up(control_of(server))
 
 

@@ -61,7 +61,7 @@ def test_db_info(program: Path, data: Path) -> None:
     done = call(program, "db-info", data=data)
     assert done.returncode == 0, done.stderr
     assert "org-123" in done.stdout
-    assert "no volume of its own" in done.stdout
+    assert "not on a separate volume" in done.stdout
     document = json.loads(call(program, "db-info", "--json", data=data).stdout)
     assert document["volume"]["organizations"]
     missing = call(program, "db-info", data=data / "nowhere")
@@ -89,12 +89,12 @@ def test_run(program: Path, data: Path, name: str, mode: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["nosuch.db"], 2, "there is no file"),
+        (["nosuch.db"], 2, "no such file: "),
         (["nosuch"], 1, "nosuch"),
         (["org-123", "33"], 2, "1<=x<=32"),
         (["org-123", "0"], 2, "1<=x<=32"),
         ([], 2, "Missing argument"),
-        (["/etc/passwd"], 2, "not named like an organization's file"),
+        (["/etc/passwd"], 2, "is not a valid name for an organization's file"),
     ],
 )
 def test_mistakes(program: Path, data: Path, arguments: list[str], code: int, said: str) -> None:

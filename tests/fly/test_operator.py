@@ -102,12 +102,12 @@ def test_list(site: Site, call: Call) -> None:
     ("environment", "code", "says"),
     [
         ({"SCHEDCTL_APP": ""}, 2, "no app is set"),
-        ({"SCHEDCTL_APP": "Not An App"}, 2, "not the name of an app"),
+        ({"SCHEDCTL_APP": "Not An App"}, 2, "not a valid app name"),
         ({"FLY_API_TOKEN": ""}, 2, "fly tokens create deploy"),
-        ({"FLY_API_TOKEN": "FlyV1 fm2_wrong"}, 3, "refuses the token"),
+        ({"FLY_API_TOKEN": "FlyV1 fm2_wrong"}, 3, "rejected the token"),
         ({"SCHEDCTL_APP": "other"}, 3, "does not exist"),
         ({"SCHEDCTL_MACHINE": "nosuch"}, 3, "does not exist"),
-        ({"SCHEDCTL_FLY_API": "ftp://x"}, 2, "not an address"),
+        ({"SCHEDCTL_FLY_API": "ftp://x"}, 2, "not a valid address"),
         ({"SCHEDCTL_RESOLVER": "x"}, 2, "fdaa::3"),
         ({"SCHEDCTL_PORT": "0"}, 2, "not a port"),
         ({"SCHEDCTL_MACHINE_METADATA": "x"}, 2, "KEY=VALUE"),
@@ -161,7 +161,7 @@ def test_doctor_with_the_machine_up(site: Site, call: Call) -> None:
     shown = call("doctor", "org-good")
     assert "org-good.db opens and passes integrity_check" in shown.stdout
     assert "org-bad" not in shown.stdout
-    assert "1 of 13 checks failed" in shown.stdout
+    assert "1 of 14 checks failed" in shown.stdout
 
 
 @pytest.mark.parametrize(
@@ -414,7 +414,7 @@ def test_scripts(site: Site, flyctl: Callable[[], dict[str, object]]) -> None:
     site.server.faults.append(Fault("list", 401, "unauthorized"))
     refused = script("status", environment=environment)
     assert refused.returncode == 3
-    assert "refuses the token" in refused.stderr
+    assert "rejected the token" in refused.stderr
 
 
 @pytest.mark.slow

@@ -153,7 +153,7 @@ def test_second_daemon(daemons: Callable[..., RunningDaemon]) -> None:
         client.health()
         second = daemons()
         assert second.wait() == 3
-        assert f"process {first.process.pid}" in second.log()
+        assert f"pid {first.process.pid}" in second.log()
         assert client.health().status == "serving"
 
 
@@ -228,7 +228,7 @@ def test_logs_carry_the_run(daemons: Callable[..., RunningDaemon]) -> None:
     [
         (["--workers", "99"], ["--workers", "1 to 32"]),
         (["--drain", "x"], ["--drain", "seconds"]),
-        (["--listen", "http://x"], ["not an endpoint"]),
+        (["--listen", "http://x"], ["not a valid endpoint"]),
         (["--settings", "/nonexistent.toml"], ["cannot be read"]),
         (["--server-key", "short"], ["key"]),
     ],

@@ -148,7 +148,7 @@ def test_port_in_use(data: Path, daemons: Callable[..., RunningDaemon], port: in
             timeout=30,
         )
     assert done.returncode == 4
-    assert "metrics cannot be served" in done.stderr
+    assert "cannot serve metrics" in done.stderr
 
 
 @pytest.mark.parametrize("address", ["", "x", "70000", "host:1", "127.0.0.1:0", "[::1]"])

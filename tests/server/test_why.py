@@ -52,7 +52,7 @@ def test_preview(data: Path, daemons: Callable[..., RunningDaemon], tmp_path: Pa
         client.schedule("org-a", as_of=AS_OF)
     before = read_plan(data / "org-a.db")
     same = schedctl("preview", "org-a", "--as-of", AS_OF, data=data)
-    assert "The present plan is what a run would write" in same.stdout
+    assert "A run would not change the current plan" in same.stdout
     settings = tmp_path / "what-if.toml"
     settings.write_text("[anniversary]\nbirthday_days_before = 20\n")
     other = schedctl("preview", "org-a", "--as-of", AS_OF, "--config", str(settings), "--json", data=data)

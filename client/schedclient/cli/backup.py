@@ -16,13 +16,13 @@ from .show import console, size
 
 @click.group("backup", cls=TypoGroup)
 def backup_command() -> None:
-    """List and restore what reliable runs keep of an organization's file before they change it."""
+    """List and restore the backups that reliable runs make of an organization's file."""
 
 
 def _print_backups(backups: BackupList) -> None:
     out = console()
     if not backups.backups:
-        out.print(f"{backups.organization} has no backups; runs in the mode reliable make them.")
+        out.print(f"{backups.organization} has no backups; runs in mode reliable create them.")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("backup", "state of (UTC)", "before run"):
@@ -39,7 +39,7 @@ def _print_backups(backups: BackupList) -> None:
 @connection_options
 @handles_errors
 def list_command(organization: str, *, as_json: bool, **options: Any) -> None:
-    """List the states of ORGANIZATION's file that can be restored, newest first."""
+    """List the backups of ORGANIZATION's file, newest first."""
     with make_client(options) as client:
         backups = client.backups(organization)
     print_json(backups) if as_json else _print_backups(backups)
@@ -48,14 +48,14 @@ def list_command(organization: str, *, as_json: bool, **options: Any) -> None:
 @backup_command.command("restore")
 @click.argument("organization")
 @click.argument("backup_id", metavar="BACKUP")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @connection_options
 @handles_errors
 def restore_command(organization: str, backup_id: str, *, yes: bool, as_json: bool, **options: Any) -> None:
-    """Make ORGANIZATION's file what it was in a BACKUP.
+    """Restore ORGANIZATION's file from BACKUP.
 
-    Refused while a job of it waits or runs. What the file is now is kept as a backup, too, so that this can be undone;
-    whatever other programs wrote since the backup is lost from the file.
+    Refused while a job of ORGANIZATION is queued or running. The current file is backed up first, so the restore can be
+    undone. Changes that other programs made after the backup are lost.
     """
     asking = not (yes or as_json) and sys.stdin.isatty()
     if asking and not click.confirm(f"Overwrite the file of {organization} with backup {backup_id}?", err=True):
@@ -66,5 +66,5 @@ def restore_command(organization: str, backup_id: str, *, yes: bool, as_json: bo
     if as_json:
         print_json(backups)
     else:
-        click.echo(f"{organization} is what it was in backup {backup_id}.")
+        click.echo(f"{organization} was restored from backup {backup_id}.")
         _print_backups(backups)

@@ -32,10 +32,10 @@ version_option = click.option(
 
 @click.group("bucket", cls=TypoGroup)
 def bucket_command() -> None:
-    """Look at the bucket that organizations live in, without a daemon (docs/BUCKET.md).
+    """Inspect the bucket that stores the organizations, without a daemon (docs/BUCKET.md).
 
-    The bucket is set by BUCKET_NAME, AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION,
-    as `fly storage create` sets them, or by SCHEDD_BUCKET_FOLDER; and by SCHEDD_BUCKET_LAYOUT.
+    Set BUCKET_NAME, AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, as
+    `fly storage create` does, or SCHEDD_BUCKET_FOLDER. SCHEDD_BUCKET_LAYOUT selects the layout.
     """
 
 
@@ -43,7 +43,7 @@ def bucket_command() -> None:
 @json_option
 @handles_errors
 def list_command(*, as_json: bool) -> None:
-    """List the organizations in the bucket, with their newest versions."""
+    """List the organizations in the bucket and their newest versions."""
     from schedclient.bucket import bucket_settings, repository_of, translated  # noqa: PLC0415 - an extra
 
     settings = bucket_settings()
@@ -63,7 +63,7 @@ def list_command(*, as_json: bool) -> None:
     for name in ("version", "file", "versions kept", "stored"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("published (UTC)", no_wrap=True)
-    table.add_column("being written by")
+    table.add_column("lease holder")
     for row in rows:
         table.add_row(
             row["organization"],
@@ -86,7 +86,7 @@ def _empty(settings: BucketSettings) -> str:
         there = organizations(replace(settings, layout=layout), settings.open())
         if there:
             return f"The bucket has {len(there)} organizations in the layout `{layout}`: set {LAYOUT}={layout}."
-    return "The bucket has no organizations; `schedctl push FILE ORGANIZATION` makes one."
+    return "The bucket has no organizations; `schedctl push FILE ORGANIZATION` adds one."
 
 
 def _summary(repository: Repository) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def _summary(repository: Repository) -> dict[str, Any]:
 @json_option
 @handles_errors
 def history_command(organization: str, *, as_json: bool) -> None:
-    """List the versions of ORGANIZATION that can be fetched, newest first."""
+    """List the available versions of ORGANIZATION, newest first."""
     entries = _history(organization)
     if as_json:
         print_json({"organization": organization, "versions": entries})
@@ -138,27 +138,27 @@ def history_command(organization: str, *, as_json: bool) -> None:
 @click.argument("organization")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @version_option
-@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @json_option
 @handles_errors
 def fetch_command(organization: str, file: Path | None, *, number: int | None, force: bool, as_json: bool) -> None:
-    """Fetch ORGANIZATION from the bucket as FILE (by default ORGANIZATION.db here), verified."""
+    """Download ORGANIZATION from the bucket to FILE (default: ORGANIZATION.db) and verify it."""
     file = file or Path(f"{organization}.db")
     moved = _fetch(organization, file, number, force=force)
     if as_json:
         print_json(moved | {"path": str(file)})
     else:
-        click.echo(f"{file}: {_what(moved)}, {size(moved['size_bytes'])}, {size(moved['bytes_down'])} fetched")
+        click.echo(f"{file}: {_what(moved)}, {size(moved['size_bytes'])}, {size(moved['bytes_down'])} downloaded")
 
 
 @bucket_command.command("export")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("organizations", nargs=-1, metavar="[ORGANIZATION]...")
-@click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.option("--force", is_flag=True, help="Replace existing files.")
 @json_option
 @handles_errors
 def export_command(folder: Path, organizations: tuple[str, ...], *, force: bool, as_json: bool) -> None:
-    """Fetch all organizations, or those named, as plain SQLite files into FOLDER."""
+    """Download all or the named organizations to FOLDER as plain SQLite files."""
     from schedclient.bucket import bucket_settings, translated  # noqa: PLC0415 - an extra
 
     settings = bucket_settings()
@@ -171,7 +171,7 @@ def export_command(folder: Path, organizations: tuple[str, ...], *, force: bool,
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LocalFileError(f"the folder {folder} cannot be made: {error.strerror}") from None
+        raise LocalFileError(f"cannot create the folder {folder}: {error.strerror}") from None
     done = []
     for name in names:
         moved = _fetch(name, folder / f"{name}.db", None, force=force)
@@ -187,11 +187,11 @@ def export_command(folder: Path, organizations: tuple[str, ...], *, force: bool,
 @bucket_command.command("restore")
 @click.argument("organization")
 @click.argument("number", type=click.IntRange(min=1), metavar="VERSION")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @handles_errors
 def restore_command(organization: str, number: int, *, yes: bool, as_json: bool) -> None:
-    """Make an older VERSION of ORGANIZATION the newest one; the ones between stay in the history."""
+    """Publish an older VERSION of ORGANIZATION as the newest; the versions in between are kept."""
     from schedclient.bucket import OrganizationLease, translated  # noqa: PLC0415 - an extra
 
     asking = not (yes or as_json) and sys.stdin.isatty()
@@ -209,7 +209,7 @@ def restore_command(organization: str, number: int, *, yes: bool, as_json: bool)
     if as_json:
         print_json({"organization": organization, "version": known.number, "restored": number, "bytes_up": sent})
     else:
-        click.echo(f"{organization} is what it was in version {number}; this is version {known.number}.")
+        click.echo(f"{organization} was restored to version {number}, published as version {known.number}.")
 
 
 def _history(organization: str) -> list[Entry]:
@@ -243,14 +243,14 @@ def _wanted(repository: Any, organization: str, number: int | None) -> Any:
         if entry.version == number:
             return known_of(entry)
     kept = f"{entries[-1].version} to {entries[0].version}" if entries[0].version else "none: the layout is `plain`"
-    raise SettingsError(f"{organization} has no version {number} any more", f"Kept are: {kept}.")
+    raise SettingsError(f"{organization} no longer has version {number}", f"Available versions: {kept}.")
 
 
 def _fetch(organization: str, file: Path, number: int | None, *, force: bool) -> dict[str, Any]:
     from schedclient.bucket import repository_of, translated  # noqa: PLC0415 - an extra
 
     if file.exists() and not force:
-        raise LocalFileError(f"{file} is there already", "Name another file, or replace it with --force.")
+        raise LocalFileError(f"{file} already exists", "Choose another file, or use --force to replace it.")
     repository = repository_of(organization)
     with translated():
         from schedbucket.repository import OtherVersionError  # noqa: PLC0415
@@ -266,7 +266,7 @@ def _fetch(organization: str, file: Path, number: int | None, *, force: bool) ->
                     except OtherVersionError:
                         if last or number is not None:
                             raise SettingsError(
-                                f"{organization} changed in the bucket during the fetch", "Try again."
+                                f"{organization} changed in the bucket during the download", "Retry."
                             ) from None
                         coming.unlink(missing_ok=True)
                         wanted = _wanted(repository, organization, None)

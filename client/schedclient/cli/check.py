@@ -26,7 +26,7 @@ _accept_status = click.option(
     "accept_statuses",
     multiple=True,
     metavar="STATUS",
-    help="A contact status that shall get e-mails, in the suggested configuration; may be repeated.",
+    help="Treat contacts with this status as active in the suggested configuration (repeatable).",
 )
 
 
@@ -39,10 +39,10 @@ def _is_file(target: str) -> bool:
 
 @click.command("check")
 @click.argument("target", metavar="ORGANIZATION|FILE")
-@click.option("--as-of", metavar="YYYY-MM-DD", help="The date of the run; by default, today where the organization is.")
+@click.option("--as-of", metavar="YYYY-MM-DD", help="Date of the run (default: today in the organization's time zone).")
 @config_option
 @_accept_status
-@click.option("--suggest", is_flag=True, help="Print the configuration that follows, as TOML for `config set`.")
+@click.option("--suggest", is_flag=True, help="Print the suggested configuration as TOML for `config set`.")
 @connection_options
 @handles_errors
 def check_command(
@@ -55,10 +55,10 @@ def check_command(
     as_json: bool,
     **options: Any,
 ) -> ExitCode:
-    """Read the file of ORGANIZATION, or FILE, as a run would, and report what is wrong with it; changes nothing.
+    """Check the file of ORGANIZATION, or FILE, and report its problems. Changes nothing.
 
-    FILE is a path: it has a folder (./org-123) or ends with .db. docs/CHECK.md lists what can be found. Exit code 1
-    where errors were found, 0 with warnings and notes alone, and with --suggest.
+    FILE is a path: it contains a folder (./org-123) or ends with .db. docs/CHECK.md lists all findings. Exits 1 if
+    there are errors; exits 0 if there are only warnings and notes, or with --suggest.
     """
     arguments: dict[str, Any] = {
         "as_of": as_of,
@@ -100,7 +100,7 @@ def _print_suggestion(report: CheckReport) -> None:
     if not report.settings:
         click.echo("Nothing is suggested.", err=True)
         return
-    click.echo(f"# {report.organization}: configuration that follows from the check as of {report.as_of}")
+    click.echo(f"# {report.organization}: configuration suggested by the check as of {report.as_of}")
     click.echo(render(report.settings), nl=False)
 
 
@@ -118,7 +118,7 @@ def check_first_run(client: Any, organization: str, as_of: str | None, config: d
 @click.argument("organization")
 @_accept_status
 @by_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @connection_options
 @handles_errors
 def adopt_command(
@@ -130,12 +130,12 @@ def adopt_command(
     as_json: bool,
     **options: Any,
 ) -> ExitCode:
-    """Make the file of ORGANIZATION, made by another program, ready for its first run; shows and asks first.
+    """Prepare the file of ORGANIZATION, made by another program, for its first run. Asks first.
 
-    Stores the configuration that follows from a check as a new version, and completes the scheduler's own tables:
-    surplus planned rows are removed, unique indexes that a plan can violate are dropped, missing columns and indexes
-    are made. One transaction, after a backup; rows of the sender are never changed. Doing it twice changes nothing.
-    With --json and without --yes, only prints what would be done.
+    Stores the suggested configuration as a new version and completes the scheduler's own tables: removes duplicate
+    planned rows, drops unique indexes that a plan can violate, adds missing columns and indexes. Makes a backup, then
+    changes the file in one transaction. Never changes rows of the sender. Idempotent. With --json and without --yes,
+    only prints the changes.
     """
     with make_client(options) as client:
         with _busy(f"Checking {organization}", quiet=as_json):
@@ -149,8 +149,11 @@ def adopt_command(
             return ExitCode.OK
         if not yes:
             if not sys.stdin.isatty():
-                raise SettingsError("nothing was changed, as nobody can be asked", "--yes does it without asking.")
-            if not click.confirm("\nDo this?", err=True):
+                raise SettingsError(
+                    "cannot ask for confirmation; nothing was changed",
+                    "Use --yes to apply the changes without confirmation.",
+                )
+            if not click.confirm("\nApply these changes?", err=True):
                 click.echo("Nothing was changed.", err=True)
                 return ExitCode.OK
         adoption = client.adopt(organization, adoption, accept_statuses, author)

@@ -45,12 +45,18 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--data",
                 type=click.Path(path_type=Path),
-                help="Data folder; a daemon over it is started if none runs. (SCHEDCTL_DATA)",
+                help="Data folder of a local daemon, which is started if needed. (SCHEDCTL_DATA)",
             ),
-            click.option("--endpoint", help="Address of a daemon that is up: tcp://[::1]:7300. (SCHEDCTL_ENDPOINT)"),
-            click.option("--app", help="App on Fly whose machine is started when needed. (SCHEDCTL_APP)"),
-            click.option("--key-file", type=click.Path(path_type=Path), help="This client's key. (SCHEDCTL_KEY_FILE)"),
-            click.option("--server-key", help="The daemon's public key, or its file. (SCHEDCTL_SERVER_KEY)"),
+            click.option(
+                "--endpoint", help="Address of a running daemon, for example tcp://[::1]:7300. (SCHEDCTL_ENDPOINT)"
+            ),
+            click.option("--app", help="Fly app whose machine is started if needed. (SCHEDCTL_APP)"),
+            click.option(
+                "--key-file", type=click.Path(path_type=Path), help="This client's secret key file. (SCHEDCTL_KEY_FILE)"
+            ),
+            click.option(
+                "--server-key", help="The daemon's public key, or a file that contains it. (SCHEDCTL_SERVER_KEY)"
+            ),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output."),
         )
     ):
@@ -169,7 +175,9 @@ def handles_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(int(report_error(error, as_json=bool(options.get("as_json")))))
         except KeyboardInterrupt:
             if options.get("as_json"):
-                print_error("interrupted", "interrupted before there was an answer", "See `schedctl list` for jobs.")
+                print_error(
+                    "interrupted", "interrupted before the daemon answered", "Run `schedctl list` to see the jobs."
+                )
             else:
                 click.echo("\nInterrupted.", err=True)
             sys.exit(int(ExitCode.DETACHED))

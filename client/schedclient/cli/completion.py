@@ -15,7 +15,7 @@ _HOW = {
 @click.command("completion", epilog="\b\n" + "\n".join(_HOW.values()))
 @click.argument("shell", type=click.Choice(list(_HOW)))
 def completion_command(shell: str) -> None:
-    """Print the script that makes a shell complete schedctl's commands and options."""
+    """Print a shell completion script for schedctl."""
     from .main import cli  # noqa: PLC0415 - the group loads this module
 
     kind = get_completion_class(shell)

@@ -21,7 +21,7 @@ from .exitcodes import ExitCode
 
 @click.group("config", cls=TypoGroup)
 def config_command() -> None:
-    """Show and change the versioned configuration of an organization (docs/RULES.md, section 13)."""
+    """Show and change an organization's versioned configuration (docs/RULES.md, section 13)."""
 
 
 def _text_of(path: Path) -> str:
@@ -35,7 +35,7 @@ def _text_of(path: Path) -> str:
         raise SettingsError(f"{name} cannot be read: {error.strerror}", hint) from None
     if len(content) > MAX_TOML_BYTES:
         raise SettingsError(
-            f"{name} is larger than {MAX_TOML_BYTES:,} bytes", "No configuration is that large. " + hint
+            f"{name} is larger than {MAX_TOML_BYTES:,} bytes", "Check that this is a configuration file. " + hint
         )
     try:
         return content.removeprefix(codecs.BOM_UTF8).decode()
@@ -53,17 +53,17 @@ def _checked_name(_context: click.Context, _option: click.Parameter, name: str |
 _version = click.IntRange(0, 2**63 - 1)
 _file = click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 by_option = click.option(
-    "--by", "author", metavar="NAME", callback=_checked_name, help="Who changes it; by default, your user name."
+    "--by", "author", metavar="NAME", callback=_checked_name, help="Author of the change (default: your user name)."
 )
 
 
 @config_command.command("show")
 @click.argument("organization")
-@click.option("--toml", "as_toml", is_flag=True, help="Print it as TOML, the sources as comments.")
+@click.option("--toml", "as_toml", is_flag=True, help="Print TOML, with the sources as comments.")
 @connection_options
 @handles_errors
 def show_command(organization: str, *, as_toml: bool, as_json: bool, **options: Any) -> ExitCode:
-    """Show every setting that a run of ORGANIZATION uses, and where those that are not defaults come from."""
+    """Show every setting that runs of ORGANIZATION use, and the source of those that are not defaults."""
     with make_client(options) as client:
         configuration = client.configuration(organization)
     if as_json:
@@ -85,7 +85,7 @@ def _outcome(configuration: OrganizationConfiguration) -> ExitCode:
 @connection_options
 @handles_errors
 def check_command(organization: str, file: Path, *, as_json: bool, **options: Any) -> None:
-    """Check a TOML FILE (- for standard input) and show what it would change; changes nothing."""
+    """Check a TOML FILE (- for standard input) and show its effect. Changes nothing."""
     text = _text_of(file)
     with make_client(options) as client:
         before = client.configuration(organization)
@@ -104,9 +104,9 @@ def check_command(organization: str, file: Path, *, as_json: bool, **options: An
 @connection_options
 @handles_errors
 def set_command(organization: str, file: Path, *, author: str | None, as_json: bool, **options: Any) -> None:
-    """Store a TOML FILE (- for standard input) as the organization's new version; the next run uses it.
+    """Store a TOML FILE (- for standard input) as a new version, which applies from the next run.
 
-    A version replaces the one before it as a whole. One that is not fully understood is refused.
+    A version replaces the previous one completely. Unknown keys and invalid values are rejected.
     """
     text = _text_of(file)
     with make_client(options) as client:
@@ -116,11 +116,11 @@ def set_command(organization: str, file: Path, *, author: str | None, as_json: b
         print_json(after)
         return
     if after.version == before.version:
-        click.echo(f"Version {after.version} says this already; nothing was changed.")
+        click.echo(f"Version {after.version} has the same content; nothing was changed.")
         return
-    click.echo(f"{organization} has version {after.version} of its configuration.")
+    click.echo(f"Stored version {after.version} of {organization}'s configuration.")
     show_config.print_changes(before.effective, after.effective)
-    click.echo(f"What it would change in the plan: {again('preview', organization)}", err=True)
+    click.echo(f"Show its effect on the plan: {again('preview', organization)}", err=True)
 
 
 @config_command.command("history")
@@ -137,7 +137,7 @@ def history_command(organization: str, version: int | None, *, as_json: bool, **
         known = ", ".join(str(entry.version) for entry in configuration.versions[:20]) or "none"
         more = ", ..." if len(configuration.versions) > 20 else ""
         raise SettingsError(
-            f"{organization} has no version {version} of its configuration", f"There are: {known}{more}."
+            f"{organization} has no version {version} of its configuration", f"Existing versions: {known}{more}."
         )
     if as_json:
         print_json(
@@ -150,7 +150,7 @@ def history_command(organization: str, version: int | None, *, as_json: bool, **
         )
     elif version is not None:
         if entries[0].toml_left_out:
-            raise SettingsError(f"the text of version {version} is too large to be shown")
+            raise SettingsError(f"the text of version {version} is too large to print")
         click.echo(entries[0].toml, nl=not entries[0].toml.endswith("\n"))
     else:
         show_config.print_versions(configuration)
@@ -161,13 +161,13 @@ def history_command(organization: str, version: int | None, *, as_json: bool, **
 @click.argument("organization")
 @click.argument("version", type=_version, metavar="VERSION")
 @by_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @connection_options
 @handles_errors
 def withdraw_command(
     organization: str, version: int, *, author: str | None, yes: bool, as_json: bool, **options: Any
 ) -> ExitCode:
-    """Withdraw a VERSION: the newest one that is not withdrawn applies, or else the defaults."""
+    """Withdraw VERSION; the newest version that is not withdrawn applies, otherwise the defaults."""
     asking = not (yes or as_json) and sys.stdin.isatty()
     if asking and not click.confirm(f"Withdraw version {version} of {organization}?", err=True):
         click.echo("Nothing was changed.", err=True)

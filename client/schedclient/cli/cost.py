@@ -25,8 +25,8 @@ def _price(size: str, region: str, per_hour: float | None) -> tuple[float, str, 
     if known is None:
         places = ", ".join(f"{name} in {', '.join(regions)}" for name, regions in prices.PER_SECOND.items())
         raise SettingsError(
-            f"the price of {size} in {region} is not known here",
-            f"Give it with --price-per-hour (https://fly.io/docs/about/pricing/); known: {places}.",
+            f"unknown price for {size} in {region}",
+            f"Set it with --price-per-hour (https://fly.io/docs/about/pricing/). Known: {places}.",
         )
     return known, prices.AS_OF, prices.SOURCE
 
@@ -60,19 +60,18 @@ def _print(table: cost.CostTable) -> None:
     out.print(shown)
     out.print(
         f"\n{table.size} in {table.region}: {table.usd_per_hour:.4f} $/h ({table.price_as_of}, {table.price_source}).\n"
-        f"It stops {table.idle_s:g} s after the last job, paid too; runs shortly after each other share that.\n"
+        f"It stops {table.idle_s:g} s after the last job; this idle time is billed, once for runs in quick "
+        "succession.\n"
         f"The same machine always on: {table.always_on_usd:,.0f} $ a year. "
-        f"A volume of {table.volume_gb} GB: {table.volume_year_usd:.2f} $ a year, in any case.\n"
-        "The time that Fly takes to boot the machine comes on top; it is not measured here."
+        f"A volume of {table.volume_gb} GB: {table.volume_year_usd:.2f} $ a year, always billed.\n"
+        "Excludes Fly's boot time of the machine, which is not measured here."
     )
 
 
 @click.command("cost")
-@click.option("--vm-size", "size", default=prices.DEFAULT_SIZE, show_default=True, help="Size of the machine.")
-@click.option("--region", default=prices.DEFAULT_REGION, show_default=True, help="Its region.")
-@click.option(
-    "--price-per-hour", type=click.FloatRange(min=0), metavar="DOLLARS", help="Its price, where it is another."
-)
+@click.option("--vm-size", "size", default=prices.DEFAULT_SIZE, show_default=True, help="Machine size.")
+@click.option("--region", default=prices.DEFAULT_REGION, show_default=True, help="Region of the machine.")
+@click.option("--price-per-hour", type=click.FloatRange(min=0), metavar="DOLLARS", help="Override the hourly price.")
 @click.option(
     "--idle",
     "idle_s",
@@ -80,10 +79,12 @@ def _print(table: cost.CostTable) -> None:
     default=cost.IDLE_S,
     show_default=True,
     metavar="SECONDS",
-    help="How long the machine stays up after a job.",
+    help="Idle time before the machine stops.",
 )
-@click.option("--volume-size", "volume_gb", type=click.IntRange(1), default=10, show_default=True, help="Volume, GB.")
-@click.option("--runs", is_flag=True, help="Of the runs that the daemon has done, instead of the measured table.")
+@click.option(
+    "--volume-size", "volume_gb", type=click.IntRange(1), default=10, show_default=True, help="Volume size in GB."
+)
+@click.option("--runs", is_flag=True, help="Use this daemon's past runs instead of the benchmark.")
 @connection_options
 @handles_errors
 def cost_command(
@@ -97,9 +98,9 @@ def cost_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Show what runs cost, from measured times and a dated price list.
+    """Estimate the cost of runs from measured times and a dated price list.
 
-    Without --runs no daemon is asked: the times are those of the project's own benchmark on 2 processors.
+    Without --runs, needs no daemon: the times come from the project's benchmark on 2 processors.
     """
     usd_per_s, as_of, source = _price(size, region, price_per_hour)
     table = cost.CostTable(

@@ -31,7 +31,7 @@ def _make(path: Path, contacts: int, seed: int, as_of: dt.date) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         make_organization(path, contacts, seed, as_of)
     except OSError as error:
-        raise SettingsError(str(error), "Choose another place, or free some space.") from None
+        raise SettingsError(str(error), "Choose another path, or free disk space.") from None
 
 
 @click.command("demo")
@@ -41,29 +41,37 @@ def _make(path: Path, contacts: int, seed: int, as_of: dt.date) -> None:
     default=100_000,
     show_default=True,
     metavar="N",
-    help="How many to invent.",
+    help="Number of contacts.",
 )
 @click.option(
-    "--seed", type=int, default=1, show_default=True, metavar="N", help="The same seed makes the same people."
+    "--seed",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Random seed; the same seed creates the same contacts.",
 )
-@click.option("--as-of", metavar="YYYY-MM-DD", help="The date of the run; by default, today.")
-@click.option("--out", type=click.Path(path_type=Path), help="Only write the organization's file, here.")
+@click.option("--as-of", metavar="YYYY-MM-DD", help="Date of the run (default: today).")
+@click.option("--out", type=click.Path(path_type=Path), help="Only write the organization's file to this path.")
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
     default=Path("demo"),
     show_default=True,
-    help="Data folder to make and use.",
+    help="Data folder to create and use.",
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 32), metavar="N", help="Worker processes; by default, as the size asks."
+    "--workers",
+    type=click.IntRange(1, 32),
+    metavar="N",
+    help="Worker processes (default: chosen by organization size).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 @handles_errors
 def demo_command(
     *, contacts: int, seed: int, as_of: str | None, out: Path | None, data: Path, as_json: bool, **options: Any
 ) -> ExitCode:
-    """Make a synthetic organization and watch a real daemon schedule it."""
+    """Create a synthetic organization and schedule it with a real daemon."""
     day = _date(as_of)
     talk = not as_json
     if out is not None:
@@ -77,14 +85,14 @@ def demo_command(
 
     path = data / f"{ORGANIZATION}{DATABASE_SUFFIX}"
     if talk:
-        click.echo(f"Making {contacts:,} people (seed {seed}) in {path} ...", err=True)
+        click.echo(f"Creating {contacts:,} contacts (seed {seed}) in {path} ...", err=True)
     _make(path, contacts, seed, day)
     with Client(data=data) as client:
         if talk:
             welcome = client.welcome()
             click.echo(
                 f"Daemon {welcome.daemon_version} (process {welcome.pid}) listens on {data}/.schedd; "
-                "it exits by itself when idle.",
+                "it exits automatically when idle.",
                 err=True,
             )
         with show.JobProgress(quiet=as_json) as progress:
@@ -95,6 +103,6 @@ def demo_command(
         return ExitCode.OK
     click.echo()
     show.print_result(result)
-    click.echo(f"\nAgain: schedctl submit {ORGANIZATION} --data {data}")
-    click.echo(f"Look:  schedctl info {ORGANIZATION} --data {data}")
+    click.echo(f"\nRun again: schedctl submit {ORGANIZATION} --data {data}")
+    click.echo(f"Inspect:   schedctl info {ORGANIZATION} --data {data}")
     return ExitCode.OK

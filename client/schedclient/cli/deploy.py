@@ -15,7 +15,7 @@ from .common import handles_errors
 
 
 @click.command("deploy")
-@click.option("--app", help="The app on Fly, made if it does not exist. (SCHEDCTL_APP)")
+@click.option("--app", help="Fly app, created if it does not exist. (SCHEDCTL_APP)")
 @click.option(
     "--config", type=click.Path(path_type=Path), default=Path("fly.toml"), show_default=True, help="The app's fly.toml."
 )
@@ -24,20 +24,20 @@ from .common import handles_errors
     type=click.Path(path_type=Path),
     default=Path("keys"),
     show_default=True,
-    help="Folder of keys, as made by `schedctl keys new`.",
+    help="Folder with the keys created by `schedctl keys new`.",
 )
-@click.option("--rotate-keys", is_flag=True, help="Set the keys of --keys also where the app has some.")
-@click.option("--region", default=prices.DEFAULT_REGION, show_default=True, help="Where a new volume is made.")
-@click.option("--vm-size", "size", default=prices.DEFAULT_SIZE, show_default=True, help="Size of the machine.")
+@click.option("--rotate-keys", is_flag=True, help="Replace the app's existing keys with those of --keys.")
+@click.option("--region", default=prices.DEFAULT_REGION, show_default=True, help="Region of a new volume.")
+@click.option("--vm-size", "size", default=prices.DEFAULT_SIZE, show_default=True, help="Machine size.")
 @click.option(
     "--volume-size",
     "volume_gb",
     type=click.IntRange(1, 500),
     default=10,
     show_default=True,
-    help="Of a new volume, GB.",
+    help="Size of a new volume in GB.",
 )
-@click.option("--org", "organization", metavar="NAME", help="Fly organization of a new app.")
+@click.option("--org", "organization", metavar="NAME", help="Fly organization that owns a new app.")
 @handles_errors
 def deploy_command(
     *,
@@ -50,13 +50,13 @@ def deploy_command(
     volume_gb: int,
     organization: str | None,
 ) -> None:
-    """Make the app on Fly, its volume and its secrets where they are missing, and deploy this project's image.
+    """Create the Fly app, its volume and its secrets if they are missing, and deploy this project.
 
-    Needs flyctl and the project's folder. May be repeated: it changes only what is different.
+    Needs flyctl and the project's folder. Idempotent: changes only what differs.
     """
     fly = load({"app": app}).fly
     if fly is None:
-        raise SettingsError("no app is named", "Name it with --app or SCHEDCTL_APP; it is made if it does not exist.")
+        raise SettingsError("no app is set", "Set --app or SCHEDCTL_APP; the app is created if it does not exist.")
     plan = Plan(fly.app, config, keys, region, size, "data", volume_gb, organization, rotate_keys)
     deploy(plan, lambda text: click.echo(text, err=True))
     click.echo(f"Deployed. A client needs: SCHEDCTL_APP={fly.app}, FLY_API_TOKEN (`fly tokens create deploy`),")

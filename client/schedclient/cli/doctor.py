@@ -26,14 +26,14 @@ def _print(check: Check) -> None:
 
 @click.command("doctor")
 @click.argument("organization", required=False)
-@click.option("--start", is_flag=True, help="Start the machine if it is down, to look at what is on it too.")
+@click.option("--start", is_flag=True, help="Start the machine if it is stopped, to check its volume and daemon too.")
 @connection_options
 @handles_errors
 def doctor_command(organization: str | None, *, start: bool, as_json: bool, **options: Any) -> ExitCode:
-    """Check all that usually goes wrong, each with what to do about it.
+    """Check the installation for common problems and show how to fix them.
 
-    Settings, keys, token, app, machine, volume, DNS, daemon, versions, clock, room, and whether ORGANIZATION's database
-    (or each) opens and is whole. The machine is not started for it. Exit code 1 where something failed.
+    Checks settings, keys, token, app, machine, volume, DNS, daemon, versions, clock and free space, and the integrity
+    of ORGANIZATION's database (default: all). Does not start the machine. Exits 1 if a check fails.
     """
     arguments = connection_arguments(options)
 
@@ -50,5 +50,5 @@ def doctor_command(organization: str | None, *, start: bool, as_json: bool, **op
     if as_json:
         print_json({"ok": not failed, "checks": checks})
     else:
-        click.echo(f"\n{failed} of {len(checks)} checks failed." if failed else "\nNothing is wrong.")
+        click.echo(f"\n{failed} of {len(checks)} checks failed." if failed else "\nAll checks passed.")
     return ExitCode.JOB_FAILED if failed else ExitCode.OK

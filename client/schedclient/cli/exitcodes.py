@@ -10,21 +10,21 @@ from schedclient import errors
 class ExitCode(IntEnum):
     """How a command ended."""
 
-    #: All is well; of a job: it succeeded (or was accepted, with --detach).
+    #: Success; for a job: it succeeded (or was accepted, with --detach).
     OK = 0
-    #: The job failed; of `check` and `doctor`: errors were found.
+    #: The job failed; for `check` and `doctor`: errors were found.
     JOB_FAILED = 1
     #: Wrong arguments or settings.
     USAGE = 2
-    #: No daemon was reached, or none could be started.
+    #: No daemon was reachable, or none could be started.
     UNREACHABLE = 3
     #: The daemon refused the request.
     REFUSED = 4
-    #: The wait ended before the job did; the job goes on.
+    #: The wait timed out; the job continues.
     TIMED_OUT = 5
     #: The job was cancelled.
     CANCELLED = 6
-    #: Left with Ctrl-C; a submitted job goes on.
+    #: Interrupted with Ctrl-C; a submitted job continues.
     DETACHED = 130
 
 

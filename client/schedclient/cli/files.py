@@ -29,10 +29,10 @@ def _progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]
 
 
 def _show(result: TransferResult) -> None:
-    done = {"push": "sent to", "pull": "fetched from"}[result.direction]
+    done = {"push": "sent to", "pull": "downloaded from"}[result.direction]
     click.echo(
-        f"{result.path} {done} {result.organization}: {size(result.size_bytes)}, of which "
-        f"{size(result.moved_bytes)} travelled, in {result.wall_s:.1f} s"
+        f"{result.path} {done} {result.organization}: {size(result.size_bytes)}, "
+        f"{size(result.moved_bytes)} transferred, in {result.wall_s:.1f} s"
     )
 
 
@@ -42,10 +42,10 @@ def _show(result: TransferResult) -> None:
 @connection_options
 @handles_errors
 def push_command(file: Path, organization: str, *, as_json: bool, **options: Any) -> None:
-    """Send FILE, an SQLite database, as the file of ORGANIZATION.
+    """Upload FILE, an SQLite database, as ORGANIZATION's database.
 
-    Only what the other side lacks is sent, and a push that broke off is resumed by the same command. FILE may be in
-    use. Refused while a job of ORGANIZATION waits or runs; what its file was before is kept as a backup.
+    Sends only missing blocks; repeat the command to resume an interrupted push. FILE may be in use. Refused while a job
+    of ORGANIZATION is queued or running. The previous file is kept as a backup.
     """
     with make_client(options) as client, _progress(f"Sending {file.name}", quiet=as_json) as on_bytes:
         result = client.push(file, organization, on_bytes=on_bytes)
@@ -58,11 +58,11 @@ def push_command(file: Path, organization: str, *, as_json: bool, **options: Any
 @connection_options
 @handles_errors
 def pull_command(organization: str, file: Path, *, as_json: bool, **options: Any) -> None:
-    """Fetch the file of ORGANIZATION, in one state whoever writes to it, as FILE.
+    """Download a consistent snapshot of ORGANIZATION's database to FILE.
 
-    Only what an older FILE lacks is fetched, and a pull that broke off is resumed by the same command. FILE changes
-    at once, when all has arrived and is whole. Refused while a job of ORGANIZATION waits or runs.
+    Downloads only blocks that an older FILE lacks; repeat the command to resume an interrupted pull. FILE is replaced
+    atomically after the download is complete and verified. Refused while a job of ORGANIZATION is queued or running.
     """
-    with make_client(options) as client, _progress(f"Fetching {organization}", quiet=as_json) as on_bytes:
+    with make_client(options) as client, _progress(f"Downloading {organization}", quiet=as_json) as on_bytes:
         result = client.pull(organization, file, on_bytes=on_bytes)
     print_json(result) if as_json else _show(result)

@@ -18,7 +18,7 @@ from .common import connection_options, handles_errors, make_client, print_json
 @connection_options
 @handles_errors
 def info_command(organization: str | None, *, as_json: bool, **options: Any) -> None:
-    """Show an organization's file, or without one, the data folder."""
+    """Show an organization's file, or the data folder."""
     with make_client(options) as client:
         if organization is None:
             volume = client.volume()

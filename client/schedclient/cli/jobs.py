@@ -26,52 +26,57 @@ def read_overrides(path: Path | None) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}", "--config names a TOML file.") from None
+        raise SettingsError(f"{path} cannot be read: {error.strerror}", "--config takes a TOML file.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from None
 
 
 config_option = click.option(
-    "--config", type=click.Path(path_type=Path), help="TOML file with overrides of the organization's configuration."
+    "--config", type=click.Path(path_type=Path), help="TOML file with overrides for the organization's configuration."
 )
 
 
 @click.command("submit")
 @click.argument("organizations", nargs=-1, metavar="[ORGANIZATION]...")
-@click.option("--all", "everyone", is_flag=True, help="All organizations in the bucket, or in the data folder.")
+@click.option("--all", "everyone", is_flag=True, help="Schedule all organizations in the bucket or the data folder.")
 @click.option(
     "--at-once",
     type=click.IntRange(1, 1000),
     metavar="N",
-    help="Of several, so many in work at the same time; by default, as many as there are workers.",
+    help="Run at most N organizations concurrently (default: number of workers).",
 )
-@click.option("--as-of", metavar="YYYY-MM-DD", help="The date of the run; by default, today where the organization is.")
+@click.option("--as-of", metavar="YYYY-MM-DD", help="Date of the run (default: today in the organization's time zone).")
 @click.option(
-    "--workers", type=click.IntRange(1, 32), metavar="N", help="Worker processes; by default, as the size asks."
+    "--workers",
+    type=click.IntRange(1, 32),
+    metavar="N",
+    help="Worker processes (default: chosen by organization size).",
 )
 @click.option(
     "--mode",
     type=click.Choice(["reliable", "highperf"]),
     default="reliable",
     show_default=True,
-    help="How the file is treated; both are safe.",
+    help="reliable: backup, every write synced; highperf: large cache, fewer syncs. Both are safe.",
 )
 @config_option
-@click.option("--dry-run", is_flag=True, help="Compute and count, change nothing.")
-@click.option(
-    "--accept-changes", is_flag=True, help="Write the plan although it exceeds a guard; the guards stay for other runs."
-)
+@click.option("--dry-run", is_flag=True, help="Compute the plan without writing it.")
+@click.option("--accept-changes", is_flag=True, help="Write the plan even if it exceeds a guard, for this run only.")
 @click.option(
     "--expect",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write exactly the plan that `preview --save FILE` showed, or nothing; for its date and its --config.",
+    help="Write only if the plan equals the one saved by `preview --save FILE`; uses its date and --config.",
 )
 @click.option("--detach", is_flag=True, help="Return as soon as the job is accepted.")
 @click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Wait no longer; the job goes on."
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="Stop waiting after this time; the job continues.",
 )
-@click.option("--key", "idempotency_key", help="Idempotency key: a second submit with it returns the first job.")
+@click.option("--key", "idempotency_key", help="Idempotency key; submitting it again returns the first job.")
 @connection_options
 @handles_errors
 def submit_command(
@@ -86,17 +91,19 @@ def submit_command(
     as_json: bool,
     **options: Any,
 ) -> ExitCode:
-    """Schedule an organization and show what was planned; or several, or all, and show what became of each.
+    """Schedule one or more organizations and print the results.
 
-    ORGANIZATION is an id, for example org-123; its file is org-123.db in the data folder or the bucket. Before the
-    first run of one organization its file is checked, and errors are shown (see `schedctl check`).
+    ORGANIZATION is an id, for example org-123; its file is org-123.db in the data folder or the bucket. Before an
+    organization's first run, its file is checked and errors are shown (see `schedctl check`).
     """
     if bool(organizations) == everyone:
-        raise click.UsageError("Name an organization, several, or --all." + (" Not both." if everyone else ""))
+        raise click.UsageError(
+            "Name one or more organizations, or use --all." + (" Do not use both." if everyone else "")
+        )
     overrides = None if config is None else read_overrides(config)
     if everyone or len(organizations) > 1:
         if detach or expect or timeout_s is not None or options.pop("idempotency_key") is not None:
-            raise click.UsageError("--expect, --detach, --timeout and --key are for one organization.")
+            raise click.UsageError("--expect, --detach, --timeout and --key require exactly one organization.")
         return submit_many(None if everyone else organizations, at_once, overrides or {}, as_json=as_json, **options)
     [organization] = organizations
     with make_client(options) as client:
@@ -118,12 +125,16 @@ def submit_command(
 @click.command("watch")
 @click.argument("job_id")
 @click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Wait no longer; the job goes on."
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="Stop waiting after this time; the job continues.",
 )
 @connection_options
 @handles_errors
 def watch_command(job_id: str, *, timeout_s: float | None, as_json: bool, **options: Any) -> ExitCode:
-    """Follow a job to its end and show its result."""
+    """Wait for a job and print its result."""
     with make_client(options) as client:
         return follow(client, client.job(job_id), timeout_s, as_json=as_json)
 
@@ -142,18 +153,18 @@ def follow(
             with show.JobProgress(quiet=as_json) as progress:
                 result = handle.wait(timeout_s, progress.update)
         except WaitTimeoutError as error:
-            error.hint = f"Come back with: {again('watch', handle.job_id)}"
+            error.hint = f"Resume with: {again('watch', handle.job_id)}"
             raise
         except KeyboardInterrupt:
             choice = ask_what_to_do(
                 f"Job {handle.job_id} is still running.",
-                "[c]ancel it, [d]etach and leave it running, or [g]o on watching?",
+                "[c]ancel it, [d]etach and leave it running, or [g]o on waiting?",
             )
             if choice == "cancel":
                 client.cancel(handle.job_id)
                 click.echo("The job is being cancelled.", err=True)
             elif choice == "detach":
-                click.echo(f"The job goes on. Come back with: {again('watch', handle.job_id)}", err=True)
+                click.echo(f"The job continues. Resume with: {again('watch', handle.job_id)}", err=True)
                 if as_json:
                     print_json(handle.job)
                 return ExitCode.DETACHED
@@ -170,7 +181,7 @@ def follow(
 @connection_options
 @handles_errors
 def status_command(job_id: str | None, *, as_json: bool, **options: Any) -> None:
-    """Show a job, or without one, how the daemon is."""
+    """Show a job's status, or the daemon's health."""
     with make_client(options) as client:
         found = client.health() if job_id is None else client.status(job_id)
     if as_json:
@@ -184,12 +195,16 @@ def status_command(job_id: str | None, *, as_json: bool, **options: Any) -> None
 
 
 @click.command("list")
-@click.option("--organization", help="Only this organization's jobs.")
+@click.option("--organization", help="Show only jobs of this organization.")
 @click.option(
-    "--state", "states", multiple=True, type=click.Choice([s.value for s in JobState]), help="Only jobs in this state."
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([s.value for s in JobState]),
+    help="Show only jobs in this state.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, metavar="N", help="At most so many."
+    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, metavar="N", help="Maximum number of jobs."
 )
 @connection_options
 @handles_errors
@@ -210,7 +225,7 @@ def list_command(
 @connection_options
 @handles_errors
 def cancel_command(job_id: str, *, as_json: bool, **options: Any) -> None:
-    """End a job, waiting or running; a run that is cancelled changes nothing."""
+    """Cancel a queued or running job. A cancelled run changes nothing."""
     with make_client(options) as client:
         job = client.cancel(job_id)
     if as_json:
@@ -218,6 +233,6 @@ def cancel_command(job_id: str, *, as_json: bool, **options: Any) -> None:
     elif job.state == JobState.CANCELLED:
         click.echo(f"{job.job_id} is cancelled.")
     elif job.final:
-        click.echo(f"{job.job_id} had ended already: {job.state}.")
+        click.echo(f"{job.job_id} had already ended: {job.state}.")
     else:
         click.echo(f"{job.job_id} is being cancelled.")

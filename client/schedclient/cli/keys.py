@@ -15,7 +15,7 @@ from .common import TypoGroup, handles_errors, print_json
 
 @click.group("keys", cls=TypoGroup)
 def keys_command() -> None:
-    """Make and show the keys of the encrypted socket (CurveZMQ)."""
+    """Create and show keys for encrypted connections (CurveZMQ)."""
 
 
 def _write_new(path: Path, text: str, mode: int) -> None:
@@ -24,7 +24,7 @@ def _write_new(path: Path, text: str, mode: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
-        raise SettingsError(f"{path} exists already; keys are never overwritten", "Choose another --out.") from None
+        raise SettingsError(f"{path} already exists; keys are never overwritten", "Choose another --out.") from None
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror}", "Choose another --out.") from None
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
@@ -32,17 +32,21 @@ def _write_new(path: Path, text: str, mode: int) -> None:
 
 
 @keys_command.command("new")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("keys"), show_default=True, help="Folder to make.")
-@click.option("--client", "clients", multiple=True, default=("client",), show_default=True, help="Names of clients.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("keys"), show_default=True, help="Folder to create."
+)
+@click.option(
+    "--client", "clients", multiple=True, default=("client",), show_default=True, help="Client name (repeatable)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 @handles_errors
 def new_command(*, out: Path, clients: tuple[str, ...], as_json: bool) -> None:
-    """Make a key pair for the daemon and one for each client, and say what goes where."""
+    """Create key pairs for the daemon and each client, and show how to use them."""
     import zmq  # noqa: PLC0415 - needed here alone
 
     for name in clients:
         if not name.isidentifier() and not name.replace("-", "_").isidentifier():
-            raise SettingsError(f"{name!r} cannot be a client's name", "Use letters, digits and '-'.")
+            raise SettingsError(f"{name!r} is not a valid client name", "Use letters, digits and '-'.")
     public, secret = (key.decode() for key in zmq.curve_keypair())
     files = {"server": out / "server.secret", "server_public": out / "server.public", "clients": out / "clients"}
     _write_new(files["server"], render(public, secret, "secret key of the daemon: --server-key-file"), 0o600)
@@ -59,13 +63,15 @@ def new_command(*, out: Path, clients: tuple[str, ...], as_json: bool) -> None:
             }
         )
         return
-    click.echo(f"Keys are in {out}. The daemon:")
+    click.echo(f"Keys are in {out}. Start the daemon:")
     click.echo(f"  schedd serve --listen 'tcp://[::]:7300' --server-key-file {files['server']} \\")
     click.echo(f"    --client-keys {files['clients']}")
-    click.echo("A client:")
+    click.echo("Connect a client:")
     click.echo(f"  schedctl status --endpoint tcp://HOST:7300 --key-file {out / f'{clients[0]}.secret'} \\")
     click.echo(f"    --server-key {files['server_public']}")
-    click.echo("Or as variables: SCHEDD_SERVER_KEY, SCHEDD_ALLOW_CLIENTS; SCHEDCTL_KEY, SCHEDCTL_SERVER_KEY.")
+    click.echo(
+        "Or set environment variables: SCHEDD_SERVER_KEY, SCHEDD_ALLOW_CLIENTS; SCHEDCTL_KEY, SCHEDCTL_SERVER_KEY."
+    )
 
 
 @keys_command.command("show")
@@ -73,7 +79,7 @@ def new_command(*, out: Path, clients: tuple[str, ...], as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 @handles_errors
 def show_command(file: Path, *, as_json: bool) -> None:
-    """Print the public key that belongs to a secret key file."""
+    """Print the public key of a secret key file."""
     import zmq  # noqa: PLC0415
 
     try:
@@ -81,7 +87,7 @@ def show_command(file: Path, *, as_json: bool) -> None:
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
     except (KeyFormatError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file} is no secret key file: {error}") from None
+        raise SettingsError(f"{file} is not a secret key file: {error}") from None
     if as_json:
         print_json({"public_key": public})
     else:

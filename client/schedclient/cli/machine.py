@@ -26,9 +26,9 @@ HEALTH_S = 5.0
 
 @click.group("machine", cls=TypoGroup)
 def machine_command() -> None:
-    """Start, stop and look at the machine on Fly.
+    """Start, stop and inspect the machine on Fly.
 
-    No command needs this to be done first: `schedctl submit` starts the machine, which stops itself when idle.
+    Optional: other commands start the machine if needed, and it stops automatically when idle.
     """
 
 
@@ -36,9 +36,9 @@ def fly_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --app, --machine and --json."""
     for option in reversed(
         (
-            click.option("--app", help="The app on Fly. (SCHEDCTL_APP)"),
+            click.option("--app", help="Fly app. (SCHEDCTL_APP)"),
             click.option(
-                "--machine", metavar="ID", help="Which machine, where the app has several. (SCHEDCTL_MACHINE)"
+                "--machine", metavar="ID", help="Machine id, if the app has several machines. (SCHEDCTL_MACHINE)"
             ),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output."),
         )
@@ -53,7 +53,7 @@ def launcher_of(app: str | None, machine: str | None, on_state: Callable[[str], 
     if settings.fly is None:
         raise SettingsError(
             "no app is set" + ("; an endpoint is" if settings.endpoint else ""),
-            f"Name the app on Fly with --app or {SETTINGS['app'][0]}.",
+            f"Set the Fly app with --app or {SETTINGS['app'][0]}.",
         )
     return FlyLauncher(settings.fly, on_state)
 
@@ -87,7 +87,7 @@ def _print(machine: Machine) -> None:
     document["volumes"] = ", ".join(document["volumes"]) or "none"
     if ended is not None:
         memory = ", out of memory" if ended["oom_killed"] else ""
-        asked = ", as it was asked to" if ended["requested_stop"] else ""
+        asked = ", as requested" if ended["requested_stop"] else ""
         document["last exit"] = f"code {ended['exit_code']}{memory}{asked}"
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in document.items():
@@ -125,7 +125,7 @@ def start_command(*, app: str | None, machine: str | None, as_json: bool) -> Non
 @fly_options
 @handles_errors
 def stop_command(*, app: str | None, machine: str | None, as_json: bool) -> None:
-    """Stop the machine. A job that runs gets time to end; else it goes on at the next start."""
+    """Stop the machine. Running jobs get time to end; unfinished jobs continue at the next start."""
     launcher = launcher_of(app, machine)
     told = None if as_json else lambda state: _talk(f"The machine is {state}.")
     found = asyncio.run(launcher.control.down(launcher.settings.start_timeout_s, told))
@@ -139,7 +139,7 @@ def stop_command(*, app: str | None, machine: str | None, as_json: bool) -> None
 @fly_options
 @handles_errors
 def status_command(*, app: str | None, machine: str | None, as_json: bool) -> None:
-    """Show the machine, and its daemon if it is up; starts nothing."""
+    """Show the machine, and its daemon if it is running. Starts nothing."""
     launcher = launcher_of(app, machine)
 
     async def ask() -> tuple[Machine, Any, str]:
@@ -162,7 +162,7 @@ def status_command(*, app: str | None, machine: str | None, as_json: bool) -> No
         left = health.idle_exit_in_s
         click.echo(
             f"Its daemon ({health.daemon_version}) is {health.status}; jobs: {jobs}; "
-            + ("it does not stop now" if left is None else f"it stops in {left:.0f} s if nothing is to be done")
+            + ("no idle shutdown pending" if left is None else f"idle shutdown in {left:.0f} s")
         )
     elif trouble:
         click.echo(f"Its daemon does not answer: {trouble}", err=True)
@@ -172,7 +172,7 @@ def status_command(*, app: str | None, machine: str | None, as_json: bool) -> No
 @fly_options
 @handles_errors
 def list_command(*, app: str | None, machine: str | None, as_json: bool) -> None:
-    """List the app's machines; the first is the one that is used."""
+    """List the app's machines; schedctl uses the first."""
     machines = asyncio.run(launcher_of(app, machine).control.candidates())
     if as_json:
         print_json({"machines": [_document(found) for found in machines]})
@@ -185,4 +185,4 @@ def list_command(*, app: str | None, machine: str | None, as_json: bool) -> None
         document = _document(found)
         document["volumes"] = ", ".join(document["volumes"])
         table.add_row(*(str(document[name]) for name in columns))
-    console().print(table if machines else "The app has no machine; `schedctl deploy` makes one.")
+    console().print(table if machines else "The app has no machine; `schedctl deploy` creates one.")

@@ -37,7 +37,7 @@ Commands on this machine:
   sqlite3 DB                                    a shell on a database
 
   DB       a file in {data}, or the organization's id: {data}/org-123.db or org-123
-  THREADS  1 to 32 worker processes; by default, the machine's {cores} cores
+  THREADS  1 to 32 worker processes (default: the machine's {cores} cores)
 
 Examples:
   run-reliable-scheduler {data}/org-123.db
@@ -45,7 +45,7 @@ Examples:
   schedctl list --data {data}
   schedctl backup list org-123 --data {data}
 
-The daemon stops the machine by itself when nothing is to be done; a job from here keeps it up until it has ended.
+The daemon stops the machine automatically when idle. Jobs started here keep it running until they end.
 """
 
 
@@ -66,11 +66,11 @@ def _database(text: str) -> tuple[Path, str]:
         return _data(), text
     if path.suffix != DATABASE_SUFFIX:
         raise SettingsError(
-            f"{text} is not named like an organization's file", f"Name it ID{DATABASE_SUFFIX}: {path.stem}.db"
+            f"{text} is not a valid name for an organization's file", f"Name it ID{DATABASE_SUFFIX}: {path.stem}.db"
         )
     folder = path.resolve().parent if len(path.parts) > 1 or path.exists() else _data()
     if not (folder / path.name).exists():
-        raise SettingsError(f"there is no file {folder / path.name}", f"`db-info` lists the databases in {_data()}.")
+        raise SettingsError(f"no such file: {folder / path.name}", f"`db-info` lists the databases in {_data()}.")
     _give_to_the_daemon(folder / path.name)
     return folder, path.stem
 
@@ -86,8 +86,8 @@ def _run(name: str, mode: str, text: str) -> click.Command:
     @click.command(name, help=text, context_settings={"help_option_names": ["-h", "--help"]})
     @click.argument("database", metavar="DB")
     @click.argument("threads", type=click.IntRange(1, 32), required=False, metavar="[THREADS]")
-    @click.option("--as-of", metavar="YYYY-MM-DD", help="The date of the run; by default, today.")
-    @click.option("--dry-run", is_flag=True, help="Compute and count, change nothing.")
+    @click.option("--as-of", metavar="YYYY-MM-DD", help="Date of the run (default: today).")
+    @click.option("--dry-run", is_flag=True, help="Compute the plan without writing it.")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
     @handles_errors
     def command(*, database: str, threads: int | None, as_of: str | None, dry_run: bool, as_json: bool) -> ExitCode:
@@ -110,7 +110,7 @@ def scheduler_help() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 @handles_errors
 def _db_info(*, as_json: bool) -> None:
-    """Show the volume, the databases on it, and the daemon."""
+    """Show the volume, its databases and the daemon."""
     from schedclient.sync import Client  # noqa: PLC0415 - ZeroMQ is loaded only by commands that talk
 
     data = _data()
@@ -124,7 +124,7 @@ def _db_info(*, as_json: bool) -> None:
     if as_json:
         print_json({"data": str(data), "mounted": mounted, "volume": volume, "health": health})
         return
-    where = "a volume of its own" if mounted else "no volume of its own, a part of the root file system"
+    where = "on a separate volume" if mounted else "not on a separate volume, part of the root file system"
     click.echo(f"{data}: {where}; {show.size(usage.free)} of {show.size(usage.total)} free")
     jobs = ", ".join(f"{count} {state}" for state, count in health.jobs.items() if count) or "none yet"
     click.echo(
@@ -154,11 +154,11 @@ def db_info() -> None:
 
 def run_reliable_scheduler() -> None:
     """Run `run-reliable-scheduler`."""
-    text = "Schedule DB in the mode reliable: every write is synced, and a backup is kept of what it was before."
+    text = "Schedule DB in mode reliable: every write is synced, and the previous state is kept as a backup."
     _main("run-reliable-scheduler", _run("run-reliable-scheduler", "reliable", text))
 
 
 def run_highperf_scheduler() -> None:
     """Run `run-highperf-scheduler`."""
-    text = "Schedule DB in the mode highperf: a cache of 2 GB and fewer syncs; no backup is made."
+    text = "Schedule DB in mode highperf: 2 GB cache, fewer syncs, no backup."
     _main("run-highperf-scheduler", _run("run-highperf-scheduler", "highperf", text))

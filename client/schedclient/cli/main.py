@@ -44,10 +44,10 @@ FIRST_STEPS = """
 First steps:
 
 \b
-  schedctl demo                       make and schedule a synthetic organization
-  schedctl check FILE.db              what is wrong with an organization's file
+  schedctl demo                       create and schedule a synthetic organization
+  schedctl check FILE.db              check an organization's file
   schedctl submit org-123 --data DIR  schedule DIR/org-123.db
-  schedctl info --data DIR            what lies in DIR
+  schedctl info --data DIR            show what is in DIR
 """
 
 
@@ -76,7 +76,7 @@ class _LazyGroup(TypoGroup):
 @click.version_option(__version__, prog_name="schedctl")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Decide for every contact of an organization which e-mail goes out on which day."""
+    """Plan which e-mail each contact of an organization gets on which day."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
         context.exit(0)

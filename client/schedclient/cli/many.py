@@ -83,10 +83,10 @@ class ProgressTable:
             table.add_row(name, *_progress_of(jobs[name]))
         bad = sum(1 for name in ended if (job := jobs[name]) is None or job.state != JobState.SUCCEEDED)
         waiting = max(0, self._total - len(jobs))
-        words = [f"{len(ended)} of {self._total or len(jobs)} ended", f"{len(active)} in work", f"{waiting} waiting"]
+        words = [f"{len(ended)} of {self._total or len(jobs)} ended", f"{len(active)} running", f"{waiting} waiting"]
         line = Text(" \u00b7 ".join(words), style="bold")
         if bad:
-            line.append(f" \u00b7 {bad} not well", style="red")
+            line.append(f" \u00b7 {bad} failed", style="red")
         line.append(f" \u00b7 {seconds(time.monotonic() - self._began)}")
         return Group(table, Text(), line)
 
@@ -143,13 +143,13 @@ def _interrupted(batch: Any) -> str:
         outcome for outcome in batch.so_far().outcomes if outcome.job_id and not (outcome.result or outcome.error)
     ]
     what = "1 job is" if len(in_work) == 1 else f"{len(in_work)} jobs are"
-    choice = ask_what_to_do(f"{what} still running.", "[c]ancel all, [d]etach and submit no more, or [g]o on watching?")
+    choice = ask_what_to_do(f"{what} still running.", "[c]ancel all, [d]etach and submit no more, or [g]o on waiting?")
     if choice == "cancel":
         batch.cancel()
-        click.echo("What runs is being cancelled, what waits is not submitted.", err=True)
+        click.echo("Cancelling running jobs; the rest is not submitted.", err=True)
     elif choice == "detach":
         batch.stop()
-        click.echo(f"What runs goes on, what waits is not submitted. See it with: {again('list')}", err=True)
+        click.echo(f"Running jobs continue; the rest is not submitted. List them with: {again('list')}", err=True)
     return choice
 
 
@@ -183,13 +183,13 @@ def _print_outcomes(outcomes: Outcomes) -> None:
             if outcome.error.hint:
                 out.print(f"  {outcome.error.hint}", soft_wrap=True)
         elif outcome.result is None and outcome.job_id:
-            out.print(f"{outcome.organization}: {outcome.job_id} goes on", soft_wrap=True)
+            out.print(f"{outcome.organization}: {outcome.job_id} continues", soft_wrap=True)
     cost = "" if outcomes.cost_usd is None else f", {outcomes.cost_usd:.6f} US dollars of machine time"
     moved = ""
     if outcomes.bytes_whole:
         moved = (
-            f"; {size(outcomes.bytes_down)} fetched and {size(outcomes.bytes_up)} sent "
-            f"(whole files: {size(outcomes.bytes_whole)})"
+            f"; {size(outcomes.bytes_down)} downloaded and {size(outcomes.bytes_up)} uploaded (complete files: "
+            f"{size(outcomes.bytes_whole)})"
         )
     out.print(
         f"{outcomes.succeeded:,} of {len(outcomes.outcomes):,} organizations scheduled, {outcomes.contacts:,} contacts "
@@ -205,7 +205,7 @@ def _cells(outcome: Outcome) -> tuple[str, ...]:
     if result is None:
         if outcome.error is not None:
             return ("", "", "", "", "", "", "", outcome.error.code)
-        return ("", "", "", "", "", "", "", "in work" if outcome.job_id else "not submitted")
+        return ("", "", "", "", "", "", "", "running" if outcome.job_id else "not submitted")
     use = result.replica
     return (
         f"{result.contacts:,}",

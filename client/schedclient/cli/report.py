@@ -31,19 +31,23 @@ def _write(path: Path, text: str) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise SettingsError(f"{path} cannot be written: {error.strerror}", "Name another file with --html.") from None
+        raise SettingsError(f"{path} cannot be written: {error.strerror}", "Choose another file for --html.") from None
 
 
 @click.command("report")
 @click.argument("organization")
-@click.option("--html", type=click.Path(path_type=Path, allow_dash=True), help="Write the page there; - for output.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="Write the report as an HTML page (- for standard output).",
+)
 @connection_options
 @handles_errors
 def report_command(organization: str, *, html: Path | None, as_json: bool, **options: Any) -> ExitCode:
-    """Report on the newest run of an organization, compared with the one before it.
+    """Report on an organization's newest run and compare it with the previous one.
 
-    With --html FILE as one page that needs nothing else: volume per day against the cap before and after balancing,
-    plan by type and state, exclusions by state and rule, contacts with issues. Without, a summary on the terminal.
+    With --html FILE, writes a self-contained page: volume per day against the cap before and after balancing, plan by
+    type and state, exclusions by state and rule, contacts with issues. Otherwise prints a summary.
     """
     with make_client(options) as client:
         report = client.report(organization)
@@ -56,7 +60,7 @@ def report_command(organization: str, *, html: Path | None, as_json: bool, **opt
         )
     if html is None:
         print_result(report.latest)
-        click.echo(f"As a page: {again('report', organization, '--html', f'{organization}.html')}", err=True)
+        click.echo(f"As an HTML page: {again('report', organization, '--html', f'{organization}.html')}", err=True)
         return ExitCode.OK
     from schedclient.report import render  # noqa: PLC0415 - needed here alone
 

@@ -80,7 +80,7 @@ class JobProgress:
                 self._task, description=job.progress.stage, completed=job.progress.fraction, detail=detail
             )
         else:
-            waiting = f"{job.position} before it" if job.position else ""
+            waiting = f"jobs ahead: {job.position}" if job.position else ""
             self._progress.update(self._task, description=job.state, detail=waiting)
 
 
@@ -149,8 +149,8 @@ def _replica(result: RunResult) -> str | None:
     version = "" if not use.version else f"version {use.version} published, "
     again = f", carried over {use.carried_over} times" if use.carried_over else ""
     return (
-        f"{version}{size(use.bytes_down)} fetched, {size(use.bytes_up)} sent "
-        f"(whole files: {size(use.bytes_whole)}){again}"
+        f"{version}{size(use.bytes_down)} downloaded, {size(use.bytes_up)} uploaded (complete files: "
+        f"{size(use.bytes_whole)}){again}"
     )
 
 
@@ -266,7 +266,7 @@ def print_job(job: Job) -> None:
             "organization": job.spec.organization,
             "state": Text(job.state, style=STATE_STYLE.get(job.state, "")),
             "progress": progress,
-            "before it": job.position,
+            "jobs ahead": job.position,
             "submitted": _local(job.submitted_at),
             "started": _local(job.started_at),
             "finished": _local(job.finished_at),
@@ -282,7 +282,7 @@ def print_job(job: Job) -> None:
 
 def print_health(health: Health) -> None:
     """Show how the daemon is."""
-    idle = None if health.idle_exit_in_s is None else f"exits in {health.idle_exit_in_s:.0f} s unless used"
+    idle = None if health.idle_exit_in_s is None else f"idle exit in {health.idle_exit_in_s:.0f} s"
     print_pairs(
         console(),
         {
@@ -315,7 +315,7 @@ def print_volume(volume: VolumeInfo) -> None:
     )
     out.print()
     if not volume.organizations:
-        out.print("No organizations: put their databases there, for example org-123.db.")
+        out.print("No organizations. Put their databases in this folder, for example org-123.db.")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("organization")
@@ -349,8 +349,8 @@ def print_organization(info: OrganizationInfo) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("table")
     table.add_column("rows", justify="right")
-    table.add_column("columns not there")
+    table.add_column("missing columns")
     for entry in info.tables:
         rows = "-" if entry.rows is None else f"{entry.rows:,}"
-        table.add_row(entry.name, rows if entry.present else "not there", ", ".join(entry.missing_columns))
+        table.add_row(entry.name, rows if entry.present else "missing", ", ".join(entry.missing_columns))
     out.print(table)

@@ -40,7 +40,7 @@ def print_report(report: CheckReport, next_steps: Sequence[str] = (), out: Conso
         _print_finding(out, item)
     if report.settings:
         out.print()
-        out.print("Configuration that follows:", style="bold")
+        out.print("Suggested configuration:", style="bold")
         for key, value in dotted(report.settings):
             out.print(Text(f"  {key} = {inline(value)}"), soft_wrap=True)
         for line in next_steps:
@@ -74,19 +74,19 @@ def print_first_run(report: CheckReport, command: str) -> None:
         return
     out = console(err=True)
     out.print(
-        Text(f"This is the first run of {report.organization}, and a check of its file found {summary(report)}:"),
+        Text(f"First run of {report.organization}: the check of its file found {summary(report)}:"),
         soft_wrap=True,
     )
     for item in errors[:_MAX_FIRST]:
         out.print(Text.assemble(("error  ", _STYLES[ERROR]), item.message), soft_wrap=True)
-    out.print(Text(f"All of them, and what to do: {command}"), soft_wrap=True)
+    out.print(Text(f"Show all of them and how to fix them: {command}"), soft_wrap=True)
 
 
 def print_adoption(adoption: Adoption) -> None:
     """Show what an adoption would change, and what it leaves."""
     out = console()
     if not (adoption.changes or adoption.settings):
-        out.print(f"Nothing has to be done to adopt {adoption.organization}.")
+        out.print(f"Nothing to do to adopt {adoption.organization}.")
     if adoption.settings:
         out.print(Text(f"New version of the configuration of {adoption.organization}:", style="bold"), soft_wrap=True)
         before = dict(dotted(adoption.settings_before))
@@ -98,7 +98,7 @@ def print_adoption(adoption: Adoption) -> None:
         for change in adoption.changes:
             out.print(Text(f"- {change.message}"), soft_wrap=True)
     if adoption.left:
-        out.print(Text("What remains for you to decide:", style="bold"))
+        out.print(Text("Left for you to decide:", style="bold"))
         for item in adoption.left:
             mark = (f"{item.severity:<{_INDENT}}", _STYLES.get(item.severity, ""))
             out.print(Text.assemble(mark, f"{item.message} {item.fix}"), soft_wrap=True)
@@ -107,9 +107,9 @@ def print_adoption(adoption: Adoption) -> None:
 def print_adopted(adoption: Adoption, command: str) -> None:
     """Say what was done."""
     if not adoption.applied:
-        click.echo("Nothing had to be done any more.")
+        click.echo("There was nothing left to do.")
         return
     version = "" if adoption.version is None else f" Version {adoption.version} of its configuration applies."
-    backup = "" if adoption.backup_id is None else f" Backup {adoption.backup_id} is the file as it was before."
+    backup = "" if adoption.backup_id is None else f" Backup {adoption.backup_id} contains the previous file."
     click.echo(f"{adoption.organization} is adopted.{version}{backup}")
-    click.echo(f"What a run would plan: {command}", err=True)
+    click.echo(f"Show what a run would plan: {command}", err=True)

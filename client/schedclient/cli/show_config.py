@@ -20,7 +20,7 @@ _BY_SIZE = ("balance.daily_cap_percent", "balance.effective_date_soft_limit")
 
 def _applies(configuration: OrganizationConfiguration) -> str:
     if configuration.version is None:
-        return "no version of its own applies; the defaults do"
+        return "no version applies; the defaults are used"
     return f"version {configuration.version} of the configuration applies"
 
 
@@ -53,7 +53,7 @@ def print_error(configuration: OrganizationConfiguration) -> None:
     """Say what is wrong with the stored version that applies."""
     if configuration.error is not None:
         out = console(err=True)
-        out.print(Text(f"No run starts: {configuration.error.message}", style="red"), soft_wrap=True)
+        out.print(Text(f"Runs fail: {configuration.error.message}", style="red"), soft_wrap=True)
         out.print("Set a new version, or withdraw this one.")
 
 
@@ -76,7 +76,7 @@ def print_versions(configuration: OrganizationConfiguration) -> None:
     """List the stored versions."""
     out = console()
     if not configuration.versions:
-        out.print(f"{configuration.organization} has no configuration of its own; the defaults apply.")
+        out.print(f"{configuration.organization} has no configuration; the defaults apply.")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("version", "created (UTC)", "by", "withdrawn (UTC)", "by"):
@@ -92,5 +92,5 @@ def print_versions(configuration: OrganizationConfiguration) -> None:
         )
     out.print(table)
     if configuration.versions_more:
-        out.print("There are older ones, too; name one to see it.")
+        out.print("Older versions exist; name one to see it.")
     print_error(configuration)

@@ -28,7 +28,7 @@ def print_explanation(contact: Explanation, result: RunResult) -> None:
     if contact.eligible:
         eligible = Text("eligible", style="green")
     else:
-        eligible = Text(f"not eligible: {contact.reason}, so there are no e-mails (rules, section 1)", style="red")
+        eligible = Text(f"not eligible: {contact.reason}, so no e-mails are planned (rules, section 1)", style="red")
     print_pairs(
         out,
         {
@@ -86,7 +86,7 @@ def print_preview(result: RunResult) -> None:
     table.add_row("total", *(f"{number:,}" for number in sums), style="bold")
     out.print(table)
     if not any(sums[: _CHANGES.index("unchanged")]):
-        out.print("\nThe present plan is what a run would write.")
+        out.print("\nA run would not change the current plan.")
     else:
         _print_days(out, result, preview)
         _print_examples(out, preview)

@@ -16,7 +16,7 @@ from .exitcodes import ExitCode
 from .jobs import config_option, follow, read_overrides
 
 _as_of = click.option(
-    "--as-of", metavar="YYYY-MM-DD", help="The date to look at; by default, today where the organization is."
+    "--as-of", metavar="YYYY-MM-DD", help="Date of the run (default: today in the organization's time zone)."
 )
 
 
@@ -30,10 +30,10 @@ _as_of = click.option(
 def explain_command(
     organization: str, contact: int, *, as_of: str | None, config: Path | None, as_json: bool, **options: Any
 ) -> ExitCode:
-    """Say why a contact gets the e-mails it gets, and why it gets no others.
+    """Explain why a contact gets its e-mails, and why it gets no others.
 
-    CONTACT is the contact's id. Each event is followed from its date to the plan, with the section of the rules
-    (docs/RULES.md) that moved, limited or excluded it. Nothing is changed.
+    CONTACT is the contact's id. Traces each event from its date to the plan and names the section of the rules
+    (docs/RULES.md) that moved, limited or excluded it. Changes nothing.
     """
     overrides = read_overrides(config)
     with make_client(options) as client:
@@ -52,23 +52,26 @@ def explain_command(
 @click.argument("organization")
 @_as_of
 @click.option(
-    "--workers", type=click.IntRange(1, 32), metavar="N", help="Worker processes; by default, as the size asks."
+    "--workers",
+    type=click.IntRange(1, 32),
+    metavar="N",
+    help="Worker processes (default: chosen by organization size).",
 )
 @config_option
 @click.option(
     "--save",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Keep the plan that was shown: `submit --expect FILE` writes exactly this one, or nothing.",
+    help="Save the plan; `submit --expect FILE` writes only this exact plan.",
 )
 @connection_options
 @handles_errors
 def preview_command(
     organization: str, *, config: Path | None, save: Path | None, as_json: bool, **options: Any
 ) -> ExitCode:
-    """Show what a run would change against the present plan; nothing is changed.
+    """Show what a run would change in the current plan. Changes nothing.
 
-    With --as-of and --config it answers what-if questions: another day, other settings.
+    Use --as-of and --config to try another date or other settings.
     """
     overrides = read_overrides(config)
     with make_client(options) as client:
@@ -77,8 +80,8 @@ def preview_command(
     result = handle.job.result
     if save is not None and code == ExitCode.OK:
         if result is None or result.plan is None:
-            raise IncompatibleError("the daemon does not know saved plans yet", "Upgrade it.")
+            raise IncompatibleError("the daemon does not support saved plans", "Upgrade the daemon.")
         save_plan(result.plan, save)
         if not as_json:
-            click.echo(f"\nSaved. Write this plan with: {again('submit', organization, '--expect', str(save))}")
+            click.echo(f"\nSaved. To write this plan: {again('submit', organization, '--expect', str(save))}")
     return code

@@ -187,18 +187,18 @@ class MachinesApi:
         details = {"status": str(status), "answer": text} | ({"request_id": request_id} if request_id else {})
         if status in {401, 403}:
             error: FlyApiError = FlyTokenError(
-                f"the Machines API refuses the token (HTTP {status}: {text})",
-                f"Make one with `fly tokens create deploy -a {self.app}` and set FLY_API_TOKEN.",
+                f"the Machines API rejected the token (HTTP {status}: {text})",
+                f"Create one with `fly tokens create deploy -a {self.app}` and set FLY_API_TOKEN.",
             )
         elif status == 404:
             error = MachineMissingError(
                 f"the app {self.app!r} or its machine does not exist (HTTP 404: {text})",
-                "Check SCHEDCTL_APP; `schedctl deploy` makes the app and its machine.",
+                "Check SCHEDCTL_APP; `schedctl deploy` creates the app and its machine.",
             )
         else:
             error = FlyApiError(
-                f"the Machines API answers HTTP {status}: {text}",
-                "Look at https://status.flyio.net if it goes on." if status >= 500 else "",
+                f"the Machines API answered with HTTP {status}: {text}",
+                "If it persists, check https://status.flyio.net." if status >= 500 else "",
                 retryable=status in {408, 409, 412, 429} or status >= 500,
             )
         error.status, error.answer, error.word = status, text, word
@@ -210,8 +210,8 @@ class MachinesApi:
             return msgspec.json.decode(data, type=kind)
         except msgspec.MsgspecError as error:
             raise FlyApiError(
-                f"the Machines API at {self.base_url} gives an answer that is not understood: {error}",
-                "Check that the address is the Machines API's.",
+                f"the Machines API at {self.base_url} sent an invalid answer: {error}",
+                "Check that this is the address of the Machines API.",
             ) from None
 
 

@@ -98,7 +98,7 @@ class MachineControl:
             which = " with " + ", ".join(f"{k}={v}" for k, v in self._metadata.items()) if self._metadata else ""
             raise MachineMissingError(
                 f"the app {self._api.app!r} has no machine{which}",
-                "`schedctl deploy` makes one; see docs/OPERATIONS.md.",
+                "`schedctl deploy` creates one; see docs/OPERATIONS.md.",
             )
         self._known_id = found[0].id
         return found[0]
@@ -122,7 +122,7 @@ class MachineControl:
             return machine
         if machine.state in GONE:
             raise MachineMissingError(
-                f"the machine {machine.id} is {machine.state}", "`schedctl deploy` makes another."
+                f"the machine {machine.id} is {machine.state}", "`schedctl deploy` creates another."
             )
         if machine.state in DOWN:
             pause = self._asked_at + self._pace.busy_s - time.monotonic()
@@ -240,16 +240,15 @@ class _Work:
         state = f"is {self._state!r}" if self._state else "was not seen"
         return LaunchError(
             f"the machine did not {self._verb} within {self._timeout_s:g} seconds: it {state}{last}",
-            f"Look at it with `fly status -a {self._api.app}` and `fly logs -a {self._api.app}`; "
-            "`schedctl doctor` checks what usually is the matter.",
+            f"Check `fly status -a {self._api.app}` and `fly logs -a {self._api.app}`, or run `schedctl doctor`.",
             retryable=True,
         )
 
 
 def _host_full(error: FlyApiError) -> HostFullError:
     full = HostFullError(
-        f"the machine's host has no room to start it now: {error.answer}",
-        "Try again later, or move the volume to another host: docs/OPERATIONS.md, 'The host is full'.",
+        f"the machine's host has no capacity to start it now: {error.answer}",
+        "Retry later, or move the volume to another host: docs/OPERATIONS.md, 'The host is full'.",
         retryable=True,
     )
     full.status, full.answer, full.word, full.details = error.status, error.answer, error.word, error.details

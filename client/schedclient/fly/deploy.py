@@ -45,8 +45,8 @@ def flyctl() -> str:
         if found := shutil.which(name):
             return found
     raise LaunchError(
-        "flyctl is not installed here",
-        "Install it as https://fly.io/docs/flyctl/install/ says, then `fly auth login` or set FLY_API_TOKEN.",
+        "flyctl is not installed",
+        "Install it (https://fly.io/docs/flyctl/install/), then run `fly auth login` or set FLY_API_TOKEN.",
     )
 
 
@@ -93,7 +93,7 @@ class Flyctl:
         """Run a command that shows its own progress."""
         code = subprocess.run([self._program, *words], timeout=DEPLOY_S, check=False).returncode
         if code:
-            raise LaunchError(f"`fly {' '.join(words[:2])}` failed with exit code {code}", "What it said is above.")
+            raise LaunchError(f"`fly {' '.join(words[:2])}` failed with exit code {code}", "Its output is above.")
 
 
 def _quoted(secrets: dict[str, str]) -> str:
@@ -116,26 +116,28 @@ def read_keys(folder: Path) -> tuple[str, str]:
         ]
     except OSError as error:
         raise SettingsError(
-            f"there are no keys in {folder}: {error.strerror}", f"Make them with `schedctl keys new --out {folder}`."
+            f"no keys in {folder}: {error.strerror}", f"Create them with `schedctl keys new --out {folder}`."
         ) from None
     except ValueError as error:
-        raise SettingsError(f"the keys in {folder} cannot be used: {error}") from None
+        raise SettingsError(f"invalid keys in {folder}: {error}") from None
     if not publics:
-        raise SettingsError(f"{folder / 'clients'} has no client's public key", "Without one nobody is admitted.")
+        raise SettingsError(
+            f"{folder / 'clients'} has no client public key", "Without one, no client is allowed to connect."
+        )
     return secret, " ".join(publics)
 
 
 def deploy(plan: Plan, say: Say) -> None:
     """Bring the app to what the plan says. Doing it again changes only what is different. Raises `LaunchError`."""
     if not plan.config.is_file():
-        raise SettingsError(f"there is no {plan.config}", "Run this in the project's folder, or name it with --config.")
+        raise SettingsError(f"no such file: {plan.config}", "Run this in the project's folder, or set --config.")
     fly = Flyctl(flyctl(), plan.app)
     if any(_name_of(entry) == plan.app for entry in fly.ask("apps", "list")):
         say(f"The app {plan.app} exists.")
     else:
         owner = ("--org", plan.organization) if plan.organization else ()
         fly.call("apps", "create", plan.app, *owner, "--yes")
-        say(f"The app {plan.app} was made.")
+        say(f"Created the app {plan.app}.")
     region = _volume(fly, plan, say)
     _secrets(fly, plan, say)
     say("Building the image and deploying it ...")
@@ -155,16 +157,16 @@ def _volume(fly: Flyctl, plan: Plan, say: Say) -> str:
         *("volumes", "create", plan.volume, "--app", plan.app, "--region", plan.region),
         *("--size", str(plan.volume_gb), "--vm-size", plan.size, "--yes"),
     )
-    say(f"The volume {plan.volume} was made: {plan.volume_gb} GB in {plan.region}.")
+    say(f"Created the volume {plan.volume}: {plan.volume_gb} GB in {plan.region}.")
     return plan.region
 
 
 def _secrets(fly: Flyctl, plan: Plan, say: Say) -> None:
     present = {_name_of(entry) for entry in fly.ask("secrets", "list", "--app", plan.app)}
     if {SERVER_KEY, ALLOWED} <= present and not plan.rotate_keys:
-        say("The keys are set.")
+        say("The keys are already set.")
         return
     secret, publics = read_keys(plan.keys)
     # Over standard input: arguments can be seen by every user of this machine.
     fly.call("secrets", "import", "--app", plan.app, "--stage", given=_quoted({SERVER_KEY: secret, ALLOWED: publics}))
-    say(f"The keys of {plan.keys} are set as secrets.")
+    say(f"Set the keys of {plan.keys} as secrets.")

@@ -26,7 +26,7 @@ def _resolver(server: str | None) -> dns.asyncresolver.Resolver:
         resolver = dns.asyncresolver.Resolver(configure=server is None)
     except (dns.exception.DNSException, OSError) as error:
         raise LaunchError(
-            f"this machine has no name server to ask: {error}", "Set SCHEDCTL_RESOLVER to one, on Fly fdaa::3."
+            f"no name server is configured on this machine: {error}", "Set SCHEDCTL_RESOLVER (on Fly: fdaa::3)."
         ) from None
     if server is not None:
         host, _, port = server.rpartition(":")
@@ -42,7 +42,7 @@ async def lookup(name: str, server: str | None) -> tuple[list[str], str]:
     try:
         answer = await _resolver(server).resolve(name, "AAAA", search=False)
     except dns.resolver.NXDOMAIN:
-        return [], "there is no such name"
+        return [], "no such name"
     except dns.resolver.NoAnswer:
         return [], "the name has no IPv6 address"
     except dns.exception.DNSException as error:
@@ -70,6 +70,6 @@ async def address_of(machine_id: str, app: str, server: str | None, private_ip: 
         return private_ip
     raise LaunchError(
         f"{name} has no address after {timeout_s:g} seconds: {why}",
-        "From outside Fly, connect with WireGuard and set SCHEDCTL_RESOLVER; docs/OPERATIONS.md says how.",
+        "From outside Fly, connect with WireGuard and set SCHEDCTL_RESOLVER; see docs/OPERATIONS.md.",
         retryable=True,
     )

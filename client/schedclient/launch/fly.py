@@ -32,7 +32,7 @@ class FlyLauncher:
         if not settings.token:
             raise SettingsError(
                 f"a token is needed to start the machine of {settings.app!r}",
-                f"Make one with `fly tokens create deploy -a {settings.app}` and set FLY_API_TOKEN.",
+                f"Create one with `fly tokens create deploy -a {settings.app}` and set FLY_API_TOKEN.",
             )
         self.settings = settings
         self.on_state = on_state
@@ -89,7 +89,7 @@ class FlyLauncher:
             raise LaunchError(
                 f"the machine {machine.id} went down {MANY_STARTS} times right after its start (exit code {code}"
                 f"{', out of memory' if exit_event.get('oom_killed') else ''})",
-                f"Look at `fly logs -a {self.settings.app}`; docs/SETTINGS.md lists the daemon's exit codes.",
+                f"Check `fly logs -a {self.settings.app}`; docs/SETTINGS.md lists the daemon's exit codes.",
             )
 
 

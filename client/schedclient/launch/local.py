@@ -56,9 +56,9 @@ def daemon_command() -> list[str]:
     if found is not None and Path(found).resolve().parent != Path(sys.executable).resolve().parent:
         return [found]
     raise LaunchError(
-        "no daemon is configured and none can be started here: the daemon is not installed",
-        "Install it with `pip install 'email-scheduler[daemon]'`, or name one that runs elsewhere with "
-        "--endpoint or SCHEDCTL_ENDPOINT.",
+        "no daemon is configured, and the daemon package is not installed to start one",
+        "Install it with `pip install 'email-scheduler[daemon]'`, or set --endpoint or SCHEDCTL_ENDPOINT to use a "
+        "running daemon.",
     )
 
 
@@ -85,7 +85,8 @@ class LocalLauncher:
         if not self.data_dir.is_dir():
             raise LaunchError(
                 f"the data folder {self.data_dir} does not exist",
-                "Make it and put the organizations' databases there (`org-123.db`), or name another with --data.",
+                "Create it and put the organizations' databases there (`org-123.db`), or set another folder with "
+                "--data.",
             )
         state = state_folder(self.data_dir)
         try:
@@ -93,7 +94,7 @@ class LocalLauncher:
             lock = os.open(state / "launch.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise LaunchError(
-                f"the data folder {self.data_dir} cannot be written: {error.strerror}", "Check its owner and rights."
+                f"cannot write to the data folder {self.data_dir}: {error.strerror}", "Check ownership and permissions."
             ) from None
         deadline = time.monotonic() + START_TIMEOUT_S
         try:
@@ -122,8 +123,8 @@ class LocalLauncher:
             except OSError:
                 if time.monotonic() > deadline:
                     raise LaunchError(
-                        f"another client has been starting a daemon over {self.data_dir} for too long",
-                        f"Look at {state_folder(self.data_dir) / 'daemon.log'}.",
+                        f"another client is still starting a daemon for {self.data_dir}",
+                        f"Check {state_folder(self.data_dir) / 'daemon.log'}.",
                     ) from None
                 time.sleep(_POLL_S)
             else:
@@ -173,13 +174,13 @@ class LocalLauncher:
                 if code is not None:
                     raise LaunchError(
                         f"the daemon could not be started (exit code {code}): {_tail(log, position)}",
-                        f"Its log is {log}.",
+                        f"See its log: {log}",
                     )
                 if time.monotonic() > deadline:
                     process.terminate()
                     raise LaunchError(
                         f"the daemon did not listen within {START_TIMEOUT_S:g} seconds: {_tail(log, position)}",
-                        f"Its log is {log}.",
+                        f"See its log: {log}",
                     )
                 time.sleep(_POLL_S)
             else:
@@ -193,4 +194,4 @@ def _tail(log: Path, position: int) -> str:
     with log.open("rb") as file:
         file.seek(position)
         lines = file.read().decode("utf-8", "replace").splitlines()
-    return " | ".join(line.strip() for line in lines[-LOG_TAIL_LINES:]) or "it said nothing"
+    return " | ".join(line.strip() for line in lines[-LOG_TAIL_LINES:]) or "no output"

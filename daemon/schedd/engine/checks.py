@@ -23,7 +23,7 @@ class ConfigurationError(ValueError):
 
 
 def _fail(key: str, value: Any, accepted: str) -> ConfigurationError:
-    return ConfigurationError(f"{key} = {value!r:.60} is not accepted; it takes {accepted}")
+    return ConfigurationError(f"invalid {key} = {value!r:.60}: expected {accepted}")
 
 
 def known_keys(table: Mapping[str, Any], known: Iterable[str], key: str) -> None:
@@ -53,7 +53,7 @@ def array(value: Any, key: str) -> list[Any]:
 def text(value: Any, key: str) -> str:
     """Accept a text that is not empty."""
     if not isinstance(value, str) or not value.strip():
-        raise _fail(key, value, "a text")
+        raise _fail(key, value, "a string")
     return value
 
 
@@ -136,10 +136,10 @@ _EDGES = re.compile(r"\A[\s\0\ufeff\u200b]+|[\s\0\ufeff\u200b]+\Z")
 
 
 def name(value: Any, key: str) -> str:
-    """Accept a text that is not blank; returns it trimmed (section 0) and in lower case."""
+    """Accept a string that is not blank; returns it trimmed (section 0) and in lower case."""
     result = _EDGES.sub("", value).lower() if isinstance(value, str) else ""
     if not result:
-        raise _fail(key, value, "a text that is not blank")
+        raise _fail(key, value, "a string that is not blank")
     return result
 
 
@@ -165,7 +165,7 @@ def aliases(value: Any, key: str) -> dict[str, str]:
     for alias, meant in table(value, key).items():
         known = name(alias, f"{key}: the key {alias!r:.60}")
         if known in result:
-            raise ConfigurationError(f"{key} has the key {known!r} twice; upper and lower case make no difference")
+            raise ConfigurationError(f"{key} has the key {known!r} twice; keys are case-insensitive")
         result[known] = name(meant, f"{key}.{known}")
     return result
 
@@ -175,7 +175,7 @@ def no_chains(aliases: Mapping[str, str], key: str) -> None:
     for alias, meant in aliases.items():
         if meant in aliases:
             raise ConfigurationError(
-                f"{key}.{alias} = {meant!r} is itself an alias (of {aliases[meant]!r}); it takes the final type"
+                f"{key}.{alias} = {meant!r} is itself an alias (of {aliases[meant]!r}); use the final type"
             )
 
 
@@ -205,7 +205,7 @@ def time_of_day(value: Any, key: str) -> str:
 
 def day(first: dt.date, last: dt.date) -> Check:
     """Return the check for a day "YYYY-MM-DD" (or a date of TOML); the result is its ordinal."""
-    accepted = f'a day "YYYY-MM-DD" from {first} to {last}; leave it out where there is no limit'
+    accepted = f'a day "YYYY-MM-DD" from {first} to {last}; omit it for no limit'
 
     def check(value: Any, key: str) -> int:
         found = value if isinstance(value, dt.date) and not isinstance(value, dt.datetime) else None

@@ -267,7 +267,7 @@ def _no_candidate(run: Run, chunk: ChunkInput, number: int, who: np.ndarray[tupl
     if not run.campaigns.narrowed(chunk.people, chunk.contacts.carriers, instance, who)[0]:
         return "the contact is left out by target_states, target_carriers or failed underwriting"
     if not len(rows):
-        return "the contact is no target of this instance, and it does not target all contacts"
+        return "the contact is not a target of this instance, and it does not target all contacts"
     if not instance.type.target_all and not targets.waiting[rows].any():
         return "the contact's target row is neither pending nor scheduled"
     return "the target row has no trigger date that can be read"

@@ -83,8 +83,9 @@ class Adopter:
             if adoption.digest != digest:
                 raise SchedulerError(
                     ErrorCode.PLAN_DIFFERS,
-                    f"what the adoption of {self.organization} would change is not what was shown",
-                    hint="The file or its configuration has changed meanwhile: look at it again. Nothing was changed.",
+                    f"the changes for adopting {self.organization} differ from those shown",
+                    hint="The file or its configuration changed in the meantime. Review the changes again. "
+                    "Nothing was changed.",
                 )
             self._check_text(adoption, toml)
             backup_id = None if backups is None else backups.make(descriptor, "before an adoption")
@@ -144,8 +145,8 @@ class Adopter:
                     if not maintenance.log_is_empty(self.path):
                         raise SchedulerError(
                             ErrorCode.DATABASE_LOCKED,
-                            f"{self.path.name} is read by another program, so it cannot be backed up now",
-                            hint="Try again when the other program has ended its transaction. Nothing was changed.",
+                            f"{self.path.name} is being read by another program and cannot be backed up now",
+                            hint="Retry when the other program has ended its transaction. Nothing was changed.",
                         )
                     yield connection, descriptor
             finally:
@@ -174,8 +175,8 @@ class Adopter:
 def _refused(reason: str) -> SchedulerError:
     return SchedulerError(
         ErrorCode.FOREIGN_SCHEMA,
-        f"the tables of the file do not take the changes: {reason}",
-        hint="Look at the triggers and constraints of the table; `schedctl check` names them. Nothing was changed.",
+        f"the tables of the file reject the changes: {reason}",
+        hint="Check the triggers and constraints of the table; `schedctl check` lists them. Nothing was changed.",
     )
 
 
@@ -200,12 +201,12 @@ def _sent_rows(connection: apsw.Connection) -> tuple[Any, ...] | None:
 def _changes(connection: apsw.Connection, schema: Schema) -> Iterator[TableChange]:
     """Yield the changes to the scheduler's own tables, in the order in which they are made."""
     if PLAN not in schema.columns:
-        yield TableChange(table=PLAN, message=f"make the table {PLAN} with its indexes")
+        yield TableChange(table=PLAN, message=f"create the table {PLAN} with its indexes")
     else:
         yield from _plan_changes(connection, schema)
     for name in OWN_TABLES:
         if name not in schema.columns:
-            yield TableChange(table=name, message=f"make the scheduler's own table {name}")
+            yield TableChange(table=name, message=f"create the scheduler's table {name}")
         elif missing := sorted(_own_columns(name) - schema.columns[name]):
             yield TableChange(table=name, message=f"add to {name}: {', '.join(missing)}")
 
@@ -224,7 +225,8 @@ def _plan_changes(connection: apsw.Connection, schema: Schema) -> Iterator[Table
         if count:
             yield TableChange(
                 table=PLAN,
-                message=f"remove {plural(count, 'planned row')} whose key another row has; no row of the sender",
+                message=f"remove {plural(count, 'planned row')} with the same key as another row; no rows of the "
+                "sender",
                 sql=f"DELETE FROM {PLAN} WHERE {SURPLUS}",
                 rows=count,
             )
@@ -236,9 +238,9 @@ def _plan_changes(connection: apsw.Connection, schema: Schema) -> Iterator[Table
         yield TableChange(table=PLAN, message=f"add to {PLAN}: {', '.join(missing)}")
     plan = read_table(connection, PLAN)
     if not schema_module.has_key(plan):
-        yield TableChange(table=PLAN, message=f"make the unique index on {PLAN}({', '.join(PLAN_KEY)})")
+        yield TableChange(table=PLAN, message=f"create the unique index on {PLAN}({', '.join(PLAN_KEY)})")
     if plan is None or not any(index.is_on(SENDER_INDEX_COLUMNS) for index in plan.indexes):
-        yield TableChange(table=PLAN, message=f"make the index on {PLAN}({', '.join(SENDER_INDEX_COLUMNS)})")
+        yield TableChange(table=PLAN, message=f"create the index on {PLAN}({', '.join(SENDER_INDEX_COLUMNS)})")
 
 
 def _dropped(index: UniqueIndex) -> TableChange:

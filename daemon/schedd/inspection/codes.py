@@ -25,38 +25,38 @@ CODES: dict[str, Code] = {
     "column_missing": Code((ERROR,), "A required column is missing, or `id` is not the key.", _RENAME),
     "foreign_schema": Code(
         (ERROR,),
-        "A table, constraint, trigger or index of the application does not take what a run writes.",
+        "A table, constraint, trigger or index of the application rejects what a run writes.",
         "The message names the object; change it in the application.",
     ),
     "duplicate_keys": Code(
         (ERROR,),
-        "Several rows of the sender have one (contact_id, email_type, scheduled_send_date).",
-        "Decide which of the rows is right and remove the others; the scheduler never changes rows of the sender.",
+        "Several rows of the sender have the same (contact_id, email_type, scheduled_send_date).",
+        "Decide which of the rows is correct and remove the others; the scheduler never changes rows of the sender.",
     ),
     "duplicate_plan_rows": Code(
         (WARNING,),
-        "Several planned rows have one key; a run keeps at most one of them.",
+        "Several planned rows have the same key; a run keeps at most one of them.",
         "`schedctl adopt` removes the surplus rows.",
     ),
     "unique_index": Code(
         (ERROR,),
-        "A unique index other than the scheduler's key can refuse rows of a plan.",
+        "A unique index other than the scheduler's key can reject rows of a plan.",
         "`schedctl adopt` drops the index after showing it; the scheduler's own key prevents duplicates.",
     ),
     "unique_constraint": Code(
         (ERROR,),
-        "A UNIQUE constraint of the table's declaration can refuse rows of a plan.",
-        "Make the table again without the constraint; SQLite cannot drop it.",
+        "A UNIQUE constraint in the table's declaration can reject rows of a plan.",
+        "Recreate the table without the constraint; SQLite cannot drop it.",
     ),
     "trigger": Code(
         (NOTE, WARNING),
-        "A trigger runs when the scheduler writes; a warning where it can refuse rows or changes the plan.",
-        "Check that it neither changes nor refuses rows with the status `pre-scheduled` or `skipped`.",
+        "A trigger runs when the scheduler writes; a warning if it can reject rows or changes the plan.",
+        "Check that it neither changes nor rejects rows with the status `pre-scheduled` or `skipped`.",
     ),
     "plan_incomplete": Code(
         (NOTE,),
         "Columns or indexes of `email_schedules` are missing.",
-        "Nothing has to be done: `schedctl adopt` or the first run adds them.",
+        "No action needed: `schedctl adopt` or the first run adds them.",
     ),
     "other_column_name": Code(
         (ERROR,), "A column that a run reads is missing or empty, and another one looks like it.", _RENAME
@@ -97,7 +97,7 @@ CODES: dict[str, Code] = {
     "placeholder_birthday": Code(
         (WARNING,),
         "Far more contacts than chance allows have their birthday on 1 January.",
-        "Check whether the day is a placeholder for an unknown one; NULL is right then.",
+        "Check whether the day is a placeholder for an unknown one; if so, use NULL.",
     ),
     "unreadable_boolean": Code(
         (WARNING,),
@@ -118,7 +118,7 @@ CODES: dict[str, Code] = {
     "shared_with_opted_out": Code(
         (WARNING,),
         "An eligible contact has the address of a contact that is suppressed or opted out.",
-        "Check whether it is the same person; the address gets e-mails as long as one of its contacts is eligible.",
+        "Check whether it is the same person; the address gets e-mails while one of its contacts is eligible.",
     ),
     "missing_zip": Code(
         (WARNING,),
@@ -129,7 +129,7 @@ CODES: dict[str, Code] = {
         (WARNING,), "ZIPs have a form that is not read, or are not in the ZIP table.", "Correct the ZIPs."
     ),
     "zip_forms": Code(
-        (NOTE,), "ZIPs that are not five digits, but are read.", "Nothing has to be done; check some of the examples."
+        (NOTE,), "ZIPs that are not five digits, but are read.", "No action needed; check some of the examples."
     ),
     "suppressed_status": Code(
         (WARNING,),
@@ -148,7 +148,7 @@ CODES: dict[str, Code] = {
     ),
     "opt_out_column_unused": Code(
         (NOTE,),
-        "A column looks like an opt-out column and says so for nobody yet.",
+        "A column looks like an opt-out column but has no true values yet.",
         "Add the column to `contacts.opt_out_columns`.",
     ),
     "opt_in_column": Code(
@@ -173,17 +173,17 @@ CODES: dict[str, Code] = {
     ),
     "unknown_type": Code(
         (ERROR, WARNING),
-        "Sent rows have an e-mail type that no rule knows; where it is another name of a known type, e-mails go out "
+        "Sent rows have an e-mail type that no rule knows; if it is another name of a known type, e-mails go out "
         "a second time.",
         "Add the name to `history.aliases`, if it is another name of a known type.",
     ),
     "unreadable_contact_id": Code(
-        (ERROR, WARNING), "Rows have a contact id that cannot be read; they belong to nobody.", "Correct the ids."
+        (ERROR, WARNING), "Rows have a contact id that cannot be read; they match no contact.", "Correct the ids."
     ),
     "text_contact_id": Code(
         (NOTE,),
         "Contact ids are stored as text or fractions; they are matched by their number.",
-        "Nothing has to be done; an INTEGER column is faster.",
+        "No action needed; an INTEGER column is faster.",
     ),
     "orphan_rows": Code(
         (WARNING,),

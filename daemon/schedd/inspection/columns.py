@@ -56,8 +56,8 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "status": ("contact_status", "client_status", "lead_status", "customer_status"),
 }
 _LOST = {
-    "email": "nobody can get e-mails",
-    "zip_code": "the state's rules are not known, so nobody gets e-mails",
+    "email": "no contact can get e-mails",
+    "zip_code": "the state's rules are unknown, so no contact gets e-mails",
     "birth_date": "there are no birthday e-mails and no birthday windows",
     "effective_date": "there are no effective-date e-mails and no effective-date windows",
     "status": "contacts of every status get e-mails",
@@ -88,7 +88,7 @@ def status_findings(inspection: Inspection) -> Iterator[CheckFinding]:
     for status, group in largest_first(suppressed).items():
         fix = f"If they should get e-mails, add {status!r} to contacts.active_statuses (--accept-status {status})."
         if status in accepted:
-            fix = f"Add {status!r} to contacts.active_statuses, as asked for."
+            fix = f"Add {status!r} to contacts.active_statuses, as requested."
         yield finding(
             "suppressed_status",
             f"{plural(group.count, 'contact')} with the status {status!r} "
@@ -156,8 +156,8 @@ class _Opinion:
         if not self.yes:
             return finding(
                 "opt_out_column_unused",
-                f"The column contacts.{self.column} looks like an opt-out column, is not configured and says so for "
-                "nobody yet.",
+                f"The column contacts.{self.column} looks like an opt-out column, is not configured and has no "
+                "true values yet.",
                 fix=fix,
                 settings=settings,
                 **fields,

@@ -152,8 +152,8 @@ def contact_ids(inspection: Inspection, table: str, where: str = "1") -> Iterato
     if unreadable.count:
         yield finding(
             "unreadable_contact_id",
-            f"{plural(unreadable.count, 'row')} of {table} with a contact id that cannot be read; they belong to "
-            "nobody" + (", so their e-mails can go out a second time." if table == PLAN else "."),
+            f"{plural(unreadable.count, 'row')} of {table} with a contact id that cannot be read; they match no "
+            "contact" + (", so their e-mails can go out a second time." if table == PLAN else "."),
             severity=ERROR if table == PLAN else WARNING,
             table=table,
             column="contact_id",

@@ -120,7 +120,7 @@ def _is_invisible(character: str) -> bool:
 _FAULTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("bytes that are not UTF-8", lambda address: "\ufffd" in address),
     ("invisible characters", lambda address: any(map(_is_invisible, address))),
-    ("mailto: in front", lambda address: address.lower().startswith("mailto:")),
+    ("a mailto: prefix", lambda address: address.lower().startswith("mailto:")),
     ("angle brackets", lambda address: "<" in address or ">" in address),
     ("several addresses", lambda address: address.count("@") > 1 and bool(re.search("[,; ]", address))),
     ("spaces", lambda address: any(c.isspace() for c in address)),
@@ -130,7 +130,7 @@ _FAULTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("nothing before or after the @", lambda address: address[0] == "@" or address[-1] == "@"),
     ("double dots", lambda address: ".." in address),
     ("a dot, comma or semicolon at the end", lambda address: address[-1] in ".,;:"),
-    ("a dot at an end", lambda address: address[0] == "." or ".@" in address or "@." in address),
+    ("a leading or trailing dot", lambda address: address[0] == "." or ".@" in address or "@." in address),
     ("no dot in the domain", lambda address: "." not in address.partition("@")[2]),
 )
 

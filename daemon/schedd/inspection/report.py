@@ -202,6 +202,6 @@ def _all(part: Callable[[], Iterator[CheckFinding]]) -> list[CheckFinding]:
     try:
         found.extend(part())
     except apsw.SQLError as error:
-        message = f"A part of the file cannot be checked: SQLite cannot do what it takes ({error})."
+        message = f"Part of the file cannot be checked: SQLite reported an error ({error})."
         found.append(finding("foreign_schema", message))
     return found

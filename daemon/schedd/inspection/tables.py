@@ -37,7 +37,7 @@ SURPLUS = (
 
 @dataclass(frozen=True)
 class UniqueIndex:
-    """A unique index of the plan that can refuse rows of a plan. sql: None where a constraint made it."""
+    """A unique index of the plan that can reject rows of a plan. sql: None where a constraint made it."""
 
     name: str
     columns: tuple[str, ...]
@@ -77,7 +77,7 @@ def refused(error: SchedulerError) -> CheckFinding:
     details = error.details
     return finding(
         code,
-        f"A run refuses the file: {error.message}.",
+        f"Runs reject the file: {error.message}.",
         fix=error.hint,
         table=details.get("table", ""),
         column=details.get("column", ""),
@@ -155,7 +155,7 @@ def _triggers(connection: apsw.Connection) -> Iterator[CheckFinding]:
             yield finding(
                 "trigger",
                 f"The trigger {trigger} of {name} runs for rows that the scheduler writes"
-                + (f", and can refuse them or change rows of {PLAN}." if active else "."),
+                + (f", and can reject them or change rows of {PLAN}." if active else "."),
                 severity=WARNING if active else NOTE,
                 table=name,
                 name=trigger,
@@ -186,7 +186,7 @@ def plan_findings(connection: apsw.Connection, schema: Schema, *, refused: bool)
     for index in unique_indexes(connection):
         yield finding(
             "unique_constraint" if index.sql is None else "unique_index",
-            f"The unique index {index.name} of {PLAN} on ({', '.join(index.columns)}) can refuse rows of a plan.",
+            f"The unique index {index.name} of {PLAN} on ({', '.join(index.columns)}) can reject rows of a plan.",
             table=PLAN,
             column=", ".join(index.columns),
             name=index.name,
@@ -219,7 +219,7 @@ def _duplicate_keys(connection: apsw.Connection) -> Iterator[CheckFinding]:
         yield finding(
             "duplicate_keys",
             f"{int(rows):,} rows of the sender have {'one key' if count == 1 else f'{int(count):,} keys'} "
-            f"({', '.join(PLAN_KEY)}), so a run refuses the file.",
+            f"({', '.join(PLAN_KEY)}), so runs reject the file.",
             table=PLAN,
             column=", ".join(PLAN_KEY),
             count=int(rows),

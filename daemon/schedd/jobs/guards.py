@@ -136,8 +136,8 @@ class Guards:
             ErrorCode.PLAN_ABNORMAL,
             "the plan was not written, because it changes more than the guards allow: "
             + " ".join(measure.message for measure in exceeded),
-            hint=f"Look at it with `schedctl preview {organization}`. If the changes are right, submit once with "
-            "--accept-changes (accept_changes=True); the keys of [guard] (docs/RULES.md, section 13) set the limits.",
+            hint=f"Check it with `schedctl preview {organization}`. If the changes are correct, submit once with "
+            "--accept-changes (accept_changes=True). The [guard] keys (docs/RULES.md, section 13) set the limits.",
             details={name: text for measure in exceeded for name, text in _details(measure)},
         )
 

@@ -77,15 +77,15 @@ class Journal:
             if version > VERSION:
                 raise SchedulerError(
                     ErrorCode.DATABASE_UNREADABLE,
-                    f"{path} was written by a newer release (version {version}, this one knows {VERSION})",
-                    hint="Start the newer release, or move the file away; its jobs are then forgotten.",
+                    f"{path} was written by a newer release (version {version}; this release supports {VERSION})",
+                    hint="Start the newer release, or move the file away to discard its jobs.",
                 )
             [(found,)] = self._connection.execute("PRAGMA quick_check(1)")
             if found != "ok":
                 raise SchedulerError(
                     ErrorCode.DATABASE_DAMAGED,
                     f"the journal {path} is damaged",
-                    hint="Move it away and start again; jobs that had not ended must be submitted again.",
+                    hint="Move it away and restart; resubmit jobs that had not ended.",
                 )
             with self._connection:
                 self._connection.execute(_SCHEMA)
@@ -138,8 +138,8 @@ class Journal:
         if not jobs:
             raise SchedulerError(
                 ErrorCode.UNKNOWN_JOB,
-                f"there is no job {job_id!r:.80} here",
-                hint="`schedctl list` shows the jobs; ended ones are forgotten after a while.",
+                f"unknown job {job_id!r:.80}",
+                hint="`schedctl list` shows the jobs; old ended jobs are removed.",
             )
         return jobs[0]
 

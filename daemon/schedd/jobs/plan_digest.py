@@ -122,9 +122,9 @@ def check_expected(expected: SavedPlan, plan: SavedPlan) -> None:
     same = f"both have {plan.rows:,} rows, but some differ in contact, date, reason, priority or template"
     raise SchedulerError(
         ErrorCode.PLAN_DIFFERS,
-        "the plan was not written, because it is not the one that was reviewed: "
+        "the plan was not written because it differs from the reviewed one: "
         + ("; ".join(f"{name}: {then} then, {now} now" for name, then, now in found) or same),
-        hint=f"Look at the new plan with `schedctl preview {plan.organization} --save FILE` and submit that one.",
+        hint=f"Review the new plan with `schedctl preview {plan.organization} --save FILE` and submit that one.",
         details={name: f"{then} -> {now}" for name, then, now in found},
     )
 

@@ -320,7 +320,7 @@ class Pool:
             return
         error = SchedulerError(
             ErrorCode.WORKER_DIED,
-            f"a worker process died {SHARD_TRIES} times on one piece of the job (exit code {exit_code})",
-            hint="The machine may lack memory; try fewer workers or a larger machine.",
+            f"a worker crashed {SHARD_TRIES} times on one part of the job (exit code {exit_code})",
+            hint="The machine may be out of memory; use fewer workers or a larger machine.",
         )
         batch.lead.send(pipe.ShardResult(batch.name, number, error=error.info()))

@@ -162,9 +162,9 @@ class _Replicated:
         self._copy.path.rename(kept)
         return SchedulerError(
             ErrorCode.BUCKET_CONFLICT,
-            f"others published {self._spec.organization} during each of {TRIES} tries to publish its plan",
-            hint="Submit it again when there are fewer writes; the bucket has their version, the file named in the "
-            "details has this run's. A writer that takes the lease does not get in the way (docs/BUCKET.md).",
+            f"other writers published {self._spec.organization} during all {TRIES} attempts to publish its plan",
+            hint="Submit it again when there are fewer writes. The bucket has their version; the file named in "
+            "the details has the result of this run. Writers should hold the lease (docs/BUCKET.md).",
             details={"path": str(kept)},
         )
 

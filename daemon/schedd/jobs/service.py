@@ -49,7 +49,7 @@ def resolve_database(data_dir: Path, organization: str) -> Path:
     if path.resolve().parent != data_dir.resolve():
         raise SchedulerError(
             ErrorCode.INVALID_ORGANIZATION,
-            f"{path.name} is a link that leads out of the data folder",
+            f"{path.name} is a link to a file outside the data folder",
             hint="Put the file itself into the data folder.",
         )
     return path
@@ -123,12 +123,14 @@ class JobService:
     def submit(self, spec: JobSpec, key: str | None) -> tuple[Job, bool]:
         """Accept a job, or return the one that was accepted under this key. Raises `SchedulerError`."""
         if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
-            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"an idempotency key has 1 to {MAX_KEY_LENGTH} characters")
+            raise SchedulerError(
+                ErrorCode.INVALID_ARGUMENT, f"an idempotency key must have 1 to {MAX_KEY_LENGTH} characters"
+            )
         check_spec(spec)
         resolve_database(self.data_dir, spec.organization)
         if not self.accepting:
             raise SchedulerError(
-                ErrorCode.SHUTTING_DOWN, "the daemon is shutting down", hint="Submit again when it has been started."
+                ErrorCode.SHUTTING_DOWN, "the daemon is shutting down", hint="Submit again after the restart."
             )
         job_id = new_job_id()
         self._check_limits(spec.organization, key)
@@ -151,8 +153,8 @@ class JobService:
             return
         raise SchedulerError(
             ErrorCode.QUEUE_FULL,
-            f"{what} is full: {limit} jobs wait",
-            hint="Wait until some have ended, or cancel some (`schedctl list --state queued`).",
+            f"{what} is full ({limit} jobs)",
+            hint="Wait until some jobs end, or cancel some (`schedctl list --state queued`).",
             details={"limit": str(limit)},
         )
 
@@ -169,12 +171,12 @@ class JobService:
     ) -> tuple[list[Job], bool]:
         """Return jobs, newest first, and whether there are more."""
         if not 1 <= limit <= 1000:
-            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"limit = {limit} is out of range", hint="1 to 1000.")
+            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"limit = {limit} is out of range", hint="Use 1 to 1000.")
         unknown = [state for state in states if state not in set(JobState)]
         if unknown:
             raise SchedulerError(
                 ErrorCode.INVALID_ARGUMENT,
-                f"there is no state {unknown[0]!r:.40}",
+                f"unknown state {unknown[0]!r:.40}",
                 hint=f"States: {', '.join(JobState)}.",
             )
         jobs, more = self.journal.page(organization, states, limit, before)
@@ -203,8 +205,8 @@ class JobService:
         if organization in busy:
             raise SchedulerError(
                 ErrorCode.ORGANIZATION_BUSY,
-                f"a job of {organization} waits or runs, or its file is being replaced",
-                hint="Wait until it has ended, or cancel it (`schedctl list`).",
+                f"a job of {organization} is queued or running, or its file is being replaced",
+                hint="Wait until it ends, or cancel it (`schedctl list`).",
             )
         self._held.add(organization)
         try:
@@ -332,8 +334,8 @@ class JobService:
             return
         cause = SchedulerError(
             ErrorCode.WORKER_DIED,
-            f"the worker process died {deaths} times on this job (exit code {error.exit_code})",
-            hint="Nothing was changed. The machine may lack memory; try fewer workers or a larger machine.",
+            f"the worker crashed {deaths} times on this job (exit code {error.exit_code})",
+            hint="Nothing was changed. The machine may be out of memory; use fewer workers or a larger machine.",
         )
         self._finish(job.job_id, JobState.FAILED, error=cause.info())
 

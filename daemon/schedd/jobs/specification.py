@@ -23,11 +23,11 @@ def parse_as_of(text: str) -> dt.date:
         day = dt.datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a date has no time zone
     except ValueError:
         raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT, f"as_of = {text!r:.40} is not a date", hint="Write it as YYYY-MM-DD."
+            ErrorCode.INVALID_ARGUMENT, f"as_of = {text!r:.40} is not a date", hint="Use YYYY-MM-DD."
         ) from None
     if not FIRST_AS_OF <= day <= LAST_AS_OF:
         raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT, f"as_of = {text} is out of range", hint=f"{FIRST_AS_OF} to {LAST_AS_OF}."
+            ErrorCode.INVALID_ARGUMENT, f"as_of = {text} is out of range", hint=f"Use {FIRST_AS_OF} to {LAST_AS_OF}."
         )
     return day
 
@@ -39,13 +39,13 @@ def check_spec(spec: JobSpec) -> None:
         parse_as_of(spec.as_of)
     if spec.mode not in set(Mode):
         raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT, f"there is no mode {spec.mode!r:.40}", hint=f"Modes: {', '.join(Mode)}."
+            ErrorCode.INVALID_ARGUMENT, f"unknown mode {spec.mode!r:.40}", hint=f"Modes: {', '.join(Mode)}."
         )
     if spec.workers is not None and not MIN_WORKERS <= spec.workers <= MAX_WORKERS:
         raise SchedulerError(
             ErrorCode.INVALID_ARGUMENT,
             f"workers = {spec.workers} is out of range",
-            hint=f"{MIN_WORKERS} to {MAX_WORKERS}, or none to let the daemon choose.",
+            hint=f"Use {MIN_WORKERS} to {MAX_WORKERS}, or omit it to let the daemon choose.",
         )
     if spec.explain and not (spec.dry_run and len(spec.explain) <= MAX_EXPLAINED):
         raise SchedulerError(
@@ -54,7 +54,9 @@ def check_spec(spec: JobSpec) -> None:
             hint=f"A dry run explains at most {MAX_EXPLAINED} contacts.",
         )
     if any(abs(contact) >= 1 << 62 for contact in spec.explain):
-        raise SchedulerError(ErrorCode.INVALID_ARGUMENT, "a contact to be explained is no id", hint="Ids have 62 bits.")
+        raise SchedulerError(
+            ErrorCode.INVALID_ARGUMENT, "explain: contact id out of range", hint="Contact ids have 62 bits."
+        )
     if spec.expect is not None:
         _check_expected(spec, spec.expect)
     try:
@@ -63,7 +65,7 @@ def check_spec(spec: JobSpec) -> None:
         raise SchedulerError(
             ErrorCode.INVALID_CONFIGURATION,
             str(error),
-            hint="docs/RULES.md, section 13, lists the keys and what they accept.",
+            hint="docs/RULES.md, section 13, lists the keys and their values.",
         ) from None
 
 
@@ -71,12 +73,12 @@ def _check_expected(spec: JobSpec, expected: SavedPlan) -> None:
     if expected.format != PLAN_FORMAT:
         raise SchedulerError(
             ErrorCode.INVALID_ARGUMENT,
-            f"the expected plan has the format {expected.format}; this release knows {PLAN_FORMAT}",
+            f"the expected plan has the format {expected.format}; this release supports {PLAN_FORMAT}",
             hint="Save a plan with this release: `schedctl preview ORGANIZATION --save FILE`.",
         )
     if expected.organization != spec.organization:
         raise SchedulerError(
             ErrorCode.INVALID_ARGUMENT,
-            f"the expected plan is one of {expected.organization!r:.80}, the job is for {spec.organization!r}",
+            f"the expected plan belongs to {expected.organization!r:.80}, not to {spec.organization!r}",
             hint="Submit the organization whose plan was saved.",
         )

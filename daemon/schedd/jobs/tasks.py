@@ -24,5 +24,5 @@ def run_task(task: str, payload: bytes, check: Callable[[], None]) -> bytes:
     check()
     work = TASKS.get(task)
     if work is None:
-        raise SchedulerError(ErrorCode.INTERNAL, f"there is no task {task!r}")
+        raise SchedulerError(ErrorCode.INTERNAL, f"unknown task {task!r}")
     return msgspec.msgpack.encode(work(_task.decode(payload)))

@@ -12,7 +12,7 @@ from schedproto import RunWarning
 #: code -> the sentence, with the finding's fields; the order is that of the result, the most serious first.
 MESSAGES: dict[str, str] = {
     "campaign_not_planned": "Campaign {name}: {table}.{column} cannot be read, so the campaign is not planned",
-    "unreadable_contact_id": "{table}.{column}: {values} cannot be read as a contact id; the rows belong to nobody",
+    "unreadable_contact_id": "{table}.{column}: {values} cannot be read as a contact id; the rows match no contact",
     "unreadable_date": "{table}.{column}: {values} cannot be read as a date",
     "missing_date": "{table}.{column}: {rows} without a date, which are ignored",
     "future_date": "{table}.{column}: {values} after the date of the run, taken as unreadable",

@@ -99,7 +99,7 @@ class WorkerContext:
             raise SchedulerError(
                 ErrorCode.CANCELLED,
                 "the job was cancelled",
-                hint="Nothing was changed by it; submit it again if needed.",
+                hint="Nothing was changed. Submit it again if needed.",
             )
 
     def on_cancel(self, callback: Callable[[], None] | None) -> None:
@@ -156,14 +156,12 @@ def _as_error(error: BaseException, what: str, log: Callable[[pipe.LogLine], Non
     if isinstance(error, SchedulerError):
         return error
     if isinstance(error, MemoryError):
-        return SchedulerError(
-            ErrorCode.OUT_OF_MEMORY, f"{what} needs more memory than there is", hint="Use a larger machine."
-        )
+        return SchedulerError(ErrorCode.OUT_OF_MEMORY, f"{what} ran out of memory", hint="Use a larger machine.")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return SchedulerError(
             ErrorCode.DISK_FULL,
-            f"{what} has no room for its working files: {error}",
-            hint="Free memory (/dev/shm) or space in the data folder; the organization's file is as it was before.",
+            f"no space for the working files of {what}: {error}",
+            hint="Free memory (/dev/shm) or space in the data folder; the organization's file is unchanged.",
         )
     log(
         pipe.LogLine("error", "internal error", {"what": what, "traceback": "".join(traceback.format_exception(error))})
@@ -171,7 +169,7 @@ def _as_error(error: BaseException, what: str, log: Callable[[pipe.LogLine], Non
     return SchedulerError(
         ErrorCode.INTERNAL,
         f"{type(error).__name__} in {what}: {error}",
-        hint="This is a fault of the scheduler; the daemon's log has the details. The file is as it was before.",
+        hint="This is a fault of the scheduler; see the daemon's log. The file is unchanged.",
     )
 
 

@@ -57,12 +57,12 @@ def writing(
     except BlockingIOError:
         raise SchedulerError(
             ErrorCode.ORGANIZATION_BUSY,
-            f"a job of {organization} runs, or its file is being changed",
-            hint="Try again when it has ended (`schedctl list`).",
+            f"a job of {organization} is running, or its file is being changed",
+            hint="Retry when it has ended (`schedctl list`).",
         ) from None
     except OtherVersionError:
         raise SchedulerError(
             ErrorCode.BUCKET_CONFLICT,
-            f"somebody else published {organization} at the same time",
-            hint="Try again; nothing was changed.",
+            f"another writer published {organization} at the same time",
+            hint="Retry; nothing was changed.",
         ) from None

@@ -36,15 +36,15 @@ def check_endpoint(endpoint: str, *, has_keys: bool) -> None:
     if scheme not in {"ipc", "tcp"} or not separator or not address or (scheme == "tcp" and not port.isdigit()):
         raise FatalError(
             ExitCode.USAGE,
-            f"{endpoint!r} is not an endpoint",
-            "Write tcp://ADDRESS:PORT (IPv6 in brackets: tcp://[::]:7300) or ipc:///path/to/socket.",
+            f"{endpoint!r} is not a valid endpoint",
+            "Use tcp://ADDRESS:PORT (IPv6 in brackets: tcp://[::]:7300) or ipc:///path/to/socket.",
         )
     if not has_keys and not is_private(endpoint):
         raise FatalError(
             ExitCode.BIND,
             f"refusing to listen on {endpoint} without keys",
-            "Make keys with `schedctl keys new` and set --server-key-file and --client-keys; "
-            "without keys only Unix sockets and loopback addresses are listened on.",
+            "Create keys with `schedctl keys new` and set --server-key-file and --client-keys. Without keys, only "
+            "Unix sockets and loopback addresses are allowed.",
         )
 
 
@@ -81,7 +81,7 @@ def open_router(
         raise FatalError(
             ExitCode.BIND,
             f"cannot listen on {endpoint}: {error}",
-            "Another program may use the address, or this machine may not have it.",
+            "The address may be in use by another program, or may not belong to this machine.",
         ) from None
     return socket
 

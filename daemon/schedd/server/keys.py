@@ -20,7 +20,7 @@ def server_secret(key_file: Path | None, key: str | None) -> bytes | None:
         raise FatalError(ExitCode.USAGE, f"the key file {key_file} cannot be read: {error.strerror}") from None
     except (KeyFormatError, UnicodeDecodeError) as error:
         raise FatalError(
-            ExitCode.USAGE, f"the server's key cannot be used: {error}", "`schedctl keys new` makes one."
+            ExitCode.USAGE, f"invalid server key: {error}", "Create one with `schedctl keys new`."
         ) from None
 
 
@@ -35,4 +35,4 @@ def admitted_clients(source: Path | None, keys: Iterable[str]) -> frozenset[byte
     except OSError as error:
         raise FatalError(ExitCode.USAGE, f"the client keys {source} cannot be read: {error.strerror}") from None
     except (KeyFormatError, UnicodeDecodeError) as error:
-        raise FatalError(ExitCode.USAGE, f"the client keys cannot be used: {error}") from None
+        raise FatalError(ExitCode.USAGE, f"invalid client keys: {error}") from None

@@ -30,21 +30,24 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 #: name -> (type, meaning); docs/OPERATIONS.md has this table.
 METRICS: dict[str, tuple[str, str]] = {
-    "schedd_build_info": ("gauge", "Always 1; the label has the daemon's version."),
-    "schedd_uptime_seconds": ("gauge", "Seconds since the daemon was started."),
-    "schedd_jobs": ("gauge", "Jobs now, by state: queued or running."),
-    "schedd_jobs_total": ("counter", "Jobs that ended since the daemon was started, by state and mode."),
-    "schedd_job_duration_seconds": ("histogram", "Seconds from a job's first beginning to its end, by mode."),
-    "schedd_job_wait_seconds": ("histogram", "Seconds that a job waited before it began."),
-    "schedd_rows_total": ("counter", "Rows of plans, by what became of them."),
-    "schedd_contacts_total": ("counter", "Contacts that ended runs looked at."),
-    "schedd_cost_dollars_total": ("counter", "What the machine cost for the time of ended runs, where known."),
-    "schedd_queue_limit": ("gauge", "Jobs that may wait."),
+    "schedd_build_info": ("gauge", "Always 1, labelled with the daemon's version."),
+    "schedd_uptime_seconds": ("gauge", "Seconds since the daemon started."),
+    "schedd_jobs": ("gauge", "Current jobs, by state: queued or running."),
+    "schedd_jobs_total": ("counter", "Jobs that ended since the daemon started, by state and mode."),
+    "schedd_job_duration_seconds": ("histogram", "Seconds from the first start of a job to its end, by mode."),
+    "schedd_job_wait_seconds": ("histogram", "Seconds that a job waited before it started."),
+    "schedd_rows_total": ("counter", "Plan rows by change."),
+    "schedd_contacts_total": ("counter", "Contacts processed."),
+    "schedd_cost_dollars_total": ("counter", "Machine cost of ended runs in US dollars, if the price is known."),
+    "schedd_queue_limit": ("gauge", "Maximum queued jobs."),
     "schedd_workers": ("gauge", "Worker processes."),
-    "schedd_workers_busy": ("gauge", "Worker processes that do something."),
-    "schedd_worker_deaths_total": ("counter", "Worker processes that died unasked."),
-    "schedd_idle_exit_seconds": ("gauge", "Seconds until the daemon exits for idleness; absent while it does not."),
-    "schedd_free_bytes": ("gauge", "Free space of the data folder."),
+    "schedd_workers_busy": ("gauge", "Busy worker processes."),
+    "schedd_worker_deaths_total": ("counter", "Worker crashes."),
+    "schedd_idle_exit_seconds": (
+        "gauge",
+        "Seconds until the daemon exits because it is idle; absent if no exit is pending.",
+    ),
+    "schedd_free_bytes": ("gauge", "Free bytes in the data folder."),
 }
 
 
@@ -172,8 +175,8 @@ class MetricsServer:
         except OSError as error:
             raise FatalError(
                 ExitCode.BIND,
-                f"metrics cannot be served at {self._address}: {error.strerror or error}",
-                "Another program may use the port; SCHEDD_METRICS_LISTEN takes another, or nothing for no metrics.",
+                f"cannot serve metrics at {self._address}: {error.strerror or error}",
+                "The port may be in use by another program. Set SCHEDD_METRICS_LISTEN to another port, or unset it.",
             ) from None
 
     def close(self) -> None:

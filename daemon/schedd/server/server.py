@@ -293,8 +293,8 @@ class Server:
         if len(watches) >= MAX_WATCHES_PER_CLIENT or sum(map(len, self._watches.values())) >= MAX_WATCHES:
             raise SchedulerError(
                 ErrorCode.QUEUE_FULL,
-                "too many jobs are watched",
-                hint="End some watches, or ask for the job's state now and then instead.",
+                "too many watched jobs",
+                hint="Stop some watches, or poll the job's state instead.",
             )
         watches[request.id] = _Watch(request.id, request.job_id, 0.0)
         self._changed.set()
@@ -316,7 +316,7 @@ class Server:
             try:
                 self._push()
             except Exception:  # noqa: BLE001 - nothing that arrives may end the loop
-                self._log.exception("watchers could not be told")
+                self._log.exception("cannot notify watchers")
             # Who waits for an end hears of it at once.
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), PUSH_INTERVAL_S)

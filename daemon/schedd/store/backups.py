@@ -78,7 +78,7 @@ def no_backup(reason: str, path: Path) -> SchedulerError:
     """Return the error of a backup that is not what it was when it was made."""
     return SchedulerError(
         ErrorCode.BACKUP_DAMAGED,
-        f"the backup cannot be used: {reason}",
+        f"invalid backup: {reason}",
         hint="Choose another backup (`schedctl backup list`); nothing was changed.",
         details={"path": str(path)},
     )
@@ -93,11 +93,11 @@ def disk_errors(folder: Path) -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise SchedulerError(
             ErrorCode.DISK_FULL if full else ErrorCode.BACKUP_FAILED,
-            f"no backup could be made in {folder}: {error.strerror or error}",
-            hint="Free space on the volume or extend it, keep backups for fewer days (SCHEDD_BACKUP_DAYS, 0 for "
-            "none), or run in the mode highperf; the file is as it was before."
+            f"cannot create a backup in {folder}: {error.strerror or error}",
+            hint="Free space on the volume or extend it, reduce SCHEDD_BACKUP_DAYS (0 for no backups), or run in "
+            "mode highperf. The file is unchanged."
             if full
-            else "Check the rights of the folder; the organization's file is as it was before.",
+            else "Check the permissions of the folder. The organization's file is unchanged.",
             details={"path": str(folder)},
         ) from None
 
@@ -215,13 +215,13 @@ class Backups:
                 step = min(64 << 20, size_bytes - offset)
                 got = os.copy_file_range(descriptor, file.fileno(), step, offset, offset)
                 if not got:
-                    raise OSError(errno.EIO, "the file ended while it was copied")
+                    raise OSError(errno.EIO, "the file was truncated while it was copied")
                 offset += got
             os.fsync(file.fileno())
         with path.open("rb") as file:
             written = pages.digests_of(file.fileno(), size_bytes, page_size)
         if not np.array_equal(digests, written):
-            raise OSError(errno.EIO, "what was written is not what was read back")
+            raise OSError(errno.EIO, "the data read back differs from the data written")
 
     def _patch(
         self,
@@ -246,7 +246,7 @@ class Backups:
             os.fsync(file.fileno())
             written = pages.digests_of(file.fileno(), len(changed) * page_size, page_size)
             if not np.array_equal(written, digests[changed]):
-                raise OSError(errno.EIO, "what was written is not what was read back")
+                raise OSError(errno.EIO, "the data read back differs from the data written")
 
     # The folder ------------------------------------------------------------------------------------------
 

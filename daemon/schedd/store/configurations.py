@@ -37,7 +37,7 @@ def invalid(error: ConfigurationError) -> SchedulerError:
     return SchedulerError(
         ErrorCode.INVALID_CONFIGURATION,
         str(error),
-        hint="docs/RULES.md, section 13, lists the keys and what they accept. Nothing was changed.",
+        hint="docs/RULES.md, section 13, lists the keys and their values. Nothing was changed.",
     )
 
 
@@ -78,7 +78,7 @@ def _insert(connection: apsw.Connection, toml: str, created_by: str, now: str) -
     newest = connection.execute(f"SELECT max({VERSION}) FROM {TABLE} WHERE {HAS_VERSION}").get
     number = 1 if newest is None else int(newest) + 1
     if number > _NEWEST_NUMBER:
-        raise _unsuitable(f"it has a version {newest} already, and there is no larger number")
+        raise _unsuitable(f"version {newest} exists, and there is no larger number")
     connection.execute(
         f"INSERT INTO {TABLE}(version, toml, created_at, created_by) VALUES (?, ?, ?, ?)",
         (number, toml, now, created_by),
@@ -86,7 +86,7 @@ def _insert(connection: apsw.Connection, toml: str, created_by: str, now: str) -
     # A table that another program made may have triggers, or columns that turn values into others.
     stored = applicable_configuration(connection, read_schema(connection))
     if stored is None or (stored.version, stored.toml) != (number, toml):
-        raise _unsuitable("it does not keep what is written to it")
+        raise _unsuitable("it does not store what is written to it")
     return number
 
 
@@ -100,7 +100,7 @@ def withdraw(
             raise SchedulerError(
                 ErrorCode.INVALID_ARGUMENT,
                 f"{organization} has no version {version} of its configuration",
-                hint=f"There are: {_listed(known)}." if known else "It has none at all.",
+                hint=f"Existing versions: {_listed(known)}." if known else "There are no versions.",
             )
         connection.execute(
             f"UPDATE {TABLE} SET withdrawn_at = ?, withdrawn_by = ? "
@@ -118,7 +118,8 @@ def _unsuitable(reason: str) -> SchedulerError:
     return SchedulerError(
         ErrorCode.INVALID_CONFIGURATION,
         f"the table {TABLE} of this file cannot be used: {reason}",
-        hint="docs/DATABASE.md describes it; rename the one that is there, and a new one is made. Nothing was changed.",
+        hint="docs/DATABASE.md describes it. Rename the existing table, and the scheduler creates a new one. "
+        "Nothing was changed.",
     )
 
 
@@ -169,7 +170,7 @@ def _parsed(toml: str, place: str) -> Layer:
         raise SchedulerError(
             ErrorCode.INVALID_ARGUMENT,
             f"{place} has {size_bytes:,} bytes",
-            hint=f"At most {MAX_TOML_BYTES:,} are taken.",
+            hint=f"The limit is {MAX_TOML_BYTES:,} bytes.",
         )
     try:
         return parse_toml(toml, place)

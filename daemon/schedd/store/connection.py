@@ -38,15 +38,15 @@ def check_file(path: Path) -> None:
     except OSError as error:
         raise SchedulerError(
             ErrorCode.DATABASE_UNREADABLE,
-            f"{path.name} cannot be looked at: {error.strerror}",
-            hint="Check the rights of the file and its folder.",
+            f"cannot access {path.name}: {error.strerror}",
+            hint="Check the permissions of the file and its folder.",
             details={"path": str(path)},
         ) from None
     if not stat.S_ISREG(info.st_mode):
         raise SchedulerError(
             ErrorCode.DATABASE_UNREADABLE,
             f"{path.name} is not a regular file",
-            hint="An organization's database is one SQLite file.",
+            hint="An organization's database must be one SQLite file.",
             details={"path": str(path)},
         )
 
@@ -57,7 +57,7 @@ def check_writable(path: Path) -> None:
         raise SchedulerError(
             ErrorCode.DATABASE_READ_ONLY,
             f"{path.name} is marked read-only",
-            hint="Allow writing (chmod u+w) if the scheduler may change it; a dry run works without.",
+            hint="Make it writable (chmod u+w) if the scheduler may change it. Dry runs do not need this.",
             details={"path": str(path)},
         )
 

@@ -26,76 +26,76 @@ _TABLE: list[tuple[type[Exception], ErrorCode, str, str]] = [
         apsw.CorruptError,
         ErrorCode.DATABASE_DAMAGED,
         "is damaged",
-        "Restore it from a backup; `PRAGMA integrity_check` in the sqlite3 shell names the damage.",
+        "Restore it from a backup. `PRAGMA integrity_check` in the sqlite3 shell shows the damage.",
     ),
     (
         apsw.SchemaChangeError,
         ErrorCode.DATABASE_LOCKED,
-        "was changed by another program while it was read",
-        "Submit again once the other program has ended its migration.",
+        "was changed by another program during the run",
+        "Submit again after the other program has finished its migration.",
     ),
     (
         apsw.ProtocolError,
         ErrorCode.DATABASE_LOCKED,
         "is locked by another program",
-        "Wait until the other program has ended its transaction, then submit again.",
+        "Wait until the other program ends its transaction, then submit again.",
     ),
     (
         apsw.BusyError,
         ErrorCode.DATABASE_LOCKED,
         "is locked by another program",
-        "Wait until the other program has ended its transaction, then submit again.",
+        "Wait until the other program ends its transaction, then submit again.",
     ),
     (
         apsw.LockedError,
         ErrorCode.DATABASE_LOCKED,
         "is locked by another program",
-        "Wait until the other program has ended its transaction, then submit again.",
+        "Wait until the other program ends its transaction, then submit again.",
     ),
     (
         apsw.ReadOnlyError,
         ErrorCode.DATABASE_READ_ONLY,
         "cannot be written",
-        "Give the daemon's user the right to write the file and its folder.",
+        "Give the daemon's user write permission for the file and its folder.",
     ),
     (
         apsw.FullError,
         ErrorCode.DISK_FULL,
         "could not be written: the disk is full",
-        "Free space on the volume or extend it, then submit again; the file is as it was before.",
+        "Free space on the volume or extend it, then submit again. The file is unchanged.",
     ),
     (
         apsw.CantOpenError,
         ErrorCode.DATABASE_UNREADABLE,
         "cannot be opened",
-        "Check the rights of the file and its folder.",
+        "Check the permissions of the file and its folder.",
     ),
     (
         apsw.PermissionsError,
         ErrorCode.DATABASE_UNREADABLE,
         "cannot be read",
-        "Give the daemon's user the right to read and write the file.",
+        "Give the daemon's user read and write permission for the file.",
     ),
     (
         apsw.NoMemError,
         ErrorCode.OUT_OF_MEMORY,
-        "needs more memory than there is",
+        "needs more memory than available",
         "Use a machine with more memory, or fewer workers.",
     ),
-    (apsw.InterruptError, ErrorCode.CANCELLED, "was left when the job was cancelled", ""),
+    (apsw.InterruptError, ErrorCode.CANCELLED, "was not processed further because the job was cancelled", ""),
     (
         apsw.IOError,
         ErrorCode.DATABASE_UNREADABLE,
         "could not be read or written",
-        "Look at the volume: the operating system reported an input/output error.",
+        "Check the volume: the operating system reported an I/O error.",
     ),
 ]
 
 
 #: Remedy for an index that disagrees with its table; the table's rows are as they should be.
 REINDEX_HINT = (
-    "An index does not agree with its table, whose rows are readable: run `REINDEX` in the sqlite3 shell. "
-    "If `PRAGMA integrity_check` still reports errors afterwards, restore the file from a backup."
+    "An index is inconsistent with its table; the rows are readable. Run `REINDEX` in the sqlite3 shell. If "
+    "`PRAGMA integrity_check` still reports errors, restore the file from a backup."
 )
 # SQLite's texts. A schema that SQLite cannot parse names the object, and after a dash the reason.
 _MALFORMED = re.compile(r"malformed database schema \((?P<name>.*?)\)(?: - (?P<reason>.*))?", re.DOTALL)
@@ -109,7 +109,7 @@ _TYPE = re.compile(
 )
 
 MIGRATE_HINT = (
-    "The file's own schema stands in the way: repair or drop what is named in the program that made it; "
+    "The file's schema prevents the run: repair or drop the named object in the program that made it. "
     "docs/DATABASE.md describes the tables. Nothing was changed."
 )
 
@@ -143,7 +143,7 @@ def of_constraint(error: apsw.Error, table: str = "") -> SchedulerError | None:
     if found := _TYPE.fullmatch(text):
         name = f"{found['table']}.{found['column']}"
         return foreign_schema(
-            f"the column {name} of a STRICT table has the type {found['type']} and takes no {found['given']}",
+            f"the column {name} of a STRICT table has the type {found['type']} and does not accept {found['given']}",
             f"Declare {name} as docs/DATABASE.md lists it, or as ANY.",
             table=found["table"],
             column=found["column"],
@@ -151,9 +151,9 @@ def of_constraint(error: apsw.Error, table: str = "") -> SchedulerError | None:
         )
     if found := _CHECK.fullmatch(text):
         return foreign_schema(
-            f"a CHECK constraint of {at} refuses a row of the plan: {found['constraint']}",
-            "Widen the constraint so that it takes what docs/DATABASE.md lists, the statuses 'pre-scheduled' and "
-            "'skipped' among it.",
+            f"a CHECK constraint of {at} rejects a row of the plan: {found['constraint']}",
+            "Extend the constraint to accept the values listed in docs/DATABASE.md, including the statuses "
+            "'pre-scheduled' and 'skipped'.",
             table=table,
             constraint=found["constraint"],
         )
@@ -170,9 +170,9 @@ def unique_violation(table: str, index: str, columns: str) -> SchedulerError:
     named = f"the unique index {index}" if index else "a unique constraint"
     on = f" on ({columns})" if columns else ""
     return foreign_schema(
-        f"{named}{on} of {table} has no room for a row of the plan",
-        "The plan's key is (contact_id, email_type, scheduled_send_date): drop the other unique index, make it one "
-        "that is not unique, or remove the row that has these values already.",
+        f"{named}{on} of {table} conflicts with a row of the plan",
+        "The plan's key is (contact_id, email_type, scheduled_send_date): drop the other unique index, make it "
+        "non-unique, or remove the row that already has these values.",
         table=table,
         constraint=index or f"UNIQUE ({columns})",
         column=columns,
@@ -194,7 +194,7 @@ def _of_corruption(error: apsw.Error, path: Path) -> SchedulerError | None:
     if extended_result(error) == apsw.SQLITE_CORRUPT_INDEX:
         return SchedulerError(
             ErrorCode.DATABASE_DAMAGED,
-            f"an index of {path.name} does not agree with its table ({error})",
+            f"an index of {path.name} is inconsistent with its table ({error})",
             hint=REINDEX_HINT,
             details={"path": str(path), "sqlite": str(error)},
         )
@@ -220,14 +220,14 @@ def translate(error: apsw.Error, path: Path) -> SchedulerError:
     if isinstance(error, (apsw.ConstraintError, apsw.SQLError, apsw.MismatchError, apsw.TooBigError)):
         return SchedulerError(
             ErrorCode.FOREIGN_SCHEMA,
-            f"SQLite cannot do with {path.name} what a run needs: {error}",
+            f"SQLite cannot process {path.name}: {error}",
             hint=MIGRATE_HINT,
             details=details,
         )
     return SchedulerError(
         ErrorCode.INTERNAL,
         f"SQLite reported an error on {path.name}: {error}",
-        hint="The file is as it was before. Submit again; if it stays, the daemon's log has the details.",
+        hint="The file is unchanged. Submit again; if the error persists, see the daemon's log.",
         details=details,
     )
 

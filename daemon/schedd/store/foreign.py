@@ -72,9 +72,9 @@ def check_plan(connection: apsw.Connection, plan: Table) -> None:
     clause = plan.conflict_clause()
     if clause is not None:
         raise foreign_schema(
-            f"a constraint of {PLAN} has a conflict clause, which can delete or drop rows without an error: {clause}",
+            f"a constraint of {PLAN} has a conflict clause, which can silently delete or drop rows: {clause}",
             "Remove the ON CONFLICT clause from the constraint, and use INSERT OR REPLACE or an upsert in the "
-            "application where it is wanted.",
+            "application instead.",
             table=PLAN,
             constraint=clause,
         )
@@ -101,7 +101,7 @@ def _check_kind(table: Table) -> None:
     if table.kind != TABLE:
         raise foreign_schema(
             f"{table.name} is a {table.kind}, not a table",
-            f"Make {table.name} a table with the columns of docs/DATABASE.md; a view with another name may show it.",
+            f"Make {table.name} a table with the columns of docs/DATABASE.md. Views need another name.",
             table=table.name,
         )
     if table.without_rowid:
@@ -119,7 +119,7 @@ def _check_id(plan: Table) -> None:
         remedy = (
             f"Rename its key: ALTER TABLE {PLAN} RENAME COLUMN {quoted(alias)} TO id."
             if alias
-            else f"Make {PLAN} with `id INTEGER PRIMARY KEY`, and with a unique index on the key it has now."
+            else f"Make {PLAN} with `id INTEGER PRIMARY KEY`, and a unique index on its current key."
         )
         raise SchedulerError(
             ErrorCode.COLUMN_MISSING,
@@ -130,7 +130,7 @@ def _check_id(plan: Table) -> None:
     if alias != "id":
         raise foreign_schema(
             f"the column {PLAN}.id {plan.why_not_rowid('id')}, so SQLite does not number the rows by it",
-            f"Make {PLAN} with `id INTEGER PRIMARY KEY`; keep the present id in another column.",
+            f"Make {PLAN} with `id INTEGER PRIMARY KEY`; keep the existing id in another column.",
             table=PLAN,
             column="id",
         )
@@ -142,7 +142,7 @@ def _check_columns(plan: Table) -> None:
         written = column.name in PLAN_COLUMNS and column.name not in NOT_WRITTEN
         if column.generated and written:
             raise foreign_schema(
-                f"the column {name} is generated, and the scheduler has to write it",
+                f"the column {name} is generated, but the scheduler must write it",
                 f"Make {name} an ordinary column.",
                 table=PLAN,
                 column=column.name,
@@ -156,10 +156,10 @@ def _check_columns(plan: Table) -> None:
 def _check_not_null(name: str, column: str, default: str | None, written: bool) -> None:
     if not written and default is None:
         remedy = f"Give {name} a default, or drop NOT NULL."
-        message = f"the column {name} is NOT NULL without a default, and the scheduler does not know it"
+        message = f"the column {name} is NOT NULL without a default and unknown to the scheduler"
     elif written and column in NULLABLE:
         remedy = f"Drop NOT NULL from {name}."
-        message = f"the column {name} is NOT NULL, and the scheduler writes NULL into it in some rows"
+        message = f"the column {name} is NOT NULL, but the scheduler writes NULL in some rows"
     else:
         return
     raise foreign_schema(message, remedy, table=PLAN, column=column, constraint="NOT NULL")
@@ -169,7 +169,8 @@ def _check_strict(name: str, column: str, kind: str) -> None:
     takes = _NUMBER_TYPES if PLAN_COLUMNS[column].startswith("INTEGER") else _TEXT_TYPES
     if kind not in takes:
         raise foreign_schema(
-            f"the column {name} of a STRICT table has the type {kind}, which does not take what the scheduler writes",
+            f"the column {name} of a STRICT table has the type {kind}, which does not accept the values that the "
+            "scheduler writes",
             f"Declare {name} as {PLAN_COLUMNS[column].split()[0]} or ANY.",
             table=PLAN,
             column=column,
@@ -186,8 +187,7 @@ def check_own(connection: apsw.Connection, name: str) -> None:
     if wrong:
         raise foreign_schema(
             f"the table {name} is not the scheduler's: {wrong}",
-            f"Rename it (ALTER TABLE {name} RENAME TO ...), and the scheduler makes its own; docs/DATABASE.md "
-            "describes it.",
+            f"Rename it (ALTER TABLE {name} RENAME TO ...), and the scheduler creates its own (docs/DATABASE.md).",
             table=name,
         )
     for sql in _OWN_STATEMENTS[name]:
@@ -273,8 +273,8 @@ def _uncompilable(connection: apsw.Connection, table: str, column: str, text: st
     verb = "read" if table in READ_TABLES else "written"
     return foreign_schema(
         f"{at} cannot be {verb}: {text}",
-        "Repair or drop what needs this. Functions and collations that an application registers exist in that "
-        "application only; a trigger or view may name a table that is gone.",
+        "Repair or drop the object that needs this. Functions and collations that an application registers exist "
+        "only in that application; a trigger or view may refer to a dropped table.",
         **details,
     )
 
@@ -304,7 +304,7 @@ def explained(connection: apsw.Connection) -> Iterator[None]:
     except apsw.FullError:
         if _ids_are_used_up(connection):
             raise foreign_schema(
-                f"{PLAN}.id is AUTOINCREMENT and has reached the largest number there is, so no row can be added",
+                f"{PLAN}.id is AUTOINCREMENT and has reached the largest possible value, so no row can be added",
                 f"Give the rows of {PLAN} smaller ids and set its row in sqlite_sequence to the largest of them.",
                 table=PLAN,
                 column="id",
@@ -330,7 +330,7 @@ def _refused_row(connection: apsw.Connection, error: apsw.ConstraintError) -> Sc
     refusal = of_constraint(error)
     if refusal is None:
         return foreign_schema(
-            f"a constraint of the file refuses a row: {text}", "Look at the constraints of its tables.", sqlite=text
+            f"a constraint of the file rejects a row: {text}", "Check the constraints of its tables.", sqlite=text
         )
     if code == apsw.SQLITE_CONSTRAINT_CHECK:
         refusal = of_constraint(error, _table_with(connection, refusal.details["constraint"])) or refusal
@@ -375,8 +375,8 @@ def _raised(connection: apsw.Connection, text: str) -> SchedulerError:
     else:
         who = "a trigger of the file"
     return foreign_schema(
-        f"{who} refuses what the scheduler writes: {text}",
-        "Change the trigger so that rows with the status 'pre-scheduled' or 'skipped' may be inserted, updated and "
-        "deleted, or drop it.",
+        f"{who} rejects what the scheduler writes: {text}",
+        "Change the trigger so that rows with the status 'pre-scheduled' or 'skipped' can be inserted, updated "
+        "and deleted, or drop it.",
         **details,
     )

@@ -123,7 +123,7 @@ def check_file(path: Path, organization: str) -> None:
     except apsw.NotADBError:
         path.unlink()
         raise SchedulerError(
-            ErrorCode.DATABASE_NOT_SQLITE, "what was sent is not an SQLite database", hint="Check the file's name."
+            ErrorCode.DATABASE_NOT_SQLITE, "the uploaded file is not an SQLite database", hint="Check the file name."
         ) from None
     except apsw.Error as error:
         refusal = translate(error, path)
@@ -133,11 +133,11 @@ def check_file(path: Path, organization: str) -> None:
         found = [str(error)]
     if found:
         path.unlink()
-        otherwise = "Check it where it comes from with `PRAGMA integrity_check`."
+        otherwise = "Check the source file with `PRAGMA integrity_check`."
         raise SchedulerError(
             ErrorCode.DATABASE_DAMAGED,
-            f"the file sent for {organization} is damaged: {found[0]}",
-            hint=integrity.remedy(found, otherwise) + " The present file is as it was.",
+            f"the file uploaded for {organization} is damaged: {found[0]}",
+            hint=integrity.remedy(found, otherwise) + " The existing file is unchanged.",
         )
 
 

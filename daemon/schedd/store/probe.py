@@ -56,7 +56,7 @@ def try_rows(connection: apsw.Connection, sample: Sample) -> None:
 def _named(refusal: SchedulerError | None, status: str) -> SchedulerError:
     """Return a refusal with the status that it is about."""
     if refusal is None:
-        return foreign_schema(f"no row with the status {status!r} is taken by {PLAN}", "", table=PLAN)
+        return foreign_schema(f"{PLAN} rejects rows with the status {status!r}", "", table=PLAN)
     refusal.details.setdefault("status", status)
     refusal.message += f" (a row with the status {status!r})"
     refusal.args = (refusal.message,)
@@ -133,8 +133,8 @@ def _insert(copy: apsw.Connection, table: str, row: dict[str, Any]) -> Scheduler
 
 def _other(table: str, error: apsw.Error) -> SchedulerError:
     return foreign_schema(
-        f"{table} does not take a row of the plan: {error}",
-        f"Look at the constraints, indexes and generated columns of {table}.",
+        f"{table} rejects a row of the plan: {error}",
+        f"Check the constraints, indexes and generated columns of {table}.",
         table=table,
         sqlite=str(error),
     )

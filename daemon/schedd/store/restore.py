@@ -32,7 +32,7 @@ def rebuild(backups: Backups, backup_id: str, target: Path) -> None:
     if not chain:
         known = ", ".join(backup.backup_id for backup in backups.list()[:10]) or "none"
         raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT, f"there is no backup {backup_id!r:.60}", hint=f"The newest are: {known}."
+            ErrorCode.INVALID_ARGUMENT, f"there is no backup {backup_id!r:.60}", hint=f"Newest backups: {known}."
         )
     source = backups.folder / chain[0].file
     with disk_errors(target.parent):
@@ -53,7 +53,7 @@ def rebuild(backups: Backups, backup_id: str, target: Path) -> None:
     finally:
         connection.close()
     if found:
-        raise no_backup(f"SQLite finds it damaged: {found[0]}", source)
+        raise no_backup(f"SQLite reports damage: {found[0]}", source)
 
 
 def _apply(path: Path, descriptor: int) -> None:
@@ -73,25 +73,25 @@ def _read_end(patch: BinaryIO) -> tuple[PatchEnd, NDArray[np.uint32]]:
     """Return what a patch says of itself and its page numbers; raises `ValueError` if it is not whole."""
     size = patch.seek(0, os.SEEK_END)
     if size < PatchEnd.LENGTH_BYTES:
-        raise ValueError("it is cut off")
+        raise ValueError("it is truncated")
     patch.seek(size - PatchEnd.LENGTH_BYTES)
     length = int.from_bytes(patch.read(PatchEnd.LENGTH_BYTES), "little")
     if length > size - PatchEnd.LENGTH_BYTES:
-        raise ValueError("it is cut off")
+        raise ValueError("it is truncated")
     patch.seek(size - PatchEnd.LENGTH_BYTES - length)
     end = msgspec.json.decode(patch.read(length), type=PatchEnd)
     body = end.pages * (end.page_size + 4)
     if size != body + length + PatchEnd.LENGTH_BYTES:
-        raise ValueError("it is cut off")
+        raise ValueError("it is truncated")
     patch.seek(end.pages * end.page_size)
     return end, np.frombuffer(patch.read(4 * end.pages), "<u4")
 
 
 def _verify(descriptor: int, entry: Entry, path: Path) -> None:
     if os.fstat(descriptor).st_size != entry.size_bytes:
-        raise no_backup(f"{path.name} and its patches do not have the size of the state", path)
+        raise no_backup(f"{path.name} and its patches do not have the size of the backed-up state", path)
     if pages.whole(pages.digests_of(descriptor, entry.size_bytes, entry.page_size)) != entry.whole:
-        raise no_backup(f"{path.name} and its patches are not what they were", path)
+        raise no_backup(f"{path.name} and its patches were changed since the backup", path)
 
 
 def restore(backups: Backups, backup_id: str, database: Path) -> None:

@@ -27,7 +27,7 @@ class StoredConfiguration:
     def layer(self, place: str) -> Layer:
         """Return the layer of this version; `place` is how errors name it. Raises `ConfigurationError`."""
         if self.toml is None:
-            raise ConfigurationError(f"{place} is not valid TOML: its bytes are no text")
+            raise ConfigurationError(f"{place} is not valid TOML: it is not UTF-8 text")
         return parse_toml(self.toml, place)
 
 

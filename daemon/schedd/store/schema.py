@@ -168,7 +168,7 @@ def read_schema(connection: apsw.Connection) -> Schema:
         except apsw.SQLError as error:
             raise foreign_schema(
                 f"{table} cannot be read: {error}",
-                f"Repair {table} in the program that made it: it is a view on something that is gone, or a virtual "
+                f"Repair {table} in the program that made it: it is a view on a dropped object, or a virtual "
                 "table of an extension that only that program has.",
                 table=table,
                 sqlite=str(error),
@@ -201,7 +201,7 @@ def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> No
         raise SchedulerError(
             ErrorCode.COLUMN_MISSING,
             f"the table 'contacts' lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}",
-            hint="Add what is missing in the main application; docs/DATABASE.md lists the columns.",
+            hint="Add the missing columns in the main application; docs/DATABASE.md lists the columns.",
             details={"path": path, "columns": ", ".join(missing)},
         )
     _check_contacts_key(connection, path)
@@ -210,7 +210,7 @@ def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> No
         raise SchedulerError(
             ErrorCode.CONTACTS_EMPTY,
             "the table 'contacts' has no rows",
-            hint="Check that this is the right file; the present plan, if there is one, was left alone.",
+            hint="Check that this is the correct file. The existing plan, if any, was not changed.",
             details={"path": path},
         )
 
@@ -226,7 +226,7 @@ def _check_contacts_key(connection: apsw.Connection, path: str) -> None:
         return
     if table.kind != TABLE:
         raise foreign_schema(
-            f"contacts is a {table.kind}, not a table, so nothing guarantees that each contact has one id of its own",
+            f"contacts is a {table.kind}, not a table, so unique contact ids are not guaranteed",
             "Make contacts a table with `id INTEGER PRIMARY KEY`.",
             path=path,
             table="contacts",
@@ -252,8 +252,8 @@ def _check_stored_ids(connection: apsw.Connection, path: str) -> None:
     for row in rows:
         raise foreign_schema(
             f"the table contacts has a row whose id is not a whole number: {row[0]:.60}",
-            "Give each contact a whole number as its id, here and in the tables that refer to it, and keep the present "
-            "id in another column. Ids that are texts (UUIDs, for example) are not supported.",
+            "Give each contact a whole number as its id, here and in the tables that refer to it, and keep the "
+            "existing id in another column. Text ids (for example UUIDs) are not supported.",
             path=path,
             table="contacts",
             column="id",
@@ -287,7 +287,7 @@ def check_keys(connection: apsw.Connection, schema: Schema) -> None:
     raise SchedulerError(
         ErrorCode.DUPLICATE_KEYS,
         f"email_schedules has several rows with one key: {shown}{'; and more' if len(keys) > 5 else ''}",
-        hint="Each (contact_id, email_type, scheduled_send_date) may stand once; remove the surplus rows.",
+        hint="Each (contact_id, email_type, scheduled_send_date) may occur only once; remove the duplicate rows.",
         details={"keys": shown},
     )
 

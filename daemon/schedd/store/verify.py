@@ -53,13 +53,13 @@ def verify_plan(connection: apsw.Connection, writer: PlanWriter, planned: tuple[
     if _stored(connection, " NOT INDEXED") == planned:
         raise SchedulerError(
             ErrorCode.DATABASE_DAMAGED,
-            f"an index of {PLAN} on its status does not agree with the table",
+            f"an index of {PLAN} on its status is inconsistent with the table",
             hint=f"{REINDEX_HINT} Nothing was changed.",
             details={"table": PLAN},
         )
     raise foreign_schema(
         f"{PLAN} holds {sum(stored):,} rows of the plan after {sum(planned):,} were planned",
-        f"Run `PRAGMA integrity_check`, and look at the constraints of {PLAN}.",
+        f"Run `PRAGMA integrity_check`, and check the constraints of {PLAN}.",
         table=PLAN,
     )
 
