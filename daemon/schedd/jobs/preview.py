@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Names
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -174,7 +175,8 @@ def of_followups(change: FollowUpChange, present: Sequence[Sequence[Any]]) -> Pr
 
     def tell(what: str, contact: int, kind: str, before: Sequence[Any], after: Sequence[Any]) -> None:
         count(kind, what)
-        facts = dict(zip(_BEFORE, before, strict=False)) | dict(zip(_AFTER, after, strict=False))
+        facts: dict[str, Any] = dict(zip(_BEFORE, before, strict=False)) | dict(zip(_AFTER, after, strict=False))
+        facts = {name: None if value is None else str(value) for name, value in facts.items()}
         examples.append(RowChange(contact_id=contact, email_type=kind, change=what, **facts))
 
     # A new row begins with contact and type, a present one has its id before them and its send time behind the date.
@@ -190,11 +192,17 @@ def of_followups(change: FollowUpChange, present: Sequence[Sequence[Any]]) -> Pr
         count(row[1], "unchanged", -1)
     volume: dict[str, int] = {}
     for was in present:
-        if was[5] == "pre-scheduled":
+        if was[5] == "pre-scheduled" and was[3] is not None:
             volume[was[3]] = volume.get(was[3], 0) + 1
     return merge(
         [Preview(types={k: TypeChanges(**v) for k, v in types.items()}, volume_present=volume, examples=examples)]
     )
+
+
+def of_orphans(connection: Any, row_ids: Sequence[int]) -> Preview:
+    """Return the plan rows that go because they belong to no contact."""
+    names = Names(email_types(connection, np.array(row_ids, np.int64)))
+    return Preview(types={name: TypeChanges(deleted=count) for name, count in names.items()})
 
 
 _BEFORE = ("date_before", "status_before", "reason_before")

@@ -36,6 +36,7 @@ from schedd.store.schedules import ScheduleReader
 from schedd.store.write import IssueWriter, PlainRows, PlanWriter
 from schedproto import ErrorCode, JobSpec, Mode, RunResult, RunWarning, SchedulerError
 
+from . import preview as previews
 from . import scratch
 from .balancing import balance_chunks
 from .chunks import ChunkTask, Finished, Planned, RunInput, write_run_input
@@ -213,6 +214,8 @@ class _Job:
         review = Review(self.spec, configuration, self.contacts, self.as_of, self.stored)
         finished = self._stream("finish", plan.tasks, Finished)
         answers = review.judge(connection, present, plan, finished, tally, self.context, self.stages)
+        if self.spec.dry_run and plan.orphans.plan:
+            tally.previews.append(previews.of_orphans(connection, plan.orphans.plan))
         writer = None
         created = not present.has(schema.PLAN)
         if not self.spec.dry_run:

@@ -50,7 +50,7 @@ class Tally:
         self.volume_before: dict[int, int] = {}
         self.dispatched: dict[int, int] = {}
         self._states: dict[int, int] = {}
-        self._previews: list[Preview] = []
+        self.previews: list[Preview] = []
         self._issues: list[tuple[NDArray[Any], NDArray[Any]]] = []
 
     def add(self, answer: Finished, out: dict[str, NDArray[Any]], chunk: dict[str, NDArray[Any]]) -> None:
@@ -72,7 +72,7 @@ class Tally:
         self.volume = sum_days([self.volume, answer.volume])
         self._states = sum_days([self._states, answer.states])
         if answer.preview is not None:
-            self._previews.append(answer.preview)
+            self.previews.append(answer.preview)
         self._issues.append((chunk["issues.contact"].copy(), chunk["issues.kind"].copy()))
 
     def _count(self, kind: str, reason: int, count: int) -> None:
@@ -154,7 +154,7 @@ class Tally:
             volume_before=_dates(self.volume_before),
             volume_dispatched=_dates(self.dispatched),
             states=self._by_state(),
-            preview=preview.merge(self._previews) if self._previews else None,
+            preview=preview.merge(self.previews) if self.previews else None,
             rows_planned=self.planned,
             rows_inserted=changes.inserted,
             rows_updated=changes.updated,

@@ -7,7 +7,8 @@ from typing import Any
 import apsw
 import numpy as np
 
-from schedd.engine.values import integer_of
+from schedd.engine.calendar import NONE, iso
+from schedd.engine.values import integer_of, text_of
 
 from .existing import NUMBER_COLUMNS, SKIPPED, ExistingRows
 from .odd_values import OddValues
@@ -36,8 +37,10 @@ def existing_followups(connection: apsw.Connection, schema: Schema, existing: Ex
             integer_of(value) if convert and value is not None else value
             for value, convert in zip(values, converted, strict=True)
         ]
-        shown = [_packable(value) for value in (email_type, date, *shown)]
-        result.append([row_id, contact, *shown, bool(existing.exact_key[index])])
+        exact, day = bool(existing.exact_key[index]), int(existing.date[index])
+        # A date that is not written as a planned row's is shown as the day that it stands for.
+        written = date if exact else iso(day) if day != NONE else None
+        result.append([row_id, contact, text_of(email_type), written, *map(_packable, shown), exact])
     return result
 
 
