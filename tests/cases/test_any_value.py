@@ -62,6 +62,14 @@ def repeated_instances(path: Path) -> bool:
     return len(known) != len(set(known))
 
 
+def inexact_ids(path: Path) -> bool:
+    """Return whether the plan's table cannot hold the contact ids, which a run refuses (tests/store)."""
+    with closing(sqlite3.connect(path)) as connection:
+        declared = {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({PLAN})")}
+        [(largest,)] = connection.execute("SELECT max(id) FROM contacts")
+    return declared["contact_id"] == "REAL" and largest is not None and int(largest) > 2**53
+
+
 def integer_or_none(value: bytes | float | None) -> int | None:
     """Return the integer that a value stands for (rules, section 0), None for none."""
     try:
@@ -86,7 +94,7 @@ def run(path: Path, organization: OddOrganization, number: int) -> RunResult:
 def wrong_with(organization: OddOrganization, folder: Path) -> list[str]:
     """Schedule an organization twice; return what is wrong, in words."""
     path = organization.write(folder / "org.db")
-    assume(not repeated_instances(path))
+    assume(not repeated_instances(path) and not inexact_ids(path))
     columns, before, rows = table_columns(path), sender_rows(path), plan_rows(path)
     expected = expected_plan(path, organization)
     try:

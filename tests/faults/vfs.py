@@ -37,6 +37,9 @@ class DiskFile:
     deleted: bool = False
     #: SQLite syncs the folder together with the first sync of a journal or log that it has created
     syncs_folder: bool = False
+    #: The removed file of the same name, while its removal is not certain. It is a file of its own: none of its content
+    #: appears in the new one, so after the power loss the name holds either the one or the other.
+    replaced: DiskFile | None = None
 
     def write(self, offset: int, data: bytes) -> None:
         if len(self.now) < offset:
@@ -95,8 +98,7 @@ class Plan:
             self.files[name] = known = DiskFile(content if exists else None, bytearray(content))
         elif known.deleted:
             # The removal may not be on the disk yet: what was there before can come back.
-            known.deleted = False
-            known.truncate(0)
+            self.files[name] = known = DiskFile(None, bytearray(), replaced=known)
         if journal and not exists:
             known.syncs_folder = True
 
@@ -108,6 +110,7 @@ class Plan:
             self.files = {other: known for other, known in self.files.items() if not known.deleted}
             for known in self.files.values():
                 known.synced = known.synced or b""
+                known.replaced = None
 
     def step(self, operation: str, name: str, tear: Callable[[], Any] | None = None) -> None:
         """Count an operation; at the chosen one, the fault."""
@@ -128,6 +131,8 @@ class Plan:
         source = random.Random(self.seed)
         self.lost.mkdir()
         for name, file in self.files.items():
+            while file.replaced is not None and source.random() < 0.5:
+                file = file.replaced
             content = None if file.deleted and source.random() < 0.5 else file.survivor(source)
             if file.deleted and file.synced is None:
                 content = None

@@ -45,6 +45,21 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize(("number", "held"), [(2**53, True), (2**53 + 1, False), (-(2**53) - 1, False)])
+def test_contact_ids_beyond_a_real_column(tmp_path: Path, number: int, held: bool) -> None:
+    """A plan whose contact_id is a floating-point number takes the ids that it holds exactly, and no others."""
+    plan = PLAN.format("").replace("contact_id INTEGER", "contact_id REAL")
+    assert "contact_id REAL" in plan
+    path = build(tmp_path / "org.db", contacts(20), plan, f"UPDATE contacts SET id = {number} WHERE id = 7")
+    if held:
+        run(path, tmp_path)
+        assert select(path, f"SELECT count(*) > 0 FROM email_schedules WHERE contact_id = {number}") == [(1,)]
+    else:
+        error = refused(path, tmp_path)
+        assert str(number) in error.message
+        assert error.details["column"] == "contact_id"
+
+
 @pytest.mark.parametrize("mode", ["reliable", "highperf"])
 @pytest.mark.parametrize("more", REFUSED)
 def test_declarations_that_refuse_the_plan(tmp_path: Path, more: str, mode: str) -> None:

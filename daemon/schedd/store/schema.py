@@ -11,6 +11,9 @@ from schedproto import ErrorCode, SchedulerError
 from .errors import foreign_schema
 from .tables import TABLE, Index, Table, affinity_of, quoted, read_table, texts
 
+#: Up to here a floating-point number holds every whole number exactly.
+_LARGEST_EXACT = 2**53
+
 #: The main application's tables and the columns that are read of them (docs/DATABASE.md).
 READ_TABLES: dict[str, tuple[str, ...]] = {
     "contacts": (
@@ -205,6 +208,8 @@ def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> No
             details={"path": path, "columns": ", ".join(missing)},
         )
     _check_contacts_key(connection, path)
+    if schema.affinity(PLAN, "contact_id") == "REAL":
+        _check_exact_ids(connection, path)
 
     if connection.execute("SELECT 1 FROM contacts LIMIT 1").fetchone() is None:
         raise SchedulerError(
@@ -258,6 +263,22 @@ def _check_stored_ids(connection: apsw.Connection, path: str) -> None:
             table="contacts",
             column="id",
         )
+
+
+def _check_exact_ids(connection: apsw.Connection, path: str) -> None:
+    """Raise for a contact id that the plan's contact_id, declared as a floating-point number, cannot hold."""
+    smallest = connection.execute("SELECT min(id) FROM contacts").get
+    largest = connection.execute("SELECT max(id) FROM contacts").get
+    for number in (smallest, largest):
+        if number is not None and abs(number) > _LARGEST_EXACT:
+            raise foreign_schema(
+                f"the column {PLAN}.contact_id is declared as a floating-point number, which cannot hold the "
+                f"contact id {number} exactly",
+                f"Declare {PLAN}.contact_id as INTEGER in the program that made the table.",
+                path=path,
+                table=PLAN,
+                column="contact_id",
+            )
 
 
 # The key of the plan -------------------------------------------------------------------------------------
