@@ -130,7 +130,8 @@ class Plan:
     def _lose_power(self) -> None:
         source = random.Random(self.seed)
         self.lost.mkdir()
-        for name, file in self.files.items():
+        for name, latest in self.files.items():
+            file = latest
             while file.replaced is not None and source.random() < 0.5:
                 file = file.replaced
             content = None if file.deleted and source.random() < 0.5 else file.survivor(source)
