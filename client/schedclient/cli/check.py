@@ -18,7 +18,7 @@ from . import show_check
 from .common import again, connection_options, handles_errors, make_client, print_json
 from .config import by_option
 from .exitcodes import ExitCode
-from .jobs import config_option, read_overrides
+from .jobs import as_of_option, config_option, read_overrides
 from .show import console
 
 _accept_status = click.option(
@@ -39,7 +39,7 @@ def _is_file(target: str) -> bool:
 
 @click.command("check")
 @click.argument("target", metavar="ORGANIZATION|FILE")
-@click.option("--as-of", metavar="YYYY-MM-DD", help="Date of the run (default: today in the organization's time zone).")
+@as_of_option
 @config_option
 @_accept_status
 @click.option("--suggest", is_flag=True, help="Print the suggested configuration as TOML for `config set`.")

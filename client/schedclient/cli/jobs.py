@@ -31,8 +31,24 @@ def read_overrides(path: Path | None) -> dict[str, Any]:
         raise SettingsError(f"{path} is not valid TOML: {error}") from None
 
 
+as_of_option = click.option(
+    "--as-of", metavar="YYYY-MM-DD", help="Date of the run (default: today in the organization's time zone)."
+)
 config_option = click.option(
     "--config", type=click.Path(path_type=Path), help="TOML file with overrides for the organization's configuration."
+)
+timeout_option = click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="Stop waiting after this time; the job continues.",
+)
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1, 32),
+    metavar="N",
+    help="Worker processes (default: chosen by organization size).",
 )
 
 
@@ -45,13 +61,8 @@ config_option = click.option(
     metavar="N",
     help="Run at most N organizations concurrently (default: number of workers).",
 )
-@click.option("--as-of", metavar="YYYY-MM-DD", help="Date of the run (default: today in the organization's time zone).")
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 32),
-    metavar="N",
-    help="Worker processes (default: chosen by organization size).",
-)
+@as_of_option
+@workers_option
 @click.option(
     "--mode",
     type=click.Choice(["reliable", "highperf"]),
@@ -69,13 +80,7 @@ config_option = click.option(
     help="Write only if the plan equals the one saved by `preview --save FILE`; uses its date and --config.",
 )
 @click.option("--detach", is_flag=True, help="Return as soon as the job is accepted.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0.1),
-    metavar="SECONDS",
-    help="Stop waiting after this time; the job continues.",
-)
+@timeout_option
 @click.option("--key", "idempotency_key", help="Idempotency key; submitting it again returns the first job.")
 @connection_options
 @handles_errors
@@ -124,13 +129,7 @@ def submit_command(
 
 @click.command("watch")
 @click.argument("job_id")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0.1),
-    metavar="SECONDS",
-    help="Stop waiting after this time; the job continues.",
-)
+@timeout_option
 @connection_options
 @handles_errors
 def watch_command(job_id: str, *, timeout_s: float | None, as_json: bool, **options: Any) -> ExitCode:

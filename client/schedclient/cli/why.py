@@ -13,17 +13,13 @@ from schedclient.plans import save_plan
 from . import show, show_why
 from .common import again, connection_options, handles_errors, make_client, print_json
 from .exitcodes import ExitCode
-from .jobs import config_option, follow, read_overrides
-
-_as_of = click.option(
-    "--as-of", metavar="YYYY-MM-DD", help="Date of the run (default: today in the organization's time zone)."
-)
+from .jobs import as_of_option, config_option, follow, read_overrides, workers_option
 
 
 @click.command("explain")
 @click.argument("organization")
 @click.argument("contact", type=int)
-@_as_of
+@as_of_option
 @config_option
 @connection_options
 @handles_errors
@@ -50,13 +46,8 @@ def explain_command(
 
 @click.command("preview")
 @click.argument("organization")
-@_as_of
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 32),
-    metavar="N",
-    help="Worker processes (default: chosen by organization size).",
-)
+@as_of_option
+@workers_option
 @config_option
 @click.option(
     "--save",

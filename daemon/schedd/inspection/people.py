@@ -133,7 +133,7 @@ def address_findings(inspection: Inspection, people: People) -> Iterator[CheckFi
             examples=group.examples,
         )
     yield from _missing(people, Reason.MISSING_ZIP, "missing_zip", "zip_code", "no ZIP")
-    unknown = _grouped(inspection, people.of(Reason.UNKNOWN_ZIP), "zip_code", _unknown_form)
+    unknown = _grouped(inspection, people.of(Reason.UNKNOWN_ZIP), "zip_code", pattern_of)
     for form, group in unknown.items():
         yield finding(
             "unknown_zip",
@@ -147,10 +147,6 @@ def address_findings(inspection: Inspection, people: People) -> Iterator[CheckFi
         )
     yield from _zip_forms(inspection)
     yield from people.addresses.findings(inspection)
-
-
-def _unknown_form(value: Any) -> str:
-    return pattern_of(value)
 
 
 def _missing(people: People, reason: Reason, code: str, column: str, what: str) -> Iterator[CheckFinding]:

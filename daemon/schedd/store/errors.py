@@ -15,7 +15,7 @@ import apsw
 
 from schedproto import ErrorCode, SchedulerError
 
-_TABLE: list[tuple[type[Exception], ErrorCode, str, str]] = [
+_TABLE: list[tuple[type[Exception] | tuple[type[Exception], ...], ErrorCode, str, str]] = [
     (
         apsw.NotADBError,
         ErrorCode.DATABASE_NOT_SQLITE,
@@ -35,19 +35,7 @@ _TABLE: list[tuple[type[Exception], ErrorCode, str, str]] = [
         "Submit again after the other program has finished its migration.",
     ),
     (
-        apsw.ProtocolError,
-        ErrorCode.DATABASE_LOCKED,
-        "is locked by another program",
-        "Wait until the other program ends its transaction, then submit again.",
-    ),
-    (
-        apsw.BusyError,
-        ErrorCode.DATABASE_LOCKED,
-        "is locked by another program",
-        "Wait until the other program ends its transaction, then submit again.",
-    ),
-    (
-        apsw.LockedError,
+        (apsw.ProtocolError, apsw.BusyError, apsw.LockedError),
         ErrorCode.DATABASE_LOCKED,
         "is locked by another program",
         "Wait until the other program ends its transaction, then submit again.",
@@ -120,6 +108,12 @@ def foreign_schema(message: str, hint: str, **details: str) -> SchedulerError:
     details: `table`, and `column`, `constraint`, `trigger` or `object` as far as they are known.
     """
     return SchedulerError(ErrorCode.FOREIGN_SCHEMA, message, hint=f"{hint} Nothing was changed.", details=details)
+
+
+def add_to_message(refusal: SchedulerError, more: str) -> None:
+    """Add text to the end of an error's message, in place."""
+    refusal.message += more
+    refusal.args = (refusal.message,)
 
 
 def extended_result(error: apsw.Error) -> int:

@@ -15,7 +15,7 @@ import apsw
 
 from schedproto import ErrorCode, SchedulerError
 
-from .errors import extended_result, foreign_schema, of_constraint, unique_violation
+from .errors import add_to_message, extended_result, foreign_schema, of_constraint, unique_violation
 from .schema import OWN_TABLES, PLAN, PLAN_COLUMNS, READ_TABLES, Schema
 from .tables import TABLE, Table, quoted, read_table, texts
 
@@ -341,8 +341,7 @@ def _refused_row(connection: apsw.Connection, error: apsw.ConstraintError) -> Sc
         named = [i.name for i in table.indexes if i.unique and i.columns == wanted and i.origin == "c"]
         refusal = unique_violation(table.name, named[0] if named else "", columns)
     if name and name.lower() not in {PLAN, *OWN_TABLES}:
-        refusal.message += f"; a trigger of {PLAN} writes into {name}"
-        refusal.args = (refusal.message,)
+        add_to_message(refusal, f"; a trigger of {PLAN} writes into {name}")
     return refusal
 
 

@@ -39,12 +39,14 @@ def findings(connection: apsw.Connection, *, indexes: bool) -> list[str]:
                 found += _run(connection, f"PRAGMA {check}({quoted(name)})")
             except apsw.SQLError:
                 continue
-    return [text for text in found if not _OF_VALUES.match(text)]
+    return found
 
 
 def _run(connection: apsw.Connection, sql: str) -> list[str]:
+    """Return the lines of a check that tell of damage."""
     rows = [str(text) for (text,) in connection.execute(sql)]
-    return [line for text in rows if text != "ok" for line in text.strip().splitlines() if not line.startswith("***")]
+    lines = [line for text in rows if text != "ok" for line in text.strip().splitlines()]
+    return [line for line in lines if not line.startswith("***") and not _OF_VALUES.match(line)]
 
 
 def _tables(connection: apsw.Connection) -> list[str]:
@@ -59,5 +61,4 @@ def remedy(found: Sequence[str], otherwise: str) -> str:
 
 def table_findings(connection: apsw.Connection, table: str) -> list[str]:
     """Return what is wrong with one table and its indexes, each compared with the table."""
-    found = _run(connection, f"PRAGMA integrity_check({quoted(table)})")
-    return [text for text in found if not _OF_VALUES.match(text)]
+    return _run(connection, f"PRAGMA integrity_check({quoted(table)})")

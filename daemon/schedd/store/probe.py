@@ -15,7 +15,7 @@ import apsw
 from schedd.engine.calendar import iso, to_date
 from schedproto import SchedulerError
 
-from .errors import extended_result, foreign_schema, of_constraint
+from .errors import add_to_message, extended_result, foreign_schema, of_constraint
 from .schema import OWN_TABLES, PLAN, complete, read_schema
 from .tables import texts
 
@@ -58,8 +58,7 @@ def _named(refusal: SchedulerError | None, status: str) -> SchedulerError:
     if refusal is None:
         return foreign_schema(f"{PLAN} rejects rows with the status {status!r}", "", table=PLAN)
     refusal.details.setdefault("status", status)
-    refusal.message += f" (a row with the status {status!r})"
-    refusal.args = (refusal.message,)
+    add_to_message(refusal, f" (a row with the status {status!r})")
     return refusal
 
 

@@ -9,6 +9,7 @@ import apsw
 from schedproto import ErrorCode, RunWarning, SchedulerError
 
 from .errors import REINDEX_HINT, foreign_schema
+from .expected import ExpectedRows
 from .schema import PLAN
 from .tables import read_table
 from .write import IssueWriter, PlanWriter
@@ -39,7 +40,7 @@ def verify_plan(connection: apsw.Connection, writer: PlanWriter, planned: tuple[
     planned: pre-scheduled and skipped rows.
     """
     if writer.expected is not None:
-        return _by_triggers(connection, writer, planned)
+        return _by_triggers(connection, writer.expected, planned)
     changes = writer.changes
     if not (changes.inserted or changes.updated or changes.deleted):
         return []
@@ -64,11 +65,9 @@ def verify_plan(connection: apsw.Connection, writer: PlanWriter, planned: tuple[
     )
 
 
-def _by_triggers(connection: apsw.Connection, writer: PlanWriter, planned: tuple[int, int]) -> list[RunWarning]:
-    if writer.expected is None:
-        return []
-    writer.expected.compare(last=True)
-    missing = writer.expected.missing
+def _by_triggers(connection: apsw.Connection, expected: ExpectedRows, planned: tuple[int, int]) -> list[RunWarning]:
+    expected.compare(last=True)
+    missing = expected.missing
     stored = _stored(connection, " NOT INDEXED")
     surplus = sum(stored) - (sum(planned) - missing)
     count = max(missing, surplus, 0)
@@ -81,7 +80,7 @@ def _by_triggers(connection: apsw.Connection, writer: PlanWriter, planned: tuple
             code=TRIGGER_CHANGED_ROWS,
             table=PLAN,
             count=count,
-            row_ids=sorted(writer.expected.row_ids),
+            row_ids=sorted(expected.row_ids),
             message=(
                 f"Triggers of {PLAN} ({names}) changed, dropped or added {count:,} rows of the plan; "
                 "the plan is what they let through."
