@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from schedd.jobs.runner import run_job
-from schedd.jobs.tasks import run_task
-from schedd.store.backups import Backups
+from schedd.backups.backups import Backups
+from schedd.run.runner import run_job
+from schedd.run.tasks import run_task
 from schedproto import JobSpec, RunResult
 
 GOLDEN = Path(__file__).parent / "golden"

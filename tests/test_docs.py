@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from schedclient.cli.exitcodes import ExitCode
-from schedclient.cli.main import COMMANDS
 from schedclient.settings import TABLE
+from schedctl.exitcodes import ExitCode
+from schedctl.main import COMMANDS
 from schedd.settings import SETTINGS
 from schedproto import ErrorCode
 

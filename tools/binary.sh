@@ -61,6 +61,7 @@ flags=(
   --include-package=schedproto
   --include-package=schedbucket
   --include-package=schedclient
+  --include-package=schedctl
   --include-package=schedd
   # The time zones of contacts' states, so that the machine needs no package for them.
   --include-package=tzdata

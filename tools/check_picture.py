@@ -16,7 +16,7 @@ from pathlib import Path
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
-from schedclient.cli.show_check import print_report
+from schedctl.views.check import print_report
 from schedd.engine.configuration import Layer
 from schedd.inspection.report import check
 

@@ -18,11 +18,11 @@ import click
 import msgspec
 
 from schedbucket.head import Entry
-from schedclient.cli.exitcodes import ExitCode as ClientExitCode
-from schedclient.cli.main import cli
-from schedclient.cost import CostRow, CostTable
-from schedclient.many import Outcome, Outcomes
+from schedclient.batch import Outcome, Outcomes
 from schedclient.settings import TABLE
+from schedctl.costs import CostRow, CostTable
+from schedctl.exitcodes import ExitCode as ClientExitCode
+from schedctl.main import cli
 from schedd import settings as daemon_settings
 from schedd.exitcodes import ExitCode as DaemonExitCode
 from schedproto import (

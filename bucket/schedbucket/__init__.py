@@ -5,9 +5,10 @@ Imports only `schedproto`, msgspec, numpy, zstandard and obstore: neither the da
 
 from __future__ import annotations
 
-from .copies import Copy, Moved
+from .layouts import open_repository, open_store
 from .lease import Lease
-from .repository import Repository, open_repository
+from .repository import Repository
 from .settings import BucketSettings, load_settings
+from .working_copy import Copy, Moved
 
-__all__ = ["BucketSettings", "Copy", "Lease", "Moved", "Repository", "load_settings", "open_repository"]
+__all__ = ["BucketSettings", "Copy", "Lease", "Moved", "Repository", "load_settings", "open_repository", "open_store"]

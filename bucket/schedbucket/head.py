@@ -16,7 +16,7 @@ import msgspec
 
 from schedproto import ErrorCode, SchedulerError
 
-from .store import (
+from .object_store import (
     Condition,
     ConditionFailedError,
     MissingObjectError,

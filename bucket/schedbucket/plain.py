@@ -14,8 +14,7 @@ from schedproto import ErrorCode, SchedulerError
 
 from .head import Entry, LeaseState, Register
 from .lease import Lease, time_text
-from .repository import ROOT, Known, OtherVersionError, verify
-from .store import (
+from .object_store import (
     Condition,
     ConditionFailedError,
     MissingObjectError,
@@ -25,6 +24,7 @@ from .store import (
     uncertain,
     unreachable,
 )
+from .repository import ROOT, Known, OtherVersionError, verify
 
 SUFFIX = ".db"
 #: How often a replacement is tried whose answer does not come.

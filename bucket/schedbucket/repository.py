@@ -13,13 +13,9 @@ from typing import Protocol
 
 import msgspec
 
-from schedproto import SchedulerError
-from schedproto.ids import check_organization
-
 from .head import Entry, LeaseState, Register
 from .lease import Lease
-from .settings import BucketSettings
-from .store import ObjectStore, damaged, digest_of
+from .object_store import damaged, digest_of
 
 ROOT = "orgs/"
 
@@ -85,31 +81,6 @@ class Repository(Protocol):
 
     def collect(self) -> int:
         """Remove objects that no version needs and nobody can be reading; returns how many."""
-
-
-def open_repository(settings: BucketSettings, store: ObjectStore, organization: str) -> Repository:
-    """Return an organization's repository in the layout that is set."""
-    from .plain import PlainRepository  # noqa: PLC0415 - both import this module
-    from .versions import VersionsRepository  # noqa: PLC0415
-
-    check_organization(organization)
-    kind = VersionsRepository if settings.layout == "versions" else PlainRepository
-    return kind(store, organization)
-
-
-def organizations(settings: BucketSettings, store: ObjectStore) -> list[str]:
-    """Return the organizations that the bucket has, in order."""
-    from .plain import SUFFIX  # noqa: PLC0415
-
-    found = []
-    for name in store.names(ROOT):
-        if (settings.layout == "plain") != name.endswith(SUFFIX):
-            continue
-        try:
-            found.append(check_organization(name.removesuffix(SUFFIX)))
-        except SchedulerError:
-            continue  # something else that somebody has put there
-    return found
 
 
 def verify(path: Path, key: str, size_bytes: int, sha256: str) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from schedproto import ErrorCode, SchedulerError
-
-from .store import ObjectStore
 
 #: The variables of the bucket, as `fly storage create` names them; the first names the bucket and turns it on.
 VARIABLES = ("BUCKET_NAME", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
@@ -39,23 +35,6 @@ class BucketSettings:
     s3: S3Settings | None = None
     folder: Path | None = None
     layout: str = "versions"
-
-    def open(self) -> ObjectStore:
-        """Return the store: one for all that a process does, so that its connections are used again."""
-        return _open(self, os.getpid())
-
-
-@lru_cache(maxsize=8)
-def _open(settings: BucketSettings, _process: int) -> ObjectStore:
-    """Return a store of this very process: connections and their threads do not survive a fork."""
-    if settings.folder is not None:
-        from .folder import FolderStore  # noqa: PLC0415 - each store is loaded where it is used
-
-        return FolderStore(settings.folder)
-    from .s3 import BucketStore  # noqa: PLC0415
-
-    assert settings.s3 is not None
-    return BucketStore(settings.s3)
 
 
 def load_settings(

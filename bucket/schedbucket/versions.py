@@ -16,8 +16,8 @@ from schedproto import SchedulerError
 from . import patches
 from .head import Entry, Garbage, Head, LeaseState, Register
 from .lease import Lease, time_of, time_text, utc_now
+from .object_store import ConditionFailedError, MissingObjectError, ObjectStore, damaged, digest_of, duplicate
 from .repository import ROOT, Known, OtherVersionError, verify
-from .store import ConditionFailedError, MissingObjectError, ObjectStore, damaged, digest_of, duplicate
 
 #: A snapshot is made in place of a patch where the patches of its chain would be more than so many, or weigh more
 #: than so much of the snapshot.

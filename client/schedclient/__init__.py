@@ -32,19 +32,18 @@ from .errors import SchedulerClientError
 
 if TYPE_CHECKING:
     from .aio import AsyncClient
+    from .batch import AsyncBatch
     from .handles import AsyncJobHandle
-    from .many import AsyncBatch
     from .plans import load_plan, save_plan
-    from .sync import Client
-    from .sync_handles import Batch, JobHandle
+    from .sync import Batch, Client, JobHandle
 
 _LAZY = {
-    "AsyncBatch": "many",
+    "AsyncBatch": "batch",
     "AsyncClient": "aio",
     "AsyncJobHandle": "handles",
-    "Batch": "sync_handles",
+    "Batch": "sync",
     "Client": "sync",
-    "JobHandle": "sync_handles",
+    "JobHandle": "sync",
     "load_plan": "plans",
     "save_plan": "plans",
 }

@@ -15,10 +15,11 @@ import zmq.asyncio
 
 from schedproto import Explanation, Job, JobSpec, Mode, RunResult
 from schedproto.ids import new_key
+from schedproto.message import Message
 from schedproto.messages import Cancel, GetHealth, GetJob, Health, JobList, JobReply, ListJobs, Submit, Welcome
-from schedproto.transfer_messages import Message
 from schedproto.transfers import TransferResult
 
+from .batch import AsyncBatch, OnEach, Outcomes
 from .connection import Connection, ConnectionLostError, HandshakeBrokenError, Watching, new_request_id, refusal
 from .deadlines import Deadline
 from .errors import (
@@ -28,13 +29,12 @@ from .errors import (
     IncompatibleError,
     UnreachableError,
 )
-from .files import OnBytes, pull, push
 from .handles import AsyncJobHandle, OnProgress
 from .launch import Launcher, launcher_for
-from .many import AsyncBatch, OnEach, Outcomes
+from .organization_calls import AsyncQuestions
 from .plans import Expected, expected_plan
-from .questions import AsyncQuestions
 from .settings import SettingArguments, load
+from .transfers import OnBytes, pull, push
 
 _T = TypeVar("_T", bound=Message)
 
@@ -162,7 +162,7 @@ class AsyncClient(AsyncQuestions):
             await asyncio.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
             attempt += 1
 
-    async def _events(self, job_id: str) -> AsyncGenerator[Job, None]:
+    async def job_events(self, job_id: str) -> AsyncGenerator[Job, None]:
         """Yield a job now, at every change and at every heartbeat, last in its final state."""
         silent_since = time.monotonic()
         while True:

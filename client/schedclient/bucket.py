@@ -65,9 +65,9 @@ def repository_of(organization: str, settings: BucketSettings | None = None) -> 
     """Return an organization's part of the bucket."""
     settings = settings or bucket_settings()
     with translated():
-        from schedbucket import open_repository  # noqa: PLC0415
+        from schedbucket import open_repository, open_store  # noqa: PLC0415
 
-        return open_repository(settings, settings.open(), organization)
+        return open_repository(settings, open_store(settings), organization)
 
 
 def copy_of(path: Path, repository: Repository) -> Copy:

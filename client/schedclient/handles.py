@@ -5,22 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from schedproto import ErrorInfo, Job, JobState, RunResult
 
 from .errors import ExecutionError, WaitTimeoutError, from_info
 
-if TYPE_CHECKING:
-    from .aio import AsyncClient
-
 OnProgress = Callable[[Job], None]
+
+
+class JobCalls(Protocol):
+    """What a handle needs of a client."""
+
+    async def status(self, job_id: str) -> Job:
+        """Return the job's current state."""
+
+    async def cancel(self, job_id: str) -> Job:
+        """Request that the job ends."""
+
+    def job_events(self, job_id: str) -> AsyncGenerator[Job, None]:
+        """Yield the job on every change, last in its final state."""
 
 
 class AsyncJobHandle:
     """A job that was submitted, or is looked at again."""
 
-    def __init__(self, client: AsyncClient, job: Job) -> None:
+    def __init__(self, client: JobCalls, job: Job) -> None:
         self._client = client
         #: the job as it was last seen
         self.job = job
@@ -46,7 +56,7 @@ class AsyncJobHandle:
         Raises `WaitTimeoutError` when the job has not ended after `timeout_s`.
         """
         deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
-        async with aclosing(self._client._events(self.job_id)) as events:  # noqa: SLF001 - two halves of one thing
+        async with aclosing(self._client.job_events(self.job_id)) as events:
             while True:
                 try:
                     async with asyncio.timeout_at(deadline):

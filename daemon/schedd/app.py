@@ -21,20 +21,20 @@ from schedproto.layout import socket_endpoint, state_folder
 
 from .engine.configuration import ConfigurationError, build, parse_toml
 from .exitcodes import ExitCode, FatalError
-from .files import Files
+from .files.requests import Files
 from .fly import Identity, identity, price_per_s
 from .jobs.journal import Journal
-from .jobs.pool import Pool
 from .jobs.service import JobService
 from .privileges import become
-from .replica.place import ReplicaPlace, holder_name
+from .replica.location import ReplicaPlace, holder_name
 from .server.endpoints import check_endpoint, open_router, remove_unix_sockets
 from .server.keys import admitted_clients, server_secret
 from .server.metrics import Metrics, MetricsServer
 from .server.server import Server
 from .settings import Settings
+from .workers.pool import Pool
 
-RUNNER, TASKS = "schedd.jobs.replicated", "schedd.jobs.tasks"
+RUNNER, TASKS = "schedd.replica.job", "schedd.run.tasks"
 ZAP_DOMAIN = "schedd"
 #: How long to wait for workers of a daemon that was killed to notice it.
 ORPHANS_TIMEOUT_S = 20.0

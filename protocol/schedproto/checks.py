@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from .transfer_messages import Message
+from .message import Message
 
 #: error: a run refuses the file, or e-mails are wrong or lost.   warning: single contacts or rows are affected.
 #: note: worth knowing.

@@ -14,8 +14,8 @@ from typing import TypeVar
 import msgspec
 
 from .errors import ErrorCode, SchedulerError
+from .message import Message
 from .messages import Reply, Request
-from .transfer_messages import Message
 
 MAGIC = b"sched/1"
 #: The largest message a daemon reads (its sockets drop the connection above it) and a client sends.

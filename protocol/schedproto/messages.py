@@ -24,15 +24,15 @@ from .configurations import OrganizationConfiguration
 from .diagnosis import Diagnosis
 from .errors import ErrorInfo
 from .jobs import Job, JobSpec, OrganizationInfo, VolumeInfo
+from .message import Message
 from .reports import Report
-from .transfer_messages import (
+from .transfers import (
     BlocksReply,
     CloseTransfer,
     CommitPush,
     DigestsReply,
     GetBlocks,
     GetDigests,
-    Message,
     OfferDigests,
     OpenPull,
     OpenPush,

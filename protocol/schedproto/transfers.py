@@ -10,6 +10,8 @@ import hashlib
 
 import msgspec
 
+from .message import Message
+
 #: The size of a block: SQLite's usual page. The last block of a file may be shorter.
 BLOCK_BYTES = 4096
 #: The size of a block's digest (BLAKE2b): 128 bits, beyond any chance of two blocks having the same.
@@ -66,3 +68,96 @@ def differing(left: bytes, right: bytes) -> list[int]:
         for index in range(0, len(left), DIGEST_BYTES)
         if left[index : index + DIGEST_BYTES] != right[index : index + DIGEST_BYTES]
     ]
+
+
+# Requests ------------------------------------------------------------------------------------------------
+
+
+class OpenPull(Message, tag="open_pull", frozen=True, kw_only=True):
+    """Begin to fetch an organization's file, as it is now; refused while a job of it waits or runs."""
+
+    organization: str
+
+
+class OpenPush(Message, tag="open_push", frozen=True, kw_only=True):
+    """Begin to send an organization's file; refused while a job of it waits or runs. digest: `whole_digest`."""
+
+    organization: str
+    size_bytes: int
+    digest: str
+
+
+class GetDigests(Message, tag="get_digests", frozen=True, kw_only=True):
+    """Ask for the digests of blocks of a pull, from `first` on."""
+
+    organization: str
+    transfer_id: str
+    first: int
+    count: int
+
+
+class GetBlocks(Message, tag="get_blocks", frozen=True, kw_only=True):
+    """Ask for blocks of a pull by their numbers."""
+
+    organization: str
+    transfer_id: str
+    blocks: list[int]
+
+
+class OfferDigests(Message, tag="offer_digests", frozen=True, kw_only=True):
+    """Tell the digests of blocks of a push, from `first` on; answered with those that are wanted."""
+
+    organization: str
+    transfer_id: str
+    first: int
+    digests: bytes
+
+
+class PutBlocks(Message, tag="put_blocks", frozen=True, kw_only=True):
+    """Send blocks of a push, in the order of their numbers; each is checked against its digest."""
+
+    organization: str
+    transfer_id: str
+    blocks: list[int]
+    data: bytes
+
+
+class CommitPush(Message, tag="commit_push", frozen=True, kw_only=True):
+    """Make what was sent the organization's file, all of it or nothing; refused while a job of it waits or runs."""
+
+    organization: str
+    transfer_id: str
+
+
+class CloseTransfer(Message, tag="close_transfer", frozen=True, kw_only=True):
+    """End a pull, so that its copy is removed."""
+
+    organization: str
+    transfer_id: str
+
+
+# Replies -------------------------------------------------------------------------------------------------
+
+
+class TransferReply(Message, tag="transfer", frozen=True, kw_only=True):
+    """Answers `OpenPull` and `OpenPush`."""
+
+    transfer: Transfer
+
+
+class DigestsReply(Message, tag="digests", frozen=True, kw_only=True):
+    """Answers `GetDigests`."""
+
+    digests: bytes
+
+
+class BlocksReply(Message, tag="blocks", frozen=True, kw_only=True):
+    """Answers `GetBlocks`: their content in the order asked for."""
+
+    data: bytes
+
+
+class WantedReply(Message, tag="wanted", frozen=True, kw_only=True):
+    """Answers `OfferDigests`: the numbers of the blocks that are not there yet."""
+
+    blocks: list[int]

@@ -25,11 +25,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schedclient import errors
-from schedclient.synthetic import make_organization
-from schedd.jobs.runner import run_job
-from schedd.store import pages
-from schedd.store.backups import Backups
-from schedd.store.restore import rebuild, restore
+from schedctl.synthetic import make_organization
+from schedd.backups import pages
+from schedd.backups.backups import Backups
+from schedd.backups.restore import rebuild, restore
+from schedd.run.runner import run_job
 from schedproto import ErrorCode, JobSpec, RunResult, SchedulerError
 from server.conftest import AS_OF, RunningDaemon, wait_until
 from support import LocalContext, read_plan
@@ -232,7 +232,7 @@ def test_failing_disk(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 _KILLED = """
 import os, sys, datetime as dt
 from pathlib import Path
-from schedd.store.backups import Backups
+from schedd.backups.backups import Backups
 backups = Backups(Path(sys.argv[2]), 7, lambda: dt.datetime.now(dt.UTC))
 descriptor = os.open(sys.argv[1], os.O_RDONLY)
 print("ready", flush=True)
@@ -425,7 +425,7 @@ def test_lock_is_held_through_the_backup(tmp_path: Path) -> None:
 
 
 def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from schedclient.cli import main; main()", *arguments, "--data", str(data)]
+    command = [sys.executable, "-c", "from schedctl import main; main()", *arguments, "--data", str(data)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
 
 

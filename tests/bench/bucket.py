@@ -19,9 +19,9 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from schedbucket import BucketSettings, Copy, open_repository
+from schedbucket import BucketSettings, Copy, open_repository, open_store
 from schedclient import Client
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 from schedproto.layout import socket_endpoint
 
 DAY = dt.date(2026, 11, 23)
@@ -38,7 +38,7 @@ def main() -> None:
         data, app = root / "data", root / "app"
         data.mkdir()
         app.mkdir()
-        copy = Copy(app / "org-1.db", app / "state", open_repository(settings, settings.open(), "org-1"))
+        copy = Copy(app / "org-1.db", app / "state", open_repository(settings, open_store(settings), "org-1"))
         make_organization(copy.path, contacts, 1, DAY)
         copy.refresh()
         copy.publish()

@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 from support import run_locally
 
 AS_OF = dt.date(2026, 11, 23)

@@ -33,7 +33,7 @@ import numpy as np
 import psutil
 
 from schedclient import Client
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 from schedd.engine import calendar
 from schedd.engine.configuration import Configuration
 from schedd.engine.rows import SKIP_REASONS

@@ -63,7 +63,7 @@ def from_a_stopped_machine(command: list[str], folder: Path) -> tuple[float, flo
     from fly.conftest import make_site
     from fly.machines_api import serving
     from fly.names_server import naming
-    from schedclient.synthetic import make_organization
+    from schedctl.synthetic import make_organization
 
     with serving() as server, naming(server) as names:
         site = make_site(server, names, folder, command=command, idle_timeout_s=30.0)
@@ -90,7 +90,7 @@ def drop_caches() -> bool:
 def main() -> None:
     from datetime import date
 
-    from schedclient.synthetic import make_organization
+    from schedctl.synthetic import make_organization
 
     with tempfile.TemporaryDirectory() as name:
         data, cache = Path(name) / "data", Path(name) / "cache"

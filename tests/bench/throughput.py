@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from schedclient import Client
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 from schedproto.layout import socket_endpoint
 
 AS_OF = dt.date(2026, 11, 23)

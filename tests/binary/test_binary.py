@@ -21,7 +21,7 @@ from fly.conftest import make_site
 from fly.machines_api import serving
 from fly.names_server import naming
 from schedclient import Client
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 from support import CASES, GOLDEN, golden, make_database, read_plan, run_locally
 
 pytestmark = [pytest.mark.binary, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -160,7 +160,7 @@ def test_names(program: Program, tmp_path: Path) -> None:
 
 def test_all_commands_load(program: Program) -> None:
     """Every command's help is there: no module was left out when it was compiled."""
-    from schedclient.cli.main import COMMANDS
+    from schedctl.main import COMMANDS
 
     for name in COMMANDS:
         done = program.run("schedctl", name, "--help")

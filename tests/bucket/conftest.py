@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from bucket.s3_server import Proxy, S3Server
-from schedbucket import BucketSettings, Copy, Repository, open_repository
+from schedbucket import BucketSettings, Copy, Repository, open_repository, open_store
 from schedbucket.repository import Known, OtherVersionError
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 from server.conftest import RunningDaemon
 
 _numbers = itertools.count(1)
@@ -110,7 +110,7 @@ class Site:
         return daemon.start()
 
     def repository(self, organization: str) -> Repository:
-        return open_repository(self.settings, self.settings.open(), organization)
+        return open_repository(self.settings, open_store(self.settings), organization)
 
     def app_copy(self, organization: str) -> Copy:
         """The main application's own copy."""

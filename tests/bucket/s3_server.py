@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from schedbucket import open_store
 from schedbucket.settings import BucketSettings, S3Settings
 from schedproto import SchedulerError
 
@@ -104,7 +105,7 @@ class S3Server:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=environment, cwd=self.folder, start_new_session=True
             )
-        store = self.settings(retries=0, patience_s=2.0).open()
+        store = open_store(self.settings(retries=0, patience_s=2.0))
         deadline = time.monotonic() + READY_S
         while True:
             try:

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schedbucket import BucketSettings, Copy, Lease, open_repository, patches, versions
-from schedbucket.repository import OtherVersionError, Repository, organizations
-from schedbucket.store import Condition
+from schedbucket.layouts import open_store, organizations
+from schedbucket.object_store import Condition
+from schedbucket.repository import OtherVersionError, Repository
 from schedproto import ErrorCode, SchedulerError
 
 LAYOUTS = pytest.mark.parametrize("layout", ["versions", "plain"])
@@ -44,7 +45,7 @@ class Place:
 
     def __init__(self, where: BucketSettings, organization: str, folder: Path) -> None:
         folder.mkdir()
-        self.repository: Repository = open_repository(where, where.open(), organization)
+        self.repository: Repository = open_repository(where, open_store(where), organization)
         self.copy = Copy(folder / "org.db", folder / "state", self.repository)
         self.path = self.copy.path
 
@@ -173,8 +174,8 @@ def test_write_ahead_log(places: tuple[Place, Place], layout: str) -> None:
 def test_list(settings_of: Callable[..., BucketSettings], places: tuple[Place, Place], layout: str) -> None:
     """The bucket tells which organizations it has."""
     where = settings_of(layout)
-    assert places[0].repository.organization in organizations(where, where.open())
-    assert organizations(where, where.open()) == sorted(organizations(where, where.open()))
+    assert places[0].repository.organization in organizations(where, open_store(where))
+    assert organizations(where, open_store(where)) == sorted(organizations(where, open_store(where)))
 
 
 # The layout `versions` -------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from bucket.test_jobs import is_current, schedule
 from schedbucket import BucketSettings
 from schedbucket.repository import Known
 from schedclient import errors
-from schedd.jobs.replicated import MOST_CARRIED_ROWS
+from schedd.replica.job import MOST_CARRIED_ROWS
 from schedproto import JobState
 from server.conftest import AS_OF, wait_until
 
@@ -384,7 +384,7 @@ def test_damaged_objects(scene: Scene) -> None:
     newest = repository.history()[0]
     store = repository.register.store
     data, stored = store.get(newest.key)
-    from schedbucket.store import Condition
+    from schedbucket.object_store import Condition
 
     for bad in (data[:-7], data[: len(data) // 2] + b"X" + data[len(data) // 2 + 1 :], b""):
         _, stored = store.get(newest.key)

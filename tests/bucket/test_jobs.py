@@ -17,7 +17,7 @@ import pytest
 from bucket.conftest import BucketDaemon, Site, environment_of
 from schedbucket import Lease
 from schedclient import Client, errors
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 from schedproto import RunResult
 from server.conftest import AS_OF, wait_until
 
@@ -324,14 +324,14 @@ import json, random, sqlite3, sys, time
 from contextlib import closing
 from pathlib import Path
 import msgspec
-from schedbucket import Copy, load_settings, open_repository
+from schedbucket import Copy, load_settings, open_repository, open_store
 from schedbucket.repository import OtherVersionError
 import os
 
 organization, folder, log, seed = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 folder.mkdir()
 settings = load_settings(os.environ)
-copy = Copy(folder / "mine.db", folder / "state", open_repository(settings, settings.open(), organization))
+copy = Copy(folder / "mine.db", folder / "state", open_repository(settings, open_store(settings), organization))
 source, number = random.Random(seed), 0
 while not (folder / "stop").exists():
     number += 1

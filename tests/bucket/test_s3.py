@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from bucket.s3_server import Fault, Proxy, S3Server
-from schedbucket import Lease, open_repository
+from schedbucket import Lease, open_repository, open_store
 from schedbucket.head import Head, Register
-from schedbucket.store import Condition, ConditionFailedError, ObjectStore
+from schedbucket.object_store import Condition, ConditionFailedError, ObjectStore
 from schedproto import ErrorCode, SchedulerError
 
 pytestmark = pytest.mark.slow
@@ -25,12 +25,12 @@ def key(organization: str) -> str:
 
 @pytest.fixture
 def direct(s3_server: S3Server) -> ObjectStore:
-    return s3_server.settings().open()
+    return open_store(s3_server.settings())
 
 
 @pytest.fixture
 def store(s3_server: S3Server, proxy: Proxy) -> ObjectStore:
-    return s3_server.settings(proxy.url, retries=0).open()
+    return open_store(s3_server.settings(proxy.url, retries=0))
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_a_lease_of_which_nothing_is_known(
     """A lease whose taking was not confirmed is ours to take at once when the bucket answers again."""
     monkeypatch.setattr("schedbucket.head._MOST_PAUSE_S", 0.01)
     settings = s3_server.settings(proxy.url, retries=0)
-    repository = open_repository(settings, settings.open(), organization)
+    repository = open_repository(settings, open_store(settings), organization)
     proxy.faults.append(Fault("GET", "head.json", "none"))
     proxy.faults.append(Fault("PUT", "head.json", "lost"))
     proxy.faults.append(Fault("GET", "head.json", "refused", times=10_000))
@@ -169,7 +169,7 @@ def test_a_lease_of_which_nothing_is_known(
 def test_refusals(s3_server: S3Server) -> None:
     """What will not pass by itself is told as such at once, whatever is asked for."""
     for wrong in ({"bucket": "no-such-bucket"}, {"secret": "wrong"}, {"key": "nobody"}):
-        store = s3_server.settings(**wrong).open()
+        store = open_store(s3_server.settings(**wrong))
         for what, ask in {
             "names": lambda store=store: store.names("orgs/"),
             "objects": lambda store=store: store.objects("orgs/"),

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from schedbucket.probe import broken_promise
+from schedbucket import open_store
+from schedbucket.conformance import broken_promise
+from schedbucket.object_store import Condition, ConditionFailedError, MissingObjectError, ObjectStore
 from schedbucket.settings import BucketSettings
-from schedbucket.store import Condition, ConditionFailedError, MissingObjectError, ObjectStore
 from schedproto import SchedulerError
 
 NEW = Condition(None)
@@ -21,7 +22,7 @@ NEW = Condition(None)
 
 @pytest.fixture
 def store(settings_of: Callable[..., BucketSettings]) -> ObjectStore:
-    return settings_of().open()
+    return open_store(settings_of())
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_race(store: ObjectStore, settings_of: Callable[..., BucketSettings], ke
     ready = threading.Barrier(8)
 
     def write(number: int) -> None:
-        own = replace(settings_of(), layout=f"own {number}").open()
+        own = open_store(replace(settings_of(), layout=f"own {number}"))
         ready.wait()
         try:
             own.put(key, str(number).encode(), condition)

@@ -15,7 +15,7 @@ import pytest
 
 from check.conftest import AS_OF, CLEAN, PREDECESSOR, Folder, write_database
 from schedclient.errors import LocalFileError
-from schedclient.local_check import check_file, copy_database
+from schedctl.local_check import check_file, copy_database
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -180,11 +180,11 @@ def test_no_daemon_and_no_copy_is_left(tmp_path: Path, monkeypatch: pytest.Monke
 def test_copies_wait_for_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that changes while it is copied is copied again; one that always does is an error."""
     path = write_database(tmp_path / "busy.db", CLEAN)
-    monkeypatch.setattr("schedclient.local_check._PAUSE_S", 0.0)
+    monkeypatch.setattr("schedctl.local_check._PAUSE_S", 0.0)
     changes = iter(range(3))
     real = os.stat
 
-    from schedclient import local_check
+    from schedctl import local_check
 
     states = local_check._states
 

@@ -21,12 +21,12 @@ import pytest
 
 from schedclient import Client
 from schedclient.errors import DatabaseMissingError
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 from schedproto.layout import state_folder
 
 AS_OF = "2026-11-01"
 CONTACTS = 300
-SCHEDCTL = [sys.executable, "-c", "from schedclient.cli import main; main()"]
+SCHEDCTL = [sys.executable, "-c", "from schedctl import main; main()"]
 
 
 def poll(condition: Callable[[], object], timeout_s: float = 30.0, what: str = "it") -> object:

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from schedclient import SchedulerClientError, errors
-from schedclient.cli.exitcodes import ExitCode, of_error
+from schedctl.exitcodes import ExitCode, of_error
 from schedproto import ErrorCode, ErrorInfo, Job, JobSpec
 from schedproto.errors import RETRYABLE
 

@@ -12,8 +12,8 @@ import pytest
 
 from schedclient import RunResult, SavedPlan, errors, load_plan, save_plan
 from schedclient.aio import AsyncClient
-from schedclient.cli.exitcodes import ExitCode
 from schedclient.plans import expected_plan
+from schedctl.exitcodes import ExitCode
 from schedproto import JobSpec
 
 AS_OF = "2026-11-01"

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from schedclient.cli.exitcodes import ExitCode
-from schedclient.cli.main import COMMANDS
+from schedctl.exitcodes import ExitCode
+from schedctl.main import COMMANDS
 from schedproto import Job, OrganizationInfo, RunResult, VolumeInfo, __version__
 from schedproto.messages import Health
 
@@ -282,9 +282,7 @@ class TestUsage:
         """What every call loads has neither ZeroMQ nor anything of the daemon."""
         import subprocess
 
-        script = (
-            "import sys, schedclient.cli; print([m for m in ('zmq', 'numpy', 'apsw', 'schedd') if m in sys.modules])"
-        )
+        script = "import sys, schedctl; print([m for m in ('zmq', 'numpy', 'apsw', 'schedd') if m in sys.modules])"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
         assert done.stdout.strip() == "[]"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
-from schedclient.cli.exitcodes import ExitCode
+from schedctl.exitcodes import ExitCode
 
 AS_OF = "2026-11-01"
 INTERRUPT = "\x03"
@@ -185,7 +185,7 @@ def test_interrupt_without_a_terminal(folder, tmp_path) -> None:
 
     with folder.client() as client:
         folder.pause_workers(client)
-    command = [sys.executable, "-c", "from schedclient.cli import main; main()", "submit", "org-1"]
+    command = [sys.executable, "-c", "from schedctl import main; main()", "submit", "org-1"]
     process = subprocess.Popen(
         [*command, "--data", str(folder.path)],
         stdin=subprocess.DEVNULL,

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from schedclient import errors
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 from schedd.engine.configuration import Layer
 from schedd.store import configurations, connection
 from schedproto import FINAL_STATES, ErrorCode, SchedulerError

@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 
 from reference.random_configuration import random_overrides
 from schedclient import errors
-from schedclient.synthetic import make_organization
 from schedclient.toml import render
-from schedd.engine.configuration import Configuration, Layer, build
-from schedd.engine.effective import dotted, effective
+from schedctl.synthetic import make_organization
+from schedd.engine.configuration import Configuration, Layer, build, dotted, effective
 from schedd.store import configurations
 from schedproto import ErrorCode, SchedulerError
 from server.conftest import AS_OF, RunningDaemon
@@ -31,7 +30,7 @@ NOW = "2026-11-23 12:00:00"
 
 
 def schedctl(*arguments: str, data: Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from schedclient.cli import main; main()", *arguments, "--data", str(data)]
+    command = [sys.executable, "-c", "from schedctl import main; main()", *arguments, "--data", str(data)]
     return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
 
 

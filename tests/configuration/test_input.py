@@ -16,7 +16,7 @@ from client.conftest import terminal as terminal  # noqa: PLC0414 - a fixture
 from schedproto.configurations import MAX_TOML_BYTES
 from server.conftest import RunningDaemon
 
-COMMAND = [sys.executable, "-c", "from schedclient.cli import main; main()", "config"]
+COMMAND = [sys.executable, "-c", "from schedctl import main; main()", "config"]
 
 
 def schedctl(

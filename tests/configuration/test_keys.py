@@ -15,8 +15,17 @@ from hypothesis import strategies as st
 from engine.test_windows import configurations
 from schedclient.toml import render
 from schedd.engine import calendar
-from schedd.engine.configuration import Configuration, ConfigurationError, Layer, WindowRule, build, parse_toml
-from schedd.engine.effective import dotted, effective, sources
+from schedd.engine.configuration import (
+    Configuration,
+    ConfigurationError,
+    Layer,
+    WindowRule,
+    build,
+    dotted,
+    effective,
+    parse_toml,
+    sources,
+)
 from schedd.engine.presets import DEFAULT_RULES, PRESETS, TO_BE_CONFIRMED, RuleDifference, differences
 from schedd.engine.rules import RULE_KINDS, in_words
 from schedd.engine.states import STATES

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 from schedd.engine.configuration import Layer
 from schedd.store import configurations
 from schedproto import ErrorCode, SchedulerError

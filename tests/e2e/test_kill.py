@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from schedclient import Client
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 from schedproto.layout import socket_endpoint
 from support import read_plan, run_locally
 

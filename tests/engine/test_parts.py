@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from schedd.engine import calendar, states
 from schedd.engine.balance import Balance, Movable
+from schedd.engine.coercions import contact_date
 from schedd.engine.configuration import Configuration, ConfigurationError, Layer, build, parse_toml
 from schedd.engine.contacts import (
     People,
@@ -22,7 +23,6 @@ from schedd.engine.contacts import (
 from schedd.engine.difference import difference, pack_keys
 from schedd.engine.hashing import email_hash, mix64
 from schedd.engine.run import make_classes
-from schedd.engine.values import contact_date
 from schedd.engine.windows import Windows
 from schedd.store.blocks import Block
 from support import GOLDEN

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reference.compare import differences
 from reference.compare import read_plan as read_whole_plan
 from reference.plan import plan as reference_plan
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 from support import run_locally
 
 AS_OF = "2026-11-23"

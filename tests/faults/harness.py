@@ -23,8 +23,8 @@ from typing import Any
 import apsw
 
 from faults.vfs import KINDS, FaultyVFS, Plan
-from schedclient.synthetic import make_organization
-from schedd.jobs import runner
+from schedctl.synthetic import make_organization
+from schedd.run import runner
 from schedproto import SchedulerError
 from support import read_plan, run_locally
 

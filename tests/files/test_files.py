@@ -23,11 +23,20 @@ from hypothesis import strategies as st
 from client.conftest import AS_OF, SCHEDCTL, Folder, poll
 from schedclient import Client, aio
 from schedclient.errors import BusyError, DatabaseError, DatabaseUnusableError, LocalFileError, TransferError
-from schedclient.files import _copy
+from schedclient.transfers import _copy
 from schedproto.layout import transfer_folder
 from schedproto.messages import Done
-from schedproto.transfer_messages import CommitPush, OfferDigests, OpenPush, PutBlocks, TransferReply
-from schedproto.transfers import BLOCK_BYTES, blocks_of, digests_of, whole_digest
+from schedproto.transfers import (
+    BLOCK_BYTES,
+    CommitPush,
+    OfferDigests,
+    OpenPush,
+    PutBlocks,
+    TransferReply,
+    blocks_of,
+    digests_of,
+    whole_digest,
+)
 
 MakeFolder = Callable[..., Folder]
 

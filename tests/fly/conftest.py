@@ -19,7 +19,7 @@ from fly.names_server import NamesServer, naming
 from schedclient.fly.api import MachinesApi
 from schedclient.fly.control import MachineControl, Pace
 
-SCHEDCTL = [sys.executable, "-c", "from schedclient.cli import main; main()"]
+SCHEDCTL = [sys.executable, "-c", "from schedctl import main; main()"]
 SCHEDD = [sys.executable, "-m", "schedd"]
 #: As the real pace, a hundred times faster.
 QUICK = Pace(poll_s=0.003, poll_most_s=0.02, busy_s=0.01, wait_s=0.1, full_s=0.2)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from schedclient import Client
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 
 AS_OF = "2026-11-01"
 
@@ -23,7 +23,8 @@ def program(tmp_path: Path) -> Path:
     """A folder with the program under its names, as the binary's links."""
     script = tmp_path / "bin" / "email-scheduler"
     script.parent.mkdir()
-    script.write_text(f"#!{sys.executable}\nfrom schedd.multicall import main\nmain()\n")
+    main = Path(__file__).parents[2] / "deploy" / "binary" / "main.py"
+    script.write_text(f"#!{sys.executable}\n" + main.read_text())
     script.chmod(0o755)
     for name in ("scheduler-help", "db-info", "run-reliable-scheduler", "run-highperf-scheduler", "schedctl", "schedd"):
         (script.parent / name).symlink_to(script.name)

@@ -16,7 +16,7 @@ import pytest
 
 from fly.conftest import SCHEDCTL, Site
 from fly.machines_api import Fault
-from schedclient import cost
+from schedctl import costs as cost
 from schedproto import prices
 
 ROOT = Path(__file__).parents[2]

@@ -20,10 +20,10 @@ from fly.machines_api import Fault, MachinesApiServer
 from fly.names_server import NamesServer
 from schedclient import Client
 from schedclient.errors import AuthenticationError, LaunchError, SettingsError, UnreachableError
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 
 AS_OF = "2026-11-01"
-SCHEDCTL = [sys.executable, "-c", "from schedclient.cli import main; main()"]
+SCHEDCTL = [sys.executable, "-c", "from schedctl import main; main()"]
 
 
 def add_organization(site: Site, name: str = "org-123", contacts: int = 300) -> Path:

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 from schedd.engine.configuration import Configuration
 from schedd.engine.rows import FOLLOWUP_TYPES, SKIP_REASONS, Rows, make_rows
 from schedd.engine.run import Run
-from schedd.jobs import plan_digest
+from schedd.run import plan_digest
 from schedproto import RunResult, SavedPlan, SchedulerError
 from support import CASES, GOLDEN, golden, make_database, read_plan, run_locally
 

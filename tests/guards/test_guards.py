@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from schedclient.synthetic import make_organization
-from schedd.store.backups import Backups
+from schedctl.synthetic import make_organization
+from schedd.backups.backups import Backups
 from schedproto import GuardMeasure, JobSpec, RunResult, SchedulerError
 from support import LocalContext, make_database, read_issues, read_plan, run_job, run_locally
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from schedclient.report import render
-from schedclient.synthetic import make_organization
+from schedctl.report import render
+from schedctl.synthetic import make_organization
 from schedd.store.reports import read_report
 from server.conftest import AS_OF
 from support import run_locally

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from schedclient.report import render
-from schedclient.synthetic import make_organization
+from schedctl.report import render
+from schedctl.synthetic import make_organization
 from schedd.store.reports import read_report
 from schedd.store.runs import SUMMARIES
 from schedproto import ContactIssue, Report, RunResult
@@ -172,7 +172,7 @@ def test_files_without_use(tmp_path: Path) -> None:
 
 
 def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from schedclient.cli import main; main()", *arguments, "--data", str(data)]
+    command = [sys.executable, "-c", "from schedctl import main; main()", *arguments, "--data", str(data)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 

@@ -16,11 +16,11 @@ import pytest
 import zmq
 
 from schedclient import Client
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 from schedproto.codec import decode_reply, encode_request
 from schedproto.layout import socket_endpoint
 from schedproto.messages import GetHealth
-from schedproto.transfer_messages import Message
+from schedproto.transfers import Message
 
 AS_OF = "2026-11-23"
 

@@ -103,7 +103,7 @@ def keys(folder: Path) -> Path:
     command = [
         sys.executable,
         "-m",
-        "schedclient.cli",
+        "schedctl",
         "keys",
         "new",
         "--out",
@@ -111,7 +111,7 @@ def keys(folder: Path) -> Path:
         "--client",
         "good",
     ]
-    code = "import sys; from schedclient.cli import main; sys.argv[1:] = sys.argv[2:]; main()"
+    code = "import sys; from schedctl import main; sys.argv[1:] = sys.argv[2:]; main()"
     subprocess.run([sys.executable, "-c", code, "-", *command[3:]], check=True, capture_output=True)
     return folder / "keys"
 

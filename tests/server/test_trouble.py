@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from schedclient import errors
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 from server.conftest import AS_OF, RunningDaemon
 
 

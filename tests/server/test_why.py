@@ -18,7 +18,7 @@ from support import read_plan
 
 
 def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from schedclient.cli import main; main()", *arguments, "--data", str(data)]
+    command = [sys.executable, "-c", "from schedctl import main; main()", *arguments, "--data", str(data)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from schedclient.synthetic import make_organization
+from schedctl.synthetic import make_organization
 from schedd.store import bulk
 from support import read_plan, run_locally
 

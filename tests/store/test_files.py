@@ -186,7 +186,7 @@ def test_full_disk(tmp_path: Path, mode: str) -> None:
     try:
         path = mount / "org.db"
         script = (
-            "from schedclient.synthetic import make_organization; import sys, datetime; from pathlib import Path;"
+            "from schedctl.synthetic import make_organization; import sys, datetime; from pathlib import Path;"
             "make_organization(Path(sys.argv[1]), 30000, 1, datetime.date(2026, 11, 23))"
         )
         subprocess.run([sys.executable, "-c", script, str(tmp_path / "org.db")], check=True, timeout=60)
@@ -410,7 +410,7 @@ def test_readers_see_old_or_new(folder: Path, tmp_path: Path) -> None:
         command = [sys.executable, "-c", script, str(path), str(Path(__file__).parent.parent)]
         return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
-    from schedd.jobs.runner import run_job
+    from schedd.run.runner import run_job
     from schedproto import JobSpec
     from support import LocalContext
 

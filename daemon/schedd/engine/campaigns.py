@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from . import calendar
 from .anniversary import catch_up
 from .calendar import NONE, Ordinals
+from .coercions import Dates, boolean_of, entries_of, integer_of, state_of, text_of, trimmed
 from .configuration import Configuration
 from .contacts import People
 from .findings import Findings, RowId, shown
 from .hashing import Salt, email_hash
 from .rows import FIXED_TYPES, History, Rows, exclusion_reason, make_rows
-from .values import Dates, boolean_of, entries_of, integer_of, state_of, text_of, trimmed
 from .windows import Windows
 
 #: A campaign that does not go out before its trigger may go out this many days after its ideal date.

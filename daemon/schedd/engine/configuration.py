@@ -7,15 +7,15 @@ which names the key, the layer it stands in and what is accepted.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import checks
 from . import rules as exclusion
-from .checks import ConfigurationError
+from . import validators
 from .presets import DEFAULT, DEFAULT_RULES, PRESETS
 from .rules import KINDS, WindowRule
+from .validators import ConfigurationError
 
 __all__ = [
     "KINDS",
@@ -148,42 +148,42 @@ def parse_toml(text: str, place: str) -> Layer:
 
 
 # Where each key goes: (section, key) -> (field, check). Section "" is the top level.
-_KEYS: dict[tuple[str, str], tuple[str, checks.Check]] = {
-    ("", "timezone"): ("timezone", checks.timezone),
-    ("", "send_time"): ("send_time", checks.time_of_day),
-    ("contacts", "active_statuses"): ("active_statuses", checks.names("statuses")),
-    ("contacts", "opt_out_columns"): ("opt_out_columns", checks.names("names of columns")),
-    ("contacts", "date_formats"): ("date_formats", checks.choices(DATE_FORMATS)),
-    ("history", "void_statuses"): ("void_statuses", checks.names("statuses", without=PLAN_STATUSES)),
-    ("history", "aliases"): ("aliases", checks.aliases),
-    ("anniversary", "birthday_days_before"): ("birthday_days_before", checks.integer(0, 180)),
-    ("anniversary", "effective_date_days_before"): ("effective_date_days_before", checks.integer(0, 180)),
+_KEYS: dict[tuple[str, str], tuple[str, validators.Check]] = {
+    ("", "timezone"): ("timezone", validators.timezone),
+    ("", "send_time"): ("send_time", validators.time_of_day),
+    ("contacts", "active_statuses"): ("active_statuses", validators.names("statuses")),
+    ("contacts", "opt_out_columns"): ("opt_out_columns", validators.names("names of columns")),
+    ("contacts", "date_formats"): ("date_formats", validators.choices(DATE_FORMATS)),
+    ("history", "void_statuses"): ("void_statuses", validators.names("statuses", without=PLAN_STATUSES)),
+    ("history", "aliases"): ("aliases", validators.aliases),
+    ("anniversary", "birthday_days_before"): ("birthday_days_before", validators.integer(0, 180)),
+    ("anniversary", "effective_date_days_before"): ("effective_date_days_before", validators.integer(0, 180)),
     ("anniversary", "effective_date_first_anniversary"): (
         "effective_date_first_anniversary",
-        checks.integer(1, 99),
+        validators.integer(1, 99),
     ),
-    ("anniversary", "aep_days"): ("aep_days", checks.month_days),
-    ("anniversary", "aep_slack_days"): ("aep_slack_days", checks.integer(0, 90)),
-    ("anniversary", "enable_post_window"): ("enable_post_window", checks.boolean),
-    ("anniversary", "exclude_failed_underwriting"): ("exclude_failed_underwriting", checks.boolean),
-    ("exclusion", "pre_window_days"): ("pre_window_days", checks.integer(0, 120)),
-    ("exclusion", "unreadable_dates"): ("unreadable_dates", checks.choice((EXCLUDE, IGNORE))),
-    ("exclusion", "missing_dates"): ("missing_dates", checks.choice((EXCLUDE, IGNORE))),
-    ("exclusion", "preset"): ("preset", checks.choice(tuple(PRESETS))),
-    ("balance", "daily_cap_percent"): ("daily_cap", checks.hundredths(1, 10_000)),
-    ("balance", "effective_date_soft_limit"): ("effective_date_soft_limit", checks.integer(1, 100_000_000)),
-    ("balance", "smoothing_window_days"): ("smoothing_window_days", checks.odd_integer(1, 31)),
-    ("balance", "catch_up_spread_days"): ("catch_up_spread_days", checks.integer(1, 60)),
-    ("frequency", "max_emails_per_period"): ("max_emails_per_period", checks.integer(1, 1000)),
-    ("frequency", "period_days"): ("period_days", checks.integer(1, 366)),
-    ("followup", "enable"): ("enable_followups", checks.boolean),
-    ("followup", "lookback_days"): ("lookback_days", checks.integer(0, 366)),
-    ("followup", "delay_days"): ("delay_days", checks.integer(0, 366)),
-    ("guard", "max_ineligible_increase_percent"): ("guard_max_ineligible_increase", checks.hundredths(0, 10_000)),
-    ("guard", "max_removed_percent"): ("guard_max_removed", checks.hundredths(0, 10_000)),
-    ("guard", "max_unreadable_percent"): ("guard_max_unreadable", checks.hundredths(0, 10_000)),
-    ("guard", "max_days_over_cap"): ("guard_max_days_over_cap", checks.integer(0, 1000)),
-    ("guard", "min_count"): ("guard_min_count", checks.integer(1, 1_000_000)),
+    ("anniversary", "aep_days"): ("aep_days", validators.month_days),
+    ("anniversary", "aep_slack_days"): ("aep_slack_days", validators.integer(0, 90)),
+    ("anniversary", "enable_post_window"): ("enable_post_window", validators.boolean),
+    ("anniversary", "exclude_failed_underwriting"): ("exclude_failed_underwriting", validators.boolean),
+    ("exclusion", "pre_window_days"): ("pre_window_days", validators.integer(0, 120)),
+    ("exclusion", "unreadable_dates"): ("unreadable_dates", validators.choice((EXCLUDE, IGNORE))),
+    ("exclusion", "missing_dates"): ("missing_dates", validators.choice((EXCLUDE, IGNORE))),
+    ("exclusion", "preset"): ("preset", validators.choice(tuple(PRESETS))),
+    ("balance", "daily_cap_percent"): ("daily_cap", validators.hundredths(1, 10_000)),
+    ("balance", "effective_date_soft_limit"): ("effective_date_soft_limit", validators.integer(1, 100_000_000)),
+    ("balance", "smoothing_window_days"): ("smoothing_window_days", validators.odd_integer(1, 31)),
+    ("balance", "catch_up_spread_days"): ("catch_up_spread_days", validators.integer(1, 60)),
+    ("frequency", "max_emails_per_period"): ("max_emails_per_period", validators.integer(1, 1000)),
+    ("frequency", "period_days"): ("period_days", validators.integer(1, 366)),
+    ("followup", "enable"): ("enable_followups", validators.boolean),
+    ("followup", "lookback_days"): ("lookback_days", validators.integer(0, 366)),
+    ("followup", "delay_days"): ("delay_days", validators.integer(0, 366)),
+    ("guard", "max_ineligible_increase_percent"): ("guard_max_ineligible_increase", validators.hundredths(0, 10_000)),
+    ("guard", "max_removed_percent"): ("guard_max_removed", validators.hundredths(0, 10_000)),
+    ("guard", "max_unreadable_percent"): ("guard_max_unreadable", validators.hundredths(0, 10_000)),
+    ("guard", "max_days_over_cap"): ("guard_max_days_over_cap", validators.integer(0, 1000)),
+    ("guard", "min_count"): ("guard_min_count", validators.integer(1, 1_000_000)),
 }
 #: (section, key) -> field of `Configuration`
 SETTING_KEYS: dict[tuple[str, str], str] = {place: field for place, (field, _) in _KEYS.items()}
@@ -197,18 +197,18 @@ def _check_layer(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
     fields: dict[str, Any] = {}
     rules: dict[str, Any] = {}
     templates: dict[str, str] = {}
-    checks.known_keys(values, [key for section, key in _KEYS if not section] + list(_SECTIONS), "")
+    validators.known_keys(values, [key for section, key in _KEYS if not section] + list(_SECTIONS), "")
     for name, value in values.items():
         if ("", name) in _KEYS:
             target, check = _KEYS["", name]
             fields[target] = check(value, name)
             continue
-        table = checks.table(value, name)
+        table = validators.table(value, name)
         if name == "templates":
-            templates |= {str(t): checks.text(v, f"templates.{t}") for t, v in table.items()}
+            templates |= {str(t): validators.text(v, f"templates.{t}") for t, v in table.items()}
             continue
         keys = [key for section, key in _KEYS if section == name]
-        checks.known_keys(table, keys + (["rules"] if name == "exclusion" else []), name)
+        validators.known_keys(table, keys + (["rules"] if name == "exclusion" else []), name)
         for key, item in table.items():
             if (name, key) == ("exclusion", "rules"):
                 rules = exclusion.checked(item, "exclusion.rules")
@@ -232,7 +232,7 @@ def build(*layers: Layer) -> Configuration:
             new_fields, new_rules, new_templates = _check_layer(layer.values)
             if "aliases" in new_fields:
                 new_fields["aliases"] = fields.get("aliases", {}) | new_fields["aliases"]
-                checks.no_chains(new_fields["aliases"], "history.aliases")
+                validators.no_chains(new_fields["aliases"], "history.aliases")
         except ConfigurationError as error:
             raise ConfigurationError(f"{layer.place}: {error}") from None
         fields |= new_fields
@@ -240,3 +240,46 @@ def build(*layers: Layer) -> Configuration:
         templates |= new_templates
     preset = PRESETS[fields.get("preset", DEFAULT)]
     return Configuration(**fields, rules={**preset.rules, **rules}, templates=templates)
+
+
+def effective(configuration: Configuration) -> dict[str, Any]:
+    """Return every setting with its value; those that the organization's size decides are absent unless set."""
+    result: dict[str, Any] = {}
+    for (section, key), name in SETTING_KEYS.items():
+        value = _written(name, getattr(configuration, name))
+        if value is None:
+            continue
+        table = result.setdefault(section, {}) if section else result
+        table[key] = value
+    result["exclusion"]["rules"] = {
+        state: [exclusion.written(rule) for rule in rules] for state, rules in sorted(configuration.rules.items())
+    }
+    if configuration.templates:
+        result["templates"] = dict(sorted(configuration.templates.items()))
+    return result
+
+
+def _written(name: str, value: Any) -> Any:
+    if name == "aep_days":
+        return [f"{month:02d}-{day:02d}" for month, day in value]
+    if name in PERCENT_FIELDS and value is not None:
+        return value / 100
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, Mapping):
+        return dict(sorted(value.items()))
+    return value
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of nested tables, in their order; an empty table is a value."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def sources(layers: Sequence[Layer]) -> dict[str, str]:
+    """Return dotted key -> the place of the layer whose value applies, for keys that some layer sets."""
+    return {key: layer.place for layer in layers for key, _ in dotted(layer.values)}

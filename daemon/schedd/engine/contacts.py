@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from . import calendar, zips
 from .calendar import NONE, Ordinals
-from .values import is_email, trimmed, zip_code
+from .coercions import is_email, trimmed, zip_code
 
 
 class Reason(IntEnum):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .values import text_of
+from .coercions import text_of
 
 MAX_EXAMPLES = 5
 MAX_SHOWN = 60

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .calendar import NONE, Ordinals
+from .coercions import text_of
 from .configuration import Configuration
 from .contacts import People
 from .rows import exclusion_reason
-from .values import text_of
 from .windows import Windows
 
 

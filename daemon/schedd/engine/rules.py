@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import checks
-from .checks import ConfigurationError
+from . import validators
 from .states import STATE_INDEX
+from .validators import ConfigurationError
 
 #: Kinds of exclusion, in the order in which the first that applies is named (section 5).
 KINDS = ("year_round", "birthday_window", "effective_date_window", "unreadable_date", "missing_date")
@@ -42,17 +42,17 @@ class WindowRule:
 
 Rules = Mapping[str, tuple[WindowRule, ...]]
 
-_day = checks.day(FIRST_DAY, LAST_DAY)
+_day = validators.day(FIRST_DAY, LAST_DAY)
 #: key in TOML -> (field, check)
-_DATED: dict[str, tuple[str, checks.Check]] = {"from": ("from_date", _day), "until": ("until_date", _day)}
-_WINDOW: dict[str, tuple[str, checks.Check]] = {
-    "before": ("before", checks.integer(0, 366)),
-    "after": ("after", checks.integer(0, 366)),
-    "month_start": ("month_start", checks.boolean),
-    "pre_window_days": ("pre_window_days", checks.integer(0, 120)),
+_DATED: dict[str, tuple[str, validators.Check]] = {"from": ("from_date", _day), "until": ("until_date", _day)}
+_WINDOW: dict[str, tuple[str, validators.Check]] = {
+    "before": ("before", validators.integer(0, 366)),
+    "after": ("after", validators.integer(0, 366)),
+    "month_start": ("month_start", validators.boolean),
+    "pre_window_days": ("pre_window_days", validators.integer(0, 120)),
     **_DATED,
-    "min_age": ("min_age", checks.integer(0, MAX_AGE)),
-    "max_age": ("max_age", checks.integer(0, MAX_AGE)),
+    "min_age": ("min_age", validators.integer(0, MAX_AGE)),
+    "max_age": ("max_age", validators.integer(0, MAX_AGE)),
 }
 
 
@@ -62,14 +62,14 @@ def first_day(iso: str) -> int:
 
 
 def _iso(ordinal: int) -> str:
-    return (checks.EPOCH + dt.timedelta(days=ordinal)).isoformat()
+    return (validators.EPOCH + dt.timedelta(days=ordinal)).isoformat()
 
 
 def _rule(value: Any, key: str) -> WindowRule:
-    table = checks.table(value, key)
-    kind = checks.choice(RULE_KINDS)(table.get("kind"), f"{key}.kind")
+    table = validators.table(value, key)
+    kind = validators.choice(RULE_KINDS)(table.get("kind"), f"{key}.kind")
     accepted = _DATED if kind == "year_round" else _WINDOW
-    checks.known_keys(table, ("kind", *accepted), key)
+    validators.known_keys(table, ("kind", *accepted), key)
     if kind != "year_round":
         for needed in ("before", "after"):
             if needed not in table:
@@ -89,11 +89,11 @@ def _rule(value: Any, key: str) -> WindowRule:
 def checked(value: Any, key: str) -> dict[str, tuple[WindowRule, ...]]:
     """Accept a table of states with an array of rules each; raises `ConfigurationError`."""
     result = {}
-    for state, rules in checks.table(value, key).items():
+    for state, rules in validators.table(value, key).items():
         place = f"{key}.{state}"
         if state not in STATE_INDEX:
             raise ConfigurationError(f"{place}: {state!r} is not a state's two-letter code")
-        items = checks.array(rules, place)
+        items = validators.array(rules, place)
         result[state] = tuple(_rule(rule, f"{place}[{number}]") for number, rule in enumerate(items))
     return result
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from . import contacts as contacts_module
 from .anniversary import Anniversaries
 from .campaigns import Campaigns, CampaignType, Instance, Targets, active_instances, campaign_types
+from .coercions import Dates, text_of
 from .configuration import Configuration
 from .contacts import Contacts, People
 from .findings import Findings
@@ -35,7 +36,6 @@ from .rows import (
     History,
     Rows,
 )
-from .values import Dates, text_of
 from .windows import Windows
 
 

@@ -1,4 +1,4 @@
 """The check of an organization's file (`schedctl check`) and its adoption: reads as a run would, changes on request.
 
-Knows neither socket nor job; `schedd.files` calls it.
+Knows neither socket nor job; `schedd.files.requests` calls it.
 """

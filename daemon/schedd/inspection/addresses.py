@@ -9,8 +9,8 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
+from schedd.engine.coercions import trimmed
 from schedd.engine.contacts import Contacts, Reason
-from schedd.engine.values import trimmed
 from schedd.store.contacts import Range
 from schedd.store.odd_values import encoding_of
 from schedproto.checks import CheckFinding

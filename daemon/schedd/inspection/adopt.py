@@ -17,10 +17,10 @@ from typing import Any
 import apsw
 import msgspec
 
+from schedd.backups.backups import Backups
 from schedd.engine.configuration import ConfigurationError, Layer, parse_toml
 from schedd.store import foreign, maintenance
 from schedd.store import schema as schema_module
-from schedd.store.backups import Backups
 from schedd.store.configurations import invalid, store_version
 from schedd.store.connection import open_reader, open_writer
 from schedd.store.errors import sqlite_errors

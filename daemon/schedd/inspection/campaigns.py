@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from schedd.engine.coercions import integer_of, is_blank
 from schedd.engine.findings import Finding
-from schedd.engine.values import integer_of, is_blank
 from schedproto.checks import WARNING, CheckFinding
 
 from .context import Group, Inspection, finding, plural

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from schedd.engine.values import boolean_of, is_blank, opted_out, trimmed
+from schedd.engine.coercions import boolean_of, is_blank, opted_out, trimmed
 from schedd.store.tables import quoted
 from schedproto import ErrorCode, SchedulerError
 from schedproto.checks import CheckFinding

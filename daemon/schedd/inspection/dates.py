@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schedd.engine.calendar import iso
+from schedd.engine.coercions import contact_date
 from schedd.engine.configuration import DATE_FORMATS, EXCLUDE
-from schedd.engine.values import contact_date
 from schedd.store.tables import quoted
 from schedproto.checks import ERROR, WARNING, CheckFinding
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from schedd.engine.calendar import NONE
-from schedd.engine.values import integer_of, is_blank, trimmed
+from schedd.engine.coercions import integer_of, is_blank, trimmed
 from schedd.store.existing import KNOWN_STATUSES
 from schedd.store.schedules import NEEDED
 from schedd.store.schema import PLAN, Schema

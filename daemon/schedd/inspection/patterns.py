@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-from schedd.engine.values import MAX_EMAIL, MAX_LOCAL, trimmed, zip_code
+from schedd.engine.coercions import MAX_EMAIL, MAX_LOCAL, trimmed, zip_code
 from schedd.engine.zips import UNKNOWN, state_of_code
 
 _LONGEST_PATTERN = 30

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from schedd.engine import calendar
 from schedd.engine.calendar import NONE
+from schedd.engine.coercions import trimmed
 from schedd.engine.contacts import Contacts, Reason
 from schedd.engine.findings import Finding, Findings
 from schedd.engine.rows import History
 from schedd.engine.states import STATES
-from schedd.engine.values import trimmed
 from schedd.store.campaigns import CampaignReader
 from schedd.store.contacts import ContactReader, Range, chunk_starts
 from schedproto.checks import CheckFinding

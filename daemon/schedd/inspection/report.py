@@ -14,9 +14,9 @@ import apsw
 import msgspec
 
 from schedd.engine import calendar
-from schedd.engine.checks import ConfigurationError
+from schedd.engine.coercions import trimmed
 from schedd.engine.configuration import Configuration, Layer, build
-from schedd.engine.values import trimmed
+from schedd.engine.validators import ConfigurationError
 from schedd.store.configurations import invalid
 from schedd.store.connection import open_reader
 from schedd.store.errors import sqlite_errors, translate

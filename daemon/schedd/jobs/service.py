@@ -16,7 +16,11 @@ from typing import Any
 import msgspec
 import structlog
 
-from schedd.replica.place import ReplicaPlace
+from schedd.replica.location import ReplicaPlace
+from schedd.run.specification import check_spec
+from schedd.store.connection import resolve_database
+from schedd.workers import messages
+from schedd.workers.pool import Pool, WorkerDiedError
 from schedproto import (
     ErrorCode,
     ErrorInfo,
@@ -30,10 +34,7 @@ from schedproto import (
 from schedproto.ids import new_job_id
 from schedproto.layout import backup_folder, database_path
 
-from . import pipe
 from .journal import Journal
-from .pool import Pool, WorkerDiedError
-from .specification import check_spec
 
 #: How long a cancelled job may take to end by itself before its worker is killed.
 CANCEL_GRACE_S = 5.0
@@ -41,18 +42,6 @@ CANCEL_GRACE_S = 5.0
 JOURNAL_RETRY_S = 1.0
 #: Longest idempotency key.
 MAX_KEY_LENGTH = 200
-
-
-def resolve_database(data_dir: Path, organization: str) -> Path:
-    """Return an organization's file, or raise if a symbolic link leads out of the data folder."""
-    path = database_path(data_dir, organization)
-    if path.resolve().parent != data_dir.resolve():
-        raise SchedulerError(
-            ErrorCode.INVALID_ORGANIZATION,
-            f"{path.name} is a link to a file outside the data folder",
-            hint="Put the file itself into the data folder.",
-        )
-    return path
 
 
 class JobService:
@@ -250,7 +239,7 @@ class JobService:
         with suppress(OSError):
             # Where it cannot be made, the job itself meets that and says so.
             folder.mkdir(parents=True, exist_ok=True)
-        message = pipe.LeadJob(
+        message = messages.LeadJob(
             job_id=job.job_id,
             run_id=run_id,
             spec=job.spec,
@@ -275,7 +264,7 @@ class JobService:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _on_progress(self, message: pipe.Progressed) -> None:
+    def _on_progress(self, message: messages.Progressed) -> None:
         self._progress[message.job_id] = Progress(
             stage=message.stage,
             fraction=message.fraction,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from schedproto.layout import database_path, replica_folders
 
-from .place import ReplicaPlace
+from .location import ReplicaPlace
 
 #: A job needs room for so many times the file: its copy, what it was before, and what is fetched or sent.
 ROOM = 3

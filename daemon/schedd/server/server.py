@@ -49,7 +49,7 @@ from schedproto.messages import (
     Watch,
     Welcome,
 )
-from schedproto.transfer_messages import CommitPush, OpenPull, OpenPush
+from schedproto.transfers import CommitPush, OpenPull, OpenPush
 
 #: A watcher hears at least so often.
 HEARTBEAT_S = 2.0

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from schedd.engine.calendar import NONE, iso
 from schedd.engine.campaigns import WAITING, Targets
+from schedd.engine.coercions import cached, integer_of, is_blank, text_of, trimmed
 from schedd.engine.findings import Findings
 from schedd.engine.followups import Engagement, Parents, says_yes
 from schedd.engine.run import Run
-from schedd.engine.values import cached, integer_of, is_blank, text_of, trimmed
 
 from .contacts import Range
 from .odd_values import OddValues

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import apsw
 
-from schedd.engine.configuration import Configuration, ConfigurationError, Layer, build, parse_toml
-from schedd.engine.effective import effective, sources
+from schedd.engine.configuration import Configuration, ConfigurationError, Layer, build, effective, parse_toml, sources
 from schedproto import ConfigurationVersion, ErrorCode, ErrorInfo, Mode, OrganizationConfiguration, SchedulerError
 from schedproto.configurations import MAX_NAME_CHARACTERS, MAX_TOML_BYTES
 

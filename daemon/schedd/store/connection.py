@@ -9,6 +9,7 @@ from pathlib import Path
 import apsw
 
 from schedproto import ErrorCode, Mode, SchedulerError
+from schedproto.layout import database_path
 
 from .errors import sqlite_errors
 
@@ -22,6 +23,18 @@ WRITER_CACHE_KIB = 64 * 1024
 HIGHPERF_CACHE_KIB = 2 * 1024 * 1024
 #: Every so many steps of SQLite's virtual machine a running statement looks whether it is to end.
 PROGRESS_STEPS = 200_000
+
+
+def resolve_database(data_dir: Path, organization: str) -> Path:
+    """Return an organization's file, or raise if a symbolic link leads out of the data folder."""
+    path = database_path(data_dir, organization)
+    if path.resolve().parent != data_dir.resolve():
+        raise SchedulerError(
+            ErrorCode.INVALID_ORGANIZATION,
+            f"{path.name} is a link to a file outside the data folder",
+            hint="Put the file itself into the data folder.",
+        )
+    return path
 
 
 def check_file(path: Path) -> None:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from schedd.engine import zips
 from schedd.engine.calendar import NONE, Ordinals
+from schedd.engine.coercions import boolean_of, contact_date, opted_out, trimmed
 from schedd.engine.configuration import Configuration
 from schedd.engine.contacts import Contacts, Reason, email_reason, zip_state
 from schedd.engine.findings import MAX_EXAMPLES, Finding, Findings, shown
-from schedd.engine.values import boolean_of, contact_date, opted_out, trimmed
 
 from . import blocks
 from .blocks import MisalignedError

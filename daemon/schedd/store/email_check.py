@@ -12,7 +12,7 @@ import string
 import numpy as np
 from numpy.typing import NDArray
 
-from schedd.engine.values import MAX_EMAIL, MAX_LABEL, MAX_LOCAL
+from schedd.engine.coercions import MAX_EMAIL, MAX_LABEL, MAX_LOCAL
 
 from .blocks import MisalignedError
 

@@ -8,7 +8,7 @@ import apsw
 import numpy as np
 
 from schedd.engine.calendar import NONE, iso
-from schedd.engine.values import integer_of, text_of
+from schedd.engine.coercions import integer_of, text_of
 
 from .existing import NUMBER_COLUMNS, SKIPPED, ExistingRows
 from .odd_values import OddValues

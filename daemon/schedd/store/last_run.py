@@ -6,8 +6,8 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
+from schedd.engine.coercions import integer_of
 from schedd.engine.contacts import INVALID_BIRTH_DATE, INVALID_EFFECTIVE_DATE, ISSUES
-from schedd.engine.values import integer_of
 
 from . import blocks
 from .blocks import MisalignedError

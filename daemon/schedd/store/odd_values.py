@@ -14,7 +14,7 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from schedd.engine.values import text_of
+from schedd.engine.coercions import text_of
 
 #: Values of a column that are kept from chunk to chunk; a column that has more is hardly worth a dictionary.
 MAX_LEARNED = 10_000

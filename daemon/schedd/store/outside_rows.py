@@ -14,8 +14,8 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
+from schedd.engine.coercions import integer_of
 from schedd.engine.findings import Findings
-from schedd.engine.values import integer_of
 
 from . import blocks
 from .blocks import MisalignedError

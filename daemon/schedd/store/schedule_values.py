@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedd.engine.calendar import NONE
+from schedd.engine.coercions import cached, integer_of, text_of, trimmed
 from schedd.engine.findings import Findings
 from schedd.engine.rows import FIXED_TYPES, FOLLOWUP_PREFIX
 from schedd.engine.run import Run
-from schedd.engine.values import cached, integer_of, text_of, trimmed
 
 from .existing import (
     DISPATCHED,

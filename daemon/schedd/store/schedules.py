@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedd.engine.calendar import NONE, Ordinals
+from schedd.engine.coercions import plain_day
 from schedd.engine.findings import Findings
 from schedd.engine.rows import FOLLOWUP_PREFIX
 from schedd.engine.run import Run
-from schedd.engine.values import plain_day
 
 from . import blocks
 from .blocks import MisalignedError

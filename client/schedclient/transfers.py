@@ -1,0 +1,384 @@
+"""Sending an organization's file to the daemon and fetching it: only blocks that the other side lacks travel.
+
+Files are read and written in threads; the standard library's SQLite makes the copy that is sent and checks the one
+that was fetched. Nothing is visible under its name before it is whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import glob
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from schedproto import ErrorCode, SchedulerError
+from schedproto.message import Message
+from schedproto.messages import Done
+from schedproto.transfers import (
+    BLOCK_BYTES,
+    DIGEST_BYTES,
+    MOST_BLOCKS,
+    MOST_DIGESTS,
+    BlocksReply,
+    CloseTransfer,
+    CommitPush,
+    DigestsReply,
+    GetBlocks,
+    GetDigests,
+    OfferDigests,
+    OpenPull,
+    OpenPush,
+    PutBlocks,
+    Transfer,
+    TransferReply,
+    TransferResult,
+    WantedReply,
+    blocks_of,
+    differing,
+    digests_of,
+    whole_digest,
+)
+
+from .connection import new_request_id
+from .errors import ConnectionFailedError, LocalFileError, TransferError
+
+_T = TypeVar("_T", bound=Message)
+
+
+class Ask(Protocol):
+    """Sends a request, over new connections if need be, and returns its answer."""
+
+    async def __call__(self, message: Message, expected: type[_T], answer_s: float) -> _T:
+        """Raise `SchedulerClientError` where there is none."""
+
+
+#: told the bytes that are there so far, and all of them
+OnBytes = Callable[[int, int], None]
+
+#: Messages with blocks that are under way at once.
+_WINDOW = 4
+#: How long the daemon may take to copy and check a large file.
+_COPY_S = 1800.0
+#: How often a transfer is begun again after the daemon forgot it (it was started anew).
+_TRIES = 4
+#: Blocks that are read at once.
+_STEP_BLOCKS = 1024
+
+
+@contextmanager
+def _local(path: Path, doing: str) -> Iterator[None]:
+    """Translate what the operating system or SQLite says of a file here."""
+    try:
+        yield
+    except OSError as error:
+        raise LocalFileError(
+            f"{doing} {path} failed: {error.strerror or error}",
+            "Check the path, its permissions and the free disk space.",
+        ) from None
+    except sqlite3.Error as error:
+        raise LocalFileError(
+            f"{doing} {path} failed: {error}",
+            "The file must be a complete SQLite database that no other program keeps locked.",
+        ) from None
+
+
+def _read_digests(path: Path) -> bytes:
+    """Return the digests of a file's blocks; none where there is no file."""
+    digests = bytearray()
+    with suppress(FileNotFoundError), path.open("rb", buffering=0) as file:
+        while data := file.read(_STEP_BLOCKS * BLOCK_BYTES):
+            digests += digests_of(data)
+    return bytes(digests)
+
+
+# Push ------------------------------------------------------------------------------------------------------
+
+
+async def push(ask: Ask, path: Path, organization: str, on_bytes: OnBytes | None = None) -> TransferResult:
+    """Make the organization's file on the daemon's side what a database here is; see `AsyncClient.push`."""
+    began = time.monotonic()
+    copy = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.push")
+    try:
+        await asyncio.to_thread(_copy, path, copy)
+        with _local(path, "reading"):
+            digests = await asyncio.to_thread(_read_digests, copy)
+            size = copy.stat().st_size
+        moved = await _again(lambda: _push(ask, copy, organization, digests, size, on_bytes))
+    finally:
+        copy.unlink(missing_ok=True)
+    return TransferResult(
+        organization=organization,
+        path=str(path),
+        direction="push",
+        size_bytes=size,
+        moved_bytes=moved,
+        digest=whole_digest(digests),
+        wall_s=round(time.monotonic() - began, 3),
+    )
+
+
+def _copy(path: Path, copy: Path) -> None:
+    """Write the committed state of a database, which may be in use, into a new file."""
+    with _local(path, "reading"):
+        if not path.is_file():
+            raise FileNotFoundError(2, "no such file")
+        if not path.stat().st_size:
+            raise sqlite3.DatabaseError("the file is empty")
+        _remove_left_copies(path)
+        source = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10.0)
+        try:
+            target = sqlite3.connect(copy)
+            try:
+                target.execute("PRAGMA synchronous = OFF")
+                source.backup(target, pages=-1)
+            finally:
+                target.close()
+        finally:
+            source.close()
+
+
+def _remove_left_copies(path: Path) -> None:
+    """Remove copies of the file that killed processes of this machine left beside it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.push"):
+        pid = left.name.split(".")[-2].partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            left.unlink(missing_ok=True)
+
+
+async def _push(ask: Ask, copy: Path, organization: str, digests: bytes, size: int, on_bytes: OnBytes | None) -> int:
+    message = OpenPush(id=new_request_id(), organization=organization, size_bytes=size, digest=whole_digest(digests))
+    transfer = (await ask(message, TransferReply, _COPY_S)).transfer
+    moved = 0
+    for first in range(0, blocks_of(size), MOST_DIGESTS):
+        offer = OfferDigests(
+            id=new_request_id(),
+            organization=organization,
+            transfer_id=transfer.transfer_id,
+            first=first,
+            digests=digests[first * DIGEST_BYTES : (first + MOST_DIGESTS) * DIGEST_BYTES],
+        )
+        wanted = (await ask(offer, WantedReply, _COPY_S)).blocks
+        there = min(size, (first + MOST_DIGESTS) * BLOCK_BYTES) - len(wanted) * BLOCK_BYTES
+        moved += await _send(ask, copy, transfer, wanted, partial(_tell_more, on_bytes, there, size))
+    commit = CommitPush(id=new_request_id(), organization=organization, transfer_id=transfer.transfer_id)
+    await ask(commit, Done, _COPY_S)
+    _tell(on_bytes, size, size)
+    return moved
+
+
+async def _send(ask: Ask, copy: Path, transfer: Transfer, wanted: list[int], on_sent: Callable[[int], None]) -> int:
+    sent = 0
+
+    async def put(numbers: list[int]) -> None:
+        nonlocal sent
+        with _local(copy, "reading"):
+            data = await asyncio.to_thread(_read_blocks, copy, numbers)
+        message = PutBlocks(
+            id=new_request_id(),
+            organization=transfer.organization,
+            transfer_id=transfer.transfer_id,
+            blocks=numbers,
+            data=data,
+        )
+        await ask(message, Done, _COPY_S)
+        sent += len(data)
+        on_sent(sent)
+
+    await _in_window(put, wanted)
+    return sent
+
+
+def _read_blocks(path: Path, numbers: list[int]) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        return b"".join(os.pread(file.fileno(), BLOCK_BYTES, number * BLOCK_BYTES) for number in numbers)
+
+
+# Pull ------------------------------------------------------------------------------------------------------
+
+
+async def pull(ask: Ask, organization: str, path: Path, on_bytes: OnBytes | None = None) -> TransferResult:
+    """Fetch an organization's file; see `AsyncClient.pull`."""
+    began = time.monotonic()
+    _refuse_if_in_use(path)
+    unfinished = path.with_name(f".{path.name}.pull")
+    size, digest, moved = await _again(lambda: _pull(ask, organization, path, unfinished, on_bytes))
+    with _local(path, "writing"):
+        await asyncio.to_thread(_finish, unfinished, path)
+    return TransferResult(
+        organization=organization,
+        path=str(path),
+        direction="pull",
+        size_bytes=size,
+        moved_bytes=moved,
+        digest=digest,
+        wall_s=round(time.monotonic() - began, 3),
+    )
+
+
+def _refuse_if_in_use(path: Path) -> None:
+    """Raise where another program has the file open: what it has not written yet would be lost."""
+    for suffix in ("-wal", "-journal"):
+        beside = path.with_name(path.name + suffix)
+        with suppress(OSError):
+            if beside.stat().st_size:
+                raise LocalFileError(
+                    f"{path} is in use: {beside.name} exists next to it",
+                    "Close the program that uses it, or choose another file.",
+                )
+
+
+async def _pull(
+    ask: Ask, organization: str, path: Path, unfinished: Path, on_bytes: OnBytes | None
+) -> tuple[int, str, int]:
+    transfer = (await ask(OpenPull(id=new_request_id(), organization=organization), TransferReply, _COPY_S)).transfer
+    size = transfer.size_bytes
+    digests = bytearray()
+    while len(digests) < blocks_of(size) * DIGEST_BYTES:
+        question = GetDigests(
+            id=new_request_id(),
+            organization=organization,
+            transfer_id=transfer.transfer_id,
+            first=len(digests) // DIGEST_BYTES,
+            count=MOST_DIGESTS,
+        )
+        digests += (await ask(question, DigestsReply, _COPY_S)).digests
+    if whole_digest(bytes(digests)) != transfer.digest:
+        raise damaged("the digests of the file")
+    with _local(path, "writing"):
+        wanted = await asyncio.to_thread(_prepare, unfinished, path, bytes(digests), size)
+    there = size - len(wanted) * BLOCK_BYTES
+    moved = 0
+
+    async def get(numbers: list[int]) -> None:
+        nonlocal moved
+        message = GetBlocks(
+            id=new_request_id(), organization=organization, transfer_id=transfer.transfer_id, blocks=numbers
+        )
+        data = (await ask(message, BlocksReply, _COPY_S)).data
+        with _local(path, "writing"):
+            await asyncio.to_thread(_write_blocks, unfinished, numbers, data, digests, size)
+        moved += len(data)
+        _tell(on_bytes, there + moved, size)
+
+    await _in_window(get, wanted)
+    close = CloseTransfer(id=new_request_id(), organization=organization, transfer_id=transfer.transfer_id)
+    await ask(close, Done, _COPY_S)
+    with _local(path, "writing"):
+        if await asyncio.to_thread(_read_digests, unfinished) != digests:
+            raise damaged(str(unfinished))
+    _tell(on_bytes, size, size)
+    return size, transfer.digest, moved
+
+
+def _prepare(unfinished: Path, path: Path, digests: bytes, size: int) -> list[int]:
+    """Have the unfinished file hold what is here already, of a try or an older file; return what is missing."""
+    unfinished.touch(mode=0o600)
+    os.truncate(unfinished, size)
+    missing = set(differing(digests, _read_digests(unfinished)))
+    older = set(missing) - set(differing(digests, _read_digests(path))) if missing else set()
+    if older:
+        with path.open("rb", buffering=0) as source, unfinished.open("r+b", buffering=0) as target:
+            for number in sorted(older):
+                block = os.pread(source.fileno(), BLOCK_BYTES, number * BLOCK_BYTES)
+                os.pwrite(target.fileno(), block, number * BLOCK_BYTES)
+    return sorted(missing - older)
+
+
+def _write_blocks(unfinished: Path, numbers: list[int], data: bytes, digests: bytearray, size: int) -> None:
+    taken = 0
+    with unfinished.open("r+b", buffering=0) as file:
+        for number in numbers:
+            block = data[taken : taken + min(BLOCK_BYTES, size - number * BLOCK_BYTES)]
+            taken += len(block)
+            if digests_of(block) != digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]:
+                raise damaged(f"block {number}")
+            os.pwrite(file.fileno(), block, number * BLOCK_BYTES)
+
+
+def _finish(unfinished: Path, path: Path) -> None:
+    """Check the fetched file with SQLite, write it to the disk and give it its name."""
+    connection = sqlite3.connect(f"{unfinished.resolve().as_uri()}?immutable=1", uri=True)
+    try:
+        [(found,)] = connection.execute("PRAGMA quick_check(1)")
+    finally:
+        connection.close()
+    if found != "ok":
+        unfinished.unlink()
+        raise damaged(f"the downloaded file ({found})")
+    with unfinished.open("r+b") as file:
+        os.fsync(file.fileno())
+    _refuse_if_in_use(path)
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    unfinished.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+# Both ------------------------------------------------------------------------------------------------------
+
+
+def damaged(what: str) -> TransferError:
+    """Return the error for what is not what it was when it was sent."""
+    cause = SchedulerError(
+        ErrorCode.TRANSFER_DAMAGED, f"{what} was corrupted in transfer", hint="Retry; received blocks are kept."
+    )
+    return TransferError(cause.info())
+
+
+def _tell_more(on_bytes: OnBytes | None, there: int, size: int, sent: int) -> None:
+    _tell(on_bytes, there + sent, size)
+
+
+def _tell(on_bytes: OnBytes | None, there: int, size: int) -> None:
+    if on_bytes is not None:
+        on_bytes(max(0, min(there, size)), size)
+
+
+async def _in_window(work: Callable[[list[int]], Any], numbers: list[int]) -> None:
+    """Do the work for all blocks, some in a message, some messages at once."""
+    pieces = iter([numbers[start : start + MOST_BLOCKS] for start in range(0, len(numbers), MOST_BLOCKS)])
+
+    async def take_on() -> None:
+        for piece in pieces:
+            await work(piece)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_WINDOW):
+            group.create_task(take_on())
+
+
+async def _again(transfer: Callable[[], Any]) -> Any:
+    """Do a transfer, once more where the daemon was started anew meanwhile; what arrived is not sent again."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return await _first_error(transfer)
+        except TransferError as error:
+            if not (left and error.retryable):
+                raise
+        except ConnectionFailedError as error:
+            if not (left and error.retryable):
+                raise
+        await asyncio.sleep(0.2)
+    raise AssertionError("unreachable")
+
+
+async def _first_error(transfer: Callable[[], Any]) -> Any:
+    """Run a transfer; of errors that several messages met at once, raise the first as it is."""
+    try:
+        return await transfer()
+    except* Exception as group:  # noqa: BLE001 - all of it is raised again
+        found: BaseException = group
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        failed = found
+    raise failed

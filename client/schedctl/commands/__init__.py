@@ -1,0 +1,1 @@
+"""The commands of `schedctl`, one module for each group of them."""

@@ -1,0 +1,103 @@
+"""`schedctl`: the group, and which module has which command. Modules are loaded when their command is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from schedproto import __version__
+
+from .common import TypoGroup, print_error
+from .exitcodes import ExitCode
+
+#: command -> module, in the order of the help
+COMMANDS = {
+    "submit": "jobs",
+    "watch": "jobs",
+    "status": "jobs",
+    "list": "jobs",
+    "cancel": "jobs",
+    "preview": "explain",
+    "explain": "explain",
+    "check": "check",
+    "adopt": "check",
+    "info": "info",
+    "report": "report",
+    "config": "config",
+    "backup": "backup",
+    "bucket": "bucket",
+    "push": "transfers",
+    "pull": "transfers",
+    "machine": "machine",
+    "deploy": "deploy",
+    "doctor": "doctor",
+    "cost": "cost",
+    "demo": "demo",
+    "keys": "keys",
+    "completion": "completion",
+    "version": "info",
+}
+
+FIRST_STEPS = """
+First steps:
+
+\b
+  schedctl demo                       create and schedule a synthetic organization
+  schedctl check FILE.db              check an organization's file
+  schedctl submit org-123 --data DIR  schedule DIR/org-123.db
+  schedctl info --data DIR            show what is in DIR
+"""
+
+
+class _LazyGroup(TypoGroup):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which they are usually needed."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load a command."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"schedctl.commands.{COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+
+@click.group(
+    cls=_LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=FIRST_STEPS,
+)
+@click.version_option(__version__, prog_name="schedctl")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Plan which e-mail each contact of an organization gets on which day."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+        context.exit(0)
+
+
+def main() -> None:
+    """Run the command. With --json even a wrong command line is answered with one JSON document."""
+    try:
+        code = cli.main(prog_name="schedctl", standalone_mode=False)
+    except click.ClickException as error:
+        if "--json" in sys.argv:
+            print_error("usage", error.format_message(), f"See {_help_of(error)}.")
+        else:
+            error.show()
+        code = error.exit_code
+    except click.Abort:
+        click.echo("Interrupted.", err=True)
+        code = ExitCode.DETACHED
+    sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
+
+def _help_of(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{context.command_path if context else 'schedctl'} --help"

@@ -1,0 +1,1 @@
+"""How results, plans, findings and configurations look on a terminal."""

@@ -1,0 +1,1 @@
+"""Backups of organizations' files as chains of page deltas, and their restoration."""

@@ -1,0 +1,1 @@
+"""Requests on organizations' files: information, transfers, diagnosis."""

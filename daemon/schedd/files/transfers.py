@@ -1,0 +1,318 @@
+"""Files that are sent to the volume and fetched from it, block by block (`schedproto.transfers`).
+
+A pull reads a copy that is made when it begins, so that it is one state of the file whoever writes meanwhile. A push
+fills a file beside the organization's, which takes its place in one transaction when all of it has arrived and is
+whole; what has arrived stays there when either side is killed, and is found again by its digests.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import errno
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from schedd.store.errors import sqlite_errors
+from schedd.store.maintenance import check_file, whole_copy
+from schedproto import ErrorCode, SchedulerError
+from schedproto.layout import state_folder, transfer_folder
+from schedproto.messages import Done, FileReply
+from schedproto.transfers import (
+    BLOCK_BYTES,
+    DIGEST_BYTES,
+    MOST_BLOCKS,
+    MOST_DIGESTS,
+    BlocksReply,
+    CloseTransfer,
+    CommitPush,
+    DigestsReply,
+    GetBlocks,
+    GetDigests,
+    OfferDigests,
+    OpenPull,
+    OpenPush,
+    PutBlocks,
+    Transfer,
+    TransferReply,
+    WantedReply,
+    blocks_of,
+    differing,
+    digests_of,
+    whole_digest,
+)
+
+#: A pull's copy is removed when nobody asked for anything of it for so long; what a push left, after so many days.
+PULL_EXPIRY_S, PUSH_EXPIRY_DAYS = 600.0, 7.0
+#: Blocks read at once.
+_STEP_BLOCKS = 1024
+#: The largest file that SQLite can make (sqlite.org/limits.html).
+MOST_BYTES = 281 * 10**12
+
+
+@dataclass
+class _Open:
+    """A transfer under way; `path` is the pull's copy or the push's partial file."""
+
+    organization: str
+    path: Path
+    size_bytes: int
+    digest: str
+    push: bool
+    #: digests of all blocks; of a push, as far as they were offered
+    digests: bytearray = field(default_factory=bytearray)
+    used_at: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Transfers:
+    """The transfers of one data folder. Methods block and are called from several threads."""
+
+    def __init__(self, data: Path, now: Callable[[], dt.datetime]) -> None:
+        self._data, self._now = data, now
+        self._open: dict[str, _Open] = {}
+        self._lock = threading.Lock()
+
+    def answer(
+        self,
+        request: OpenPull | OpenPush | GetDigests | GetBlocks | OfferDigests | PutBlocks | CloseTransfer,
+        path: Path,
+    ) -> FileReply:
+        """Return the answer. path: the organization's file. Raises `SchedulerError`."""
+        match request:
+            case OpenPull():
+                return TransferReply(id=request.id, transfer=self._open_pull(request.organization, path))
+            case OpenPush():
+                return TransferReply(id=request.id, transfer=self._open_push(request))
+            case GetDigests():
+                return DigestsReply(id=request.id, digests=self._digests(request))
+            case GetBlocks():
+                return BlocksReply(id=request.id, data=self._blocks(request))
+            case OfferDigests():
+                return WantedReply(id=request.id, blocks=self._offer(request, path))
+            case PutBlocks():
+                self._put(request)
+            case CloseTransfer():
+                self._forget(request.transfer_id)
+        return Done(id=request.id)
+
+    # Pull ------------------------------------------------------------------------------------------------
+
+    def _open_pull(self, organization: str, path: Path) -> Transfer:
+        self._sweep()
+        if not path.exists():
+            raise SchedulerError(
+                ErrorCode.DATABASE_MISSING,
+                f"there is no file {path.name}",
+                hint="`schedctl info` lists the existing files.",
+            )
+        transfer_id = secrets.token_hex(8)
+        with _disk_errors(path):
+            folder = transfer_folder(self._data, organization)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            copy = folder / f"pull-{transfer_id}.db"
+            try:
+                with sqlite_errors(path):
+                    whole_copy(path, copy)
+                digests = bytearray().join(digests_of(data) for _, data in _read(copy))
+            except BaseException:
+                copy.unlink(missing_ok=True)
+                raise
+            size = copy.stat().st_size
+        pull = _Open(organization, copy, size, whole_digest(bytes(digests)), push=False, digests=digests)
+        return self._begin(transfer_id, pull)
+
+    def _digests(self, request: GetDigests) -> bytes:
+        pull = self._find(request.transfer_id, push=False)
+        if request.first < 0 or not 0 < request.count <= MOST_DIGESTS:
+            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"count must be 1-{MOST_DIGESTS}")
+        start = request.first * DIGEST_BYTES
+        return bytes(pull.digests[start : start + request.count * DIGEST_BYTES])
+
+    def _blocks(self, request: GetBlocks) -> bytes:
+        pull = self._find(request.transfer_id, push=False)
+        _check_numbers(request.blocks, blocks_of(pull.size_bytes))
+        with _disk_errors(pull.path), _descriptor(pull.path, os.O_RDONLY) as descriptor:
+            return b"".join(os.pread(descriptor, BLOCK_BYTES, number * BLOCK_BYTES) for number in request.blocks)
+
+    # Push ------------------------------------------------------------------------------------------------
+
+    def _open_push(self, request: OpenPush) -> Transfer:
+        self._sweep()
+        if not 0 < request.size_bytes <= MOST_BYTES:
+            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"a file of {request.size_bytes} bytes is not a database")
+        for transfer_id, other in list(self._open.items()):
+            # Whoever began last goes on; the other finds its transfer unknown.
+            if other.push and other.organization == request.organization:
+                self._open.pop(transfer_id, None)
+        folder = transfer_folder(self._data, request.organization)
+        partial = folder / "push.partial"
+        with _disk_errors(partial):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            present = partial.stat().st_size if partial.exists() else 0
+            stats = os.statvfs(folder)
+            if request.size_bytes - present > stats.f_bavail * stats.f_frsize:
+                raise _full(partial, "not enough space on the volume for the file")
+            with _descriptor(partial, os.O_RDWR | os.O_CREAT) as descriptor:
+                os.ftruncate(descriptor, request.size_bytes)
+        push = _Open(request.organization, partial, request.size_bytes, request.digest, push=True)
+        return self._begin(secrets.token_hex(8), push)
+
+    def _offer(self, request: OfferDigests, path: Path) -> list[int]:
+        """Note the digests of blocks, take those over that the organization's file has, and tell the others."""
+        push = self._find(request.transfer_id, push=True)
+        count = len(request.digests) // DIGEST_BYTES
+        if len(request.digests) % DIGEST_BYTES or not 0 < count <= MOST_DIGESTS:
+            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"an offer must have 1-{MOST_DIGESTS} digests")
+        with push.lock, _disk_errors(push.path), _descriptor(push.path, os.O_RDWR) as descriptor:
+            start, at = request.first * DIGEST_BYTES, request.first * BLOCK_BYTES
+            if not 0 <= start <= len(push.digests) or request.first + count > blocks_of(push.size_bytes):
+                raise SchedulerError(
+                    ErrorCode.INVALID_ARGUMENT, "digests must be offered in order, starting with the first"
+                )
+            push.digests[start : start + len(request.digests)] = request.digests
+            data = os.pread(descriptor, count * BLOCK_BYTES, at)
+            wanted = differing(request.digests, digests_of(data))
+            if wanted and path.exists():
+                wanted = self._take_over(descriptor, path, request, wanted)
+        return [request.first + number for number in wanted]
+
+    @staticmethod
+    def _take_over(descriptor: int, path: Path, request: OfferDigests, wanted: list[int]) -> list[int]:
+        # Another program may be writing there: what is read is what is wanted only if its digest says so.
+        with _descriptor(path, os.O_RDONLY) as present:
+            data = os.pread(present, len(request.digests) // DIGEST_BYTES * BLOCK_BYTES, request.first * BLOCK_BYTES)
+        missing = set(differing(request.digests, digests_of(data)))
+        for number in wanted:
+            if number not in missing:
+                block = data[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES]
+                os.pwrite(descriptor, block, (request.first + number) * BLOCK_BYTES)
+        return [number for number in wanted if number in missing]
+
+    def _put(self, request: PutBlocks) -> None:
+        push = self._find(request.transfer_id, push=True)
+        _check_numbers(request.blocks, len(push.digests) // DIGEST_BYTES)
+        with push.lock, _disk_errors(push.path), _descriptor(push.path, os.O_RDWR) as descriptor:
+            taken = 0
+            for number in request.blocks:
+                length = min(BLOCK_BYTES, push.size_bytes - number * BLOCK_BYTES)
+                block = request.data[taken : taken + length]
+                taken += length
+                if digests_of(block) != push.digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]:
+                    raise SchedulerError(
+                        ErrorCode.TRANSFER_DAMAGED, f"block {number} was corrupted in transfer", hint="Push again."
+                    )
+                os.pwrite(descriptor, block, number * BLOCK_BYTES)
+
+    def commit(self, request: CommitPush, put_in_place: Callable[[Path], None]) -> FileReply:
+        """Check what was sent as a whole and put it in the place of the organization's file."""
+        push = self._find(request.transfer_id, push=True)
+        with push.lock, _disk_errors(push.path):
+            with _descriptor(push.path, os.O_RDWR) as descriptor:
+                os.fsync(descriptor)
+            found = bytearray().join(digests_of(data) for _, data in _read(push.path))
+            if whole_digest(bytes(found)) != push.digest:
+                raise SchedulerError(
+                    ErrorCode.TRANSFER_DAMAGED,
+                    "the received file differs from the announced one",
+                    hint="Push again; received blocks are kept.",
+                )
+            check_file(push.path, request.organization)
+            put_in_place(push.path)
+            push.path.unlink(missing_ok=True)
+        self._open.pop(request.transfer_id, None)
+        return Done(id=request.id)
+
+    # Bookkeeping -----------------------------------------------------------------------------------------
+
+    def _begin(self, transfer_id: str, transfer: _Open) -> Transfer:
+        self._open[transfer_id] = transfer
+        return Transfer(
+            transfer_id=transfer_id,
+            organization=transfer.organization,
+            size_bytes=transfer.size_bytes,
+            digest=transfer.digest,
+        )
+
+    def _find(self, transfer_id: str, *, push: bool) -> _Open:
+        found = self._open.get(transfer_id)
+        if found is None or found.push != push:
+            raise SchedulerError(
+                ErrorCode.TRANSFER_UNKNOWN,
+                "unknown transfer",
+                hint="The daemon restarted, or another client started the same transfer. Retry; received blocks "
+                "are kept.",
+            )
+        found.used_at = time.monotonic()
+        return found
+
+    def _forget(self, transfer_id: str) -> None:
+        found = self._open.pop(transfer_id, None)
+        if found is not None and not found.push:
+            found.path.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove what nobody will come back for: old copies of pulls, and pushes that were given up days ago."""
+        with self._lock:
+            for transfer_id, found in list(self._open.items()):
+                if not found.push and time.monotonic() - found.used_at > PULL_EXPIRY_S:
+                    self._forget(transfer_id)
+            known = {found.path for found in self._open.values()}
+            oldest = self._now().timestamp() - PUSH_EXPIRY_DAYS * 86_400
+            with suppress(OSError):
+                for path in (state_folder(self._data) / "transfers").glob("*/*"):
+                    if path not in known and (path.name.startswith("pull-") or path.stat().st_mtime < oldest):
+                        path.unlink()
+
+
+def _check_numbers(numbers: list[int], count: int) -> None:
+    if not 0 < len(numbers) <= MOST_BLOCKS or not all(0 <= number < count for number in numbers):
+        raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"block numbers out of range (1-{MOST_BLOCKS} per request)")
+
+
+def _read(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the offset and the content of a file, some whole blocks at a time."""
+    with path.open("rb", buffering=0) as file:
+        at = 0
+        while data := file.read(_STEP_BLOCKS * BLOCK_BYTES):
+            yield at, data
+            at += len(data)
+
+
+@contextmanager
+def _descriptor(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _full(path: Path, what: str) -> SchedulerError:
+    free = shutil.disk_usage(path.parent).free
+    return SchedulerError(
+        ErrorCode.DISK_FULL,
+        f"{what}: {free:,} bytes are free",
+        hint="Free space on the volume or extend it; the organization's file is unchanged.",
+    )
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Tell a full disk from other trouble."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise _full(path, f"not enough space to transfer {path.parent.name}") from None
+        raise SchedulerError(
+            ErrorCode.DATABASE_UNREADABLE,
+            f"a file of the transfer cannot be used: {error.strerror or error}",
+            hint="Check the volume; the organization's file is unchanged.",
+        ) from None

@@ -1,0 +1,1 @@
+"""One run: from the organization's file to its new plan. Knows neither the socket nor the bucket."""
