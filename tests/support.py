@@ -88,6 +88,8 @@ def read_plan(path: Path) -> list[list[Any]]:
 
 def read_issues(path: Path) -> list[list[Any]]:
     connection = sqlite3.connect(path)
-    rows = connection.execute("SELECT contact_id, reason FROM contact_issues ORDER BY 1, 2").fetchall()
+    rows = connection.execute(
+        "SELECT contact_id, reason FROM contact_issues ORDER BY 1, 2"
+    ).fetchall()
     connection.close()
     return [list(row) for row in rows]

@@ -32,11 +32,17 @@ from schedproto.transfers import Transfer
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 JOB = Job(job_id="job-1", spec=JobSpec(organization="org-1"), state="queued", submitted_at=NOW)
-FINDING = CheckFinding(code="unreadable_date", severity="error", row_ids=[1, "a"], settings={"a": {"b": [1]}})
+FINDING = CheckFinding(
+    code="unreadable_date", severity="error", row_ids=[1, "a"], settings={"a": {"b": [1]}}
+)
 REQUESTS = [
     m.Hello(id="1"),
     m.GetHealth(id="1"),
-    m.Submit(id="1", spec=JobSpec(organization="o", config={"a": {"b": [1, 2.5, True]}}), idempotency_key="k"),
+    m.Submit(
+        id="1",
+        spec=JobSpec(organization="o", config={"a": {"b": [1, 2.5, True]}}),
+        idempotency_key="k",
+    ),
     m.GetJob(id="1", job_id="j"),
     m.ListJobs(id="1", states=["queued"]),
     m.Watch(id="1", job_id="j"),
@@ -67,7 +73,9 @@ REQUESTS = [
 ]
 REPLIES = [
     m.Welcome(id="1", daemon_version="1", protocol=1, boot_id="b", pid=1),
-    m.Health(id="1", status="serving", daemon_version="1", boot_id="b", started_at=NOW, uptime_s=1.0),
+    m.Health(
+        id="1", status="serving", daemon_version="1", boot_id="b", started_at=NOW, uptime_s=1.0
+    ),
     m.JobReply(id="1", job=JOB),
     m.JobList(id="1", jobs=[JOB, JOB]),
     m.JobEvent(
@@ -79,11 +87,15 @@ REPLIES = [
     m.Done(id="1"),
     m.OrganizationReply(
         id="1",
-        organization=OrganizationInfo(organization="o", path="p", size_bytes=1, journal_mode="wal", page_size=4096),
+        organization=OrganizationInfo(
+            organization="o", path="p", size_bytes=1, journal_mode="wal", page_size=4096
+        ),
     ),
     m.VolumeReply(id="1", volume=VolumeInfo(data_dir="d", total_bytes=2, free_bytes=1)),
     m.OrganizationsReply(id="1", organizations=["o"]),
-    m.ConfigurationReply(id="1", configuration=OrganizationConfiguration(organization="o", effective={"a": {"b": 1}})),
+    m.ConfigurationReply(
+        id="1", configuration=OrganizationConfiguration(organization="o", effective={"a": {"b": 1}})
+    ),
     m.ReportReply(id="1", report=Report(organization="o", generated_at="t")),
     m.BackupsReply(id="1", backups=BackupList(organization="o")),
     m.DiagnosisReply(id="1", diagnosis=Diagnosis(now=NOW)),
@@ -133,7 +145,14 @@ def test_missing_fields_take_their_defaults() -> None:
     body = msgspec.msgpack.encode({"type": "submit", "id": "1", "spec": {"organization": "o"}})
     assert decode_request([MAGIC, body]) == m.Submit(id="1", spec=JobSpec(organization="o"))
     body = msgspec.msgpack.encode(
-        {"type": "welcome", "id": "1", "daemon_version": "0", "protocol": 1, "boot_id": "b", "pid": 1}
+        {
+            "type": "welcome",
+            "id": "1",
+            "daemon_version": "0",
+            "protocol": 1,
+            "boot_id": "b",
+            "pid": 1,
+        }
     )
     assert decode_reply([MAGIC, body]).capabilities == []
 
@@ -194,7 +213,22 @@ def test_organization_ids(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ".", "..", "../x", "a/b", ".hidden", "a..b", "x.db", "a\x00", "a b", "x" * 101, "ü", "a\n"]
+    "text",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        ".hidden",
+        "a..b",
+        "x.db",
+        "a\x00",
+        "a b",
+        "x" * 101,
+        "ü",
+        "a\n",
+    ],
 )
 def test_refused_ids(text: str) -> None:
     """Ids that could be paths, hidden files or two files."""

@@ -33,7 +33,9 @@ def test_page_is_current(make_docs: ModuleType, name: str, monkeypatch: pytest.M
     """Each page equals what the generator writes, whatever the terminal; `make docs` mends it."""
     for width in ("40", "200"):
         monkeypatch.setenv("COLUMNS", width)
-        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == make_docs.PAGES[name](), "run `make docs`"
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == make_docs.PAGES[name](), (
+            "run `make docs`"
+        )
 
 
 def test_commands_and_codes_are_all_there() -> None:

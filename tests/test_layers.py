@@ -18,7 +18,9 @@ SOURCES = {
     "schedd": ROOT / "daemon" / "schedd",
 }
 MODULES = {
-    ".".join([name, *path.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__"): path
+    ".".join([name, *path.relative_to(folder).with_suffix("").parts]).removesuffix(
+        ".__init__"
+    ): path
     for name, folder in SOURCES.items()
     for path in sorted(folder.rglob("*.py"))
 }
@@ -31,7 +33,16 @@ ALLOWED = {
     "schedclient": {"msgspec", "zmq", "schedproto", "schedclient"},
     "schedclient.fly": {"msgspec", "urllib3", "certifi", "dns", "schedproto", "schedclient"},
     "schedclient.bucket": {"schedproto", "schedbucket", "schedclient"},
-    "schedctl": {"schedbucket", "msgspec", "zmq", "click", "rich", "schedproto", "schedclient", "schedctl"},
+    "schedctl": {
+        "schedbucket",
+        "msgspec",
+        "zmq",
+        "click",
+        "rich",
+        "schedproto",
+        "schedclient",
+        "schedctl",
+    },
     "schedd.engine": {"numpy", "schedd.engine"},
     "schedd.store": {"numpy", "apsw", "msgspec", "schedproto", "schedd.engine", "schedd.store"},
     "schedd.backups": {
@@ -110,11 +121,29 @@ ALLOWED = {
         "schedd.jobs.service",
         "schedd.files",
     },
-    "schedd.server": {"zmq", "structlog", "schedproto", "schedd.server", "schedd.jobs.service", "schedd.exitcodes"},
+    "schedd.server": {
+        "zmq",
+        "structlog",
+        "schedproto",
+        "schedd.server",
+        "schedd.jobs.service",
+        "schedd.exitcodes",
+    },
     "schedd": {"zmq", "structlog", "click", "schedproto", "schedbucket", "schedd"},
 }
 #: What the engine may not know, though the standard library has it.
-ENGINE_FORBIDDEN = {"socket", "os", "io", "pathlib", "time", "random", "logging", "subprocess", "sqlite3", "asyncio"}
+ENGINE_FORBIDDEN = {
+    "socket",
+    "os",
+    "io",
+    "pathlib",
+    "time",
+    "random",
+    "logging",
+    "subprocess",
+    "sqlite3",
+    "asyncio",
+}
 
 
 def imports_of(module: str, path: Path) -> set[str]:
@@ -206,8 +235,17 @@ def test_size_and_docstring(module: str) -> None:
 
 def test_nothing_foreign_is_named() -> None:
     """No tracked file names a package registry's host or a path of the machine it was written on."""
-    words = ["py" + "pi.org", "python" + "hosted", "npm" + "js", "debian" + ".org", "/work" + "/", "/root" + "/"]
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    words = [
+        "py" + "pi.org",
+        "python" + "hosted",
+        "npm" + "js",
+        "debian" + ".org",
+        "/work" + "/",
+        "/root" + "/",
+    ]
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if listed.returncode != 0:
         pytest.skip("not a git checkout")
     for name in listed.stdout.splitlines():
@@ -219,5 +257,7 @@ def test_nothing_foreign_is_named() -> None:
 def test_the_daemon_listens_without_numpy() -> None:
     """What has to be loaded before the daemon listens does without the engine's arrays, which take longest to load."""
     code = "import sys, schedd.app; print([m for m in ('numpy', 'urllib3', 'dns') if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
     assert out.strip() == "[]"

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 #: What the client and all it needs may take when installed, pip's own files aside.
-MOST_INSTALLED_BYTES = 40_000_000
+MAX_INSTALLED_BYTES = 40_000_000
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, source)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(out),
+        str(source),
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     [path] = out.glob("*.whl")
     return path
@@ -60,14 +69,16 @@ def test_client_alone(wheel: Path, tmp_path: Path) -> None:
     lock = ROOT / "requirements" / "client.txt"
     subprocess.run([*pip, "--require-hashes", "-r", str(lock)], check=True, timeout=200)
     subprocess.run([*pip, "--no-deps", str(wheel)], check=True, timeout=60)
-    assert installed_bytes(venv) - before < MOST_INSTALLED_BYTES
+    assert installed_bytes(venv) - before < MAX_INSTALLED_BYTES
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     script = (
         "import importlib.util as u, sys; from schedclient import Client, AsyncClient;"
         "assert not any(u.find_spec(n) for n in ('numpy', 'apsw', 'structlog'));"
         "assert not {'numpy', 'apsw'} & set(sys.modules)"
     )
-    subprocess.run([str(python), "-c", script], check=True, env=environment, cwd=tmp_path, timeout=60)
+    subprocess.run(
+        [str(python), "-c", script], check=True, env=environment, cwd=tmp_path, timeout=60
+    )
     schedctl = str(venv / "bin" / "schedctl")
     subprocess.run([schedctl, "version"], check=True, env=environment, timeout=60)
     (tmp_path / "data").mkdir()
@@ -84,7 +95,9 @@ def test_client_alone(wheel: Path, tmp_path: Path) -> None:
 
 
 def installed_bytes(venv: Path) -> int:
-    return sum(path.stat().st_size for path in venv.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(
+        path.stat().st_size for path in venv.rglob("*") if path.is_file() and not path.is_symlink()
+    )
 
 
 @pytest.mark.parametrize("name", ["client", "runtime", "dev"])
@@ -94,9 +107,15 @@ def test_locks(name: str) -> None:
     assert "://" not in text
     assert "--index" not in text
     entries = re.findall(
-        r"^([a-z0-9._-]+)==\S+ \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.MULTILINE
+        r"^([a-z0-9._-]+)==\S+ \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)",
+        text,
+        re.MULTILINE,
     )
     assert len(entries) == len(re.findall(r"^[a-z0-9._-]+==", text, re.MULTILINE)) > 5
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + ([] if name == "client" else project["optional-dependencies"]["daemon"])
-    assert {re.match(r"[a-z0-9]+", need).group() for need in wanted} <= {entry for entry, _ in entries}
+    wanted = project["dependencies"] + (
+        [] if name == "client" else project["optional-dependencies"]["daemon"]
+    )
+    assert {re.match(r"[a-z0-9]+", need).group() for need in wanted} <= {
+        entry for entry, _ in entries
+    }

@@ -13,7 +13,14 @@ import sys
 import time
 from pathlib import Path
 
-COMMANDS = ("schedd", "schedctl", "scheduler-help", "db-info", "run-reliable-scheduler", "run-highperf-scheduler")
+COMMANDS = (
+    "schedd",
+    "schedctl",
+    "scheduler-help",
+    "db-info",
+    "run-reliable-scheduler",
+    "run-highperf-scheduler",
+)
 #: What must not be in the image: the means by which it was made.
 ABSENT = ("usr/bin/gcc", "usr/bin/python3", "build", "root/.cache")
 
@@ -24,7 +31,9 @@ class Image:
     def __init__(self, root: Path, config: dict[str, object]) -> None:
         self.root, self.config = root, config
         self.environment = dict(entry.split("=", 1) for entry in config.get("Env") or [])
-        self.environment = {name: value for name, value in self.environment.items() if not name.startswith("PIP_")}
+        self.environment = {
+            name: value for name, value in self.environment.items() if not name.startswith("PIP_")
+        }
 
     def command(self, *words: str) -> list[str]:
         return [
@@ -37,7 +46,9 @@ class Image:
         ]
 
     def run(self, *words: str, code: int = 0) -> str:
-        done = subprocess.run(self.command(*words), capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            self.command(*words), capture_output=True, text=True, timeout=120, check=False
+        )
         if done.returncode != code:
             raise SystemExit(
                 f"{' '.join(words)}: exit code {done.returncode} instead of {code}\n{done.stdout}{done.stderr}"
@@ -78,7 +89,9 @@ def check_daemon(image: Image) -> None:
     log = Path(f"{image.root}.log")
     with log.open("wb") as output:
         began = time.monotonic()
-        daemon = subprocess.Popen(image.command(*command), stdout=output, stderr=output, start_new_session=True)
+        daemon = subprocess.Popen(
+            image.command(*command), stdout=output, stderr=output, start_new_session=True
+        )
     try:
         say(f"{' '.join(command)}: listening after {wait_for(log, 'listening') - began:.2f} s")
         state = Path(f"/proc/{daemon.pid}/status").read_text()
@@ -88,9 +101,20 @@ def check_daemon(image: Image) -> None:
                 f"the daemon runs as user {uid}, the volume belongs to {(image.root / 'data').stat().st_uid}"
             )
         say(f"the daemon is user {uid}, and so is the volume")
-        image.run("schedctl", "demo", "--out", "/data/org-123.db", "--contacts", "5000", "--as-of", "2026-11-01")
+        image.run(
+            "schedctl",
+            "demo",
+            "--out",
+            "/data/org-123.db",
+            "--contacts",
+            "5000",
+            "--as-of",
+            "2026-11-01",
+        )
         for name in ("run-reliable-scheduler", "run-highperf-scheduler"):
-            result = json.loads(image.run(name, "/data/org-123.db", "2", "--as-of", "2026-11-01", "--json"))
+            result = json.loads(
+                image.run(name, "/data/org-123.db", "2", "--as-of", "2026-11-01", "--json")
+            )
             say(f"{name}: {result['contacts']} contacts in {result['wall_s']:.2f} s")
         rows = image.run("sqlite3", "/data/org-123.db", "SELECT count(*) FROM email_schedules")
         if int(rows) < 5000:

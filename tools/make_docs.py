@@ -68,13 +68,26 @@ _TEXTS: dict[type[msgspec.Struct], str] = {
     Health: "How the daemon is.\n\nidle_exit_in_s: null while a job runs, and where it never exits by itself."
 }
 
-_NAMES = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null", datetime: "time"}
+_NAMES = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    type(None): "null",
+    datetime: "time",
+}
 
 #: What each command prints with --json.
 DOCUMENTS = (
-    ("`submit`, `watch`, `demo`, `preview`", "a [RunResult](#runresult); of `preview`, with a [Preview](#preview)"),
+    (
+        "`submit`, `watch`, `demo`, `preview`",
+        "a [RunResult](#runresult); of `preview`, with a [Preview](#preview)",
+    ),
     ("`submit --detach`, `status JOB_ID`, `cancel`", "a [Job](#job)"),
-    ("`submit`, `watch`, left with Ctrl-C", "the [Job](#job) as it was last seen, with exit code 130"),
+    (
+        "`submit`, `watch`, left with Ctrl-C",
+        "the [Job](#job) as it was last seen, with exit code 130",
+    ),
     ("`status`", "a [Health](#health)"),
     ("`list`", '`{"jobs": [...]}`, each a [Job](#job), newest first'),
     ("`explain`", "an [Explanation](#explanation)"),
@@ -88,24 +101,48 @@ DOCUMENTS = (
         "`bucket list`",
         '`{"layout": ..., "organizations": [...]}`: organization, version, size_bytes, created_at, versions',
     ),
-    ("`bucket history`", '`{"organization": ..., "versions": [...]}`, each an [Entry](#entry), newest first'),
-    ("`bucket fetch`", '`{"organization": ..., "version": ..., "size_bytes": ..., "bytes_down": ..., "path": ...}`'),
+    (
+        "`bucket history`",
+        '`{"organization": ..., "versions": [...]}`, each an [Entry](#entry), newest first',
+    ),
+    (
+        "`bucket fetch`",
+        '`{"organization": ..., "version": ..., "size_bytes": ..., "bytes_down": ..., "path": ...}`',
+    ),
     ("`bucket export`", '`{"folder": ..., "organizations": [...]}`, each as of `bucket fetch`'),
-    ("`bucket restore`", '`{"organization": ..., "version": ..., "restored": ..., "bytes_up": ...}`'),
-    ("`machine start`", '`{"machine": ..., "health": ..., "wall_s": ...}`, the [Health](#health) of its daemon'),
-    ("`machine stop`", '`{"machine": ...}`: id, state, region, address, size, volumes, image, last_exit'),
-    ("`machine status`", '`{"machine": ..., "health": ..., "trouble": ...}`; health is null where no daemon answers'),
+    (
+        "`bucket restore`",
+        '`{"organization": ..., "version": ..., "restored": ..., "bytes_up": ...}`',
+    ),
+    (
+        "`machine start`",
+        '`{"machine": ..., "health": ..., "wall_s": ...}`, the [Health](#health) of its daemon',
+    ),
+    (
+        "`machine stop`",
+        '`{"machine": ...}`: id, state, region, address, size, volumes, image, last_exit',
+    ),
+    (
+        "`machine status`",
+        '`{"machine": ..., "health": ..., "trouble": ...}`; health is null where no daemon answers',
+    ),
     ("`machine list`", '`{"machines": [...]}`, the one that is used first'),
     ("`doctor`", '`{"ok": ..., "checks": [...]}`, each a [Check](#check)'),
     ("`cost`", "a [CostTable](#costtable)"),
     ("`push`, `pull`", "a [TransferResult](#transferresult)"),
     ("`info ORGANIZATION`", "an [OrganizationInfo](#organizationinfo)"),
     ("`info`", "a [VolumeInfo](#volumeinfo)"),
-    ("`keys new`", '`{"server": ..., "server_public": ..., "clients": ..., "secrets": [...]}`, all paths'),
+    (
+        "`keys new`",
+        '`{"server": ..., "server_public": ..., "clients": ..., "secrets": [...]}`, all paths',
+    ),
     ("`keys show`", '`{"public_key": ...}`'),
     ("`demo --out`", '`{"file": ..., "contacts": ..., "seed": ..., "as_of": ...}`'),
     ("`version`", '`{"version": ..., "protocol": ...}`'),
-    ("any of them, failed", '`{"error": ...}`, an [ErrorInfo](#errorinfo); with `"job_id"` where a job failed'),
+    (
+        "any of them, failed",
+        '`{"error": ...}`, an [ErrorInfo](#errorinfo); with `"job_id"` where a job failed',
+    ),
 )
 STRUCTS = (
     RunResult,
@@ -151,7 +188,11 @@ STRUCTS = (
 
 def _context(command: click.Command, path: str) -> click.Context:
     return click.Context(
-        command, info_name=path, terminal_width=WIDTH, max_content_width=WIDTH, help_option_names=["-h", "--help"]
+        command,
+        info_name=path,
+        terminal_width=WIDTH,
+        max_content_width=WIDTH,
+        help_option_names=["-h", "--help"],
     )
 
 
@@ -172,7 +213,8 @@ def exit_codes(codes: type[IntEnum]) -> str:
     """Return the table of an enumeration whose members have their meaning in the comment above them."""
     found = re.findall(r"((?:    #: .*\n)+)    (\w+) = (\d+)\n", inspect.getsource(codes))
     meanings = {
-        name: " ".join(line.strip().removeprefix("#: ") for line in text.splitlines()) for text, name, _ in found
+        name: " ".join(line.strip().removeprefix("#: ") for line in text.splitlines())
+        for text, name, _ in found
     }
     lines = ["| code | name | meaning |", "| --- | --- | --- |"]
     lines += [f"| {code.value} | `{code.name}` | {meanings[code.name]} |" for code in codes]
@@ -212,7 +254,12 @@ def struct(kind: type[msgspec.Struct]) -> str:
 def cli_page() -> str:
     """Return docs/CLI.md."""
     parts = [NOTE, "", "# schedctl", ""]
-    parts += ["- [Commands](#commands)", "- [Exit codes](#exit-codes)", "- [The JSON contract](#the-json-contract)", ""]
+    parts += [
+        "- [Commands](#commands)",
+        "- [Exit codes](#exit-codes)",
+        "- [The JSON contract](#the-json-contract)",
+        "",
+    ]
     parts += ["## Commands", ""]
     for path, text in commands(cli, "schedctl"):
         parts += [f"### {path}", "", "```text", text.rstrip(), "```", ""]
@@ -236,7 +283,8 @@ def cli_page() -> str:
         "",
         "`code` is one of the daemon's (retryable ones, for which the same command may succeed later, in bold):",
         "",
-        ", ".join(f"**`{code}`**" if code in RETRYABLE else f"`{code}`" for code in ErrorCode) + ".",
+        ", ".join(f"**`{code}`**" if code in RETRYABLE else f"`{code}`" for code in ErrorCode)
+        + ".",
         "",
         (
             "Or, where the client itself found the error: `usage` (the command line), `settings`, `unreachable`, "
@@ -275,7 +323,10 @@ def settings_page() -> str:
         "",
         "| setting (file, argument) | environment | meaning |",
         "| --- | --- | --- |",
-        *(f"| `{name}` | `{variable}` | {meaning} |" for name, (variable, meaning) in TABLE.items()),
+        *(
+            f"| `{name}` | `{variable}` | {meaning} |"
+            for name, (variable, meaning) in TABLE.items()
+        ),
     ]
     return "\n".join(parts) + "\n"
 

@@ -11,4 +11,13 @@ from .repository import Repository
 from .settings import BucketSettings, load_settings
 from .working_copy import Copy, Moved
 
-__all__ = ["BucketSettings", "Copy", "Lease", "Moved", "Repository", "load_settings", "open_repository", "open_store"]
+__all__ = [
+    "BucketSettings",
+    "Copy",
+    "Lease",
+    "Moved",
+    "Repository",
+    "load_settings",
+    "open_repository",
+    "open_store",
+]

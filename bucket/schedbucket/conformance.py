@@ -50,7 +50,12 @@ def _race(store: ObjectStore, key: str) -> str | None:
     for name in ("If-None-Match", "If-Match"):
         together = Barrier(WRITERS)
 
-        def write(number: int, name: str = name, condition: Condition = condition, start: Barrier = together) -> bool:
+        def write(
+            number: int,
+            name: str = name,
+            condition: Condition = condition,
+            start: Barrier = together,
+        ) -> bool:
             start.wait(30)
             return _writes(store, key, f"{name} {number}".encode(), condition)
 

@@ -15,7 +15,14 @@ from pathlib import Path
 
 from schedproto import ErrorCode, SchedulerError
 
-from .object_store import Condition, ConditionFailedError, MissingObjectError, Stored, denied, unreachable
+from .object_store import (
+    Condition,
+    ConditionFailedError,
+    MissingObjectError,
+    Stored,
+    denied,
+    unreachable,
+)
 
 #: The store's own files; no object's name begins with a dot.
 LOCK, METADATA, COMING = ".lock", ".metadata", ".coming"
@@ -47,7 +54,9 @@ class FolderStore:
         with self._errors(key):
             return self._stored(key, self._path(key).stat())
 
-    def put(self, key: str, data: bytes, condition: Condition, metadata: dict[str, str] | None = None) -> str:
+    def put(
+        self, key: str, data: bytes, condition: Condition, metadata: dict[str, str] | None = None
+    ) -> str:
         """Write a small object under a condition."""
         coming = self._coming()
         with self._errors(key):
@@ -55,7 +64,11 @@ class FolderStore:
             return self._place(key, coming, condition, metadata or {})
 
     def put_file(
-        self, key: str, path: Path, condition: Condition | None = None, metadata: dict[str, str] | None = None
+        self,
+        key: str,
+        path: Path,
+        condition: Condition | None = None,
+        metadata: dict[str, str] | None = None,
     ) -> str:
         """Write a file as an object."""
         coming = self._coming()
@@ -84,7 +97,9 @@ class FolderStore:
     def names(self, prefix: str) -> list[str]:
         """Return the names that follow a prefix immediately."""
         with self._errors(prefix), suppress(FileNotFoundError):
-            return sorted(path.name for path in self._path(prefix).iterdir() if not path.name.startswith("."))
+            return sorted(
+                path.name for path in self._path(prefix).iterdir() if not path.name.startswith(".")
+            )
         return []
 
     # -----------------------------------------------------------------------------------------------------
@@ -110,7 +125,9 @@ class FolderStore:
             metadata = kept["metadata"] if kept["etag"] == etag else {}
         return Stored(key, info.st_size, etag, datetime.fromtimestamp(info.st_mtime, UTC), metadata)
 
-    def _place(self, key: str, coming: Path, condition: Condition | None, metadata: dict[str, str]) -> str:
+    def _place(
+        self, key: str, coming: Path, condition: Condition | None, metadata: dict[str, str]
+    ) -> str:
         """Make a written file the object, if the condition holds."""
         path = self._path(key)
         try:
@@ -161,4 +178,6 @@ class FolderStore:
                     details={"path": str(self._root)},
                 ) from None
             refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-            raise (denied if refused else unreachable)(self.describe(), error.strerror or str(error)) from None
+            raise (denied if refused else unreachable)(
+                self.describe(), error.strerror or str(error)
+            ) from None

@@ -32,7 +32,7 @@ FORMAT = 1
 DIGEST = "sha256"
 #: How often a change of the document is tried when others change it at the same time, or no answer comes.
 TRIES = 12
-_PAUSE_S, _MOST_PAUSE_S = 0.05, 2.0
+_PAUSE_S, _MAX_PAUSE_S = 0.05, 2.0
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,7 +155,7 @@ class Register:
             for number in range(TRIES):
                 if number:
                     time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - only so that two do not meet again
-                    pause = min(pause * 2, _MOST_PAUSE_S)
+                    pause = min(pause * 2, _MAX_PAUSE_S)
                 try:
                     return self._try(edit, sent, seen=seen and not number)
                 except ConditionFailedError:
@@ -184,6 +184,8 @@ class Register:
         wanted = msgspec.structs.replace(wanted, write_id=secrets.token_hex(8))
         data = msgspec.json.format(msgspec.json.encode(wanted), indent=1)
         sent.add(wanted.write_id)
-        self._etag = self.store.put(self.key, data, Condition(self._etag), {DIGEST: digest_of_bytes(data)})
+        self._etag = self.store.put(
+            self.key, data, Condition(self._etag), {DIGEST: digest_of_bytes(data)}
+        )
         self.last = wanted
         return wanted

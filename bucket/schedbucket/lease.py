@@ -54,7 +54,9 @@ class Lease:
     trouble: why the last renewal or the release failed.
     """
 
-    def __init__(self, register: Register, state: LeaseState, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, register: Register, state: LeaseState, now: Callable[[], datetime] = utc_now
+    ) -> None:
         self._register, self._state, self._now = register, state, now
         self.lost = False
         self.trouble: SchedulerError | None = None
@@ -103,7 +105,9 @@ class Lease:
         def edit(head: Head) -> Head:
             held = self.check(head)
             state = msgspec.structs.replace(
-                held, beat=held.beat + 1, expires_at=time_text(self._now() + timedelta(seconds=held.duration_s))
+                held,
+                beat=held.beat + 1,
+                expires_at=time_text(self._now() + timedelta(seconds=held.duration_s)),
             )
             return msgspec.structs.replace(head, lease=state)
 
@@ -160,7 +164,10 @@ class Lease:
         return self.keep()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.release()
 

@@ -63,11 +63,17 @@ class ObjectStore(Protocol):
     def look(self, key: str) -> Stored:
         """Return what is known of an object, without its content. Raises `MissingObjectError`."""
 
-    def put(self, key: str, data: bytes, condition: Condition, metadata: dict[str, str] | None = None) -> str:
+    def put(
+        self, key: str, data: bytes, condition: Condition, metadata: dict[str, str] | None = None
+    ) -> str:
         """Write a small object and return its ETag. Raises `ConditionFailedError`."""
 
     def put_file(
-        self, key: str, path: Path, condition: Condition | None = None, metadata: dict[str, str] | None = None
+        self,
+        key: str,
+        path: Path,
+        condition: Condition | None = None,
+        metadata: dict[str, str] | None = None,
     ) -> str:
         """Write a file as an object and return its ETag. Raises `ConditionFailedError`."""
 
@@ -101,7 +107,9 @@ def duplicate(source: Path, target: Path) -> None:
     with source.open("rb") as old, target.open("xb") as new:
         offset, size = 0, os.fstat(old.fileno()).st_size
         while offset < size:
-            got = os.copy_file_range(old.fileno(), new.fileno(), min(64 << 20, size - offset), offset, offset)
+            got = os.copy_file_range(
+                old.fileno(), new.fileno(), min(64 << 20, size - offset), offset, offset
+            )
             if not got:
                 raise OSError(errno.EIO, "the file was truncated while it was copied")
             offset += got
@@ -133,7 +141,10 @@ def denied(where: str, why: str) -> SchedulerError:
     if "RequestTimeTooSkewed" in why:
         hint = "Set this machine's clock: the server rejects requests whose signature is minutes off its own time."
     return SchedulerError(
-        ErrorCode.BUCKET_DENIED, f"{where} denied access: {why}", hint=hint, details={"bucket": where}
+        ErrorCode.BUCKET_DENIED,
+        f"{where} denied access: {why}",
+        hint=hint,
+        details={"bucket": where},
     )
 
 

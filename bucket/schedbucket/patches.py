@@ -48,7 +48,9 @@ class TooLargeError(Exception):
 def _read(file: BinaryIO, count: int) -> _Blocks:
     """Return the next so many blocks as 64-bit words; what the file lacks is zero."""
     buffer = bytearray(count * BLOCK)
-    view = memoryview(buffer)  # in a statement of its own: Nuitka cannot clone it in a tuple's assignment
+    view = memoryview(
+        buffer
+    )  # in a statement of its own: Nuitka cannot clone it in a tuple's assignment
     done = 0
     while done < len(buffer) and (got := file.readinto(view[done:])):  # type: ignore[attr-defined]
         done += got
@@ -71,7 +73,8 @@ def _differences(
 
 
 def _groups(
-    differences: Iterator[tuple[NDArray[np.int64], _Blocks, _Blocks]], numbers: list[NDArray[np.int64]]
+    differences: Iterator[tuple[NDArray[np.int64], _Blocks, _Blocks]],
+    numbers: list[NDArray[np.int64]],
 ) -> Iterator[tuple[_Blocks, _Blocks]]:
     """Yield the blocks, old and new, in groups of their fixed number; leaves their numbers in `numbers`."""
     empty = np.empty((0, BLOCK // 8), np.uint64)
@@ -89,15 +92,23 @@ def _groups(
 
 def _pack(was: _Blocks, now: _Blocks) -> bytes:
     """Return new blocks, compressed with the old ones as the dictionary."""
-    dictionary = zstandard.ZstdCompressionDict(was.tobytes(), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    dictionary = zstandard.ZstdCompressionDict(
+        was.tobytes(), dict_type=zstandard.DICT_TYPE_RAWCONTENT
+    )
     parameters = zstandard.ZstdCompressionParameters.from_level(
         _LEVEL, source_size=now.nbytes, dict_size=was.nbytes, write_checksum=False
     )
-    return zstandard.ZstdCompressor(dict_data=dictionary, compression_params=parameters).compress(now.tobytes())
+    return zstandard.ZstdCompressor(dict_data=dictionary, compression_params=parameters).compress(
+        now.tobytes()
+    )
 
 
 def make_patch(
-    old: Path, new: Path, target: Path, check: Callable[[], None] = lambda: None, most_bytes: float = float("inf")
+    old: Path,
+    new: Path,
+    target: Path,
+    check: Callable[[], None] = lambda: None,
+    most_bytes: float = float("inf"),
 ) -> int:
     """Write the patch from one file to another into a new file; returns the number of blocks in it.
 
@@ -158,7 +169,9 @@ def _contents(source: BinaryIO) -> tuple[int, int, NDArray[np.int64]]:
         if source.read(1):
             raise PatchError("it is longer than its header says")
         return old_size, new_size, np.empty(0, np.int64)
-    gaps = zstandard.ZstdDecompressor().decompress(source.read(), max_output_size=4 * blocks, allow_extra_data=False)
+    gaps = zstandard.ZstdDecompressor().decompress(
+        source.read(), max_output_size=4 * blocks, allow_extra_data=False
+    )
     if len(gaps) != 4 * blocks:
         raise PatchError("it is truncated")
     source.seek(_HEADER.size)
@@ -218,4 +231,6 @@ def decompress(source: Path, target: Path, size_bytes: int) -> None:
     except zstandard.ZstdError as error:
         raise PatchError(str(error)) from None
     if done != size_bytes:
-        raise PatchError(f"it contains {'more than ' if done > size_bytes else ''}{min(done, size_bytes)} bytes")
+        raise PatchError(
+            f"it contains {'more than ' if done > size_bytes else ''}{min(done, size_bytes)} bytes"
+        )

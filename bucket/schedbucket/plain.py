@@ -122,7 +122,9 @@ class PlainRepository:
                 raise OtherVersionError
         raise trouble or unreachable(self.store.describe(), "a conditional write had no effect")
 
-    def _put(self, new: Path, condition: Condition, metadata: dict[str, str]) -> SchedulerError | None:
+    def _put(
+        self, new: Path, condition: Condition, metadata: dict[str, str]
+    ) -> SchedulerError | None:
         """Replace the file, or return why it is not known whether that happened."""
         try:
             self.store.put_file(self._key, new, condition, metadata)
@@ -149,4 +151,9 @@ class PlainRepository:
 
 
 def _known(stored: Stored) -> Known:
-    return Known(label=stored.etag, number=0, size_bytes=stored.size_bytes, sha256=stored.metadata.get("sha256", ""))
+    return Known(
+        label=stored.etag,
+        number=0,
+        size_bytes=stored.size_bytes,
+        sha256=stored.metadata.get("sha256", ""),
+    )

@@ -18,7 +18,14 @@ from obstore.store import S3Store
 
 from schedproto import ErrorCode, SchedulerError
 
-from .object_store import Condition, ConditionFailedError, MissingObjectError, Stored, denied, unreachable
+from .object_store import (
+    Condition,
+    ConditionFailedError,
+    MissingObjectError,
+    Stored,
+    denied,
+    unreachable,
+)
 
 if TYPE_CHECKING:
     from .settings import S3Settings
@@ -34,11 +41,17 @@ _TRIES, _PAUSE_S = 3, 0.2
 #: A request's time is at least what its data takes at this speed.
 _SLOWEST_BYTES_PER_S = 2 << 20
 #: What the server says of data that did not arrive as it was sent.
-_SPOILT = re.compile(r"<Code>(XAmzContentSHA256Mismatch|XAmzContentChecksumMismatch|BadDigest|IncompleteBody)</Code>")
+_SPOILT = re.compile(
+    r"<Code>(XAmzContentSHA256Mismatch|XAmzContentChecksumMismatch|BadDigest|IncompleteBody)</Code>"
+)
 #: Answers of the server that can be others a moment later; and what the library says where there was none.
-_PASSING_STATUS, _PASSING_CODE = re.compile(r"408|429|5\d\d"), re.compile(r"<Code>RequestTimeout</Code>")
+_PASSING_STATUS, _PASSING_CODE = (
+    re.compile(r"408|429|5\d\d"),
+    re.compile(r"<Code>RequestTimeout</Code>"),
+)
 _NO_ANSWER = re.compile(
-    r"error sending request|body error|error decoding response body|timed? ?out|connection", re.IGNORECASE
+    r"error sending request|body error|error decoding response body|timed? ?out|connection",
+    re.IGNORECASE,
 )
 _STATUS = re.compile(r"status code: (\d{3}) ?([A-Za-z ]*)(?:: .*?<Code>([^<]*)</Code>)?", re.DOTALL)
 
@@ -105,7 +118,9 @@ class BucketStore:
         """Write an object to a new file, in parts and several at once; a part that breaks off is asked for again."""
         with self._errors(key):
             try:
-                found = self._patiently(lambda: obstore.get(self._store, key, options={"range": (0, _PART_BYTES)}))
+                found = self._patiently(
+                    lambda: obstore.get(self._store, key, options={"range": (0, _PART_BYTES)})
+                )
             except trouble.GenericError as error:
                 if "status code: 416" not in str(error):
                     raise
@@ -115,7 +130,9 @@ class BucketStore:
             starts = range(0, stored.size_bytes, _PART_BYTES)
             with path.open("xb") as file, ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
                 parts = [
-                    pool.submit(self._get_part, stored, start, file.fileno(), None if start else found)
+                    pool.submit(
+                        self._get_part, stored, start, file.fileno(), None if start else found
+                    )
                     for start in starts
                 ]
                 try:
@@ -161,7 +178,9 @@ class BucketStore:
             found = self._patiently(lambda: obstore.get(self._store, key, options={"head": True}))
             return _stored(found.meta, found.attributes)
 
-    def put(self, key: str, data: bytes, condition: Condition, metadata: dict[str, str] | None = None) -> str:
+    def put(
+        self, key: str, data: bytes, condition: Condition, metadata: dict[str, str] | None = None
+    ) -> str:
         """Write a small object under a condition."""
         with self._errors(key):
             attributes: Any = metadata or {}
@@ -169,18 +188,26 @@ class BucketStore:
             return done["e_tag"] or ""
 
     def put_file(
-        self, key: str, path: Path, condition: Condition | None = None, metadata: dict[str, str] | None = None
+        self,
+        key: str,
+        path: Path,
+        condition: Condition | None = None,
+        metadata: dict[str, str] | None = None,
     ) -> str:
         """Write a file as an object: under a condition in one request, else in parts where it is large."""
         with self._errors(key):
             attributes: Any = metadata or {}
             if condition is None:
                 done = self._patiently(
-                    lambda: obstore.put(self._store, key, path, attributes=attributes, chunk_size=_PART_BYTES)
+                    lambda: obstore.put(
+                        self._store, key, path, attributes=attributes, chunk_size=_PART_BYTES
+                    )
                 )
                 return done["e_tag"] or ""
             once = self._make_once(path.stat().st_size)
-            done = obstore.put(once, key, path, attributes=attributes, mode=_mode(condition), use_multipart=False)
+            done = obstore.put(
+                once, key, path, attributes=attributes, mode=_mode(condition), use_multipart=False
+            )
             return done["e_tag"] or ""
 
     def _patiently(self, request: Callable[[], _T]) -> _T:
@@ -212,7 +239,11 @@ class BucketStore:
     def objects(self, prefix: str) -> list[Stored]:
         """Return the objects below a prefix."""
         with self._errors(prefix):
-            found = [_stored(meta, {}) for page in obstore.list(self._store, prefix=prefix) for meta in page]
+            found = [
+                _stored(meta, {})
+                for page in obstore.list(self._store, prefix=prefix)
+                for meta in page
+            ]
         return sorted(found, key=lambda stored: stored.key)
 
     def names(self, prefix: str) -> list[str]:
@@ -235,7 +266,9 @@ class BucketStore:
         except (trouble.PermissionDeniedError, trouble.UnauthenticatedError) as error:
             raise denied(self.describe(), _why(error)) from None
         except trouble.BaseError as error:
-            raise (unreachable if _passes(error) else denied)(self.describe(), _why(error)) from None
+            raise (unreachable if _passes(error) else denied)(
+                self.describe(), _why(error)
+            ) from None
         except OSError as error:
             raise _local(error) from None
 
@@ -269,7 +302,11 @@ def _passes(error: Exception) -> bool:
     status = _STATUS.search(text)
     if status is None:
         return _NO_ANSWER.search(text) is not None
-    passing = _PASSING_STATUS.fullmatch(status.group(1)) or _PASSING_CODE.search(text) or _SPOILT.search(text)
+    passing = (
+        _PASSING_STATUS.fullmatch(status.group(1))
+        or _PASSING_CODE.search(text)
+        or _SPOILT.search(text)
+    )
     return passing is not None
 
 

@@ -9,7 +9,13 @@ from pathlib import Path
 from schedproto import ErrorCode, SchedulerError
 
 #: The variables of the bucket, as `fly storage create` names them; the first names the bucket and turns it on.
-VARIABLES = ("BUCKET_NAME", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
+VARIABLES = (
+    "BUCKET_NAME",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_REGION",
+)
 FOLDER, LAYOUT, TIMEOUT = "SCHEDD_BUCKET_FOLDER", "SCHEDD_BUCKET_LAYOUT", "SCHEDD_BUCKET_TIMEOUT"
 LAYOUTS = ("versions", "plain")
 
@@ -98,7 +104,9 @@ def _timeout(text: str | None) -> float:
         seconds = 0.0
     if not 1 <= seconds <= 3600:
         raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT, f"invalid {TIMEOUT} {text!r:.40}", hint="Use 1 to 3600 seconds."
+            ErrorCode.INVALID_ARGUMENT,
+            f"invalid {TIMEOUT} {text!r:.40}",
+            hint="Use 1 to 3600 seconds.",
         )
     return seconds
 

@@ -16,12 +16,19 @@ from schedproto import SchedulerError
 from . import patches
 from .head import Entry, Garbage, Head, LeaseState, Register
 from .lease import Lease, time_of, time_text, utc_now
-from .object_store import ConditionFailedError, MissingObjectError, ObjectStore, damaged, digest_of, duplicate
+from .object_store import (
+    ConditionFailedError,
+    MissingObjectError,
+    ObjectStore,
+    damaged,
+    digest_of,
+    duplicate,
+)
 from .repository import ROOT, Known, OtherVersionError, verify
 
 #: A snapshot is made in place of a patch where the patches of its chain would be more than so many, or weigh more
 #: than so much of the snapshot.
-MOST_PATCHES, MOST_SHARE = 32, 0.5
+MAX_PATCHES, MAX_SHARE = 32, 0.5
 #: So many versions at least can be fetched; older ones go when their whole chain is older.
 KEEP_VERSIONS = 50
 #: An object is removed so long after nothing needs it any more: whoever reads it began before that.
@@ -118,7 +125,9 @@ class VersionsRepository:
         check: Callable[[], None] = lambda: None,
     ) -> tuple[Known, int]:
         """Send the patch, or a snapshot where that is due, then change the head."""
-        self._must_be_newest(self.register.last if self.register.last.write_id else self.register.read(), known)
+        self._must_be_newest(
+            self.register.last if self.register.last.write_id else self.register.read(), known
+        )
         with tempfile.TemporaryDirectory(dir=work, prefix="publish-") as name:
             made = self._entry_of(new, base, known, Path(name), by, note, check)
             if made is None:
@@ -151,7 +160,9 @@ class VersionsRepository:
 
     @staticmethod
     def _must_be_newest(head: Head, known: Known | None) -> None:
-        if (None if head.newest is None else known_of(head.newest).label) != (None if known is None else known.label):
+        if (None if head.newest is None else known_of(head.newest).label) != (
+            None if known is None else known.label
+        ):
             raise OtherVersionError
 
     def _entry_of(
@@ -192,13 +203,18 @@ class VersionsRepository:
         return entry, path
 
     def _patch(
-        self, new: Path, base: Path | None, known: Known | None, folder: Path, check: Callable[[], None]
+        self,
+        new: Path,
+        base: Path | None,
+        known: Known | None,
+        folder: Path,
+        check: Callable[[], None],
     ) -> Path | None:
         """Make the patch to the newest version, None where a snapshot is due."""
         chain = [] if known is None else self.register.last.chain_of(known.number)
-        if base is None or not chain or len(chain) > MOST_PATCHES:
+        if base is None or not chain or len(chain) > MAX_PATCHES:
             return None
-        room = chain[0].stored_bytes * MOST_SHARE - sum(entry.stored_bytes for entry in chain[1:])
+        room = chain[0].stored_bytes * MAX_SHARE - sum(entry.stored_bytes for entry in chain[1:])
         path = folder / "patch"
         try:
             patches.make_patch(base, new, path, check, room)
@@ -223,11 +239,16 @@ class VersionsRepository:
         now = max((stored.modified for stored in objects), default=datetime.now(UTC))
         named = {self.register.key, *(entry.key for entry in head.versions)}
         waiting = {item.key for item in head.garbage}
-        due = {item.key for item in head.garbage if time_of(item.since) < now - timedelta(seconds=GRACE_S)}
+        due = {
+            item.key
+            for item in head.garbage
+            if time_of(item.since) < now - timedelta(seconds=GRACE_S)
+        }
         due |= {
             stored.key
             for stored in objects
-            if stored.key not in named | waiting and stored.modified < now - timedelta(seconds=ORPHAN_S)
+            if stored.key not in named | waiting
+            and stored.modified < now - timedelta(seconds=ORPHAN_S)
         }
         due -= named
         present = {stored.key for stored in objects}
@@ -274,7 +295,11 @@ def _with(head: Head, entry: Entry) -> Head:
             break
         kept.insert(0, chain)
     since = time_text(utc_now())
-    dropped = [Garbage(key=made.key, since=since) for chain in chains[: len(chains) - len(kept)] for made in chain]
+    dropped = [
+        Garbage(key=made.key, since=since)
+        for chain in chains[: len(chains) - len(kept)]
+        for made in chain
+    ]
     return msgspec.structs.replace(
         head, versions=[made for chain in kept for made in chain], garbage=[*head.garbage, *dropped]
     )

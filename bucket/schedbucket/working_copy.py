@@ -90,7 +90,11 @@ class Copy:
         """Return the version that the copy is, None if it is none."""
         state = self._state()
         with suppress(OSError):
-            if state is not None and state.fingerprint and state.fingerprint == fingerprint(self.path):
+            if (
+                state is not None
+                and state.fingerprint
+                and state.fingerprint == fingerprint(self.path)
+            ):
                 return state.known
         return None
 
@@ -139,7 +143,11 @@ class Copy:
         known = self.known
         if known is not None:
             return known
-        if fingerprint(self.path) and self.path.stat().st_size == newest.size_bytes and newest.sha256:
+        if (
+            fingerprint(self.path)
+            and self.path.stat().st_size == newest.size_bytes
+            and newest.sha256
+        ):
             # A kill between a write of the bucket or the file and the note of it.
             mark = fingerprint(self.path)
             if digest_of(self.path) == newest.sha256:
@@ -193,7 +201,15 @@ class Copy:
                 raise _in_use(self.path)
 
         published, sent = self.repository.publish(
-            self.path, base, known, self.folder, lease=lease, release=release, by=by, note=note, check=check
+            self.path,
+            base,
+            known,
+            self.folder,
+            lease=lease,
+            release=release,
+            by=by,
+            note=note,
+            check=check,
         )
         self._settle(published, mark)
         return published, sent
@@ -213,7 +229,9 @@ class Copy:
     def _quiet(self) -> str:
         """Have the file hold everything, and return its fingerprint."""
         try:
-            with closing(sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)) as connection:
+            with closing(
+                sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+            ) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as error:
             raise SchedulerError(

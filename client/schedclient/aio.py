@@ -16,11 +16,28 @@ import zmq.asyncio
 from schedproto import Explanation, Job, JobSpec, Mode, RunResult
 from schedproto.ids import new_key
 from schedproto.message import Message
-from schedproto.messages import Cancel, GetHealth, GetJob, Health, JobList, JobReply, ListJobs, Submit, Welcome
+from schedproto.messages import (
+    Cancel,
+    GetHealth,
+    GetJob,
+    Health,
+    JobList,
+    JobReply,
+    ListJobs,
+    Submit,
+    Welcome,
+)
 from schedproto.transfers import TransferResult
 
 from .batch import AsyncBatch, OnEach, Outcomes
-from .connection import Connection, ConnectionLostError, HandshakeBrokenError, Watching, new_request_id, refusal
+from .connection import (
+    Connection,
+    ConnectionLostError,
+    HandshakeBrokenError,
+    Watching,
+    new_request_id,
+    refusal,
+)
 from .deadlines import Deadline
 from .errors import (
     AuthenticationError,
@@ -77,7 +94,10 @@ class AsyncClient(AsyncQuestions):
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -106,7 +126,9 @@ class AsyncClient(AsyncQuestions):
                 endpoint = await self.launcher.ensure()
                 if self._context is None:
                     self._context = zmq.asyncio.Context()
-                connection = Connection(self._context, endpoint, self.settings.secret_key, self.settings.server_key)
+                connection = Connection(
+                    self._context, endpoint, self.settings.secret_key, self.settings.server_key
+                )
                 self._connection = connection
                 try:
                     await connection.hello(max(0.05, min(ANSWER_TIMEOUT_S, deadline.left_s)))
@@ -114,7 +136,9 @@ class AsyncClient(AsyncQuestions):
                     attempt += 1
                     broken += isinstance(error, HandshakeBrokenError)
                     ended = deadline.over
-                    if endpoint.startswith("tcp://") and broken >= (1 if ended else BROKEN_HANDSHAKES):
+                    if endpoint.startswith("tcp://") and broken >= (
+                        1 if ended else BROKEN_HANDSHAKES
+                    ):
                         await self._drop(connection)
                         raise refusal(endpoint) from None
                     if ended:
@@ -137,22 +161,30 @@ class AsyncClient(AsyncQuestions):
                 self._connection = None
             await connection.close()
 
-    async def _ask(self, message: Message, expected: type[_T], answer_s: float = ANSWER_TIMEOUT_S) -> _T:
+    async def _ask(
+        self, message: Message, expected: type[_T], answer_s: float = ANSWER_TIMEOUT_S
+    ) -> _T:
         """Ask until there is an answer; every request may be sent twice without harm.
 
         answer_s: how long the daemon may take for it before the connection is given up.
         """
-        deadline = self._deadline(max(self.timeout_s, answer_s if answer_s > ANSWER_TIMEOUT_S else 0.0))
+        deadline = self._deadline(
+            max(self.timeout_s, answer_s if answer_s > ANSWER_TIMEOUT_S else 0.0)
+        )
         attempt = 0
         while True:
             connection = await self._connected(deadline)
             try:
-                return await connection.ask(message, expected, min(answer_s, max(0.05, deadline.left_s)))
+                return await connection.ask(
+                    message, expected, min(answer_s, max(0.05, deadline.left_s))
+                )
             except (TimeoutError, ConnectionLostError):
                 await self._drop(connection)
                 if deadline.over:
                     raise UnreachableError(
-                        f"the daemon at {connection.endpoint} does not answer", "Check its log.", retryable=True
+                        f"the daemon at {connection.endpoint} does not answer",
+                        "Check its log.",
+                        retryable=True,
                     ) from None
             except BusyError as error:
                 # A daemon that is going away is started again; this very request is then its first.
@@ -169,7 +201,9 @@ class AsyncClient(AsyncQuestions):
             try:
                 connection = await self._connected(self._deadline())
             except UnreachableError as error:
-                error.hint = f"Accepted jobs are kept; resume with `schedctl watch {job_id}`. {error.hint}"
+                error.hint = (
+                    f"Accepted jobs are kept; resume with `schedctl watch {job_id}`. {error.hint}"
+                )
                 raise
             heartbeat_s = connection.welcome.heartbeat_s if connection.welcome is not None else 2.0
             watching: Watching | None = None
@@ -183,7 +217,10 @@ class AsyncClient(AsyncQuestions):
                         return
                     silent_since = time.monotonic()  # after the caller has had its time
             except (TimeoutError, ConnectionLostError):
-                if time.monotonic() - silent_since > self.timeout_s + SILENT_HEARTBEATS * heartbeat_s:
+                if (
+                    time.monotonic() - silent_since
+                    > self.timeout_s + SILENT_HEARTBEATS * heartbeat_s
+                ):
                     raise UnreachableError(
                         f"the daemon at {connection.endpoint} stopped sending updates for job {job_id}",
                         f"Accepted jobs are kept; resume with `schedctl watch {job_id}`.",
@@ -192,7 +229,9 @@ class AsyncClient(AsyncQuestions):
                 await self._drop(connection)
             finally:
                 keepalive.cancel()
-                await asyncio.wait([keepalive])  # unlike awaiting the task, tells its cancellation from ours
+                await asyncio.wait(
+                    [keepalive]
+                )  # unlike awaiting the task, tells its cancellation from ours
                 if watching is not None:
                     await watching.end()
 
@@ -275,13 +314,20 @@ class AsyncClient(AsyncQuestions):
         return batch.start(at_once or ((await self.health()).workers if names else 1))
 
     async def explain(
-        self, organization: str, contact: int, *, as_of: str | None = None, config: dict[str, Any] | None = None
+        self,
+        organization: str,
+        contact: int,
+        *,
+        as_of: str | None = None,
+        config: dict[str, Any] | None = None,
     ) -> Explanation:
         """Return why a contact gets what it gets: each event, its dates as they move, the rules that apply.
 
         A dry run over the whole organization, as load balancing looks at all contacts.
         """
-        handle = await self.submit(organization, as_of=as_of, config=config, dry_run=True, explain=[contact])
+        handle = await self.submit(
+            organization, as_of=as_of, config=config, dry_run=True, explain=[contact]
+        )
         return (await handle.wait()).explanations[0]
 
     async def submit(
@@ -322,14 +368,17 @@ class AsyncClient(AsyncQuestions):
             accept_changes=accept_changes,
             expect=plan,
         )
-        message = Submit(id=new_request_id(), spec=spec, idempotency_key=idempotency_key or new_key())
+        message = Submit(
+            id=new_request_id(), spec=spec, idempotency_key=idempotency_key or new_key()
+        )
         return AsyncJobHandle(self, (await self._ask(message, JobReply)).job)
 
     async def _needs(self, capability: str) -> None:
         welcome = await self.welcome()
         if capability not in welcome.capabilities:
             raise IncompatibleError(
-                f"the daemon (version {welcome.daemon_version}) does not support {capability!r}", "Upgrade the daemon."
+                f"the daemon (version {welcome.daemon_version}) does not support {capability!r}",
+                "Upgrade the daemon.",
             )
 
     async def job(self, job_id: str) -> AsyncJobHandle:
@@ -354,7 +403,11 @@ class AsyncClient(AsyncQuestions):
     ) -> list[Job]:
         """Return jobs, newest first; `before` is the last job id of the previous page."""
         message = ListJobs(
-            id=new_request_id(), organization=organization, states=states or [], limit=limit, before=before
+            id=new_request_id(),
+            organization=organization,
+            states=states or [],
+            limit=limit,
+            before=before,
         )
         return (await self._ask(message, JobList)).jobs
 

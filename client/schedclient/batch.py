@@ -98,7 +98,11 @@ class AsyncBatch:
     """
 
     def __init__(
-        self, client: SubmitCalls, organizations: Sequence[str], on_each: OnEach | None, options: dict[str, Any]
+        self,
+        client: SubmitCalls,
+        organizations: Sequence[str],
+        on_each: OnEach | None,
+        options: dict[str, Any],
     ) -> None:
         self.organizations = list(dict.fromkeys(organizations))
         self._client, self._options = client, options
@@ -132,9 +136,12 @@ class AsyncBatch:
 
     def so_far(self) -> Outcomes:
         """Return what has become of them until now: of one in work there is neither result nor error yet."""
-        active = {name: handle.job_id for name, handle in self._active.copy().items()}  # others may be ending
+        active = {
+            name: handle.job_id for name, handle in self._active.copy().items()
+        }  # others may be ending
         outcomes = [
-            self._ended.get(name) or Outcome(organization=name, job_id=active.get(name)) for name in self.organizations
+            self._ended.get(name) or Outcome(organization=name, job_id=active.get(name))
+            for name in self.organizations
         ]
         return Outcomes.of(outcomes, time.monotonic() - self._began)
 
@@ -181,5 +188,9 @@ def _info(error: SchedulerClientError) -> ErrorInfo:
     if isinstance(error, DaemonError):
         return error.info
     return ErrorInfo(
-        code=error.code, message=error.message, hint=error.hint, retryable=error.retryable, details=error.details
+        code=error.code,
+        message=error.message,
+        hint=error.hint,
+        retryable=error.retryable,
+        details=error.details,
     )

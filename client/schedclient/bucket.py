@@ -103,12 +103,18 @@ class OrganizationLease:
             from schedbucket import Lease  # noqa: PLC0415
 
             self._lease = Lease.acquire(
-                self._repository.register, self._holder, duration_s=self._duration_s, wait_s=self._wait_s
+                self._repository.register,
+                self._holder,
+                duration_s=self._duration_s,
+                wait_s=self._wait_s,
             ).keep()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._lease is not None:
             self._lease.release()

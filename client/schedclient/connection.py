@@ -60,7 +60,11 @@ class Connection:
     """A DEALER socket to one endpoint. Everything runs in one event loop."""
 
     def __init__(
-        self, context: zmq.asyncio.Context, endpoint: str, secret_key: bytes | None, server_key: bytes | None
+        self,
+        context: zmq.asyncio.Context,
+        endpoint: str,
+        secret_key: bytes | None,
+        server_key: bytes | None,
     ) -> None:
         self.endpoint = endpoint
         self.welcome: Welcome | None = None
@@ -78,7 +82,10 @@ class Connection:
             self._socket.setsockopt(zmq.CURVE_PUBLICKEY, zmq.curve_public(secret_key))
             self._socket.setsockopt(zmq.CURVE_SERVERKEY, server_key)
         self._monitor = self._socket.get_monitor_socket(_EVENTS)
-        self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._watch_socket())]
+        self._tasks = [
+            asyncio.create_task(self._receive()),
+            asyncio.create_task(self._watch_socket()),
+        ]
         try:
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
@@ -157,15 +164,22 @@ class Connection:
         while True:
             event = parse_monitor_message(await self._monitor.recv_multipart())
             if event["event"] == zmq.EVENT_DISCONNECTED:
-                self._lose(ConnectionLostError(f"connection to {self.endpoint} lost", retryable=True))
+                self._lose(
+                    ConnectionLostError(f"connection to {self.endpoint} lost", retryable=True)
+                )
             elif event["event"] == zmq.EVENT_CONNECT_RETRIED:
                 # Nobody listens there. ZeroMQ would knock for ever; a launcher can do better than wait.
-                self._lose(ConnectionLostError(f"nothing listens at {self.endpoint}", retryable=True))
+                self._lose(
+                    ConnectionLostError(f"nothing listens at {self.endpoint}", retryable=True)
+                )
             elif event["event"] in _REFUSED:
                 self._lose(refusal(self.endpoint))
             elif event["event"] == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
                 self._lose(
-                    HandshakeBrokenError(f"{self.endpoint} closed the connection during the handshake", retryable=True)
+                    HandshakeBrokenError(
+                        f"{self.endpoint} closed the connection during the handshake",
+                        retryable=True,
+                    )
                 )
 
     def _lose(self, error: ConnectionFailedError) -> None:
@@ -199,7 +213,9 @@ class Connection:
 class Watching:
     """A watch that is under way on one connection."""
 
-    def __init__(self, connection: Connection, watch_id: str, queue: asyncio.Queue[JobEvent | Exception]) -> None:
+    def __init__(
+        self, connection: Connection, watch_id: str, queue: asyncio.Queue[JobEvent | Exception]
+    ) -> None:
         self._connection, self._watch_id, self._queue = connection, watch_id, queue
 
     async def next(self, timeout_s: float) -> JobEvent:

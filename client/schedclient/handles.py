@@ -72,7 +72,9 @@ class AsyncJobHandle:
                 self.job = job
                 yield job
 
-    async def wait(self, timeout_s: float | None = None, on_progress: OnProgress | None = None) -> RunResult:
+    async def wait(
+        self, timeout_s: float | None = None, on_progress: OnProgress | None = None
+    ) -> RunResult:
         """Wait for the end and return the result.
 
         Raises the job's error (`DaemonError`), `JobCancelledError`, or `WaitTimeoutError` (the job goes on).
@@ -91,6 +93,9 @@ def result_of(job: Job) -> RunResult:
     if job.error is not None:
         raise from_info(job.error, job)
     raise ExecutionError(
-        ErrorInfo(code="internal", message=f"job {job.job_id} is {job.state} but has neither a result nor an error"),
+        ErrorInfo(
+            code="internal",
+            message=f"job {job.job_id} is {job.state} but has neither a result nor an error",
+        ),
         job,
     )

@@ -79,7 +79,11 @@ class AsyncQuestions:
 
     @staticmethod
     def lease(
-        organization: str, *, wait_s: float | None = None, duration_s: float = 30.0, holder: str | None = None
+        organization: str,
+        *,
+        wait_s: float | None = None,
+        duration_s: float = 30.0,
+        holder: str | None = None,
     ) -> OrganizationLease:
         """Return the lease of an organization in the bucket, for a `with` block; see `schedclient.bucket`.
 
@@ -96,7 +100,9 @@ class AsyncQuestions:
         message = ListOrganizations(id=new_request_id())
         return (await self._ask(message, OrganizationsReply, FILE_ANSWER_S)).organizations
 
-    async def configuration(self, organization: str, version: int | None = None) -> OrganizationConfiguration:
+    async def configuration(
+        self, organization: str, version: int | None = None
+    ) -> OrganizationConfiguration:
         """Return the configuration that a run would start from, and its stored versions.
 
         version: one whose text is wanted, also where texts of older versions are left out (`toml_left_out`).
@@ -136,7 +142,11 @@ class AsyncQuestions:
     async def report(self, organization: str) -> Report:
         """Return the newest two completed runs as they were recorded, and contacts with issues."""
         return (
-            await self._ask(GetReport(id=new_request_id(), organization=organization), ReportReply, FILE_ANSWER_S)
+            await self._ask(
+                GetReport(id=new_request_id(), organization=organization),
+                ReportReply,
+                FILE_ANSWER_S,
+            )
         ).report
 
     async def diagnose(self, organization: str | None = None) -> Diagnosis:
@@ -169,10 +179,14 @@ class AsyncQuestions:
         )
         return (await self._ask(message, CheckReply, RESTORE_S)).report
 
-    async def plan_adoption(self, organization: str, accept_statuses: Sequence[str] = ()) -> Adoption:
+    async def plan_adoption(
+        self, organization: str, accept_statuses: Sequence[str] = ()
+    ) -> Adoption:
         """Return what would make the organization's file ready for its first run; changes nothing."""
         await self._needs("check")
-        message = PlanAdoption(id=new_request_id(), organization=organization, accept_statuses=list(accept_statuses))
+        message = PlanAdoption(
+            id=new_request_id(), organization=organization, accept_statuses=list(accept_statuses)
+        )
         return (await self._ask(message, AdoptionReply, RESTORE_S)).adoption
 
     async def adopt(
@@ -199,7 +213,11 @@ class AsyncQuestions:
     async def backups(self, organization: str) -> BackupList:
         """Return the backups of an organization's file, newest first."""
         return (
-            await self._ask(GetBackups(id=new_request_id(), organization=organization), BackupsReply, FILE_ANSWER_S)
+            await self._ask(
+                GetBackups(id=new_request_id(), organization=organization),
+                BackupsReply,
+                FILE_ANSWER_S,
+            )
         ).backups
 
     async def restore(self, organization: str, backup_id: str) -> BackupList:

@@ -26,7 +26,8 @@ def save_plan(plan: SavedPlan, path: str | PathLike[str]) -> None:
         Path(path).write_bytes(text + b"\n")
     except OSError as error:
         raise LocalFileError(
-            f"{path} cannot be written: {error.strerror}", "--save takes the path of the file to create."
+            f"{path} cannot be written: {error.strerror}",
+            "--save takes the path of the file to create.",
         ) from None
 
 
@@ -36,11 +37,13 @@ def load_plan(path: str | PathLike[str]) -> SavedPlan:
         plan = msgspec.json.decode(Path(path).read_bytes(), type=SavedPlan)
     except OSError as error:
         raise LocalFileError(
-            f"{path} cannot be read: {error.strerror}", "Create one with `schedctl preview ORGANIZATION --save FILE`."
+            f"{path} cannot be read: {error.strerror}",
+            "Create one with `schedctl preview ORGANIZATION --save FILE`.",
         ) from None
     except msgspec.DecodeError as error:
         raise LocalFileError(
-            f"{path} is not a saved plan: {error}", "Create one with `schedctl preview ORGANIZATION --save FILE`."
+            f"{path} is not a saved plan: {error}",
+            "Create one with `schedctl preview ORGANIZATION --save FILE`.",
         ) from None
     if plan.format != FORMAT or not plan.digest:
         raise LocalFileError(

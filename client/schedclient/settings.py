@@ -23,23 +23,44 @@ from .errors import SettingsError
 
 #: name -> (environment variable, what it means)
 TABLE: dict[str, tuple[str, str]] = {
-    "endpoint": ("SCHEDCTL_ENDPOINT", "ZeroMQ endpoint of a running daemon, for example tcp://[::1]:7300"),
+    "endpoint": (
+        "SCHEDCTL_ENDPOINT",
+        "ZeroMQ endpoint of a running daemon, for example tcp://[::1]:7300",
+    ),
     "app": ("SCHEDCTL_APP", "Fly app to use; its machine is started if needed"),
     "data": (
         "SCHEDCTL_DATA",
         "data folder of a local daemon, which is started if needed; used if neither endpoint nor app is set",
     ),
-    "key_file": ("SCHEDCTL_KEY_FILE", "this client's secret key file, created by `schedctl keys new`"),
+    "key_file": (
+        "SCHEDCTL_KEY_FILE",
+        "this client's secret key file, created by `schedctl keys new`",
+    ),
     "key": ("SCHEDCTL_KEY", "this client's secret key, as a value"),
     "server_key": ("SCHEDCTL_SERVER_KEY", "the server's public key, or a file that contains it"),
-    "idle_timeout": ("SCHEDCTL_IDLE_TIMEOUT", "seconds after which an idle local daemon exits; 0 for never"),
+    "idle_timeout": (
+        "SCHEDCTL_IDLE_TIMEOUT",
+        "seconds after which an idle local daemon exits; 0 for never",
+    ),
     "token": ("FLY_API_TOKEN", "API token for the app, created by `fly tokens create deploy`"),
-    "machine": ("SCHEDCTL_MACHINE", "machine id, if the app has several machines (default: the one with a volume)"),
+    "machine": (
+        "SCHEDCTL_MACHINE",
+        "machine id, if the app has several machines (default: the one with a volume)",
+    ),
     "metadata": ("SCHEDCTL_MACHINE_METADATA", "KEY=VALUE that the machine's metadata must have"),
     "port": ("SCHEDCTL_PORT", "port of the daemon on the machine (default: 7300)"),
-    "start_timeout": ("SCHEDCTL_START_TIMEOUT", "timeout in seconds for starting the machine (default: 90)"),
-    "api": ("SCHEDCTL_FLY_API", "URL of the Machines API (default: the private one on Fly, otherwise the public one)"),
-    "resolver": ("SCHEDCTL_RESOLVER", "name server for .internal names, for example fdaa::3 (default: the system's)"),
+    "start_timeout": (
+        "SCHEDCTL_START_TIMEOUT",
+        "timeout in seconds for starting the machine (default: 90)",
+    ),
+    "api": (
+        "SCHEDCTL_FLY_API",
+        "URL of the Machines API (default: the private one on Fly, otherwise the public one)",
+    ),
+    "resolver": (
+        "SCHEDCTL_RESOLVER",
+        "name server for .internal names, for example fdaa::3 (default: the system's)",
+    ),
 }
 #: The settings that say where the daemon is; the first one given in a call counts, whatever is set elsewhere.
 PLACES = ("endpoint", "app", "data")
@@ -115,7 +136,9 @@ def _file(environment: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if named:
-            raise SettingsError(f"the settings file {path} does not exist", "Check SCHEDCTL_CONFIG.") from None
+            raise SettingsError(
+                f"the settings file {path} does not exist", "Check SCHEDCTL_CONFIG."
+            ) from None
         return path, {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"the settings file {path} cannot be read: {error}") from None
@@ -125,7 +148,9 @@ def _file(environment: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
             hint = f"Did you mean {near[0]}?" if near else f"Known settings: {', '.join(TABLE)}."
             raise SettingsError(f"{path}: unknown setting {name!r}", hint)
         if name not in _NUMBERS and not isinstance(values[name], str):
-            raise SettingsError(f"{path}: {name} = {values[name]!r} is not a string", "Put it in quotation marks.")
+            raise SettingsError(
+                f"{path}: {name} = {values[name]!r} is not a string", "Put it in quotation marks."
+            )
     return path, values
 
 
@@ -139,7 +164,9 @@ def _keys(values: Mapping[str, Any]) -> tuple[bytes | None, bytes | None]:
     secret, server = None, None
     try:
         if values.get("key_file"):
-            secret = parse_secret_key(Path(values["key_file"]).expanduser().read_text(encoding="ascii"))
+            secret = parse_secret_key(
+                Path(values["key_file"]).expanduser().read_text(encoding="ascii")
+            )
         elif values.get("key"):
             secret = parse_secret_key(str(values["key"]))
         if values.get("server_key"):
@@ -148,9 +175,13 @@ def _keys(values: Mapping[str, Any]) -> tuple[bytes | None, bytes | None]:
                 text = Path(text).expanduser().read_text(encoding="ascii")
             server = _only(parse_public_keys(text))
     except OSError as error:
-        raise SettingsError(f"the key file {error.filename} cannot be read: {error.strerror}") from None
+        raise SettingsError(
+            f"the key file {error.filename} cannot be read: {error.strerror}"
+        ) from None
     except (KeyFormatError, UnicodeDecodeError) as error:
-        raise SettingsError(f"invalid key: {error}", "Create keys with `schedctl keys new`.") from None
+        raise SettingsError(
+            f"invalid key: {error}", "Create keys with `schedctl keys new`."
+        ) from None
     if (secret is None) != (server is None):
         missing = "server_key" if server is None else "key_file"
         raise SettingsError(
@@ -160,13 +191,17 @@ def _keys(values: Mapping[str, Any]) -> tuple[bytes | None, bytes | None]:
     return secret, server
 
 
-def _number(values: Mapping[str, Any], name: str, default: float, most: float, hint: str, least: float = 0.0) -> float:
+def _number(
+    values: Mapping[str, Any], name: str, default: float, most: float, hint: str, least: float = 0.0
+) -> float:
     try:
         number = default if values[name] is None else float(values[name])
     except (TypeError, ValueError):
         number = math.nan
     if not least <= number <= most:
-        raise SettingsError(f"{name} = {values[name]!r} is not a number of seconds from {least:g} to {most:g}", hint)
+        raise SettingsError(
+            f"{name} = {values[name]!r} is not a number of seconds from {least:g} to {most:g}", hint
+        )
     return number
 
 
@@ -176,18 +211,24 @@ def _fly(values: Mapping[str, Any], environment: Mapping[str, str]) -> FlySettin
         return None
     app, api = str(values["app"]), values["api"]
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", app):
-        raise SettingsError(f"app = {app!r} is not a valid app name", "Use lower-case letters, digits and hyphens.")
+        raise SettingsError(
+            f"app = {app!r} is not a valid app name", "Use lower-case letters, digits and hyphens."
+        )
     try:
         port = DEFAULT_PORT if values["port"] is None else int(values["port"])
     except (TypeError, ValueError):
         port = 0
     if not 0 < port < 65536:
-        raise SettingsError(f"port = {values['port']!r} is not a port", "Use a port from 1 to 65535.")
+        raise SettingsError(
+            f"port = {values['port']!r} is not a port", "Use a port from 1 to 65535."
+        )
     metadata = {}
     if values["metadata"]:
         key, separator, value = str(values["metadata"]).partition("=")
         if not (key and separator):
-            raise SettingsError(f"metadata = {values['metadata']!r} is not KEY=VALUE", "For example role=scheduler.")
+            raise SettingsError(
+                f"metadata = {values['metadata']!r} is not KEY=VALUE", "For example role=scheduler."
+            )
         metadata = {key: value}
     if api is not None and not str(api).startswith(("http://", "https://")):
         raise SettingsError(f"api = {api!r} is not a valid address", f"For example {API_OUTSIDE}.")
@@ -225,18 +266,24 @@ def _resolver(value: Any) -> str | None:
     except ValueError:
         address = ""
     if not address or not port.isdigit() or not 0 < int(port) < 65536:
-        raise SettingsError(f"resolver = {value!r} is not a valid address", "For example fdaa::3, or [fdaa::3]:53.")
+        raise SettingsError(
+            f"resolver = {value!r} is not a valid address", "For example fdaa::3, or [fdaa::3]:53."
+        )
     return f"[{address}]:{port}"
 
 
-def load(arguments: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> ClientSettings:
+def load(
+    arguments: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
+) -> ClientSettings:
     """Return the settings; raises `SettingsError`. `arguments`: name in `TABLE` -> value, None where not given."""
     environment = os.environ if environment is None else environment
     _, in_file = _file(environment)
     values: dict[str, Any] = {}
     for name, (variable, _) in TABLE.items():
         given = (arguments or {}).get(name)
-        values[name] = given if given is not None else environment.get(variable) or in_file.get(name)
+        values[name] = (
+            given if given is not None else environment.get(variable) or in_file.get(name)
+        )
     # A place named in the call is meant, whatever is configured elsewhere: a data folder's own daemon, for example.
     places = [name for name in PLACES if (arguments or {}).get(name) is not None]
     for name in PLACES if places else ():
@@ -258,6 +305,12 @@ def load(arguments: Mapping[str, Any] | None = None, environment: Mapping[str, s
             "Use tcp://ADDRESS:PORT (IPv6 in brackets) or ipc:///path/to/socket.",
         )
     secret, server = _keys(values)
-    data = Path(values["data"]).expanduser() if values["data"] is not None else default_data_dir(environment)
+    data = (
+        Path(values["data"]).expanduser()
+        if values["data"] is not None
+        else default_data_dir(environment)
+    )
     fly = _fly(values, environment)
-    return ClientSettings(None if endpoint is None else str(endpoint), data, secret, server, idle, fly)
+    return ClientSettings(
+        None if endpoint is None else str(endpoint), data, secret, server, idle, fly
+    )

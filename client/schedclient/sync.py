@@ -58,7 +58,9 @@ class Client:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         **settings: Unpack[SettingArguments],
     ) -> None:
-        self._make = partial(AsyncClient, endpoint, launcher=launcher, timeout_s=timeout_s, **settings)
+        self._make = partial(
+            AsyncClient, endpoint, launcher=launcher, timeout_s=timeout_s, **settings
+        )
         self._client = self._make()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -69,7 +71,10 @@ class Client:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -105,7 +110,9 @@ class Client:
                 self._client, self._loop, self._pid = self._make(), None, os.getpid()
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="schedclient", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="schedclient", daemon=True
+                )
                 self._thread.start()
             return self._loop
 
@@ -189,7 +196,9 @@ class Client:
 
         Arguments as those of `schedule_many`. The client submits as long as it is open.
         """
-        submitting = self._current().submit_many(organizations, at_once=at_once, on_each=on_each, **options)
+        submitting = self._current().submit_many(
+            organizations, at_once=at_once, on_each=on_each, **options
+        )
         return Batch(self, self._run(submitting))
 
     def organizations(self) -> builtins.list[str]:
@@ -199,7 +208,12 @@ class Client:
     lease = staticmethod(AsyncClient.lease)
 
     def explain(
-        self, organization: str, contact: int, *, as_of: str | None = None, config: dict[str, Any] | None = None
+        self,
+        organization: str,
+        contact: int,
+        *,
+        as_of: str | None = None,
+        config: dict[str, Any] | None = None,
     ) -> Explanation:
         """Return why a contact gets what it gets: each event, its dates as they move, the rules that apply.
 
@@ -261,7 +275,9 @@ class Client:
         before: str | None = None,
     ) -> list[Job]:
         """Return jobs, newest first; `before` is the last job id of the previous page."""
-        return self._run(self._current().list(organization, states=states, limit=limit, before=before))
+        return self._run(
+            self._current().list(organization, states=states, limit=limit, before=before)
+        )
 
     def info(self, organization: str) -> OrganizationInfo:
         """Return what is known of an organization's file."""
@@ -271,7 +287,9 @@ class Client:
         """Return the data folder's organizations and free space."""
         return self._run(self._current().volume())
 
-    def configuration(self, organization: str, version: int | None = None) -> OrganizationConfiguration:
+    def configuration(
+        self, organization: str, version: int | None = None
+    ) -> OrganizationConfiguration:
         """Return the configuration that a run would start from, and its stored versions.
 
         version: one whose text is wanted, also where texts of older versions are left out (`toml_left_out`).
@@ -292,7 +310,9 @@ class Client:
         self, organization: str, version: int, withdrawn_by: str | None = None
     ) -> OrganizationConfiguration:
         """Withdraw a version; the newest one that is not withdrawn applies."""
-        return self._run(self._current().withdraw_configuration(organization, version, withdrawn_by))
+        return self._run(
+            self._current().withdraw_configuration(organization, version, withdrawn_by)
+        )
 
     def report(self, organization: str) -> Report:
         """Return the newest two completed runs as they were recorded, and contacts with issues."""
@@ -317,7 +337,11 @@ class Client:
         active.   first_run_only: look only if no run of the organization has been completed yet.
         """
         checking = self._current().check(
-            organization, as_of=as_of, config=config, accept_statuses=accept_statuses, first_run_only=first_run_only
+            organization,
+            as_of=as_of,
+            config=config,
+            accept_statuses=accept_statuses,
+            first_run_only=first_run_only,
         )
         return self._run(checking)
 
@@ -343,7 +367,9 @@ class Client:
         """Put a backup in the place of the organization's file; refused while a job of it waits or runs."""
         return self._run(self._current().restore(organization, backup_id))
 
-    def push(self, path: str | PathLike[str], organization: str, *, on_bytes: OnBytes | None = None) -> TransferResult:
+    def push(
+        self, path: str | PathLike[str], organization: str, *, on_bytes: OnBytes | None = None
+    ) -> TransferResult:
         """Make the organization's file on the daemon's side what the SQLite database at `path` is.
 
         Only blocks that the other side lacks are sent; a push that broke off is resumed by doing it again. The
@@ -352,7 +378,9 @@ class Client:
         """
         return self._run(self._current().push(path, organization, on_bytes=on_bytes))
 
-    def pull(self, organization: str, path: str | PathLike[str], *, on_bytes: OnBytes | None = None) -> TransferResult:
+    def pull(
+        self, organization: str, path: str | PathLike[str], *, on_bytes: OnBytes | None = None
+    ) -> TransferResult:
         """Fetch the organization's file, in one state, as the file `path`, which appears or changes when it is whole.
 
         Only blocks that an older file of this name, or a pull that broke off, lacks are fetched. Refused while a job of
@@ -414,12 +442,15 @@ class JobHandle:
             following.result()
         except CancelledError:
             raise UnreachableError(
-                "the client was closed while waiting", f"Resume with `schedctl watch {self.job_id}`."
+                "the client was closed while waiting",
+                f"Resume with `schedctl watch {self.job_id}`.",
             ) from None
         finally:
             following.cancel()
 
-    def wait(self, timeout_s: float | None = None, on_progress: OnProgress | None = None) -> RunResult:
+    def wait(
+        self, timeout_s: float | None = None, on_progress: OnProgress | None = None
+    ) -> RunResult:
         """Wait for the end and return the result; `on_progress` is called in this thread.
 
         Raises the job's error (`DaemonError`), `JobCancelledError`, or `WaitTimeoutError` (the job goes on).

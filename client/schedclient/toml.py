@@ -32,7 +32,11 @@ def inline(value: Any) -> str:
         # A TOML basic string has the escapes of JSON, and may not hold DEL unescaped either.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(k)} = {inline(v)}" for k, v in value.items()) + " }" if value else "{}"
+        return (
+            "{ " + ", ".join(f"{_key(k)} = {inline(v)}" for k, v in value.items()) + " }"
+            if value
+            else "{}"
+        )
     return "[" + ", ".join(map(inline, value)) + "]"
 
 
@@ -48,7 +52,9 @@ def render(values: Mapping[str, Any], comments: Mapping[str, str] | None = None)
     return "\n\n".join(_tables(values, (), comments or {})) + "\n" if values else ""
 
 
-def _tables(values: Mapping[str, Any], path: tuple[str, ...], comments: Mapping[str, str]) -> Iterator[str]:
+def _tables(
+    values: Mapping[str, Any], path: tuple[str, ...], comments: Mapping[str, str]
+) -> Iterator[str]:
     plain = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
     lines = []
     for key, value in plain.items():

@@ -24,8 +24,8 @@ from schedproto.messages import Done
 from schedproto.transfers import (
     BLOCK_BYTES,
     DIGEST_BYTES,
-    MOST_BLOCKS,
-    MOST_DIGESTS,
+    MAX_BLOCKS,
+    MAX_DIGESTS,
     BlocksReply,
     CloseTransfer,
     CommitPush,
@@ -101,7 +101,9 @@ def _read_digests(path: Path) -> bytes:
 # Push ------------------------------------------------------------------------------------------------------
 
 
-async def push(ask: Ask, path: Path, organization: str, on_bytes: OnBytes | None = None) -> TransferResult:
+async def push(
+    ask: Ask, path: Path, organization: str, on_bytes: OnBytes | None = None
+) -> TransferResult:
     """Make the organization's file on the daemon's side what a database here is; see `AsyncClient.push`."""
     began = time.monotonic()
     copy = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.push")
@@ -152,28 +154,41 @@ def _remove_left_copies(path: Path) -> None:
             left.unlink(missing_ok=True)
 
 
-async def _push(ask: Ask, copy: Path, organization: str, digests: bytes, size: int, on_bytes: OnBytes | None) -> int:
-    message = OpenPush(id=new_request_id(), organization=organization, size_bytes=size, digest=whole_digest(digests))
+async def _push(
+    ask: Ask, copy: Path, organization: str, digests: bytes, size: int, on_bytes: OnBytes | None
+) -> int:
+    message = OpenPush(
+        id=new_request_id(),
+        organization=organization,
+        size_bytes=size,
+        digest=whole_digest(digests),
+    )
     transfer = (await ask(message, TransferReply, _COPY_S)).transfer
     moved = 0
-    for first in range(0, blocks_of(size), MOST_DIGESTS):
+    for first in range(0, blocks_of(size), MAX_DIGESTS):
         offer = OfferDigests(
             id=new_request_id(),
             organization=organization,
             transfer_id=transfer.transfer_id,
             first=first,
-            digests=digests[first * DIGEST_BYTES : (first + MOST_DIGESTS) * DIGEST_BYTES],
+            digests=digests[first * DIGEST_BYTES : (first + MAX_DIGESTS) * DIGEST_BYTES],
         )
         wanted = (await ask(offer, WantedReply, _COPY_S)).blocks
-        there = min(size, (first + MOST_DIGESTS) * BLOCK_BYTES) - len(wanted) * BLOCK_BYTES
-        moved += await _send(ask, copy, transfer, wanted, partial(_tell_more, on_bytes, there, size))
-    commit = CommitPush(id=new_request_id(), organization=organization, transfer_id=transfer.transfer_id)
+        there = min(size, (first + MAX_DIGESTS) * BLOCK_BYTES) - len(wanted) * BLOCK_BYTES
+        moved += await _send(
+            ask, copy, transfer, wanted, partial(_tell_more, on_bytes, there, size)
+        )
+    commit = CommitPush(
+        id=new_request_id(), organization=organization, transfer_id=transfer.transfer_id
+    )
     await ask(commit, Done, _COPY_S)
     _tell(on_bytes, size, size)
     return moved
 
 
-async def _send(ask: Ask, copy: Path, transfer: Transfer, wanted: list[int], on_sent: Callable[[int], None]) -> int:
+async def _send(
+    ask: Ask, copy: Path, transfer: Transfer, wanted: list[int], on_sent: Callable[[int], None]
+) -> int:
     sent = 0
 
     async def put(numbers: list[int]) -> None:
@@ -197,13 +212,17 @@ async def _send(ask: Ask, copy: Path, transfer: Transfer, wanted: list[int], on_
 
 def _read_blocks(path: Path, numbers: list[int]) -> bytes:
     with path.open("rb", buffering=0) as file:
-        return b"".join(os.pread(file.fileno(), BLOCK_BYTES, number * BLOCK_BYTES) for number in numbers)
+        return b"".join(
+            os.pread(file.fileno(), BLOCK_BYTES, number * BLOCK_BYTES) for number in numbers
+        )
 
 
 # Pull ------------------------------------------------------------------------------------------------------
 
 
-async def pull(ask: Ask, organization: str, path: Path, on_bytes: OnBytes | None = None) -> TransferResult:
+async def pull(
+    ask: Ask, organization: str, path: Path, on_bytes: OnBytes | None = None
+) -> TransferResult:
     """Fetch an organization's file; see `AsyncClient.pull`."""
     began = time.monotonic()
     _refuse_if_in_use(path)
@@ -237,7 +256,9 @@ def _refuse_if_in_use(path: Path) -> None:
 async def _pull(
     ask: Ask, organization: str, path: Path, unfinished: Path, on_bytes: OnBytes | None
 ) -> tuple[int, str, int]:
-    transfer = (await ask(OpenPull(id=new_request_id(), organization=organization), TransferReply, _COPY_S)).transfer
+    transfer = (
+        await ask(OpenPull(id=new_request_id(), organization=organization), TransferReply, _COPY_S)
+    ).transfer
     size = transfer.size_bytes
     digests = bytearray()
     while len(digests) < blocks_of(size) * DIGEST_BYTES:
@@ -246,7 +267,7 @@ async def _pull(
             organization=organization,
             transfer_id=transfer.transfer_id,
             first=len(digests) // DIGEST_BYTES,
-            count=MOST_DIGESTS,
+            count=MAX_DIGESTS,
         )
         digests += (await ask(question, DigestsReply, _COPY_S)).digests
     if whole_digest(bytes(digests)) != transfer.digest:
@@ -259,7 +280,10 @@ async def _pull(
     async def get(numbers: list[int]) -> None:
         nonlocal moved
         message = GetBlocks(
-            id=new_request_id(), organization=organization, transfer_id=transfer.transfer_id, blocks=numbers
+            id=new_request_id(),
+            organization=organization,
+            transfer_id=transfer.transfer_id,
+            blocks=numbers,
         )
         data = (await ask(message, BlocksReply, _COPY_S)).data
         with _local(path, "writing"):
@@ -268,7 +292,9 @@ async def _pull(
         _tell(on_bytes, there + moved, size)
 
     await _in_window(get, wanted)
-    close = CloseTransfer(id=new_request_id(), organization=organization, transfer_id=transfer.transfer_id)
+    close = CloseTransfer(
+        id=new_request_id(), organization=organization, transfer_id=transfer.transfer_id
+    )
     await ask(close, Done, _COPY_S)
     with _local(path, "writing"):
         if await asyncio.to_thread(_read_digests, unfinished) != digests:
@@ -291,7 +317,9 @@ def _prepare(unfinished: Path, path: Path, digests: bytes, size: int) -> list[in
     return sorted(missing - older)
 
 
-def _write_blocks(unfinished: Path, numbers: list[int], data: bytes, digests: bytearray, size: int) -> None:
+def _write_blocks(
+    unfinished: Path, numbers: list[int], data: bytes, digests: bytearray, size: int
+) -> None:
     taken = 0
     with unfinished.open("r+b", buffering=0) as file:
         for number in numbers:
@@ -330,7 +358,9 @@ def _finish(unfinished: Path, path: Path) -> None:
 def damaged(what: str) -> TransferError:
     """Return the error for what is not what it was when it was sent."""
     cause = SchedulerError(
-        ErrorCode.TRANSFER_DAMAGED, f"{what} was corrupted in transfer", hint="Retry; received blocks are kept."
+        ErrorCode.TRANSFER_DAMAGED,
+        f"{what} was corrupted in transfer",
+        hint="Retry; received blocks are kept.",
     )
     return TransferError(cause.info())
 
@@ -346,7 +376,9 @@ def _tell(on_bytes: OnBytes | None, there: int, size: int) -> None:
 
 async def _in_window(work: Callable[[list[int]], Any], numbers: list[int]) -> None:
     """Do the work for all blocks, some in a message, some messages at once."""
-    pieces = iter([numbers[start : start + MOST_BLOCKS] for start in range(0, len(numbers), MOST_BLOCKS)])
+    pieces = iter(
+        [numbers[start : start + MAX_BLOCKS] for start in range(0, len(numbers), MAX_BLOCKS)]
+    )
 
     async def take_on() -> None:
         for piece in pieces:

@@ -26,7 +26,9 @@ ANSWER_S = 10.0
 SKEW_S = 30.0
 #: A machine that changes its state for so long is stuck (superfly/docs, machines/machine-states).
 WEDGED_S = 300.0
-_TRANSIENT = frozenset({"creating", "starting", "stopping", "restarting", "suspending", "updating", "replacing"})
+_TRANSIENT = frozenset(
+    {"creating", "starting", "stopping", "restarting", "suspending", "updating", "replacing"}
+)
 
 
 def _ok(name: str, text: str) -> Check:
@@ -37,14 +39,18 @@ def _failed(name: str, error: SchedulerClientError) -> Check:
     return Check(name=name, state=FAILED, text=error.message, remedy=error.hint)
 
 
-async def examine(arguments: dict[str, Any], organization: str | None, *, start: bool) -> AsyncIterator[Check]:
+async def examine(
+    arguments: dict[str, Any], organization: str | None, *, start: bool
+) -> AsyncIterator[Check]:
     """Yield the checks as they are done. arguments: as of a client.   start: start the machine if it is down."""
     try:
         settings = load(arguments)
     except SchedulerClientError as error:
         yield _failed("settings", error)
         return
-    place = settings.endpoint or (f"the app {settings.fly.app}" if settings.fly else f"the data folder {settings.data}")
+    place = settings.endpoint or (
+        f"the app {settings.fly.app}" if settings.fly else f"the data folder {settings.data}"
+    )
     yield _ok("settings", f"target: {place}")
     yield _keys(settings)
     up = True
@@ -72,7 +78,9 @@ def _keys(settings: ClientSettings) -> Check:
             text="no keys are set; a daemon on Fly requires them",
             remedy="Set SCHEDCTL_KEY_FILE and SCHEDCTL_SERVER_KEY; `schedctl keys new` creates keys.",
         )
-    return Check(name="keys", state=SKIPPED, text="no keys are set; a local daemon does not need them")
+    return Check(
+        name="keys", state=SKIPPED, text="no keys are set; a local daemon does not need them"
+    )
 
 
 async def _fly(settings: ClientSettings, *, start: bool) -> AsyncIterator[tuple[Check, bool]]:
@@ -111,14 +119,29 @@ def _machine(machine: Machine) -> Check:
     changing_s = dt.datetime.now(dt.UTC).timestamp() - since if since else 0.0
     if machine.host_status not in {"ok", ""}:
         remedy = "The machine's host has problems: https://status.flyio.net; docs/OPERATIONS.md, 'The host is gone'."
-        return Check(name="machine", state=FAILED, text=f"{text}, its host {machine.host_status}", remedy=remedy)
+        return Check(
+            name="machine",
+            state=FAILED,
+            text=f"{text}, its host {machine.host_status}",
+            remedy=remedy,
+        )
     if machine.state in _TRANSIENT and changing_s > WEDGED_S:
         remedy = f"Try `fly machine stop {machine.id} -s SIGKILL`, then `schedctl machine start`."
-        return Check(name="machine", state=FAILED, text=f"{text}, for {changing_s / 60:.0f} minutes", remedy=remedy)
+        return Check(
+            name="machine",
+            state=FAILED,
+            text=f"{text}, for {changing_s / 60:.0f} minutes",
+            remedy=remedy,
+        )
     code = last_exit(machine).get("exit_code", 0)
     if code:
         remedy = "docs/SETTINGS.md lists the daemon's exit codes; `fly logs` shows its output."
-        return Check(name="machine", state=WARNING, text=f"{text}; it last ended with exit code {code}", remedy=remedy)
+        return Check(
+            name="machine",
+            state=WARNING,
+            text=f"{text}; it last ended with exit code {code}",
+            remedy=remedy,
+        )
     return _ok("machine", text)
 
 
@@ -145,7 +168,9 @@ async def _volume(launcher: FlyLauncher, machine: Machine) -> Check:
             text=f"the volume {where} does not exist",
             remedy="Run `fly volumes list`; restore a snapshot or push the files again (docs/OPERATIONS.md).",
         )
-    return _ok("volume of the machine", f"{where}, {volume.size_gb} GB, {volume.state or 'created'}")
+    return _ok(
+        "volume of the machine", f"{where}, {volume.size_gb} GB, {volume.state or 'created'}"
+    )
 
 
 async def _name(launcher: FlyLauncher, machine: Machine) -> Check:
@@ -153,7 +178,9 @@ async def _name(launcher: FlyLauncher, machine: Machine) -> Check:
 
     name = machine_name(machine.id, launcher.settings.app)
     if machine.state != "started":
-        return Check(name="DNS", state=SKIPPED, text=f"{name} resolves only while the machine is running")
+        return Check(
+            name="DNS", state=SKIPPED, text=f"{name} resolves only while the machine is running"
+        )
     addresses, why = await lookup(name, launcher.settings.resolver)
     if not addresses:
         return Check(
@@ -173,7 +200,9 @@ async def _daemon(arguments: dict[str, Any], organization: str | None) -> AsyncI
             text = f"{health.status}, {health.workers} workers, {health.jobs.get('queued', 0)} jobs queued"
             yield _ok("daemon", text)
             yield _versions(welcome.daemon_version)
-            diagnosis = await client.diagnose(organization) if "diagnosis" in welcome.capabilities else None
+            diagnosis = (
+                await client.diagnose(organization) if "diagnosis" in welcome.capabilities else None
+            )
     except SchedulerClientError as error:
         yield _failed("daemon", error)
         return
@@ -188,7 +217,12 @@ async def _daemon(arguments: dict[str, Any], organization: str | None) -> AsyncI
     skew_s = abs((dt.datetime.now(dt.UTC) - diagnosis.now).total_seconds())
     if skew_s > SKEW_S:
         remedy = "Set this machine's clock. Otherwise jobs around midnight can get the wrong date."
-        yield Check(name="clock", state=WARNING, text=f"the clocks differ by {skew_s:.0f} seconds", remedy=remedy)
+        yield Check(
+            name="clock",
+            state=WARNING,
+            text=f"the clocks differ by {skew_s:.0f} seconds",
+            remedy=remedy,
+        )
     else:
         yield _ok("clock", f"the clocks differ by {skew_s:.1f} seconds")
     for check in diagnosis.checks:
@@ -200,5 +234,8 @@ def _versions(daemon: str) -> Check:
         return _ok("versions", f"client and daemon have version {daemon}")
     remedy = "Run `schedctl deploy`, or install the daemon's version here. Features that both support keep working."
     return Check(
-        name="versions", state=WARNING, text=f"client version {__version__}, daemon version {daemon}", remedy=remedy
+        name="versions",
+        state=WARNING,
+        text=f"client version {__version__}, daemon version {daemon}",
+        remedy=remedy,
     )

@@ -48,16 +48,27 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Data folder of a local daemon, which is started if needed. (SCHEDCTL_DATA)",
             ),
             click.option(
-                "--endpoint", help="Address of a running daemon, for example tcp://[::1]:7300. (SCHEDCTL_ENDPOINT)"
-            ),
-            click.option("--app", help="Fly app whose machine is started if needed. (SCHEDCTL_APP)"),
-            click.option(
-                "--key-file", type=click.Path(path_type=Path), help="This client's secret key file. (SCHEDCTL_KEY_FILE)"
+                "--endpoint",
+                help="Address of a running daemon, for example tcp://[::1]:7300. (SCHEDCTL_ENDPOINT)",
             ),
             click.option(
-                "--server-key", help="The daemon's public key, or a file that contains it. (SCHEDCTL_SERVER_KEY)"
+                "--app", help="Fly app whose machine is started if needed. (SCHEDCTL_APP)"
             ),
-            click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output."),
+            click.option(
+                "--key-file",
+                type=click.Path(path_type=Path),
+                help="This client's secret key file. (SCHEDCTL_KEY_FILE)",
+            ),
+            click.option(
+                "--server-key",
+                help="The daemon's public key, or a file that contains it. (SCHEDCTL_SERVER_KEY)",
+            ),
+            click.option(
+                "--json",
+                "as_json",
+                is_flag=True,
+                help="Print one JSON document on standard output.",
+            ),
         )
     ):
         command = option(command)
@@ -148,7 +159,17 @@ def error_document(error: SchedulerClientError) -> dict[str, Any]:
 
 def print_error(code: str, message: str, hint: str) -> None:
     """Print an error that arose before there was an exception of the client."""
-    print_json({"error": {"code": code, "message": message, "hint": hint, "retryable": False, "details": {}}})
+    print_json(
+        {
+            "error": {
+                "code": code,
+                "message": message,
+                "hint": hint,
+                "retryable": False,
+                "details": {},
+            }
+        }
+    )
 
 
 def report_error(error: SchedulerClientError, *, as_json: bool) -> ExitCode:
@@ -176,7 +197,9 @@ def handles_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         except KeyboardInterrupt:
             if options.get("as_json"):
                 print_error(
-                    "interrupted", "interrupted before the daemon answered", "Run `schedctl list` to see the jobs."
+                    "interrupted",
+                    "interrupted before the daemon answered",
+                    "Run `schedctl list` to see the jobs.",
                 )
             else:
                 click.echo("\nInterrupted.", err=True)

@@ -43,7 +43,9 @@ def check_file(
         launcher = LocalLauncher(data, _IDLE_TIMEOUT_S, _environment())
         try:
             with Client(data=data, launcher=launcher) as client:
-                return client.check(organization, as_of=as_of, config=config, accept_statuses=accept_statuses)
+                return client.check(
+                    organization, as_of=as_of, config=config, accept_statuses=accept_statuses
+                )
         finally:
             launcher.stop()
 

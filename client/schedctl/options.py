@@ -11,10 +11,14 @@ import click
 from schedclient.errors import SettingsError
 
 as_of_option = click.option(
-    "--as-of", metavar="YYYY-MM-DD", help="Date of the run (default: today in the organization's time zone)."
+    "--as-of",
+    metavar="YYYY-MM-DD",
+    help="Date of the run (default: today in the organization's time zone).",
 )
 config_option = click.option(
-    "--config", type=click.Path(path_type=Path), help="TOML file with overrides for the organization's configuration."
+    "--config",
+    type=click.Path(path_type=Path),
+    help="TOML file with overrides for the organization's configuration.",
 )
 timeout_option = click.option(
     "--timeout",
@@ -38,6 +42,8 @@ def read_overrides(path: Path | None) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}", "--config takes a TOML file.") from None
+        raise SettingsError(
+            f"{path} cannot be read: {error.strerror}", "--config takes a TOML file."
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from None

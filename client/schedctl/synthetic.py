@@ -28,7 +28,23 @@ _ZIPS = (  # noqa: SIM905 - a list of 160 texts, one a line, would hide the rest
     "83539 68724 25817 96771 03462 04495 59444 02871 19934 57375 58443 99623 20018 05478 82604 00736 "
 ).split()
 
-_FIRST = ("Ada", "Ben", "Cora", "Dan", "Eve", "Finn", "Gail", "Hugh", "Ida", "Jack", "Kim", "Leo", "Mia", "Ned", "Ora")
+_FIRST = (
+    "Ada",
+    "Ben",
+    "Cora",
+    "Dan",
+    "Eve",
+    "Finn",
+    "Gail",
+    "Hugh",
+    "Ida",
+    "Jack",
+    "Kim",
+    "Leo",
+    "Mia",
+    "Ned",
+    "Ora",
+)
 _LAST = (
     "Abbot",
     "Baker",
@@ -86,7 +102,22 @@ def _campaigns(as_of: dt.date) -> Iterator[tuple[str, tuple[Any, ...]]]:
     yield types, ("newsletter", 1, 0, 0, 1, 25, 1, 1, 0)
     yield types, ("plan_review", 1, 1, 7, 0, 5, 1, 0, 1)
     instances = "INSERT INTO campaign_instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
-    yield instances, (1, "rate_increase", "this season", "rates_v2", None, day(-40), day(120), None, None, None, None)
+    yield (
+        instances,
+        (
+            1,
+            "rate_increase",
+            "this season",
+            "rates_v2",
+            None,
+            day(-40),
+            day(120),
+            None,
+            None,
+            None,
+            None,
+        ),
+    )
     yield (
         instances,
         (
@@ -103,8 +134,38 @@ def _campaigns(as_of: dt.date) -> Iterator[tuple[str, tuple[Any, ...]]]:
             "ALL",
         ),
     )
-    yield instances, (3, "plan_review", "yearly", "review", "review_sms", day(-5), None, None, None, None, "Aetna,UHC")
-    yield instances, (4, "rate_increase", "last season", "rates_v1", None, day(-300), day(-100), None, None, None, None)
+    yield (
+        instances,
+        (
+            3,
+            "plan_review",
+            "yearly",
+            "review",
+            "review_sms",
+            day(-5),
+            None,
+            None,
+            None,
+            None,
+            "Aetna,UHC",
+        ),
+    )
+    yield (
+        instances,
+        (
+            4,
+            "rate_increase",
+            "last season",
+            "rates_v1",
+            None,
+            day(-300),
+            day(-100),
+            None,
+            None,
+            None,
+            None,
+        ),
+    )
 
 
 class _Maker:
@@ -122,7 +183,10 @@ class _Maker:
             email_template, actual_send_datetime) VALUES (?, ?, ?, ?, ?, ?, ?)""",
         ),
         ("clicks", "INSERT INTO tracking_clicks(contact_id, clicked_at) VALUES (?, ?)"),
-        ("events", "INSERT INTO contact_events(contact_id, event_type, metadata, created_at) VALUES (?, ?, ?, ?)"),
+        (
+            "events",
+            "INSERT INTO contact_events(contact_id, event_type, metadata, created_at) VALUES (?, ?, ?, ?)",
+        ),
     )
 
     def __init__(self, rng: random.Random, as_of: dt.date) -> None:
@@ -204,7 +268,11 @@ class _Maker:
 
 
 def make_organization(
-    path: Path, contacts: int, seed: int, as_of: dt.date, on_progress: Callable[[int], None] | None = None
+    path: Path,
+    contacts: int,
+    seed: int,
+    as_of: dt.date,
+    on_progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write an organization's file; it appears under its name when it is complete. Raises `OSError`.
 

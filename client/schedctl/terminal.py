@@ -13,7 +13,13 @@ from rich.text import Text
 
 from schedproto import Job
 
-STATE_STYLE = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
+STATE_STYLE = {
+    "succeeded": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "running": "cyan",
+    "queued": "dim",
+}
 #: The width of output that does not go to a terminal, and of the picture there.
 PIPE_WIDTH, PIPE_PICTURE_WIDTH = 500, 80
 
@@ -54,7 +60,10 @@ class JobProgress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._progress is not None:
             self._progress.stop()
@@ -67,7 +76,10 @@ class JobProgress:
             total = job.progress.contacts_total
             detail = f"{job.progress.contacts_done:,} of {total:,} contacts" if total else ""
             self._progress.update(
-                self._task, description=job.progress.stage, completed=job.progress.fraction, detail=detail
+                self._task,
+                description=job.progress.stage,
+                completed=job.progress.fraction,
+                detail=detail,
             )
         else:
             waiting = f"jobs ahead: {job.position}" if job.position else ""
@@ -85,7 +97,10 @@ def print_pairs(out: Console, pairs: Mapping[str, Any]) -> None:
     for name, value in pairs.items():
         if value is not None and str(value):
             out.print(
-                Text.assemble(f"{name:<{width}}  ", value if isinstance(value, Text) else str(value)), soft_wrap=True
+                Text.assemble(
+                    f"{name:<{width}}  ", value if isinstance(value, Text) else str(value)
+                ),
+                soft_wrap=True,
             )
 
 

@@ -79,9 +79,13 @@ class Daemon:
             text = path.read_text(encoding="utf-8")
             build(parse_toml(text, str(path)))
         except (OSError, UnicodeDecodeError) as error:
-            raise FatalError(ExitCode.USAGE, f"the configuration file {path} cannot be read: {error}") from None
+            raise FatalError(
+                ExitCode.USAGE, f"the configuration file {path} cannot be read: {error}"
+            ) from None
         except ConfigurationError as error:
-            raise FatalError(ExitCode.USAGE, str(error), "docs/RULES.md, section 13, lists the keys.") from None
+            raise FatalError(
+                ExitCode.USAGE, str(error), "docs/RULES.md, section 13, lists the keys."
+            ) from None
         return text
 
     def _take_folder(self) -> int:
@@ -175,10 +179,16 @@ class Daemon:
         try:
             return Journal(self.state / "journal.db", time.time)
         except SchedulerError as error:
-            raise FatalError(ExitCode.DATA, f"the journal cannot be opened: {error.message}", error.hint) from None
+            raise FatalError(
+                ExitCode.DATA, f"the journal cannot be opened: {error.message}", error.hint
+            ) from None
 
     async def _serve(
-        self, endpoints: tuple[str, ...], secret: bytes | None, clients: frozenset[bytes], defaults: str
+        self,
+        endpoints: tuple[str, ...],
+        secret: bytes | None,
+        clients: frozenset[bytes],
+        defaults: str,
     ) -> ExitCode:
         settings, data = self.settings, self.settings.data.resolve()
         alive_file = self._await_orphans()
@@ -210,7 +220,9 @@ class Daemon:
             queue_limit=settings.queue_limit,
             idle_timeout_s=settings.idle_timeout_s,
         )
-        metrics = MetricsServer(Metrics(service, server, settings.queue_limit), settings.metrics_listen)
+        metrics = MetricsServer(
+            Metrics(service, server, settings.queue_limit), settings.metrics_listen
+        )
         context = zmq.asyncio.Context()
         authenticator = _authenticator(context, clients) if secret is not None else None
         try:
@@ -219,7 +231,9 @@ class Daemon:
             await metrics.start()
             self._watch_signals()
             service.resume()
-            service.pool = pool = Pool(settings.workers, RUNNER, TASKS, alive_file, service.start_next)
+            service.pool = pool = Pool(
+                settings.workers, RUNNER, TASKS, alive_file, service.start_next
+            )
             self._log.info(
                 "listening",
                 endpoints=list(endpoints),
@@ -268,7 +282,9 @@ class Daemon:
                 self._log.info("idle, exiting", idle_timeout_s=self.settings.idle_timeout_s)
                 return
             try:
-                await asyncio.wait_for(self._stop.wait(), min(1.0, left) + 0.01 if left is not None else 1.0)
+                await asyncio.wait_for(
+                    self._stop.wait(), min(1.0, left) + 0.01 if left is not None else 1.0
+                )
             except TimeoutError:
                 continue
 

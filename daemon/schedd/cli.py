@@ -75,7 +75,9 @@ def show_settings(as_markdown: bool) -> None:
         click.echo(markdown(), nl=False)
         return
     for setting in SETTINGS:
-        click.echo(f"{setting.name}\n    {setting.flag}, {setting.variable}: {setting.accepts}\n    {setting.help}")
+        click.echo(
+            f"{setting.name}\n    {setting.flag}, {setting.variable}: {setting.accepts}\n    {setting.help}"
+        )
     click.echo("\nExit codes: " + ", ".join(f"{code.value} {code.name}" for code in ExitCode))
 
 

@@ -22,7 +22,12 @@ class Identity:
 
     def fields(self) -> dict[str, str]:
         """Return it for a log line."""
-        return {"app": self.app, "machine_id": self.machine_id, "region": self.region, "size": self.size}
+        return {
+            "app": self.app,
+            "machine_id": self.machine_id,
+            "region": self.region,
+            "size": self.size,
+        }
 
 
 def identity(environment: Mapping[str, str], cpus: int) -> Identity | None:
@@ -32,7 +37,12 @@ def identity(environment: Mapping[str, str], cpus: int) -> Identity | None:
         return None
     memory = environment.get("FLY_VM_MEMORY_MB", "")
     size = prices.SIZES.get((cpus, int(memory)), "") if memory.isdigit() else ""
-    return Identity(app, machine_id, environment.get("FLY_REGION", ""), size or f"{cpus} processors, {memory} MB")
+    return Identity(
+        app,
+        machine_id,
+        environment.get("FLY_REGION", ""),
+        size or f"{cpus} processors, {memory} MB",
+    )
 
 
 def price_per_s(here: Identity | None, set_per_hour: float | None) -> float | None:

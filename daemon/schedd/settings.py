@@ -68,7 +68,9 @@ def _choice(*options: str) -> Callable[[Any], str]:
 
 
 def _metrics_address(value: Any) -> str:
-    text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    text = (
+        str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    )
     host, _, port = text.rpartition(":")
     try:
         if host:
@@ -114,7 +116,11 @@ class Setting:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting(
-        "data", _path, Path("/data"), "a folder", "Folder that contains the organizations' databases and the journal."
+        "data",
+        _path,
+        Path("/data"),
+        "a folder",
+        "Folder that contains the organizations' databases and the journal.",
     ),
     Setting(
         "listen",
@@ -261,7 +267,13 @@ SETTINGS: tuple[Setting, ...] = (
         "seconds, 1 to 3600",
         "Lease duration: how long an organization stays reserved after its daemon crashed.",
     ),
-    Setting("keep_jobs", _integer(1, 10_000_000), 10_000, "1 to 10000000", "Maximum ended jobs kept in the journal."),
+    Setting(
+        "keep_jobs",
+        _integer(1, 10_000_000),
+        10_000,
+        "1 to 10000000",
+        "Maximum ended jobs kept in the journal.",
+    ),
     Setting(
         "log_format",
         _choice("auto", "pretty", "json"),
@@ -316,16 +328,22 @@ def _convert(setting: Setting, value: Any, source: str) -> Any:
         return setting.convert(value)
     except SettingError as error:
         shown = "***" if setting.name == "server_key" else f"{value!r:.80}"
-        raise FatalError(ExitCode.USAGE, f"{source}: invalid {setting.name} {shown}: expected {error}") from None
+        raise FatalError(
+            ExitCode.USAGE, f"{source}: invalid {setting.name} {shown}: expected {error}"
+        ) from None
 
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise FatalError(ExitCode.USAGE, f"the settings file {path} cannot be read: {error.strerror}") from None
+        raise FatalError(
+            ExitCode.USAGE, f"the settings file {path} cannot be read: {error.strerror}"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FatalError(ExitCode.USAGE, f"the settings file {path} is not valid TOML: {error}") from None
+        raise FatalError(
+            ExitCode.USAGE, f"the settings file {path} is not valid TOML: {error}"
+        ) from None
     for name in values:
         if name not in BY_NAME:
             near = difflib.get_close_matches(name, BY_NAME, 1)
@@ -334,7 +352,9 @@ def _from_file(path: Path) -> dict[str, Any]:
     return values
 
 
-def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None, file: Path | None = None) -> Settings:
+def load(
+    flags: Mapping[str, Any], environment: Mapping[str, str] | None = None, file: Path | None = None
+) -> Settings:
     """Return the settings of these sources, or raise `FatalError` (USAGE).
 
     flags: setting name -> value as given, None where it was not.
@@ -346,7 +366,9 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
         if flags.get(setting.name) not in {None, ()}:
             values[setting.name] = _convert(setting, flags[setting.name], setting.flag)
         elif environment.get(setting.variable):
-            values[setting.name] = _convert(setting, environment[setting.variable], setting.variable)
+            values[setting.name] = _convert(
+                setting, environment[setting.variable], setting.variable
+            )
         elif setting.name in in_file:
             values[setting.name] = _convert(setting, in_file[setting.name], f"{file}")
         else:
@@ -368,7 +390,11 @@ def markdown() -> str:
         elif setting.default in {None, ()}:
             default = "none"
         else:
-            default = f"{setting.default:g}" if isinstance(setting.default, float) else str(setting.default)
+            default = (
+                f"{setting.default:g}"
+                if isinstance(setting.default, float)
+                else str(setting.default)
+            )
         lines.append(
             f"| `{setting.name}` | `{setting.flag}` | `{setting.variable}` | {setting.accepts} | {default} "
             f"| {setting.help} |"

@@ -46,7 +46,9 @@ _REPLY_TAGS = frozenset(t.__struct_config__.tag for t in Reply.__args__)
 class CodecError(SchedulerError):
     """A message that could not be read. `request_id` is empty where it is unknown."""
 
-    def __init__(self, code: ErrorCode, message: str, *, hint: str = "", request_id: str = "") -> None:
+    def __init__(
+        self, code: ErrorCode, message: str, *, hint: str = "", request_id: str = ""
+    ) -> None:
         super().__init__(code, message, hint=hint)
         self.request_id = request_id
 
@@ -109,14 +111,18 @@ def _decode(body: bytes, decoder: msgspec.msgpack.Decoder[_T], tags: frozenset[o
             hint="The sender is newer; upgrade the receiver.",
             request_id=request_id,
         )
-    raise CodecError(ErrorCode.BAD_MESSAGE, f"the message cannot be read: {reason}", request_id=request_id)
+    raise CodecError(
+        ErrorCode.BAD_MESSAGE, f"the message cannot be read: {reason}", request_id=request_id
+    )
 
 
 def decode_request(frames: Sequence[bytes]) -> Request:
     """Return the request in these frames (the identity taken away), or raise `CodecError`."""
     message = _decode(_body(frames, MAX_REQUEST_BYTES), _request, _REQUEST_TAGS)
     if not message.id or len(message.id) > MAX_ID_LENGTH:
-        raise CodecError(ErrorCode.BAD_MESSAGE, f"a request needs an id of 1 to {MAX_ID_LENGTH} characters")
+        raise CodecError(
+            ErrorCode.BAD_MESSAGE, f"a request needs an id of 1 to {MAX_ID_LENGTH} characters"
+        )
     return message
 
 

@@ -134,4 +134,6 @@ class SchedulerError(Exception):
             code = ErrorCode(info.code)
         except ValueError:
             code = ErrorCode.INTERNAL
-        return cls(code, info.message, hint=info.hint, retryable=info.retryable, details=dict(info.details))
+        return cls(
+            code, info.message, hint=info.hint, retryable=info.retryable, details=dict(info.details)
+        )

@@ -14,7 +14,9 @@ import time
 from .errors import ErrorCode, SchedulerError
 
 #: Letters, digits, `_`, `-` and inner dots; at most 100 characters; never hidden, never a path.
-ORGANIZATION_ID = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9_-]|\.(?!\.)){0,98}[A-Za-z0-9_-]|[A-Za-z0-9_-]", re.ASCII)
+ORGANIZATION_ID = re.compile(
+    r"[A-Za-z0-9_-](?:[A-Za-z0-9_-]|\.(?!\.)){0,98}[A-Za-z0-9_-]|[A-Za-z0-9_-]", re.ASCII
+)
 
 DATABASE_SUFFIX = ".db"
 

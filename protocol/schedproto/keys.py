@@ -37,7 +37,9 @@ def _parse(text: str) -> list[tuple[str, str]]:
         kind, _, key = line.rpartition(" ")
         kind = kind.strip()
         if kind not in {"", PUBLIC, SECRET} or not _KEY.fullmatch(key):
-            raise KeyFormatError("a line is not 'public-key KEY' or 'secret-key KEY' with a key of 40 characters")
+            raise KeyFormatError(
+                "a line is not 'public-key KEY' or 'secret-key KEY' with a key of 40 characters"
+            )
         found.append((kind, key))
     return found
 

@@ -54,7 +54,9 @@ def replica_folder(data_dir: Path, organization: str) -> Path:
 def replica_folders(data_dir: Path) -> list[Path]:
     """Return these folders of all organizations."""
     try:
-        return sorted(path for path in (state_folder(data_dir) / "replicas").iterdir() if path.is_dir())
+        return sorted(
+            path for path in (state_folder(data_dir) / "replicas").iterdir() if path.is_dir()
+        )
     except FileNotFoundError:
         return []
 

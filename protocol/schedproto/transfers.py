@@ -17,7 +17,7 @@ BLOCK_BYTES = 4096
 #: The size of a block's digest (BLAKE2b): 128 bits, beyond any chance of two blocks having the same.
 DIGEST_BYTES = 16
 #: Most blocks of which digests go in one message, and most whose content does: both fit a request (1 MiB).
-MOST_DIGESTS, MOST_BLOCKS = 32_768, 192
+MAX_DIGESTS, MAX_BLOCKS = 32_768, 192
 
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):

@@ -68,7 +68,9 @@ def change(path: Path, seed: int) -> None:
     connection = sqlite3.connect(path)
     for _ in range(source.randint(1, 8)):
         row = source.randrange(400)
-        connection.execute("INSERT OR REPLACE INTO t VALUES (?, ?)", (row, source.randbytes(100).hex()))
+        connection.execute(
+            "INSERT OR REPLACE INTO t VALUES (?, ?)", (row, source.randbytes(100).hex())
+        )
     if seed % 5 == 0:
         connection.execute("DELETE FROM t WHERE id > ?", (source.randrange(400),))
     connection.commit()
@@ -252,11 +254,15 @@ def test_killed_while_making(tmp_path: Path) -> None:
     outcomes = set()
     for round_ in range(40):
         connection = sqlite3.connect(path)
-        connection.execute("UPDATE t SET text = ? WHERE id % ? = 0", (f"{round_:0200d}", source.choice([2, 50])))
+        connection.execute(
+            "UPDATE t SET text = ? WHERE id % ? = 0", (f"{round_:0200d}", source.choice([2, 50]))
+        )
         connection.commit()
         connection.close()
         process = subprocess.Popen(
-            [sys.executable, "-c", _KILLED, str(path), str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", _KILLED, str(path), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         assert process.stdin is not None
         assert process.stdout is not None
@@ -350,7 +356,10 @@ sys.stdin.readline()
 def beside(code: str, path: Path) -> Iterator[str]:
     """Another process at work on the file: locks count between processes only."""
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -379,7 +388,9 @@ def test_file_in_wal_mode(reader: bool, tmp_path: Path) -> None:
     rebuild(backups, result.backup_id, target)
     connection = sqlite3.connect(target)
     [(email,)] = connection.execute("SELECT email FROM contacts WHERE id = 5")
-    [(runs,)] = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'scheduler_runs'")
+    [(runs,)] = connection.execute(
+        "SELECT count(*) FROM sqlite_schema WHERE name = 'scheduler_runs'"
+    )
     connection.close()
     assert (email, runs) == ("changed@example.org", 0)
 
@@ -413,7 +424,9 @@ def test_lock_is_held_through_the_backup(tmp_path: Path) -> None:
     class Watched(Backups):
         def make(self, descriptor: int, run_id: str) -> str:
             backup_id = super().make(descriptor, run_id)
-            done = subprocess.run([sys.executable, "-c", probe, str(path)], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [sys.executable, "-c", probe, str(path)], capture_output=True, text=True, check=True
+            )
             seen.append(done.stdout.strip())
             return backup_id
 
@@ -425,8 +438,17 @@ def test_lock_is_held_through_the_backup(tmp_path: Path) -> None:
 
 
 def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from schedctl import main; main()", *arguments, "--data", str(data)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-c",
+        "from schedctl import main; main()",
+        *arguments,
+        "--data",
+        str(data),
+    ]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL
+    )
 
 
 def test_restore_through_the_daemon(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
@@ -445,7 +467,9 @@ def test_restore_through_the_daemon(data: Path, daemons: Callable[..., RunningDa
     assert dump(path) == before
     document = json.loads(schedctl("backup", "list", "org-a", "--json", data=data).stdout)
     assert document["backups"][0]["run_id"] == "before a restore"
-    again = schedctl("backup", "restore", "org-a", document["backups"][0]["backup_id"], "--json", data=data)
+    again = schedctl(
+        "backup", "restore", "org-a", document["backups"][0]["backup_id"], "--json", data=data
+    )
     assert json.loads(again.stdout)["restored"] == document["backups"][0]["backup_id"]
     assert dump(path) == planned
     wrong = schedctl("backup", "restore", "org-a", "nonsense", data=data)

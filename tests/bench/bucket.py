@@ -38,12 +38,25 @@ def main() -> None:
         data, app = root / "data", root / "app"
         data.mkdir()
         app.mkdir()
-        copy = Copy(app / "org-1.db", app / "state", open_repository(settings, open_store(settings), "org-1"))
+        copy = Copy(
+            app / "org-1.db",
+            app / "state",
+            open_repository(settings, open_store(settings), "org-1"),
+        )
         make_organization(copy.path, contacts, 1, DAY)
         copy.refresh()
         copy.publish()
         environment = os.environ | {"SCHEDD_BUCKET_FOLDER": str(settings.folder)}
-        command = [sys.executable, "-m", "schedd", "serve", "--data", str(data), "--log-level", "error"]
+        command = [
+            sys.executable,
+            "-m",
+            "schedd",
+            "serve",
+            "--data",
+            str(data),
+            "--log-level",
+            "error",
+        ]
         daemon = subprocess.Popen(command, env=environment)
         try:
             print("| step | fetched | sent | whole files | seconds | stages |")
@@ -57,8 +70,14 @@ def main() -> None:
                 _, up = copy.publish()
                 took = time.perf_counter() - began
                 print(f"| the main application changes 1 % | {down:,} | {up:,} | | {took:.2f} | |")
-                show("the next day's run", client.schedule("org-1", as_of=str(DAY + dt.timedelta(days=1))))
-                show("the same again", client.schedule("org-1", as_of=str(DAY + dt.timedelta(days=1))))
+                show(
+                    "the next day's run",
+                    client.schedule("org-1", as_of=str(DAY + dt.timedelta(days=1))),
+                )
+                show(
+                    "the same again",
+                    client.schedule("org-1", as_of=str(DAY + dt.timedelta(days=1))),
+                )
         finally:
             daemon.terminate()
             daemon.wait(30)
@@ -71,7 +90,11 @@ def change(path: Path, contacts: int) -> None:
         for contact in source.sample(range(1, contacts + 1), contacts // 100):
             connection.execute(
                 "UPDATE contacts SET email = ?, zip_code = ? WHERE id = ?",
-                (f"moved{contact}@example.org", source.choice(["75001", "90001", "63101"]), contact),
+                (
+                    f"moved{contact}@example.org",
+                    source.choice(["75001", "90001", "63101"]),
+                    contact,
+                ),
             )
 
 

@@ -19,7 +19,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bucket.s3_server import BUCKET, KEY, SECRET, S3Server
 
-PARTS = {"obstore": ("obstore",), "boto3": ("boto3", "botocore", "s3transfer", "jmespath", "python-dateutil", "six")}
+PARTS = {
+    "obstore": ("obstore",),
+    "boto3": ("boto3", "botocore", "s3transfer", "jmespath", "python-dateutil", "six"),
+}
 
 
 def installed(names: tuple[str, ...]) -> int:
@@ -35,7 +38,9 @@ def installed(names: tuple[str, ...]) -> int:
 def importing(statement: str) -> float:
     """Median seconds of an import in a process of its own."""
     code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
-    return statistics.median(float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(7))
+    return statistics.median(
+        float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(7)
+    )
 
 
 def median(work: Callable[[], Any], count: int) -> float:
@@ -76,11 +81,15 @@ def main() -> None:
             etags["b"] = heavy.put_object(Bucket=BUCKET, Key="b", Body=b"x" * 1000)["ETag"]
 
             def light_cas() -> None:
-                etags["o"] = obstore.put(light, "o", str(time.time()).encode(), mode={"e_tag": etags["o"]})["e_tag"]
+                etags["o"] = obstore.put(
+                    light, "o", str(time.time()).encode(), mode={"e_tag": etags["o"]}
+                )["e_tag"]
 
             def heavy_cas() -> None:
                 body = str(time.time()).encode()
-                etags["b"] = heavy.put_object(Bucket=BUCKET, Key="b", Body=body, IfMatch=etags["b"])["ETag"]
+                etags["b"] = heavy.put_object(
+                    Bucket=BUCKET, Key="b", Body=body, IfMatch=etags["b"]
+                )["ETag"]
 
             def heavy_get() -> bytes:
                 return heavy.get_object(Bucket=BUCKET, Key="b")["Body"].read()
@@ -91,7 +100,10 @@ def main() -> None:
                     f"{importing('import obstore, obstore.store') * 1000:.0f}",
                     f"{importing('import boto3; boto3.client') * 1000:.0f}",
                 ),
-                "compare-and-swap of 1 kB, ms": (f"{median(light_cas, 100):.2f}", f"{median(heavy_cas, 100):.2f}"),
+                "compare-and-swap of 1 kB, ms": (
+                    f"{median(light_cas, 100):.2f}",
+                    f"{median(heavy_cas, 100):.2f}",
+                ),
                 "get of 1 kB, ms": (
                     f"{median(lambda: bytes(obstore.get(light, 'o').bytes()), 100):.2f}",
                     f"{median(heavy_get, 100):.2f}",

@@ -25,19 +25,30 @@ from schedctl.synthetic import make_organization
 from support import run_locally
 
 AS_OF = dt.date(2026, 11, 23)
-_AMERICAN = "substr(birth_date, 6, 2) || '/' || substr(birth_date, 9, 2) || '/' || substr(birth_date, 1, 4)"
+_AMERICAN = (
+    "substr(birth_date, 6, 2) || '/' || substr(birth_date, 9, 2) || '/' || substr(birth_date, 1, 4)"
+)
 #: name -> what the application does to the contacts, and the configuration of the run
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "clean": ("", {}),
-    "clean, opt-out columns": ("ALTER TABLE contacts ADD COLUMN unsubscribed; ALTER TABLE contacts ADD deleted_at", {}),
-    "all dates with a time part": ("UPDATE contacts SET birth_date = birth_date || 'T00:00:00Z'", {}),
+    "clean, opt-out columns": (
+        "ALTER TABLE contacts ADD COLUMN unsubscribed; ALTER TABLE contacts ADD deleted_at",
+        {},
+    ),
+    "all dates with a time part": (
+        "UPDATE contacts SET birth_date = birth_date || 'T00:00:00Z'",
+        {},
+    ),
     "all birth dates MM/DD/YYYY": (
         f"UPDATE contacts SET birth_date = {_AMERICAN}",
         {"contacts": {"date_formats": ["YYYY-MM-DD", "MM/DD/YYYY"]}},
     ),
     "all ZIPs with nine digits": ("UPDATE contacts SET zip_code = zip_code || '-1234'", {}),
     "20 % inactive": ("UPDATE contacts SET status = 'Inactive ' WHERE id % 5 = 0", {}),
-    "1 % unreadable": ("UPDATE contacts SET birth_date = 'x', email = CAST(x'e94078' AS TEXT) WHERE id % 100 = 0", {}),
+    "1 % unreadable": (
+        "UPDATE contacts SET birth_date = 'x', email = CAST(x'e94078' AS TEXT) WHERE id % 100 = 0",
+        {},
+    ),
     "all birth dates unreadable": ("UPDATE contacts SET birth_date = 'unknown'", {}),
 }
 
@@ -45,13 +56,17 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 def seconds(path: Path, config: dict[str, Any], scratch: Path) -> float:
     """Return the processor seconds of a dry run."""
     start = time.process_time()
-    run_locally(path, scratch, AS_OF.isoformat(), dry_run=True, mode="highperf", workers=1, config=config)
+    run_locally(
+        path, scratch, AS_OF.isoformat(), dry_run=True, mode="highperf", workers=1, config=config
+    )
     return time.process_time() - start
 
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--contacts", type=int, default=300_000)
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
@@ -70,7 +85,9 @@ def main() -> None:
             for variant, (_, config) in VARIANTS.items():
                 times[variant].append(seconds(paths[variant], config, folder / "scratch"))
     clean = statistics.median(times["clean"])
-    print(f"{arguments.contacts:,} contacts, processor seconds of a dry run, median of {arguments.repeat}")
+    print(
+        f"{arguments.contacts:,} contacts, processor seconds of a dry run, median of {arguments.repeat}"
+    )
     for variant, measured in times.items():
         median = statistics.median(measured)
         print(f"{variant:30} {median:7.2f} s  x {median / clean:.2f}")

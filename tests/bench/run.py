@@ -137,7 +137,9 @@ def planned_rows(path: Path, run: Run) -> PlainRows:
             days[text] = calendar.ordinal(dt.date.fromisoformat(text))
         return days[text]
 
-    packed = np.array([(c, number[t, i], reasons[r], day(d), day(e)) for c, t, i, r, d, e in rows], np.int64)
+    packed = np.array(
+        [(c, number[t, i], reasons[r], day(d), day(e)) for c, t, i, r, d, e in rows], np.int64
+    )
     connection.close()
     return PlainRows(packed[:, 0].copy(), *(packed[:, n].astype(np.int32) for n in range(1, 5)))
 
@@ -148,9 +150,13 @@ def floor(path: Path, run: Run, rows: PlainRows, mode: Mode) -> None:
     with journal_for(connection, mode, change=True):
         connection.execute("BEGIN IMMEDIATE")
         present = schema.read_schema(connection)
-        ContactReader(connection, present, run.configuration, carriers=True).read(Range(-(2**62), None))
+        ContactReader(connection, present, run.configuration, carriers=True).read(
+            Range(-(2**62), None)
+        )
         schema.complete(connection, present)
-        writer = PlanWriter(connection, run.classes, "08:30:00", "job-00000000000000floor.1", "2026-11-23 00:00:00")
+        writer = PlanWriter(
+            connection, run.classes, "08:30:00", "job-00000000000000floor.1", "2026-11-23 00:00:00"
+        )
         with bulk_load(connection, len(rows), active=True, created=True) as load:
             writer.load = load
             for start in range(0, len(rows), 200_000):
@@ -163,15 +169,28 @@ def read_all(path: Path) -> None:
     """Have SQLite read the needed columns of contacts and plan once, as values; nothing leaves it."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     present = schema.read_schema(connection)
-    for table, names in (("contacts", schema.READ_TABLES["contacts"]), (schema.PLAN, tuple(schema.PLAN_COLUMNS))):
-        columns = ", ".join(f"max(length({name}))" for name in names if name in present.columns[table])
+    for table, names in (
+        ("contacts", schema.READ_TABLES["contacts"]),
+        (schema.PLAN, tuple(schema.PLAN_COLUMNS)),
+    ):
+        columns = ", ".join(
+            f"max(length({name}))" for name in names if name in present.columns[table]
+        )
         connection.execute(f"SELECT {columns} FROM {table} NOT INDEXED").fetchall()
     connection.close()
 
 
 class Bench:
-    def __init__(self, folder: Path, contacts: int, mode: str, workers: int | None, repeats: int) -> None:
-        self.folder, self.contacts, self.mode, self.workers, self.repeats = folder, contacts, mode, workers, repeats
+    def __init__(
+        self, folder: Path, contacts: int, mode: str, workers: int | None, repeats: int
+    ) -> None:
+        self.folder, self.contacts, self.mode, self.workers, self.repeats = (
+            folder,
+            contacts,
+            mode,
+            workers,
+            repeats,
+        )
         self.data = folder / "data"
         self.data.mkdir(parents=True, exist_ok=True)
         self.pristine = folder / f"{contacts}.db"
@@ -181,7 +200,16 @@ class Bench:
     def run(self) -> None:
         make_organization(self.pristine, self.contacts, 1, AS_OF)
         self._without_plan()
-        command = [sys.executable, "-m", "schedd", "serve", "--data", str(self.data), "--log-level", "error"]
+        command = [
+            sys.executable,
+            "-m",
+            "schedd",
+            "serve",
+            "--data",
+            str(self.data),
+            "--log-level",
+            "error",
+        ]
         daemon = subprocess.Popen(command)
         try:
             with Client(socket_endpoint(self.data), timeout_s=60) as client:
@@ -208,7 +236,9 @@ class Bench:
             daemon.wait(60)
 
     def _floor(self, run: Run, rows: PlainRows) -> None:
-        figures, _ = Meter(os.getpid()).measure(lambda: floor(self.path, run, rows, Mode(self.mode)))
+        figures, _ = Meter(os.getpid()).measure(
+            lambda: floor(self.path, run, rows, Mode(self.mode))
+        )
         self.figures["floor"].append(figures)
 
     def _without_plan(self) -> None:
@@ -230,22 +260,30 @@ class Bench:
 
     def _change(self) -> None:
         connection = sqlite3.connect(self.path)
-        connection.execute("UPDATE contacts SET birth_date = date(birth_date, '+9 days') WHERE id % 100 = 7")
+        connection.execute(
+            "UPDATE contacts SET birth_date = date(birth_date, '+9 days') WHERE id % 100 = 7"
+        )
         connection.commit()
         connection.close()
 
     def _job(self, client: Client, meter: Meter, name: str, day: dt.date) -> None:
         figures, result = meter.measure(
-            lambda: client.schedule("org", as_of=day.isoformat(), mode=self.mode, workers=self.workers)
+            lambda: client.schedule(
+                "org", as_of=day.isoformat(), mode=self.mode, workers=self.workers
+            )
         )
         figures["rows_planned"] = result.rows_planned
         figures["rows_changed"] = result.rows_inserted + result.rows_updated + result.rows_deleted
-        self.figures[name].append({**figures, **{f"stage_{stage}_s": s for stage, s in result.stages.items()}})
+        self.figures[name].append(
+            {**figures, **{f"stage_{stage}_s": s for stage, s in result.stages.items()}}
+        )
 
     def report(self) -> None:
         base = self._median("floor", "wall_s")
         print(f"\n{self.contacts:,} contacts, mode {self.mode}, median of {self.repeats}")
-        print(f"{'':22}{'wall s':>9}{'x floor':>9}{'CPU s':>9}{'contacts/s':>12}{'peak MB':>9}{'written MB':>12}")
+        print(
+            f"{'':22}{'wall s':>9}{'x floor':>9}{'CPU s':>9}{'contacts/s':>12}{'peak MB':>9}{'written MB':>12}"
+        )
         for name, title in NAMES.items():
             wall = self._median(name, "wall_s")
             print(
@@ -279,11 +317,19 @@ class Bench:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--contacts", type=int, nargs="+", default=[10_000, 100_000, 1_000_000, 3_000_000], help="sizes"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--mode", choices=["reliable", "highperf"], nargs="+", default=["reliable", "highperf"])
+    parser.add_argument(
+        "--contacts",
+        type=int,
+        nargs="+",
+        default=[10_000, 100_000, 1_000_000, 3_000_000],
+        help="sizes",
+    )
+    parser.add_argument(
+        "--mode", choices=["reliable", "highperf"], nargs="+", default=["reliable", "highperf"]
+    )
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()

@@ -42,7 +42,11 @@ def start(command: list[str], data: Path, cache: Path) -> tuple[float, float]:
         env={**os.environ, "XDG_CACHE_HOME": str(cache)},
     )
     assert process.stdout is not None
-    listening = next(time.monotonic() - began for line in process.stdout if json.loads(line)["event"] == "listening")
+    listening = next(
+        time.monotonic() - began
+        for line in process.stdout
+        if json.loads(line)["event"] == "listening"
+    )
     ready = 0.0
     with Client(data=data) as client:
         # A dry run over ten contacts, whose two pieces need both workers' modules, ends when a worker is there.
@@ -107,19 +111,25 @@ def main() -> None:
                 if drop_caches():
                     times.setdefault((form, "cold"), []).append(start(command, data, cache))
             shutil.rmtree(cache, ignore_errors=True)
-            times.setdefault(("one file", "unpack"), []).append(start(FORMS["one file"], data, cache))
+            times.setdefault(("one file", "unpack"), []).append(
+                start(FORMS["one file"], data, cache)
+            )
         stories = []
         for number in range(WARM_ROUNDS):
             folder = Path(name) / f"site-{number}"
             folder.mkdir()
             stories.append(from_a_stopped_machine(FORMS["folder"], folder))
-    print(f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}; medians in seconds")
+    print(
+        f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}; medians in seconds"
+    )
     print(f"{'form':10} {'cache':7} {'listening':>10} {'first result':>13} {'runs':>5}")
     for (form, kind), entries in times.items():
         listening, ready = (statistics.median(values) for values in zip(*entries, strict=True))
         print(f"{form:10} {kind:7} {listening:10.3f} {ready:13.3f} {len(entries):5}")
     stopped, up = (statistics.median(values) for values in zip(*stories, strict=True))
-    print(f"client.schedule, 10,000 contacts: machine stopped {stopped:.3f}, up {up:.3f} ({len(stories)} runs)")
+    print(
+        f"client.schedule, 10,000 contacts: machine stopped {stopped:.3f}, up {up:.3f} ({len(stories)} runs)"
+    )
 
 
 if __name__ == "__main__":

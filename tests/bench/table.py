@@ -19,8 +19,15 @@ def _median(entry: dict[str, Any], name: str, figure: str) -> float:
 
 def _table(entry: dict[str, Any]) -> list[str]:
     floor, first = (_median(entry, name, "wall_s") for name in ("floor", "first"))
-    title = f"**{entry['contacts']:,} contacts, mode {entry['mode']}** (median of {entry['repeats']})"
-    lines = ["", title, "", "| | wall s | x floor | x (b) | CPU s | contacts/s | peak MB | written MB |"]
+    title = (
+        f"**{entry['contacts']:,} contacts, mode {entry['mode']}** (median of {entry['repeats']})"
+    )
+    lines = [
+        "",
+        title,
+        "",
+        "| | wall s | x floor | x (b) | CPU s | contacts/s | peak MB | written MB |",
+    ]
     lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name, label in NAMES.items():
         wall = _median(entry, name, "wall_s")
@@ -43,8 +50,15 @@ def main() -> None:
     for key in sorted(newest):
         lines += _table(newest[key])
     last = newest[max(newest)]
-    lines += ["", f"Machine: {last['machine']['cpus']} processors, {last['machine']['memory_bytes'] / 1e9:.0f} GB, "]
-    lines[-1] += f"{last['machine']['system']}; " + ", ".join(f"{k} {v}" for k, v in last["versions"].items()) + "."
+    lines += [
+        "",
+        f"Machine: {last['machine']['cpus']} processors, {last['machine']['memory_bytes'] / 1e9:.0f} GB, ",
+    ]
+    lines[-1] += (
+        f"{last['machine']['system']}; "
+        + ", ".join(f"{k} {v}" for k, v in last["versions"].items())
+        + "."
+    )
     text = PAGE.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]

@@ -56,7 +56,10 @@ def many(folder: Path, organizations: int, contacts: int, workers: int) -> float
     os.sync()
     with daemon(data, workers) as client:
         start = time.perf_counter()
-        jobs = [client.submit(f"org-{number}", as_of=AS_OF.isoformat(), workers=1) for number in range(organizations)]
+        jobs = [
+            client.submit(f"org-{number}", as_of=AS_OF.isoformat(), workers=1)
+            for number in range(organizations)
+        ]
         for job in jobs:
             job.wait()
         seconds = time.perf_counter() - start
@@ -98,10 +101,14 @@ def latency(folder: Path, times: int) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--organizations", type=int, default=20)
     parser.add_argument("--contacts", type=int, default=50_000)
-    parser.add_argument("--large", type=int, default=500_000, help="contacts of the one organization")
+    parser.add_argument(
+        "--large", type=int, default=500_000, help="contacts of the one organization"
+    )
     arguments = parser.parse_args()
     figures: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="scheduler-bench-") as name:
@@ -113,13 +120,17 @@ def main() -> None:
         print(f"{arguments.organizations} organizations of {arguments.contacts:,} contacts:")
         for workers, took in seconds.items():
             rate = arguments.organizations * arguments.contacts / took
-            print(f"  {workers} worker{'s' * (workers > 1)}: {took:6.2f} s, {rate:9,.0f} contacts/s")
+            print(
+                f"  {workers} worker{'s' * (workers > 1)}: {took:6.2f} s, {rate:9,.0f} contacts/s"
+            )
         print(f"  ratio: {seconds[1] / seconds[2]:.2f}")
         large = {w: one(folder, arguments.large, w) for w in (1, 2)}
         figures["one_s"] = large
         print(f"\none organization of {arguments.large:,} contacts, seconds:")
         for stage in large[1]:
-            print(f"  {stage:16} 1 worker {large[1][stage]:6.2f}   2 workers {large[2][stage]:6.2f}")
+            print(
+                f"  {stage:16} 1 worker {large[1][stage]:6.2f}   2 workers {large[2][stage]:6.2f}"
+            )
         times = latency(folder, 15)
         figures["latency_s"] = times
         print(

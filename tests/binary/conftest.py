@@ -29,7 +29,13 @@ class Program:
 
     def environment(self, **more: str) -> dict[str, str]:
         """Nothing of the machine's user but where he is; no Python's folder on the PATH."""
-        return {"PATH": "/usr/bin:/bin", "HOME": str(self.home), "TMPDIR": str(self.temp), "LANG": "C.UTF-8", **more}
+        return {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(self.home),
+            "TMPDIR": str(self.temp),
+            "LANG": "C.UTF-8",
+            **more,
+        }
 
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -46,7 +52,16 @@ class Program:
         log = data.parent / f"{data.name}-{len(self.started)}.log"
         with log.open("w") as output:
             process = subprocess.Popen(
-                [str(self.path), "schedd", "serve", "--data", str(data), "--workers", "2", *options],
+                [
+                    str(self.path),
+                    "schedd",
+                    "serve",
+                    "--data",
+                    str(data),
+                    "--workers",
+                    "2",
+                    *options,
+                ],
                 env=self.environment(**environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -55,7 +70,9 @@ class Program:
                 start_new_session=True,
             )
         self.started.append(process)
-        wait_until(lambda: '"listening"' in log.read_text() or process.poll() is not None, "listening")
+        wait_until(
+            lambda: '"listening"' in log.read_text() or process.poll() is not None, "listening"
+        )
         return process
 
     def family(self) -> list[psutil.Process]:
@@ -64,7 +81,10 @@ class Program:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get("HOME") == mark and process.status() != psutil.STATUS_ZOMBIE:
+                if (
+                    process.environ().get("HOME") == mark
+                    and process.status() != psutil.STATUS_ZOMBIE
+                ):
                     found.append(process)
             except psutil.Error:
                 continue
@@ -80,11 +100,17 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 60
 
 
 @pytest.fixture(params=["folder", "one-file"])
-def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+def program(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Program]:
     if not (BUILT / ".stamp").exists():
         pytest.fail("the program is not built; run `make binary`")
     folder = tmp_path_factory.mktemp("program")
-    path = BUILT / "folder" / "email-scheduler" if request.param == "folder" else BUILT / "email-scheduler"
+    path = (
+        BUILT / "folder" / "email-scheduler"
+        if request.param == "folder"
+        else BUILT / "email-scheduler"
+    )
     home, temp = folder / "home", folder / "temp"
     home.mkdir()
     temp.mkdir()

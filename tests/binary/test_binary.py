@@ -51,7 +51,14 @@ def test_same_plan(program: Program, data: Path, tmp_path: Path) -> None:
 def test_from_nothing(program: Program, data: Path) -> None:
     """`schedctl demo` starts a daemon of the same program by itself, which goes away when idle."""
     done = program.run(
-        "schedctl", "demo", "--data", str(data), "--contacts", "2000", "--json", SCHEDCTL_IDLE_TIMEOUT="1"
+        "schedctl",
+        "demo",
+        "--data",
+        str(data),
+        "--contacts",
+        "2000",
+        "--json",
+        SCHEDCTL_IDLE_TIMEOUT="1",
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["contacts"] == 2000
@@ -84,7 +91,10 @@ def test_drain_and_force(program: Program, data: Path) -> None:
         second = client.submit("org-123", as_of="2026-11-02", mode="highperf")
         wait_until(lambda: str(second.status().state) == "running", "the job's beginning")
         process.send_signal(signal.SIGTERM)
-        wait_until(lambda: "draining" in "".join(p.read_text() for p in data.parent.glob("*.log")), "draining")
+        wait_until(
+            lambda: "draining" in "".join(p.read_text() for p in data.parent.glob("*.log")),
+            "draining",
+        )
         process.send_signal(signal.SIGTERM)
         code = process.wait(60)
         process = program.serve(data)
@@ -130,12 +140,20 @@ def test_exit_codes(program: Program, data: Path) -> None:
     assert program.run("schedd", "serve", "--data", str(data / "nowhere")).returncode == 5
     with socket.create_server(("127.0.0.1", 0)) as taken:
         endpoint = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
-        assert program.run("schedd", "serve", "--data", str(data), "--listen", endpoint).returncode == 4
+        assert (
+            program.run("schedd", "serve", "--data", str(data), "--listen", endpoint).returncode
+            == 4
+        )
     program.serve(data)
     locked = program.run("schedd", "serve", "--data", str(data))
     assert locked.returncode == 3
     assert "another daemon" in locked.stderr
-    assert program.run("schedctl", "status", "--endpoint", "tcp://127.0.0.1:9", "--data", str(data)).returncode == 3
+    assert (
+        program.run(
+            "schedctl", "status", "--endpoint", "tcp://127.0.0.1:9", "--data", str(data)
+        ).returncode
+        == 3
+    )
     assert program.run("schedctl", "nosuch").returncode == 2
     assert program.run("nosuch").returncode == 2
 
@@ -152,7 +170,12 @@ def test_names(program: Program, tmp_path: Path) -> None:
         link = tmp_path / name
         link.symlink_to(program.path)
         done = subprocess.run(
-            [str(link), *words], env=program.environment(), capture_output=True, text=True, timeout=60, check=False
+            [str(link), *words],
+            env=program.environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 0, (name, done.stderr)
         assert said in done.stdout
@@ -219,14 +242,21 @@ def bare_root() -> Path | None:
     return base if (base / ".complete").exists() and os.geteuid() == 0 else None
 
 
-def test_in_an_empty_debian(program: Program, tmp_path: Path, tls_port: int, request: pytest.FixtureRequest) -> None:
+def test_in_an_empty_debian(
+    program: Program, tmp_path: Path, tls_port: int, request: pytest.FixtureRequest
+) -> None:
     """In a Debian with nothing installed it schedules, knows the time zones and has certificates for HTTPS."""
     base = bare_root()
     if base is None:
         pytest.skip("needs root and the Debian that `make image-check` makes")
     root = tmp_path / "root"
     subprocess.run(["cp", "-a", str(base), str(root)], check=True, timeout=120)
-    for name in ("usr/share/zoneinfo", "etc/ssl", "etc/machine-certificates.crt", "usr/share/ca-certificates"):
+    for name in (
+        "usr/share/zoneinfo",
+        "etc/ssl",
+        "etc/machine-certificates.crt",
+        "usr/share/ca-certificates",
+    ):
         gone = root / name
         shutil.rmtree(gone, ignore_errors=True) if gone.is_dir() else gone.unlink(missing_ok=True)
     for name in ("usr/bin/python3", "usr/bin/perl", "usr/bin/gcc"):
@@ -245,7 +275,17 @@ def test_in_an_empty_debian(program: Program, tmp_path: Path, tls_port: int, req
     def inside(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         settings = [f"{name}={value}" for name, value in environment.items()]
         return subprocess.run(
-            ["chroot", str(root), "/usr/bin/env", "-i", "HOME=/root", "PATH=/usr/bin:/bin", *settings, command, *words],
+            [
+                "chroot",
+                str(root),
+                "/usr/bin/env",
+                "-i",
+                "HOME=/root",
+                "PATH=/usr/bin:/bin",
+                *settings,
+                command,
+                *words,
+            ],
             capture_output=True,
             text=True,
             timeout=120,
@@ -256,14 +296,28 @@ def test_in_an_empty_debian(program: Program, tmp_path: Path, tls_port: int, req
     (root / "dev" / "shm").mkdir(parents=True, exist_ok=True)
     configuration = root / "data" / "zone.toml"
     configuration.write_text('timezone = "Pacific/Honolulu"\n')
-    made = inside("schedctl", "demo", "--out", "/data/org-123.db", "--contacts", "2000", "--as-of", AS_OF)
+    made = inside(
+        "schedctl", "demo", "--out", "/data/org-123.db", "--contacts", "2000", "--as-of", AS_OF
+    )
     assert made.returncode == 0, made.stderr
     done = inside(
-        *("schedctl", "submit", "org-123", "--config", "/data/zone.toml", "--data", "/data", "--json"),
+        *(
+            "schedctl",
+            "submit",
+            "org-123",
+            "--config",
+            "/data/zone.toml",
+            "--data",
+            "/data",
+            "--json",
+        ),
         SCHEDCTL_IDLE_TIMEOUT="1",
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(done.stdout)["as_of"] == dt.datetime.now(dt.timezone(dt.timedelta(hours=-10))).date().isoformat()
+    assert (
+        json.loads(done.stdout)["as_of"]
+        == dt.datetime.now(dt.timezone(dt.timedelta(hours=-10))).date().isoformat()
+    )
     https = inside(
         *("schedctl", "machine", "list", "--app", "x"),
         FLY_API_TOKEN="x",
@@ -278,7 +332,9 @@ def test_in_an_empty_debian(program: Program, tmp_path: Path, tls_port: int, req
 def test_the_story(program: Program, tmp_path: Path) -> None:
     """A stopped machine of the compiled program, a job from a compiled client, the machine stops by itself."""
     with serving() as server, naming(server) as names:
-        site = make_site(server, names, tmp_path, command=[str(program.path), "schedd"], idle_timeout_s=1.0)
+        site = make_site(
+            server, names, tmp_path, command=[str(program.path), "schedd"], idle_timeout_s=1.0
+        )
         organization(site.body.volume, 300)
         words = {n: v for n, v in site.environment().items() if n.startswith(("SCHEDCTL_", "FLY_"))}
         done = program.run("schedctl", "submit", "org-123", "--as-of", AS_OF, "--json", **words)
@@ -291,7 +347,9 @@ def test_the_story(program: Program, tmp_path: Path) -> None:
 
 def test_no_python_needed(program: Program) -> None:
     """Variables of the machine's own Python change nothing."""
-    done = program.run("schedctl", "version", PYTHONPATH="/nowhere", PYTHONHOME="/nowhere", PYTHONSTARTUP="/x")
+    done = program.run(
+        "schedctl", "version", PYTHONPATH="/nowhere", PYTHONHOME="/nowhere", PYTHONSTARTUP="/x"
+    )
     assert done.returncode == 0, done.stderr
     assert sys.prefix not in done.stdout
 

@@ -64,14 +64,29 @@ class BucketDaemon(RunningDaemon):
     def __init__(self, data: Path, environment: dict[str, str], *options: str) -> None:
         super().__init__(data, *options)
         self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BUCKET_", "SCHEDD_"))
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AWS_", "BUCKET_", "SCHEDD_"))
         } | environment
 
     def start(self) -> BucketDaemon:
         with self.log_path.open("ab") as log:
-            command = [sys.executable, "-m", "schedd", "serve", "--data", str(self.data), "--workers", "2"]
+            command = [
+                sys.executable,
+                "-m",
+                "schedd",
+                "serve",
+                "--data",
+                str(self.data),
+                "--workers",
+                "2",
+            ]
             self.process = subprocess.Popen(
-                [*command, *self.options], stdout=log, stderr=log, env=self.environment, start_new_session=True
+                [*command, *self.options],
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+                start_new_session=True,
             )
         return self
 
@@ -102,7 +117,9 @@ class Site:
         self.root, self.settings = root, settings
         self.daemons: list[BucketDaemon] = []
 
-    def machine(self, name: str, *options: str, environment: dict[str, str] | None = None) -> BucketDaemon:
+    def machine(
+        self, name: str, *options: str, environment: dict[str, str] | None = None
+    ) -> BucketDaemon:
         data = self.root / name
         data.mkdir(exist_ok=True)
         daemon = BucketDaemon(data, environment or environment_of(self.settings), *options)
@@ -116,7 +133,11 @@ class Site:
         """The main application's own copy."""
         folder = self.root / "app"
         folder.mkdir(exist_ok=True)
-        return Copy(folder / f"{organization}.db", folder / f"{organization}.bucket", self.repository(organization))
+        return Copy(
+            folder / f"{organization}.db",
+            folder / f"{organization}.bucket",
+            self.repository(organization),
+        )
 
     def publish_new(self, organization: str, contacts: int = 300, seed: int = 1) -> Copy:
         """Put a synthetic organization into the bucket."""
@@ -167,5 +188,7 @@ def sites(tmp_path: Path) -> Iterator[Callable[[BucketSettings], Site]]:
 
 
 @pytest.fixture
-def site(settings_of: Callable[..., BucketSettings], sites: Callable[[BucketSettings], Site], layout: str) -> Site:
+def site(
+    settings_of: Callable[..., BucketSettings], sites: Callable[[BucketSettings], Site], layout: str
+) -> Site:
     return sites(settings_of(layout))

@@ -99,11 +99,21 @@ class S3Server:
             "admin.port": self.admin,
             "bucket": BUCKET,
         }
-        command = [str(WEED), "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in flags.items())]
+        command = [
+            str(WEED),
+            "-logtostderr=true",
+            "mini",
+            *(f"-{name}={value}" for name, value in flags.items()),
+        ]
         environment = dict(os.environ, AWS_ACCESS_KEY_ID=KEY, AWS_SECRET_ACCESS_KEY=SECRET)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=environment, cwd=self.folder, start_new_session=True
+                command,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                cwd=self.folder,
+                start_new_session=True,
             )
         store = open_store(self.settings(retries=0, patience_s=2.0))
         deadline = time.monotonic() + READY_S
@@ -151,7 +161,11 @@ class Fault:
 def spoilt(content: bytes) -> bytes:
     """Content with one bit of its middle changed."""
     middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :] if content else content
+    return (
+        content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        if content
+        else content
+    )
 
 
 class Proxy:
@@ -181,7 +195,9 @@ class Proxy:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}"
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
 
     def close(self) -> None:
         self._http.shutdown()
@@ -242,14 +258,23 @@ class Proxy:
 
     @staticmethod
     def _answer(
-        request: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes, *, cut: bool = False
+        request: BaseHTTPRequestHandler,
+        status: int,
+        headers: dict[str, str],
+        body: bytes,
+        *,
+        cut: bool = False,
     ) -> None:
         try:
             request.send_response(status)
             for name, value in headers.items():
                 if name.lower() != "content-length":
                     request.send_header(name, value)
-            length = headers.get("Content-Length", str(len(body))) if request.command == "HEAD" else str(len(body))
+            length = (
+                headers.get("Content-Length", str(len(body)))
+                if request.command == "HEAD"
+                else str(len(body))
+            )
             request.send_header("Content-Length", length)
             request.end_headers()
             if request.command != "HEAD":

@@ -26,7 +26,9 @@ LAYOUTS = pytest.mark.parametrize("layout", ["versions", "plain"])
 def make_database(path: Path, rows: int = 2000) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT)")
-        connection.executemany("INSERT INTO contacts VALUES (?, ?)", ((n, f"c{n}@example.org") for n in range(rows)))
+        connection.executemany(
+            "INSERT INTO contacts VALUES (?, ?)", ((n, f"c{n}@example.org") for n in range(rows))
+        )
 
 
 def write(path: Path, text: str, row: int = 7) -> None:
@@ -132,7 +134,9 @@ def test_changed_outside(places: tuple[Place, Place], layout: str, tmp_path: Pat
     with pytest.raises(SchedulerError, match="has local changes"):
         one.copy.refresh()
     kept: list[str] = []
-    keeping = Copy(one.path, one.copy.folder, one.repository, keep_changed=lambda path: kept.append(read(path)))
+    keeping = Copy(
+        one.path, one.copy.folder, one.repository, keep_changed=lambda path: kept.append(read(path))
+    )
     keeping.refresh()
     assert kept == ["by hand"]
     assert read(one.path) == "published"
@@ -171,11 +175,15 @@ def test_write_ahead_log(places: tuple[Place, Place], layout: str) -> None:
 
 
 @LAYOUTS
-def test_list(settings_of: Callable[..., BucketSettings], places: tuple[Place, Place], layout: str) -> None:
+def test_list(
+    settings_of: Callable[..., BucketSettings], places: tuple[Place, Place], layout: str
+) -> None:
     """The bucket tells which organizations it has."""
     where = settings_of(layout)
     assert places[0].repository.organization in organizations(where, open_store(where))
-    assert organizations(where, open_store(where)) == sorted(organizations(where, open_store(where)))
+    assert organizations(where, open_store(where)) == sorted(
+        organizations(where, open_store(where))
+    )
 
 
 # The layout `versions` -------------------------------------------------------------------------------------
@@ -186,7 +194,7 @@ def test_versions_are_kept_folded_and_collected(
     places: tuple[Place, Place], layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every version kept can be fetched; patches are folded; what nothing needs goes, later, and nothing else."""
-    monkeypatch.setattr(versions, "MOST_PATCHES", 3)
+    monkeypatch.setattr(versions, "MAX_PATCHES", 3)
     monkeypatch.setattr(versions, "KEEP_VERSIONS", 6)
     one, two = places
     contents = {1: one.path.read_bytes()}
@@ -194,7 +202,9 @@ def test_versions_are_kept_folded_and_collected(
         one.change(f"version {number}")
         contents[number] = one.path.read_bytes()
     history = one.repository.history()
-    assert [entry.version for entry in history] == sorted((e.version for e in history), reverse=True)
+    assert [entry.version for entry in history] == sorted(
+        (e.version for e in history), reverse=True
+    )
     assert 6 <= len(history) <= 10
     assert {entry.kind for entry in history} == {"snapshot", "patch"}
     for entry in history:
@@ -234,7 +244,12 @@ def test_version_gone_while_fetching(places: tuple[Place, Place], layout: str) -
             head = two.repository.register.last
             one.repository.register.change(
                 lambda now: (
-                    type(now)(organization=now.organization, versions=now.versions[-1:], write_id="x", fence=now.fence)
+                    type(now)(
+                        organization=now.organization,
+                        versions=now.versions[-1:],
+                        write_id="x",
+                        fence=now.fence,
+                    )
                     if now.versions[-1].kind == "snapshot"
                     else now
                 )
@@ -258,17 +273,24 @@ def write_snapshot(place: Place) -> None:
     known = place.copy._state().known  # type: ignore[union-attr]
     place.repository.publish(place.path, None, known, place.copy.folder)
     place.repository.register.change(
-        lambda head: type(head)(organization=head.organization, versions=head.versions[-1:], fence=head.fence)
+        lambda head: type(head)(
+            organization=head.organization, versions=head.versions[-1:], fence=head.fence
+        )
     )
 
 
-CHANGES = st.lists(st.tuples(st.integers(0, 40_000), st.binary(min_size=1, max_size=600)), max_size=6)
+CHANGES = st.lists(
+    st.tuples(st.integers(0, 40_000), st.binary(min_size=1, max_size=600)), max_size=6
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.binary(max_size=30_000), CHANGES, st.integers(0, 40_000))
 def test_patches(
-    tmp_path_factory: pytest.TempPathFactory, old: bytes, changes: list[tuple[int, bytes]], size: int
+    tmp_path_factory: pytest.TempPathFactory,
+    old: bytes,
+    changes: list[tuple[int, bytes]],
+    size: int,
 ) -> None:
     """A patch makes the new file of the old one, whatever both are; cut off or spoilt, it is refused or caught by its hash."""
     folder = tmp_path_factory.mktemp("patch")
@@ -383,7 +405,10 @@ def test_same_holder(places: tuple[Place, Place], layout: str) -> None:
 
 @pytest.mark.parametrize("layout", ["versions"])
 def test_many_writers(
-    places: tuple[Place, Place], settings_of: Callable[..., BucketSettings], layout: str, tmp_path: Path
+    places: tuple[Place, Place],
+    settings_of: Callable[..., BucketSettings],
+    layout: str,
+    tmp_path: Path,
 ) -> None:
     """Several writers at once, some with leases and some without: every write that was told as done is there."""
     where, name = settings_of(layout), places[0].repository.organization
@@ -394,7 +419,9 @@ def test_many_writers(
         for turn in range(4):
             row = 10_000 + number * 100 + turn
             if number % 2:
-                with Lease.acquire(place.repository.register, f"w{number}", duration_s=5.0, wait_s=60.0) as lease:
+                with Lease.acquire(
+                    place.repository.register, f"w{number}", duration_s=5.0, wait_s=60.0
+                ) as lease:
                     publish_until_done(place, row, lease)
             else:
                 publish_until_done(place, row, None)

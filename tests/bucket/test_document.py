@@ -56,7 +56,9 @@ class OtherProgram:
 
     def replace_head(self, head: dict[str, Any], etag: str) -> None:
         head["write_id"] = secrets.token_hex(8)
-        obstore.put(self.store, f"{self.folder}head.json", json.dumps(head).encode(), mode={"e_tag": etag})
+        obstore.put(
+            self.store, f"{self.folder}head.json", json.dumps(head).encode(), mode={"e_tag": etag}
+        )
 
     def take_lease(self) -> None:
         head, etag = self.head()
@@ -109,8 +111,12 @@ class OtherProgram:
             group = numbers[first : first + 128]
             (length,) = struct.unpack_from("<I", patch, at)
             before = b"".join(old[n * 4096 : (n + 1) * 4096].ljust(4096, b"\0") for n in group)
-            dictionary = zstandard.ZstdCompressionDict(before, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-            after = zstandard.ZstdDecompressor(dict_data=dictionary).decompress(patch[at + 4 : at + 4 + length])
+            dictionary = zstandard.ZstdCompressionDict(
+                before, dict_type=zstandard.DICT_TYPE_RAWCONTENT
+            )
+            after = zstandard.ZstdDecompressor(dict_data=dictionary).decompress(
+                patch[at + 4 : at + 4 + length]
+            )
             for index, number in enumerate(group):
                 new[number * 4096 : (number + 1) * 4096] = after[index * 4096 : (index + 1) * 4096]
             at += 4 + length
@@ -146,15 +152,23 @@ class OtherProgram:
 
 
 @pytest.mark.parametrize("layout", ["versions"])
-def test_another_program(s3_server: S3Server, sites: Any, organization: str, layout: str, tmp_path: Path) -> None:
+def test_another_program(
+    s3_server: S3Server, sites: Any, organization: str, layout: str, tmp_path: Path
+) -> None:
     """It takes the lease, reads snapshot and patches, writes and publishes, while a job waits; the job sees it all."""
     site: Site = sites(s3_server.settings())
     copy = site.publish_new(organization, 2000)
     daemon = site.machine("one")
     schedule(daemon, organization)
-    for row in (3, 5, 900):  # patches of some kinds: rows that change, a file that grows and one that shrinks
+    for row in (
+        3,
+        5,
+        900,
+    ):  # patches of some kinds: rows that change, a file that grows and one that shrinks
         site.write(copy, "UPDATE contacts SET birth_date = '1980-01-05' WHERE id = ?", row)
-    site.write(copy, "CREATE TABLE extra AS SELECT randomblob(3000) AS noise FROM contacts LIMIT 300")
+    site.write(
+        copy, "CREATE TABLE extra AS SELECT randomblob(3000) AS noise FROM contacts LIMIT 300"
+    )
     site.write(copy, "DROP TABLE extra")
     schedule(daemon, organization)
     other, path = OtherProgram(s3_server.endpoint, organization), tmp_path / "other.db"
@@ -164,7 +178,9 @@ def test_another_program(s3_server: S3Server, sites: Any, organization: str, lay
             client.set_configuration(organization, 'timezone = "America/New_York"\n')
         # Three of four contacts go meanwhile, more than the guards allow.
         handle = client.submit(organization, as_of=AS_OF, accept_changes=True)
-        wait_until(lambda: (job := client.status(handle.job_id)).progress and job.progress.stage == "lease")
+        wait_until(
+            lambda: (job := client.status(handle.job_id)).progress and job.progress.stage == "lease"
+        )
         newest = other.fetch(path)
         assert newest["kind"] == "patch"
         with closing(sqlite3.connect(path)) as connection, connection:

@@ -23,7 +23,7 @@ from bucket.test_jobs import is_current, schedule
 from schedbucket import BucketSettings
 from schedbucket.repository import Known
 from schedclient import errors
-from schedd.replica.job import MOST_CARRIED_ROWS
+from schedd.replica.job import MAX_CARRIED_ROWS
 from schedproto import JobState
 from server.conftest import AS_OF, wait_until
 
@@ -71,7 +71,9 @@ class Scene:
         """Have the main application change something; returns the version that a job will meet."""
         self.turn += 1
         date = f"19{50 + self.turn % 40}-{1 + self.turn % 12:02d}-1{self.turn % 10}"
-        self.site.write(self.copy, "UPDATE contacts SET birth_date = ? WHERE id = ?", date, 1 + self.turn % 50)
+        self.site.write(
+            self.copy, "UPDATE contacts SET birth_date = ? WHERE id = ?", date, 1 + self.turn % 50
+        )
         known = self.site.repository(self.organization).newest()
         assert known is not None
         return known
@@ -110,7 +112,11 @@ class Scene:
 
 @pytest.fixture
 def scene(
-    sites: Callable[[BucketSettings], Site], s3_server: S3Server, proxy: Proxy, organization: str, tmp_path: Path
+    sites: Callable[[BucketSettings], Site],
+    s3_server: S3Server,
+    proxy: Proxy,
+    organization: str,
+    tmp_path: Path,
 ) -> Scene:
     return Scene(sites(s3_server.settings()), proxy, organization, tmp_path)
 
@@ -200,7 +206,11 @@ def test_killed_at_any_moment(
     rounds = 12
     for number in range(rounds):
         # Half of the plan is gone, so that the run has something to write.
-        site.write(copy, "DELETE FROM email_schedules WHERE id % 2 = ? AND status = 'pre-scheduled'", number % 2)
+        site.write(
+            copy,
+            "DELETE FROM email_schedules WHERE id % 2 = ? AND status = 'pre-scheduled'",
+            number % 2,
+        )
         before = repository.newest()
         with daemon.client() as client:
             began = time.monotonic()
@@ -216,7 +226,10 @@ def test_killed_at_any_moment(
         assert is_current(daemon, organization)
         head = repository.register.read()
         assert head.lease is None
-        assert head.newest.version - before.number in {1, 2}  # killed between the publishing and the note of it: twice
+        assert head.newest.version - before.number in {
+            1,
+            2,
+        }  # killed between the publishing and the note of it: twice
 
 
 @pytest.mark.slow
@@ -282,7 +295,9 @@ def test_server_killed_and_restarted(scene: Scene) -> None:
 
 
 @pytest.mark.slow
-def test_wrong_credentials(s3_server: S3Server, sites: Callable[[BucketSettings], Site], organization: str) -> None:
+def test_wrong_credentials(
+    s3_server: S3Server, sites: Callable[[BucketSettings], Site], organization: str
+) -> None:
     """A wrong key, secret or bucket is told as such, with what to check, and is not tried for minutes."""
     site = sites(s3_server.settings())
     site.publish_new(organization)
@@ -301,7 +316,10 @@ def test_wrong_credentials(s3_server: S3Server, sites: Callable[[BucketSettings]
         assert "AWS_ACCESS_KEY_ID" in caught.value.hint
         assert time.monotonic() - began < 15
     nowhere = site.machine(
-        "nowhere", "--bucket-timeout", "1", environment=good | {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}
+        "nowhere",
+        "--bucket-timeout",
+        "1",
+        environment=good | {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"},
     )
     with pytest.raises(errors.BucketError) as caught:
         schedule(nowhere, organization)
@@ -322,7 +340,9 @@ def test_full_volume(
     small.mkdir()
     size = site.app_copy(organization).path.stat().st_size
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={int(size * 1.6)}", "tmpfs", str(small)], check=False, capture_output=True
+        ["mount", "-t", "tmpfs", "-o", f"size={int(size * 1.6)}", "tmpfs", str(small)],
+        check=False,
+        capture_output=True,
     )
     if mounted.returncode:
         pytest.skip(f"a small volume cannot be made here: {mounted.stderr.decode().strip()}")
@@ -356,13 +376,17 @@ def test_overtaken(
     whether the plan is small, and carried over, or large, and computed anew."""
     site = sites(s3_server.settings())
     copy = site.publish_new(organization, contacts)
-    daemon = site.machine("one", environment=environment_of(site.settings) | {"AWS_ENDPOINT_URL_S3": proxy.url})
+    daemon = site.machine(
+        "one", environment=environment_of(site.settings) | {"AWS_ENDPOINT_URL_S3": proxy.url}
+    )
     first = schedule(daemon, organization)
-    assert (first.rows_planned > MOST_CARRIED_ROWS) == (contacts > 1000)
+    assert (first.rows_planned > MAX_CARRIED_ROWS) == (contacts > 1000)
     for number in range(2):
         site.write(copy, "UPDATE contacts SET birth_date = '1980-05-05' WHERE id <= 3")
         sent = f"UPDATE email_schedules SET status = 'sent' WHERE id = (SELECT min(id) + {number} FROM email_schedules)"
-        proxy.faults.append(Fault("PUT", ".zst", "call", action=lambda sql=sent: site.write(copy, sql)))
+        proxy.faults.append(
+            Fault("PUT", ".zst", "call", action=lambda sql=sent: site.write(copy, sql))
+        )
         result = schedule(daemon, organization)
         assert not proxy.faults
         assert result.replica.carried_over == 1
@@ -371,7 +395,12 @@ def test_overtaken(
         site.write(copy, "UPDATE contacts SET birth_date = '1981-06-06' WHERE id <= 3")
     site.newest(organization, site.root / "end.db")
     with closing(sqlite3.connect(site.root / "end.db")) as connection:
-        assert connection.execute("SELECT count(*) FROM email_schedules WHERE status = 'sent'").fetchone()[0] >= 2
+        assert (
+            connection.execute(
+                "SELECT count(*) FROM email_schedules WHERE status = 'sent'"
+            ).fetchone()[0]
+            >= 2
+        )
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 

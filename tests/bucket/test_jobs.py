@@ -89,7 +89,9 @@ def test_from_the_volume_into_the_bucket(site: Site, organization: str, layout: 
 def test_missing(site: Site, organization: str, layout: str) -> None:
     """An organization that is nowhere is told so, and leaves no lease behind."""
     daemon = site.machine("one")
-    with pytest.raises(errors.DatabaseMissingError, match="neither in the bucket nor on the volume"):
+    with pytest.raises(
+        errors.DatabaseMissingError, match="neither in the bucket nor on the volume"
+    ):
         schedule(daemon, organization)
     assert site.repository(organization).register.read().lease is None
 
@@ -125,7 +127,8 @@ def test_two_daemons_at_once(site: Site, organization: str, layout: str) -> None
     daemons = [site.machine("one"), site.machine("two")]
     results: list[RunResult] = []
     threads = [
-        threading.Thread(target=lambda d=daemon: results.append(schedule(d, organization))) for daemon in daemons
+        threading.Thread(target=lambda d=daemon: results.append(schedule(d, organization)))
+        for daemon in daemons
     ]
     for thread in threads:
         thread.start()
@@ -137,7 +140,9 @@ def test_two_daemons_at_once(site: Site, organization: str, layout: str) -> None
 
 @pytest.mark.slow
 @LAYOUTS
-def test_changes_that_are_no_jobs(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
+def test_changes_that_are_no_jobs(
+    site: Site, organization: str, layout: str, tmp_path: Path
+) -> None:
     """A configuration, a file that is sent, a backup that is restored: each is published; what is asked is current."""
     copy = site.publish_new(organization)
     one, two = site.machine("one"), site.machine("two")
@@ -168,11 +173,16 @@ def test_changes_wait_for_the_lease(site: Site, organization: str, layout: str) 
     site.publish_new(organization)
     daemon = site.machine("one")
     register = site.repository(organization).register
-    with Lease.acquire(register, "the main application", duration_s=60.0), daemon.client(timeout_s=60.0) as client:
+    with (
+        Lease.acquire(register, "the main application", duration_s=60.0),
+        daemon.client(timeout_s=60.0) as client,
+    ):
         with pytest.raises(errors.LeaseError, match="the main application"):
             client.set_configuration(organization, 'timezone = "America/New_York"\n')
         handle = client.submit(organization, as_of=AS_OF)
-        wait_until(lambda: (job := client.status(handle.job_id)).progress and job.progress.stage == "lease")
+        wait_until(
+            lambda: (job := client.status(handle.job_id)).progress and job.progress.stage == "lease"
+        )
         client.cancel(handle.job_id)
         with pytest.raises(errors.JobCancelledError):
             handle.wait(20)
@@ -240,11 +250,17 @@ def test_eviction(site: Site, organization: str, layout: str) -> None:
     with closing(sqlite3.connect(changed)) as connection, connection:
         connection.execute("UPDATE contacts SET first_name = 'changed here' WHERE id = 1")
     schedule(daemon, names[3])
-    assert [name for name in names if (daemon.data / f"{name}.db").exists()] == [names[0], names[2], names[3]]
+    assert [name for name in names if (daemon.data / f"{name}.db").exists()] == [
+        names[0],
+        names[2],
+        names[3],
+    ]
     assert schedule(daemon, names[1]).rows_inserted == 0  # it comes back from the bucket
     schedule(daemon, names[0])
     with daemon.client() as client:  # what was changed on the volume is kept as a backup
-        assert any("changed on the volume" in backup.run_id for backup in client.backups(names[0]).backups)
+        assert any(
+            "changed on the volume" in backup.run_id for backup in client.backups(names[0]).backups
+        )
 
 
 # Many ------------------------------------------------------------------------------------------------------
@@ -270,7 +286,9 @@ def test_many(site: Site, organization: str, layout: str, tmp_path: Path) -> Non
         most = max(most, sum(1 for states in seen.values() if not states & {"succeeded", "failed"}))
 
     with daemon.client() as client:
-        done = client.schedule_many([*names, bad, names[0]], at_once=2, on_each=on_each, as_of=AS_OF)
+        done = client.schedule_many(
+            [*names, bad, names[0]], at_once=2, on_each=on_each, as_of=AS_OF
+        )
     assert (done.succeeded, done.failed) == (6, 1)
     assert [outcome.organization for outcome in done.outcomes] == [*names, bad]
     assert done.contacts == sum(100 + number for number in range(6))
@@ -280,7 +298,12 @@ def test_many(site: Site, organization: str, layout: str, tmp_path: Path) -> Non
 
     def schedctl(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(Path(sys.executable).with_name("schedctl")), *arguments, "--data", str(daemon.data)],
+            [
+                str(Path(sys.executable).with_name("schedctl")),
+                *arguments,
+                "--data",
+                str(daemon.data),
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -378,20 +401,25 @@ def test_two_writers(site: Site, organization: str, layout: str, tmp_path: Path)
     script.write_text(WRITER)
     environment = os.environ | environment_of(site.settings)
     writer = subprocess.Popen(
-        [sys.executable, str(script), organization, str(folder), str(log), "1", "1.0"], env=environment
+        [sys.executable, str(script), organization, str(folder), str(log), "1", "1.0"],
+        env=environment,
     )
     runs: list[RunResult] = []
     checker = site.machine("checker", environment={"none": ""})
     try:
         wait_until(log.exists)
-        while len(runs) < 30 or sum(run.replica.carried_over for run in runs) < 6 or lines(log) < 15:
+        while (
+            len(runs) < 30 or sum(run.replica.carried_over for run in runs) < 6 or lines(log) < 15
+        ):
             assert len(runs) < 200, "the two never met"
             runs.append(schedule(daemon, organization))
             # What was published is the plan of its inputs, whoever wrote them.
             target = checker.data / f"run-{len(runs)}.db"
             known = find_published(site, organization, layout, runs[-1], target)
             if known:
-                assert is_current(checker, f"run-{len(runs)}"), f"run {len(runs)}: {runs[-1].replica}"
+                assert is_current(checker, f"run-{len(runs)}"), (
+                    f"run {len(runs)}: {runs[-1].replica}"
+                )
             target.unlink(missing_ok=True)
     finally:
         (folder / "stop").touch()
@@ -421,7 +449,9 @@ def lines(path: Path) -> int:
     return len(path.read_text().splitlines())
 
 
-def find_published(site: Site, organization: str, layout: str, run: RunResult, target: Path) -> bool:
+def find_published(
+    site: Site, organization: str, layout: str, run: RunResult, target: Path
+) -> bool:
     """Fetch the version that a run has published; in the layout `plain` only if it is still the newest."""
     repository = site.repository(organization)
     if layout == "versions":
@@ -456,6 +486,8 @@ def make_again(daemon: BucketDaemon, path: Path) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(fresh)) as target:
         source.backup(target)
         with target:
-            target.execute("DELETE FROM email_schedules WHERE status IN ('pre-scheduled', 'skipped')")
+            target.execute(
+                "DELETE FROM email_schedules WHERE status IN ('pre-scheduled', 'skipped')"
+            )
     schedule(daemon, "fresh")
     return plan_of(fresh)

@@ -67,7 +67,11 @@ def test_ours_arrives(files: Callable[..., Any]) -> None:
     ]
     assert rows(paths[2], "scheduler_runs") == [("run", "completed")]
     assert rows(paths[2], "contact_issues") == [(2, "zip")]
-    assert [row[1] for row in rows(paths[2], "contacts")] == ["z@example.org", "b@example.org", "c@example.org"]
+    assert [row[1] for row in rows(paths[2], "contacts")] == [
+        "z@example.org",
+        "b@example.org",
+        "c@example.org",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +97,9 @@ def test_ours_arrives(files: Callable[..., Any]) -> None:
          (3, 1, "aep", "2027-01-01", "sent")),
     ],
 )  # fmt: skip
-def test_theirs_wins(files: Callable[..., Any], ours: str, theirs: str, kept: tuple[Any, ...] | None) -> None:
+def test_theirs_wins(
+    files: Callable[..., Any], ours: str, theirs: str, kept: tuple[Any, ...] | None
+) -> None:
     """Where both have touched a row, theirs is left, and it is told that something of ours was left out."""
     paths = files(ours, theirs)
     assert not carry(paths)
@@ -108,7 +114,10 @@ def test_what_counts_as_input(files: Callable[..., Any]) -> None:
     """Any table of theirs is an input; the scheduler's own notes are none."""
     for theirs, differs in (
         ("", False),
-        ("INSERT INTO scheduler_runs VALUES ('x', 'failed'); INSERT INTO contact_issues VALUES (1, 'zip');", False),
+        (
+            "INSERT INTO scheduler_runs VALUES ('x', 'failed'); INSERT INTO contact_issues VALUES (1, 'zip');",
+            False,
+        ),
         ("UPDATE contacts SET email = NULL WHERE id = 2;", True),
         ("UPDATE email_schedules SET status = 'sent' WHERE id = 2;", True),
         ("ALTER TABLE contacts ADD COLUMN extra TEXT;", True),
@@ -121,7 +130,9 @@ def test_what_counts_as_input(files: Callable[..., Any]) -> None:
                     connection.execute("DROP TABLE notes")
         assert rebase.inputs_differ(before, after) is differs, theirs
     before, _, after = files("", "")
-    assert rebase.inputs_differ(before, after)  # a table without a key cannot be compared: better once too often
+    assert rebase.inputs_differ(
+        before, after
+    )  # a table without a key cannot be compared: better once too often
 
 
 def test_other_tables_than_before(files: Callable[..., Any]) -> None:
@@ -132,6 +143,8 @@ def test_other_tables_than_before(files: Callable[..., Any]) -> None:
 
 def test_a_run_is_forgotten(files: Callable[..., Any]) -> None:
     """The note of a run whose plan is computed anew is removed, and no other."""
-    _, _, path = files("", "INSERT INTO scheduler_runs VALUES ('one', 'completed'), ('two', 'completed');")
+    _, _, path = files(
+        "", "INSERT INTO scheduler_runs VALUES ('one', 'completed'), ('two', 'completed');"
+    )
     rebase.forget_run(path, "one")
     assert rows(path, "scheduler_runs") == [("two", "completed")]

@@ -95,7 +95,9 @@ def test_a_part_that_arrives_spoilt(
     proxy.faults.append(Fault("PUT", key, "spoil"))
     with pytest.raises(SchedulerError) as caught:
         store.put(f"{key}-conditional", b"x" * 1000, Condition(None))
-    assert caught.value.code == ErrorCode.BUCKET_UNREACHABLE  # who asked for it decides whether to send it again
+    assert (
+        caught.value.code == ErrorCode.BUCKET_UNREACHABLE
+    )  # who asked for it decides whether to send it again
     store.put(f"{key}-conditional", b"x" * 1000, Condition(None))
 
 
@@ -121,11 +123,15 @@ def test_a_document_that_arrives_spoilt(
 
 
 def test_a_write_of_which_nothing_is_known(
-    direct: ObjectStore, store: ObjectStore, proxy: Proxy, organization: str, monkeypatch: pytest.MonkeyPatch
+    direct: ObjectStore,
+    store: ObjectStore,
+    proxy: Proxy,
+    organization: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where the answer to a write is lost and nothing more comes, the error says just that, and not that all is as
     it was; where no write was sent, it says so."""
-    monkeypatch.setattr("schedbucket.head._MOST_PAUSE_S", 0.01)
+    monkeypatch.setattr("schedbucket.head._MAX_PAUSE_S", 0.01)
     register = Register(store, f"orgs/{organization}/head.json", organization)
 
     def edit(head: Head) -> Head:
@@ -149,10 +155,14 @@ def test_a_write_of_which_nothing_is_known(
 
 
 def test_a_lease_of_which_nothing_is_known(
-    direct: ObjectStore, proxy: Proxy, s3_server: S3Server, organization: str, monkeypatch: pytest.MonkeyPatch
+    direct: ObjectStore,
+    proxy: Proxy,
+    s3_server: S3Server,
+    organization: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A lease whose taking was not confirmed is ours to take at once when the bucket answers again."""
-    monkeypatch.setattr("schedbucket.head._MOST_PAUSE_S", 0.01)
+    monkeypatch.setattr("schedbucket.head._MAX_PAUSE_S", 0.01)
     settings = s3_server.settings(proxy.url, retries=0)
     repository = open_repository(settings, open_store(settings), organization)
     proxy.faults.append(Fault("GET", "head.json", "none"))

@@ -13,7 +13,12 @@ import pytest
 
 from schedbucket import open_store
 from schedbucket.conformance import broken_promise
-from schedbucket.object_store import Condition, ConditionFailedError, MissingObjectError, ObjectStore
+from schedbucket.object_store import (
+    Condition,
+    ConditionFailedError,
+    MissingObjectError,
+    ObjectStore,
+)
 from schedbucket.settings import BucketSettings
 from schedproto import SchedulerError
 
@@ -100,7 +105,9 @@ def test_listing(store: ObjectStore, key: str) -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_race(store: ObjectStore, settings_of: Callable[..., BucketSettings], key: str, first: bool) -> None:
+def test_race(
+    store: ObjectStore, settings_of: Callable[..., BucketSettings], key: str, first: bool
+) -> None:
     """Of many who write under the same condition exactly one does."""
     condition = NEW if first else Condition(store.put(key, b"before", NEW))
     won: list[int] = []

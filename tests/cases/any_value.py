@@ -30,19 +30,120 @@ AFFINITIES = ("INTEGER", "TEXT", "REAL", "NUMERIC", "")
 ENCODINGS = ("UTF-8", "UTF-8", "UTF-8", "UTF-16le", "UTF-16be")
 #: Trimmed at both ends (section 0), and some characters that look as if they were.
 SPACES = (
-    *(" ", "\t", "\n", "\r", "\x0b", "\x0c", "\x1c", "\x1f", "\x85", "\xa0", "\u1680", "\u2003", "\u2028", "\u202f"),
+    *(
+        " ",
+        "\t",
+        "\n",
+        "\r",
+        "\x0b",
+        "\x0c",
+        "\x1c",
+        "\x1f",
+        "\x85",
+        "\xa0",
+        "\u1680",
+        "\u2003",
+        "\u2028",
+        "\u202f",
+    ),
     *("\u3000", "\0", "\ufeff", "\u200b", " \0\ufeff\n", "\u2060", "\u180e", "\u200d", "'", "\x01"),
 )
-BAD_BYTES = (b"\xe9", b"\xff\xfe", b"\xc3", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80", b"\x80")
+BAD_BYTES = (
+    b"\xe9",
+    b"\xff\xfe",
+    b"\xc3",
+    b"\xed\xa0\x80",
+    b"\xc0\xaf",
+    b"\xf4\x90\x80\x80",
+    b"\x80",
+)
 WORDS = (
-    *("", " ", "x", "NULL", "nan", "inf", "1e3", "0x10", "1_000", "-", "+", "12", " 12", "-5", "007", "3.0", "2.5"),
-    *("99999999999999999999", "9" * 5000, "x" * 5000, "{}", "[]", "[1", '["a"]', "null", "true", "no", "José", "日本"),
-    *("١٢", "ünï", "İ", "ß", "a\0b", "\0", "2026-11-17", "2026-11-17 25:99", "0000-00-00", "9999-12-31", "0001-01-01"),
-    *("12/01/2026", "1795219200", "1795219200000", "1795219200.5", "birthday", "pre-scheduled", "skipped", "sent"),
-    *("campaign_", "followup_", "followup_9", "failed", "ALL", "TX,FL", "eligibility_answered", "pending"),
+    *(
+        "",
+        " ",
+        "x",
+        "NULL",
+        "nan",
+        "inf",
+        "1e3",
+        "0x10",
+        "1_000",
+        "-",
+        "+",
+        "12",
+        " 12",
+        "-5",
+        "007",
+        "3.0",
+        "2.5",
+    ),
+    *(
+        "99999999999999999999",
+        "9" * 5000,
+        "x" * 5000,
+        "{}",
+        "[]",
+        "[1",
+        '["a"]',
+        "null",
+        "true",
+        "no",
+        "José",
+        "日本",
+    ),
+    *(
+        "١٢",
+        "ünï",
+        "İ",
+        "ß",
+        "a\0b",
+        "\0",
+        "2026-11-17",
+        "2026-11-17 25:99",
+        "0000-00-00",
+        "9999-12-31",
+        "0001-01-01",
+    ),
+    *(
+        "12/01/2026",
+        "1795219200",
+        "1795219200000",
+        "1795219200.5",
+        "birthday",
+        "pre-scheduled",
+        "skipped",
+        "sent",
+    ),
+    *(
+        "campaign_",
+        "followup_",
+        "followup_9",
+        "failed",
+        "ALL",
+        "TX,FL",
+        "eligibility_answered",
+        "pending",
+    ),
 )
 NUMBERS = (
-    *(0, 1, 2, 3, -1, 7, 31, 366, 2026, 2139, 75001, 20_261_117, 10**8, 1_795_219_200, 1_795_219_200_000, 10**14),
+    *(
+        0,
+        1,
+        2,
+        3,
+        -1,
+        7,
+        31,
+        366,
+        2026,
+        2139,
+        75001,
+        20_261_117,
+        10**8,
+        1_795_219_200,
+        1_795_219_200_000,
+        10**14,
+    ),
     *(2**31, -(2**31), 2**53 + 1, 2**62, 2**63 - 1, -(2**63), 10**12),
     *(
         0.0,
@@ -61,7 +162,18 @@ NUMBERS = (
         9.3e18,
     ),
 )
-BYTES = (b"", b"\0", b"12", b"3", b"2026-11-17", b"sent", b"birthday", b"\xff\xfe\xfd", b"true", b"ann@example.org")
+BYTES = (
+    b"",
+    b"\0",
+    b"12",
+    b"3",
+    b"2026-11-17",
+    b"sent",
+    b"birthday",
+    b"\xff\xfe\xfd",
+    b"true",
+    b"ann@example.org",
+)
 #: Values that the columns of one name are likely to read in a way of their own.
 OF_COLUMN: dict[str, tuple[Value, ...]] = {
     "email": random_contacts.ODD_EMAILS,
@@ -69,14 +181,32 @@ OF_COLUMN: dict[str, tuple[Value, ...]] = {
     "birth_date": random_contacts.ODD_DATES,
     "effective_date": random_contacts.ODD_DATES,
     "failed_underwriting": random_contacts.ODD_TRUTHS,
-    "status": (*random_contacts.ODD_STATUSES, *random_history.ODD_STATUSES, *random_campaigns.STATUSES),
+    "status": (
+        *random_contacts.ODD_STATUSES,
+        *random_history.ODD_STATUSES,
+        *random_campaigns.STATUSES,
+    ),
     "target_states": (*random_campaigns.STATES, *random_campaigns.UNREADABLE_STATES),
     "target_carriers": random_campaigns.CARRIERS,
     "metadata": random_history.METADATA,
-    "email_type": (*random_history.OTHER_TYPES, *random_history.FOLLOWUPS, *random_history.OWN_TYPES, "Birthday"),
-    **dict.fromkeys(random_contacts.OPT_OUT_COLUMNS, (*random_contacts.ODD_TRUTHS, *random_contacts.OPT_OUT_TIMES)),
+    "email_type": (
+        *random_history.OTHER_TYPES,
+        *random_history.FOLLOWUPS,
+        *random_history.OWN_TYPES,
+        "Birthday",
+    ),
     **dict.fromkeys(
-        ("active", "spread_evenly", "target_all_contacts", "respect_exclusion_windows", "enable_followups"),
+        random_contacts.OPT_OUT_COLUMNS,
+        (*random_contacts.ODD_TRUTHS, *random_contacts.OPT_OUT_TIMES),
+    ),
+    **dict.fromkeys(
+        (
+            "active",
+            "spread_evenly",
+            "target_all_contacts",
+            "respect_exclusion_windows",
+            "enable_followups",
+        ),
         random_contacts.ODD_TRUTHS,
     ),
 }
@@ -119,8 +249,24 @@ def redated(value: Value, source: Random) -> Value:
     text = day.isoformat()
     return source.choice(
         [
-            *(noon, noon * 1000, str(noon), f"{noon}.75", float(noon), noon + 0.5, text + "T23:59:59Z", text + " "),
-            *(f" {text}", text + " x" * 2000, text + "x", day.strftime("%m/%d/%Y"), text.replace("-", "/"), text[:-1]),
+            *(
+                noon,
+                noon * 1000,
+                str(noon),
+                f"{noon}.75",
+                float(noon),
+                noon + 0.5,
+                text + "T23:59:59Z",
+                text + " ",
+            ),
+            *(
+                f" {text}",
+                text + " x" * 2000,
+                text + "x",
+                day.strftime("%m/%d/%Y"),
+                text.replace("-", "/"),
+                text[:-1],
+            ),
             *(
                 text + "T\0",
                 int(text.replace("-", "")),
@@ -138,7 +284,13 @@ def _text(value: Value) -> str:
     return "" if value is None else str(value)
 
 
-TRANSFORMATIONS: tuple[Callable[[Value, Random], Value], ...] = (padded, spoilt, retyped, recased, redated)
+TRANSFORMATIONS: tuple[Callable[[Value, Random], Value], ...] = (
+    padded,
+    spoilt,
+    retyped,
+    recased,
+    redated,
+)
 
 
 @dataclass(frozen=True)
@@ -180,7 +332,9 @@ class OddOrganization:
             if table.rows:
                 cells = table.rows[row % len(table.rows)]
                 source = Random(number)
-                cells[column.name] = change(cells[column.name], source) if callable(change) else change
+                cells[column.name] = (
+                    change(cells[column.name], source) if callable(change) else change
+                )
         with closing(sqlite3.connect(path)) as connection:
             connection.execute(f"PRAGMA encoding = '{self.encoding}'")
             for table in tables.values():
@@ -202,7 +356,9 @@ def _fill(connection: sqlite3.Connection, table: Table) -> None:
         marks = ["CAST(? AS TEXT)" if isinstance(value, RawText) else "?" for value in row.values()]
         values = [bytes(value) if isinstance(value, RawText) else value for value in row.values()]
         # A changed cell may repeat a key that the table has as unique.
-        connection.execute(f"INSERT OR IGNORE INTO {table.name} VALUES ({', '.join(marks)})", values)
+        connection.execute(
+            f"INSERT OR IGNORE INTO {table.name} VALUES ({', '.join(marks)})", values
+        )
 
 
 @lru_cache(maxsize=BASES)
@@ -211,9 +367,13 @@ def base_organization(number: int) -> tuple[list[Table], date, dict[str, Any]]:
     source = Random(number)
     as_of = random_as_of(source)
     overrides = random_overrides(source) if source.random() < 0.5 else {}
-    contacts = random_contacts.random_contacts(source, as_of, source.randint(3, 6), odd=0.0, odd_ids=number % 10 == 0)
+    contacts = random_contacts.random_contacts(
+        source, as_of, source.randint(3, 6), odd=0.0, odd_ids=number % 10 == 0
+    )
     ids = [row["id"] for row in contacts.rows]
-    campaigns = random_campaigns.random_campaigns(source, as_of, ids, odd=0.0, odd_ids=number % 10 == 1)
+    campaigns = random_campaigns.random_campaigns(
+        source, as_of, ids, odd=0.0, odd_ids=number % 10 == 1
+    )
     types, instances, _ = campaigns
     if number % 3 == 0 and instances.rows:
         # A second type whose name differs in case alone.
@@ -227,7 +387,9 @@ def base_organization(number: int) -> tuple[list[Table], date, dict[str, Any]]:
     return [*tables, history.table], as_of, overrides
 
 
-def _add_plan(history: random_history.History, tables: list[Table], as_of: date, overrides: dict[str, Any]) -> None:
+def _add_plan(
+    history: random_history.History, tables: list[Table], as_of: date, overrides: dict[str, Any]
+) -> None:
     """Add the planned rows as they are, as a sender's and as failed ones, in equal parts."""
     script = "".join(table.script() for table in tables)
     for number, row in enumerate(RandomOrganization("base", script, as_of, overrides).plan().rows):

@@ -43,10 +43,16 @@ def sender_rows(path: Path, columns: dict[str, list[str]] | None = None) -> Rows
         for table in [row[0].decode() for row in connection.execute(_TABLES)]:
             if table.startswith("sqlite_") or (table in OWN and table != PLAN):
                 continue
-            names = columns[table] if columns is not None and table in columns else columns_of(connection, table)
+            names = (
+                columns[table]
+                if columns is not None and table in columns
+                else columns_of(connection, table)
+            )
             values = ", ".join(f'typeof("{name}"), CAST("{name}" AS BLOB)' for name in names)
             where = f"WHERE {_OTHERS}" if table == PLAN else ""
-            found[table] = sorted(connection.execute(f'SELECT {values} FROM "{table}" {where}').fetchall(), key=repr)
+            found[table] = sorted(
+                connection.execute(f'SELECT {values} FROM "{table}" {where}').fetchall(), key=repr
+            )
     return found
 
 
@@ -73,18 +79,27 @@ def integrity(path: Path) -> str:
 def index_differences(path: Path) -> list[str]:
     """Return where the sender's query finds other rows by the index than by a scan of the table."""
     query = f"SELECT rowid FROM {PLAN} {{}} WHERE +status IS ? AND +scheduled_send_date IS ? ORDER BY rowid"
-    by_index = f"SELECT rowid FROM {PLAN} WHERE status IS ? AND scheduled_send_date IS ? ORDER BY rowid"
+    by_index = (
+        f"SELECT rowid FROM {PLAN} WHERE status IS ? AND scheduled_send_date IS ? ORDER BY rowid"
+    )
     wrong = []
     with opened(path) as connection:
-        keys = connection.execute(f"SELECT DISTINCT status, scheduled_send_date FROM {PLAN} NOT INDEXED").fetchall()
-        indexed = connection.execute(f"SELECT count(*) FROM {PLAN} WHERE status IS 'pre-scheduled'").fetchone()
+        keys = connection.execute(
+            f"SELECT DISTINCT status, scheduled_send_date FROM {PLAN} NOT INDEXED"
+        ).fetchall()
+        indexed = connection.execute(
+            f"SELECT count(*) FROM {PLAN} WHERE status IS 'pre-scheduled'"
+        ).fetchone()
         scanned = connection.execute(
             f"SELECT count(*) FROM {PLAN} NOT INDEXED WHERE +status IS 'pre-scheduled'"
         ).fetchone()
         if indexed != scanned:
             wrong.append(f"{indexed[0]} pre-scheduled rows by the index, {scanned[0]} in the table")
         for key in keys[:60]:
-            found, there = (connection.execute(sql, key).fetchall() for sql in (by_index, query.format("NOT INDEXED")))
+            found, there = (
+                connection.execute(sql, key).fetchall()
+                for sql in (by_index, query.format("NOT INDEXED"))
+            )
             if found != there:
                 wrong.append(f"{key}: {len(found)} rows by the index, {len(there)} in the table")
     return wrong
@@ -94,5 +109,7 @@ def duplicate_keys(path: Path) -> bool:
     """Return whether several rows that the scheduler must not touch have one key."""
     keys = "contact_id, email_type, scheduled_send_date"
     with opened(path) as connection:
-        found = connection.execute(f"SELECT 1 FROM {PLAN} WHERE {_OTHERS} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1")
+        found = connection.execute(
+            f"SELECT 1 FROM {PLAN} WHERE {_OTHERS} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"
+        )
         return found.fetchone() is not None

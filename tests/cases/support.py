@@ -23,7 +23,10 @@ DATA = Path(__file__).parent / "data"
 AS_OF = date(2026, 11, 23)
 NAMES = sorted(path.stem for path in DATA.iterdir() if path.suffix in {".sql", ".py"})
 #: Every file is scheduled in each of these ways.
-WAYS: tuple[dict[str, Any], ...] = ({"mode": "reliable", "workers": 1}, {"mode": "highperf", "workers": 2})
+WAYS: tuple[dict[str, Any], ...] = (
+    {"mode": "reliable", "workers": 1},
+    {"mode": "highperf", "workers": 2},
+)
 
 Change = Callable[[sqlite3.Connection], object]
 
@@ -84,7 +87,9 @@ def build(name: str, folder: Path, change: Change | str | None = None) -> Path:
 
 def run(path: Path, run_id: str, way: dict[str, Any], **spec: Any) -> RunResult:
     """Schedule a file."""
-    return run_locally(path, path.parent / "scratch", AS_OF.isoformat(), run_id=run_id, **way, **spec)
+    return run_locally(
+        path, path.parent / "scratch", AS_OF.isoformat(), run_id=run_id, **way, **spec
+    )
 
 
 def scheduled(
@@ -101,11 +106,18 @@ def scheduled(
     settles: whether a second run changes nothing.   against_reference: whether the reference plans the same.
     """
     outcomes = [
-        _scheduled(name, folder / way["mode"], change, config or {}, way, settles, against_reference) for way in WAYS
+        _scheduled(
+            name, folder / way["mode"], change, config or {}, way, settles, against_reference
+        )
+        for way in WAYS
     ]
     first, *others = outcomes
     for other in others:
-        assert (other.rows, other.issues, other.warnings) == (first.rows, first.issues, first.warnings)
+        assert (other.rows, other.issues, other.warnings) == (
+            first.rows,
+            first.issues,
+            first.warnings,
+        )
     return first
 
 
@@ -131,7 +143,9 @@ def _scheduled(
     if settles:
         assert (again.rows_inserted, again.rows_updated, again.rows_deleted) == (0, 0, 0)
         assert plan_rows(path) == after
-        left_out = sum(warning.count for warning in result.warnings if warning.code == "trigger_changed_rows")
+        left_out = sum(
+            warning.count for warning in result.warnings if warning.code == "trigger_changed_rows"
+        )
         assert again.rows_unchanged == result.rows_planned - left_out
     check_file(path, before, columns)
     return Outcome(path, result, _rows(path), read_plan(path).issues, _warnings(result.warnings))
@@ -148,19 +162,26 @@ def check_file(path: Path, before: Any, columns: dict[str, list[str]]) -> None:
     after = sender_rows(path, columns)
     for table, rows in before.items():
         # A trigger of the application may add rows to its own tables.
-        assert after[table][: len(rows)] == rows if table == "audit" else after[table] == rows, table
+        assert after[table][: len(rows)] == rows if table == "audit" else after[table] == rows, (
+            table
+        )
     assert index_differences(path) == []
 
 
 def _rows(path: Path) -> dict[tuple[int, str], list[tuple[str, str]]]:
     found: dict[tuple[int, str], list[tuple[str, str]]] = {}
-    for row in sorted(read_plan(path).rows, key=lambda row: (row.contact_id, row.email_type, row.scheduled_send_date)):
+    for row in sorted(
+        read_plan(path).rows,
+        key=lambda row: (row.contact_id, row.email_type, row.scheduled_send_date),
+    ):
         key = (row.contact_id, row.email_type)
         found.setdefault(key, []).append((row.scheduled_send_date, row.skip_reason or ""))
     return found
 
 
-def _warnings(warnings: list[RunWarning]) -> dict[tuple[str, str, str], tuple[int, list[int | str]]]:
+def _warnings(
+    warnings: list[RunWarning],
+) -> dict[tuple[str, str, str], tuple[int, list[int | str]]]:
     found: dict[tuple[str, str, str], tuple[int, list[int | str]]] = {}
     for warning in warnings:
         assert warning.message
@@ -191,8 +212,14 @@ def _everything(path: Path) -> Any:
     """Return all that a file holds, as far as SQLite can read it."""
     try:
         with closing(sqlite3.connect(path)) as connection:
-            schema = connection.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY name").fetchall()
-        rows = {PLAN: plan_rows(path)} if any(name == PLAN and kind == "table" for kind, name, _ in schema) else {}
+            schema = connection.execute(
+                "SELECT type, name, sql FROM sqlite_schema ORDER BY name"
+            ).fetchall()
+        rows = (
+            {PLAN: plan_rows(path)}
+            if any(name == PLAN and kind == "table" for kind, name, _ in schema)
+            else {}
+        )
         return schema, rows
     except sqlite3.DatabaseError:
         return path.read_bytes()

@@ -12,7 +12,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 
 from cases.any_value import OddOrganization, odd_organizations
-from cases.checks import PLAN, duplicate_keys, index_differences, integrity, plan_rows, sender_rows, table_columns
+from cases.checks import (
+    PLAN,
+    duplicate_keys,
+    index_differences,
+    integrity,
+    plan_rows,
+    sender_rows,
+    table_columns,
+)
 from reference import values
 from reference.compare import differences, read_plan
 from reference.plan import Plan, plan
@@ -24,7 +32,11 @@ SETTINGS = settings(
     database=None,
     derandomize=True,
     print_blob=False,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.large_base_example,
+    ],
 )
 
 
@@ -33,7 +45,9 @@ def expected_plan(path: Path, organization: OddOrganization) -> Plan:
     with closing(sqlite3.connect(path)) as connection:
         found = plan(connection, organization.as_of, organization.overrides)
         [(encoding,)] = connection.execute("PRAGMA encoding")
-        declared = {row[1].lower(): row[2] for row in connection.execute(f"PRAGMA table_info({PLAN})")}
+        declared = {
+            row[1].lower(): row[2] for row in connection.execute(f"PRAGMA table_info({PLAN})")
+        }
     stored = path.with_name("expected.db")
     names = found.rows[0]._fields[:-1] if found.rows else ()
     with closing(sqlite3.connect(stored)) as connection:
@@ -44,7 +58,10 @@ def expected_plan(path: Path, organization: OddOrganization) -> Plan:
         connection.executemany("INSERT INTO contact_issues VALUES (?, ?)", found.issues)
         connection.executemany(
             f"INSERT INTO {PLAN} VALUES (NULL, {', '.join('?' * (len(names) + 1))})",
-            [(*row[:-1], None if row.parent_id is None else f'{{"parent_id": {row.parent_id}}}') for row in found.rows],
+            [
+                (*row[:-1], None if row.parent_id is None else f'{{"parent_id": {row.parent_id}}}')
+                for row in found.rows
+            ],
         )
         connection.commit()
     if found.rows:
@@ -57,7 +74,10 @@ def repeated_instances(path: Path) -> bool:
     """Return whether two campaign instances have one id, of which the rules say nothing."""
     with closing(sqlite3.connect(path)) as connection:
         connection.text_factory = bytes
-        ids = [integer_or_none(row[0]) for row in connection.execute("SELECT id FROM campaign_instances")]
+        ids = [
+            integer_or_none(row[0])
+            for row in connection.execute("SELECT id FROM campaign_instances")
+        ]
     known = [number for number in ids if number is not None]
     return len(known) != len(set(known))
 
@@ -109,8 +129,12 @@ def wrong_with(organization: OddOrganization, folder: Path) -> list[str]:
     found = differences(expected, actual)
     after = plan_rows(path)
     again = run(path, organization, 2)
-    if (again.rows_inserted, again.rows_updated, again.rows_deleted) != (0, 0, 0) or plan_rows(path) != after:
-        found.append(f"the second run changed {again.rows_inserted}, {again.rows_updated}, {again.rows_deleted} rows")
+    if (again.rows_inserted, again.rows_updated, again.rows_deleted) != (0, 0, 0) or plan_rows(
+        path
+    ) != after:
+        found.append(
+            f"the second run changed {again.rows_inserted}, {again.rows_updated}, {again.rows_deleted} rows"
+        )
     if not counts(again).items() <= counts(result).items():
         found.append("the second run has other warnings")
     if integrity(path) != "ok":
@@ -127,7 +151,11 @@ def refused_rightly(error: SchedulerError, path: Path) -> bool:
 
 def counts(result: RunResult) -> dict[tuple[str, ...], int]:
     """Return the warnings of a run as numbers; rows of an old plan, which only the first run has, aside."""
-    return {(w.code, w.table, w.column, w.name): w.count for w in result.warnings if w.code != "unreadable_contact_id"}
+    return {
+        (w.code, w.table, w.column, w.name): w.count
+        for w in result.warnings
+        if w.code != "unreadable_contact_id"
+    }
 
 
 def warnings_missing(expected: Plan, result: RunResult) -> list[str]:
@@ -142,7 +170,10 @@ def warnings_missing(expected: Plan, result: RunResult) -> list[str]:
     return [
         f"{len(found)} values of {table}.{column} are {code}, and the result counts {counted.get((code, table, column), 0)}"
         for (code, table, column), found in expected.warnings.items()
-        if (table == "contacts" or (table == PLAN and code in {"unreadable_contact_id", "unknown_status"}))
+        if (
+            table == "contacts"
+            or (table == PLAN and code in {"unreadable_contact_id", "unknown_status"})
+        )
         and counted.get((code, table, column), 0) < len(found)
     ]
 
@@ -168,5 +199,7 @@ def test_any_value_fast(organization: OddOrganization) -> None:
 @pytest.mark.parametrize("block", range(8))
 def test_any_value(block: int) -> None:
     """Some thousands of organizations with odd values in any column come out as the rules say, and harm nothing."""
-    blocks = settings(SETTINGS, max_examples=100, derandomize=False, phases=[Phase.generate, Phase.shrink])
+    blocks = settings(
+        SETTINGS, max_examples=100, derandomize=False, phases=[Phase.generate, Phase.shrink]
+    )
     seed(block)(blocks(given(odd_organizations())(check)))()

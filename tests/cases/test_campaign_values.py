@@ -12,7 +12,10 @@ def test_ids(tmp_path: Path) -> None:
     outcome = scheduled("campaign_ids_text", tmp_path)
     assert {contact for contact, kind in outcome.rows if kind == "campaign_t"} == {1, 2}
     assert outcome.warnings == {
-        ("campaign_not_planned", "campaign_instances", "id"): (1, ["6f1c2f1e-0000-4000-8000-000000000001"]),
+        ("campaign_not_planned", "campaign_instances", "id"): (
+            1,
+            ["6f1c2f1e-0000-4000-8000-000000000001"],
+        ),
         ("campaign_not_planned", "campaign_instances", "campaign_type"): (1, [3]),
         ("unreadable_integer", "contact_campaigns", "campaign_instance_id"): (1, [1]),
     }
@@ -34,7 +37,11 @@ def test_targets_and_dates(tmp_path: Path) -> None:
         *((1, f"campaign_t{instance}") for instance in (1, 2, 3, 4, 5, 6, 14)),
         *((2, f"campaign_t{instance}") for instance in (1, 3, 4, 5)),
     }
-    named = {key[1:]: row_ids for key, (_, row_ids) in outcome.warnings.items() if key[0] == "campaign_not_planned"}
+    named = {
+        key[1:]: row_ids
+        for key, (_, row_ids) in outcome.warnings.items()
+        if key[0] == "campaign_not_planned"
+    }
     assert named == {
         ("campaign_instances", "active_end_date"): [7],
         ("campaign_instances", "active_start_date"): [8],
@@ -48,18 +55,24 @@ def test_unreadable_number_of_a_type(tmp_path: Path) -> None:
     """A campaign whose type has '14 days' for a number is not planned, and the warnings name the value."""
     outcome = scheduled("triggers_dates", tmp_path)
     assert not any(kind == "campaign_rate_increase" for _, kind in outcome.rows)
-    assert outcome.warnings == {("campaign_not_planned", "campaign_types", "days_before_event"): (1, [1])}
+    assert outcome.warnings == {
+        ("campaign_not_planned", "campaign_types", "days_before_event"): (1, [1])
+    }
 
 
 def test_trigger_dates(tmp_path: Path) -> None:
     """Trigger dates are read with time parts and as unix time; others are ignored and named in the warnings."""
-    outcome = scheduled("triggers_dates", tmp_path, "UPDATE campaign_types SET days_before_event = '14'")
+    outcome = scheduled(
+        "triggers_dates", tmp_path, "UPDATE campaign_types SET days_before_event = '14'"
+    )
     campaign = {contact for contact, kind in outcome.rows if kind == "campaign_rate_increase"}
     # 2 has '12/01/2026', 6 has '2026-12-1'.
     assert campaign == {1, 3, 4, 5}
     # Two trigger dates are two e-mails.
     assert len(outcome.rows[5, "campaign_rate_increase"]) == 2
-    assert outcome.warnings == {("unreadable_date", "contact_campaigns", "trigger_date"): (2, [2, 7])}
+    assert outcome.warnings == {
+        ("unreadable_date", "contact_campaigns", "trigger_date"): (2, [2, 7])
+    }
 
 
 def test_tables_without_rowid(tmp_path: Path) -> None:

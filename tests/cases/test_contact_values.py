@@ -16,7 +16,9 @@ def test_zips(tmp_path: Path) -> None:
     """ZIPs that an import made numbers, quoted, or wrote without the hyphen are read; others are not guessed."""
     outcome = scheduled("zips", tmp_path)
     massachusetts = {1, 2, 3, 4, 5, 6, 7, 9, 10}
-    assert {contact for (contact, _), rows in outcome.rows.items() if rows[0][1] == MASSACHUSETTS} == massachusetts
+    assert {
+        contact for (contact, _), rows in outcome.rows.items() if rows[0][1] == MASSACHUSETTS
+    } == massachusetts
     assert set(outcome.dates("birthday")) == {11, 12, 14, 20, 21}
     assert outcome.issues == [(contact, "unknown_zip") for contact in (8, 13, 15, 16, 17, 18, 19)]
 

@@ -34,15 +34,21 @@ def test_unreadable_send_dates(tmp_path: Path) -> None:
     )
     assert outcome.dates("birthday") == {}
     assert outcome.dates("followup_1_cold") == {}
-    assert outcome.warnings == {("unreadable_date", "email_schedules", "scheduled_send_date"): (2, [1, 2])}
+    assert outcome.warnings == {
+        ("unreadable_date", "email_schedules", "scheduled_send_date"): (2, [1, 2])
+    }
 
 
 def test_unreadable_contact_ids(tmp_path: Path) -> None:
     """A sent row whose contact id cannot be read belongs to nobody, and the warnings name it."""
-    outcome = scheduled("text_contact_id", tmp_path, "UPDATE email_schedules SET contact_id = 'C-2' WHERE id = 2")
+    outcome = scheduled(
+        "text_contact_id", tmp_path, "UPDATE email_schedules SET contact_id = 'C-2' WHERE id = 2"
+    )
     # Both birthdays are in early December; the second contact's e-mail was sent to nobody that is known.
     assert set(outcome.dates("birthday")) == {2}
-    assert outcome.warnings == {("unreadable_contact_id", "email_schedules", "contact_id"): (1, [2])}
+    assert outcome.warnings == {
+        ("unreadable_contact_id", "email_schedules", "contact_id"): (1, [2])
+    }
 
 
 def test_statuses_of_the_provider(tmp_path: Path) -> None:
@@ -79,7 +85,9 @@ def test_clicks_and_answers_as_unix_time(tmp_path: Path) -> None:
 
 def test_unreadable_clicks(tmp_path: Path) -> None:
     """A click without a readable date is no engagement, and the warnings name it."""
-    outcome = scheduled("engagement_unix", tmp_path, "UPDATE tracking_clicks SET clicked_at = 1795000000000000")
+    outcome = scheduled(
+        "engagement_unix", tmp_path, "UPDATE tracking_clicks SET clicked_at = 1795000000000000"
+    )
     assert outcome.dates("followup_1_cold") == {1: "2026-11-23", 2: "2026-11-23"}
     assert outcome.warnings == {("unreadable_date", "tracking_clicks", "clicked_at"): (2, [1, 2])}
 

@@ -70,7 +70,9 @@ def test_key_in_descending_order_with_gaps(tmp_path: Path) -> None:
 
 def test_bigint_key(tmp_path: Path) -> None:
     """id BIGINT PRIMARY KEY, which is not the row id."""
-    more = "INSERT INTO contacts SELECT 12 - id, 'b@example.org', '75001', '1956-01-20' FROM contacts"
+    more = (
+        "INSERT INTO contacts SELECT 12 - id, 'b@example.org', '75001', '1956-01-20' FROM contacts"
+    )
     outcome = scheduled("bigint_pk", tmp_path, more)
     assert outcome.dates("birthday") == {1: "2026-12-06", 11: "2027-01-06"}
 
@@ -123,7 +125,9 @@ def test_objects_that_are_not_used(name: str, tmp_path: Path) -> None:
         (1024, "NONE", "UTF-16be"),
     ],
 )
-def test_many_rows(page: int, vacuum: str, encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rows(
+    page: int, vacuum: str, encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """25,000 contacts, whatever page size, automatic vacuum and encoding the file has."""
     monkeypatch.setenv("PAGE", str(page))
     monkeypatch.setenv("AV", vacuum)

@@ -10,17 +10,38 @@ from cases.support import scheduled
 
 #: Columns that a run reads: (table, column).
 READ = (
-    *(("contacts", name) for name in ("email", "zip_code", "birth_date", "effective_date", "carrier", "status")),
+    *(
+        ("contacts", name)
+        for name in ("email", "zip_code", "birth_date", "effective_date", "carrier", "status")
+    ),
     *(("contacts", name) for name in ("failed_underwriting", "unsubscribed")),
     *(("campaign_types", name) for name in ("name", "active", "priority", "days_before_event")),
-    *(("campaign_instances", name) for name in ("campaign_type", "instance_name", "email_template", "sms_template")),
-    *(("campaign_instances", name) for name in ("active_end_date", "target_states", "target_carriers")),
-    *(("contact_campaigns", name) for name in ("trigger_date", "status", "contact_id", "campaign_instance_id")),
+    *(
+        ("campaign_instances", name)
+        for name in ("campaign_type", "instance_name", "email_template", "sms_template")
+    ),
+    *(
+        ("campaign_instances", name)
+        for name in ("active_end_date", "target_states", "target_carriers")
+    ),
+    *(
+        ("contact_campaigns", name)
+        for name in ("trigger_date", "status", "contact_id", "campaign_instance_id")
+    ),
     *(("tracking_clicks", name) for name in ("contact_id", "clicked_at")),
     *(("contact_events", name) for name in ("contact_id", "event_type", "metadata", "created_at")),
-    *(("email_schedules", name) for name in ("contact_id", "email_type", "scheduled_send_date", "status")),
-    *(("email_schedules", name) for name in ("scheduled_send_time", "skip_reason", "priority", "metadata")),
-    *(("email_schedules", name) for name in ("email_template", "actual_send_datetime", "event_year")),
+    *(
+        ("email_schedules", name)
+        for name in ("contact_id", "email_type", "scheduled_send_date", "status")
+    ),
+    *(
+        ("email_schedules", name)
+        for name in ("scheduled_send_time", "skip_reason", "priority", "metadata")
+    ),
+    *(
+        ("email_schedules", name)
+        for name in ("email_template", "actual_send_datetime", "event_year")
+    ),
     *(("email_schedules", name) for name in ("campaign_instance_id", "scheduler_run_id")),
 )
 FULL = """
@@ -102,13 +123,17 @@ def test_a_bad_byte_in_every_column(table: str, column: str, encoding: str, tmp_
     change = FULL + f"UPDATE {table} SET {column} = CAST({bad} AS TEXT) WHERE rowid = 1;"
     name = "utf16" if encoding == "UTF-16le" else "base"
     if name == "utf16":
-        change = change.replace("INSERT INTO contacts(", "DELETE FROM contacts WHERE id > 2; INSERT INTO contacts(")
+        change = change.replace(
+            "INSERT INTO contacts(", "DELETE FROM contacts WHERE id > 2; INSERT INTO contacts("
+        )
     else:
         change = change.replace("ALTER TABLE contacts ADD COLUMN effective_date TEXT;", "")
     if (table, column) == ("contacts", "status") and name == "utf16":
         change = "ALTER TABLE contacts ADD COLUMN status TEXT;" + change
     outcome = scheduled(name, tmp_path, change)
-    assert outcome.dates("birthday")[6] == "2026-12-07" or outcome.dates("birthday")[6] == "2026-12-06"
+    assert (
+        outcome.dates("birthday")[6] == "2026-12-07" or outcome.dates("birthday")[6] == "2026-12-06"
+    )
     # The e-mail of 17 November is history unless nothing tells whose it is, or of which type.
     known = table != "email_schedules" or column not in {"contact_id", "email_type"}
     assert (7 not in outcome.dates("birthday")) == known

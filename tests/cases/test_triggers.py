@@ -32,7 +32,12 @@ def test_rows_moved_to_another_day(tmp_path: Path) -> None:
     outcome = scheduled("trigger_moves_rows", tmp_path, settles=False, against_reference=False)
     [(code, table, _), (count, _)] = next(iter(outcome.warnings.items()))
     assert (code, table, count) == ("trigger_changed_rows", "email_schedules", 5_957)
-    days = [date.fromisoformat(day) for rows in outcome.rows.values() for day, reason in rows if not reason]
+    days = [
+        date.fromisoformat(day)
+        for rows in outcome.rows.values()
+        for day, reason in rows
+        if not reason
+    ]
     assert len(days) == outcome.result.rows_planned - outcome.result.skipped["same_day_conflict"]
     assert not any(day.weekday() == 6 for day in days)
 
@@ -68,5 +73,7 @@ def test_refused(name: str, named: tuple[str, ...], tmp_path: Path) -> None:
 
 def test_guard_that_is_not_met(tmp_path: Path) -> None:
     """A trigger that forbids to delete rows is no obstacle where none is deleted."""
-    outcome = scheduled("raise_trigger", tmp_path, "DROP TRIGGER nodel; DELETE FROM email_schedules")
+    outcome = scheduled(
+        "raise_trigger", tmp_path, "DROP TRIGGER nodel; DELETE FROM email_schedules"
+    )
     assert outcome.dates("birthday") == {1: "2026-12-06"}

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from client.conftest import Folder, clean_environment, folder, make_folder, organization_file, schedctl
+from client.conftest import (
+    Folder,
+    clean_environment,
+    folder,
+    make_folder,
+    organization_file,
+    schedctl,
+)
 from schedclient import Client
 from schedproto.checks import CheckFinding, CheckReport
 
@@ -96,6 +103,10 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checked]:
 def only(report: CheckReport, code: str, **fields: object) -> CheckFinding:
     """Return the one finding with a code, and with these values of its fields."""
     found = [item for item in report.findings if item.code == code]
-    found = [item for item in found if all(getattr(item, name) == value for name, value in fields.items())]
+    found = [
+        item
+        for item in found
+        if all(getattr(item, name) == value for name, value in fields.items())
+    ]
     assert len(found) == 1, [(item.code, item.name, item.message) for item in report.findings]
     return found[0]

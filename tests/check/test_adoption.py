@@ -10,7 +10,12 @@ import msgspec
 import pytest
 
 from check.conftest import AS_OF, CLEAN, Checked, Folder, only, write_database
-from schedclient.errors import DatabaseUnusableError, ForeignSchemaError, InvalidArgumentError, PlanDiffersError
+from schedclient.errors import (
+    DatabaseUnusableError,
+    ForeignSchemaError,
+    InvalidArgumentError,
+    PlanDiffersError,
+)
 from schedproto.checks import AdoptionReply, AdoptOrganization
 from schedproto.codec import decode_request, encode_request
 
@@ -47,7 +52,13 @@ def test_adoption_is_shown_and_done_once(checked: Checked) -> None:
     assert path.read_bytes() == before
     assert [change.rows for change in shown.changes if change.rows] == [2]
     messages = " ".join(change.message for change in shown.changes)
-    for part in ("one_a_year", "sms_template", "unique index on", "(status, scheduled_send_date)", "scheduler_config"):
+    for part in (
+        "one_a_year",
+        "sms_template",
+        "unique index on",
+        "(status, scheduled_send_date)",
+        "scheduler_config",
+    ):
         assert part in messages
     assert shown.settings["contacts"]["date_formats"] == ["YYYY-MM-DD", "MM/DD/YYYY"]
     assert shown.settings["contacts"]["opt_out_columns"][-1] == "dnc"
@@ -55,7 +66,14 @@ def test_adoption_is_shown_and_done_once(checked: Checked) -> None:
     done = checked.client.adopt(name, shown, created_by="somebody")
     assert msgspec.structs.replace(done, applied=False, version=None, backup_id=None) == shown
     assert [row[:-1] if len(row) > len(sent[0]) else row for row in rows(path, SENT)] == sent
-    assert [row[0] for row in rows(path, "SELECT id FROM email_schedules ORDER BY id")] == [1, 2, 3, 4, 11, 13]
+    assert [row[0] for row in rows(path, "SELECT id FROM email_schedules ORDER BY id")] == [
+        1,
+        2,
+        3,
+        4,
+        11,
+        13,
+    ]
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
     configuration = checked.client.configuration(name)
     assert (configuration.version, configuration.versions[0].created_by) == (1, "somebody")
@@ -64,7 +82,9 @@ def test_adoption_is_shown_and_done_once(checked: Checked) -> None:
     assert (again.changes, again.settings, again.left) == ([], {}, [])
     assert checked.client.adopt(name, again).applied is False
     assert checked.client.configuration(name).version == 1
-    assert not {"unique_index", "unreadable_date"} & {item.code for item in checked.client.check(name).findings}
+    assert not {"unique_index", "unreadable_date"} & {
+        item.code for item in checked.client.check(name).findings
+    }
 
     assert done.backup_id is not None
     checked.client.restore(name, done.backup_id)
@@ -92,10 +112,18 @@ def test_only_what_was_shown_is_done(checked: Checked) -> None:
 def test_the_present_configuration_is_kept(checked: Checked) -> None:
     """The new version has what the stored one has, and what is suggested."""
     name = checked.put(PREDECESSORS)
-    checked.client.set_configuration(name, 'timezone = "UTC"\n[contacts]\nactive_statuses = ["active", "lead"]\n')
+    checked.client.set_configuration(
+        name, 'timezone = "UTC"\n[contacts]\nactive_statuses = ["active", "lead"]\n'
+    )
     shown = checked.client.plan_adoption(name)
-    assert shown.settings_before == {"timezone": "UTC", "contacts": {"active_statuses": ["active", "lead"]}}
-    assert (shown.settings["timezone"], shown.settings["contacts"]["active_statuses"]) == ("UTC", ["active", "lead"])
+    assert shown.settings_before == {
+        "timezone": "UTC",
+        "contacts": {"active_statuses": ["active", "lead"]},
+    }
+    assert (shown.settings["timezone"], shown.settings["contacts"]["active_statuses"]) == (
+        "UTC",
+        ["active", "lead"],
+    )
     assert checked.client.adopt(name, shown).version == 2
     assert checked.client.configuration(name).effective["timezone"] == "UTC"
 
@@ -115,11 +143,17 @@ def test_triggers_cannot_change_rows_of_the_sender(checked: Checked, trigger: st
     """A trigger that refuses the removal, or changes rows of the sender, rolls everything back."""
     name = checked.put(PREDECESSORS, trigger)
     path = checked.path(name)
-    before = rows(path, "SELECT * FROM email_schedules ORDER BY id"), rows(path, "SELECT sql FROM sqlite_schema")
+    before = (
+        rows(path, "SELECT * FROM email_schedules ORDER BY id"),
+        rows(path, "SELECT sql FROM sqlite_schema"),
+    )
     shown = checked.client.plan_adoption(name)
     with pytest.raises(ForeignSchemaError, match=r"reject the changes|rejects"):
         checked.client.adopt(name, shown)
-    after = rows(path, "SELECT * FROM email_schedules ORDER BY id"), rows(path, "SELECT sql FROM sqlite_schema")
+    after = (
+        rows(path, "SELECT * FROM email_schedules ORDER BY id"),
+        rows(path, "SELECT sql FROM sqlite_schema"),
+    )
     assert after == before
 
 
@@ -151,7 +185,10 @@ def test_other_indexes_and_rows_stay(checked: Checked) -> None:
     )
     done = checked.client.adopt(name, checked.client.plan_adoption(name))
     assert done.applied
-    names = {row[0] for row in rows(checked.path(name), "SELECT name FROM sqlite_schema WHERE type = 'index'")}
+    names = {
+        row[0]
+        for row in rows(checked.path(name), "SELECT name FROM sqlite_schema WHERE type = 'index'")
+    }
     assert {"wider", "external", "sent_once", "plain", "plan_sender"} <= names
     assert checked.client.schedule(name, as_of=AS_OF, timeout_s=120.0).rows_planned > 0
 
@@ -183,7 +220,9 @@ def test_a_new_file_needs_no_adoption_twice(checked: Checked) -> None:
 
 def test_messages_of_other_releases() -> None:
     """An adoption's messages can be read without the fields that are not required."""
-    message = decode_request(encode_request(AdoptOrganization(id="1", organization="o", digest="d")))
+    message = decode_request(
+        encode_request(AdoptOrganization(id="1", organization="o", digest="d"))
+    )
     assert message == AdoptOrganization(id="1", organization="o", digest="d")
     assert msgspec.structs.fields(AdoptionReply)[-1].name == "adoption"
 

@@ -95,7 +95,9 @@ def test_chunks_are_put_together(checked: Checked) -> None:
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])
 def test_any_encoding(checked: Checked, encoding: str) -> None:
     """Values and suggestions do not depend on how the file stores texts."""
-    faults = FAULTY.replace("CAST(X'e9406578616d706c652e6f7267' AS TEXT)", "'é@x'").replace("X'3139", "'3139")
+    faults = FAULTY.replace("CAST(X'e9406578616d706c652e6f7267' AS TEXT)", "'é@x'").replace(
+        "X'3139", "'3139"
+    )
     report = checked.check(f"PRAGMA encoding = '{encoding}'", CLEAN, faults, clean=False)
     assert sum(item.count for item in report.findings if item.code == "invalid_email") == 3
     assert only(report, "unknown_type").name == "invoice"
@@ -121,7 +123,10 @@ def test_adopting_the_predecessors_file(checked: Checked) -> None:
     assert read_plan(checked.path(name)) == expected["rows"]
     assert read_issues(checked.path(name)) == expected["issues"]
     report = checked.client.check(name, as_of=expected["as_of"])
-    assert (report.settings, {item.severity for item in report.findings}) == ({}, {"warning", "note"})
+    assert (report.settings, {item.severity for item in report.findings}) == (
+        {},
+        {"warning", "note"},
+    )
 
 
 def test_statuses_are_only_accepted_when_asked_for(checked: Checked) -> None:
@@ -129,6 +134,8 @@ def test_statuses_are_only_accepted_when_asked_for(checked: Checked) -> None:
     name = predecessor(checked)
     adoption = checked.client.plan_adoption(name)
     assert "active_statuses" not in adoption.settings["contacts"]
-    assert [(item.code, item.name) for item in adoption.left] == [("suppressed_status", "requested_follow_up")]
+    assert [(item.code, item.name) for item in adoption.left] == [
+        ("suppressed_status", "requested_follow_up")
+    ]
     with pytest.raises(InvalidArgumentError, match="no contact has the status 'follow_up'"):
         checked.client.check(name, accept_statuses=["follow_up"])

@@ -26,7 +26,9 @@ def organizations(make_folder: Callable[..., Folder]) -> Path:
     folder = make_folder(organizations=())
     write_database(folder.path / "org-206.db", (PREDECESSOR / "org-206.sql").read_text())
     write_database(folder.path / "org-clean.db", CLEAN)
-    write_database(folder.path / "org-warning.db", CLEAN, "UPDATE contacts SET email = 'x' WHERE id = 5")
+    write_database(
+        folder.path / "org-warning.db", CLEAN, "UPDATE contacts SET email = 'x' WHERE id = 5"
+    )
     return folder.path
 
 
@@ -50,13 +52,18 @@ def test_check_and_adopt(schedctl: Run, organizations: Path) -> None:
         "scheduled_rate_increase": "campaign_rate_increase"
     }
     (organizations / "suggested.toml").write_text(suggested.stdout)
-    assert schedctl("config", "check", "org-206", organizations / "suggested.toml", *place).returncode == 0
+    assert (
+        schedctl("config", "check", "org-206", organizations / "suggested.toml", *place).returncode
+        == 0
+    )
 
     refused = schedctl("adopt", "org-206", *place)
     assert (refused.returncode, "--yes" in refused.stderr) == (2, True)
     shown = json.loads(schedctl("adopt", "org-206", "--json", *place).stdout)
     assert (shown["applied"], shown["left"][0]["code"]) == (False, "suppressed_status")
-    done = schedctl("adopt", "org-206", "--yes", "--accept-status", "requested_follow_up", "--by", "me", *place)
+    done = schedctl(
+        "adopt", "org-206", "--yes", "--accept-status", "requested_follow_up", "--by", "me", *place
+    )
     assert done.returncode == 0
     assert "Version 1 of its configuration applies. Backup" in done.stdout
     again = schedctl("adopt", "org-206", "--yes", "--accept-status", "requested_follow_up", *place)
@@ -76,16 +83,30 @@ def test_exit_codes(schedctl: Run, organizations: Path) -> None:
     assert (warned.returncode, "1 warning" in warned.stdout) == (0, True)
     assert schedctl("check", "org-206", "--json", "--data", organizations).returncode == 1
     assert schedctl("check", "org-none", "--data", organizations).returncode == 4
-    assert schedctl("check", "org-clean", "--as-of", "soon", "--data", organizations).returncode == 4
+    assert (
+        schedctl("check", "org-clean", "--as-of", "soon", "--data", organizations).returncode == 4
+    )
     missing = schedctl("check", "./missing.db")
     assert (missing.returncode, "no such file" in missing.stderr) == (2, True)
-    assert schedctl("check", "org-206", "--suggest", "--json", "--data", organizations).returncode == 0
+    assert (
+        schedctl("check", "org-206", "--suggest", "--json", "--data", organizations).returncode == 0
+    )
 
 
 def test_the_configuration_of_the_command_counts(schedctl: Run, organizations: Path) -> None:
     """Overrides are those that a run would be given."""
-    (organizations / "more.toml").write_text('[contacts]\ndate_formats = ["YYYY-MM-DD", "MM-DD-YYYY", "MMDDYYYY"]\n')
-    arguments = ("check", "org-206", "--config", organizations / "more.toml", "--json", "--data", organizations)
+    (organizations / "more.toml").write_text(
+        '[contacts]\ndate_formats = ["YYYY-MM-DD", "MM-DD-YYYY", "MMDDYYYY"]\n'
+    )
+    arguments = (
+        "check",
+        "org-206",
+        "--config",
+        organizations / "more.toml",
+        "--json",
+        "--data",
+        organizations,
+    )
     codes = {item["code"] for item in json.loads(schedctl(*arguments).stdout)["findings"]}
     assert "unreadable_date" not in codes
     assert "unknown_type" in codes
@@ -115,7 +136,10 @@ def test_doctor_says_how_many(schedctl: Run, organizations: Path) -> None:
     assert "contents org-206: 4 errors, first: " in found.stdout
     assert "`schedctl check org-206` shows all" in found.stdout
     fine = schedctl("doctor", "org-warning", "--data", organizations)
-    assert (fine.returncode, "contents org-warning: no errors, 1 warnings" in fine.stdout) == (0, True)
+    assert (fine.returncode, "contents org-warning: no errors, 1 warnings" in fine.stdout) == (
+        0,
+        True,
+    )
 
 
 # Files in any folder ---------------------------------------------------------------------------------------
@@ -137,7 +161,10 @@ def test_a_file_is_never_changed(tmp_path: Path, schedctl: Run) -> None:
     writer.commit()
     before = listing(folder)
     assert "logged.db-wal" in before
-    environment = {"SCHEDD_BUCKET_FOLDER": str(tmp_path / "bucket"), "SCHEDCTL_ENDPOINT": "tcp://127.0.0.1:1"}
+    environment = {
+        "SCHEDD_BUCKET_FOLDER": str(tmp_path / "bucket"),
+        "SCHEDCTL_ENDPOINT": "tcp://127.0.0.1:1",
+    }
     plain = schedctl("check", folder / "plain.db", "--as-of", AS_OF, **environment)
     assert (plain.returncode, "nothing to report" in plain.stdout) == (0, True)
     logged = json.loads(schedctl("check", folder / "logged.db", "--as-of", AS_OF, "--json").stdout)

@@ -22,7 +22,13 @@ from support import run_locally
 DATA = Path(__file__).parent.parent / "cases" / "data"
 CASES = sorted(path.name for path in DATA.iterdir() if path.stem != "base")
 AS_OF = dt.date(2026, 11, 23)
-REFUSED = {"foreign_schema", "column_missing", "contacts_missing", "contacts_empty", "duplicate_keys"}
+REFUSED = {
+    "foreign_schema",
+    "column_missing",
+    "contacts_missing",
+    "contacts_empty",
+    "duplicate_keys",
+}
 COUNTED = (
     *("unreadable_date", "missing_date", "unreadable_boolean", "unreadable_integer"),
     *("unreadable_contact_id", "unknown_status", "unknown_type"),

@@ -10,7 +10,9 @@ ROOT = Path(__file__).parent.parent.parent
 
 def test_the_picture_is_current() -> None:
     """The picture shows what the check of the predecessor's file says today; `tools/check_picture.py` makes it."""
-    spec = importlib.util.spec_from_file_location("check_picture", ROOT / "tools" / "check_picture.py")
+    spec = importlib.util.spec_from_file_location(
+        "check_picture", ROOT / "tools" / "check_picture.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

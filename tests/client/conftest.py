@@ -120,7 +120,11 @@ class Folder:
 def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine's user reaches a test."""
     for name in list(os.environ):
-        if name.startswith(("SCHEDCTL_", "SCHEDD_", "XDG_")) or name in {"NO_COLOR", "FORCE_COLOR", "COLUMNS"}:
+        if name.startswith(("SCHEDCTL_", "SCHEDD_", "XDG_")) or name in {
+            "NO_COLOR",
+            "FORCE_COLOR",
+            "COLUMNS",
+        }:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
@@ -171,7 +175,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory, organization_file: Path) ->
 def schedctl(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `schedctl` as a process without a terminal."""
 
-    def run(*arguments: object, timeout_s: float = 60.0, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: object, timeout_s: float = 60.0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*SCHEDCTL, *map(str, arguments)],
             capture_output=True,
@@ -189,14 +195,20 @@ def schedctl(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 class Terminal:
     """A process on a terminal of its own; what it writes is collected."""
 
-    def __init__(self, command: list[str], cwd: Path, environment: dict[str, str], columns: int = 100) -> None:
+    def __init__(
+        self, command: list[str], cwd: Path, environment: dict[str, str], columns: int = 100
+    ) -> None:
         self.screen = ""
         pid, self.master = pty.fork()
         if pid == 0:  # the child: becomes the command at once
             os.chdir(cwd)
             os.execvpe(command[0], command, environment)
         self.pid = pid
-        fcntl.ioctl(self.master, 0x5414, (30).to_bytes(2, "little") + columns.to_bytes(2, "little") + bytes(4))
+        fcntl.ioctl(
+            self.master,
+            0x5414,
+            (30).to_bytes(2, "little") + columns.to_bytes(2, "little") + bytes(4),
+        )
         self.code: int | None = None
 
     def read(self, timeout_s: float = 0.05) -> bool:
@@ -217,8 +229,12 @@ class Terminal:
             open_still = self.read()
             if text in self.screen:
                 break
-            assert open_still, f"{text!r} was never shown; the process ended with:\n{self.screen[-2000:]!r}"
-            assert time.monotonic() < deadline, f"{text!r} was not shown; there is:\n{self.screen[-2000:]!r}"
+            assert open_still, (
+                f"{text!r} was never shown; the process ended with:\n{self.screen[-2000:]!r}"
+            )
+            assert time.monotonic() < deadline, (
+                f"{text!r} was not shown; there is:\n{self.screen[-2000:]!r}"
+            )
 
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
@@ -231,7 +247,9 @@ class Terminal:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self.code = os.waitstatus_to_exitcode(status)
-            assert time.monotonic() < deadline, f"the process did not end; there is:\n{self.screen[-2000:]!r}"
+            assert time.monotonic() < deadline, (
+                f"the process did not end; there is:\n{self.screen[-2000:]!r}"
+            )
         while select.select([self.master], [], [], 0)[0] and self.read():
             pass
         return self.code

@@ -37,7 +37,9 @@ def parameters(signature: inspect.Signature) -> list[tuple[str, object, object]]
     return [(p.name, p.kind, p.default) for p in signature.parameters.values()]
 
 
-@pytest.mark.parametrize(("sync", "asynchronous"), [(Client, AsyncClient), (JobHandle, AsyncJobHandle)])
+@pytest.mark.parametrize(
+    ("sync", "asynchronous"), [(Client, AsyncClient), (JobHandle, AsyncJobHandle)]
+)
 def test_both_clients_have_the_same_calls(sync: type, asynchronous: type) -> None:
     """Every public call is there in both kinds, with the same parameters and defaults."""
     ours, theirs = calls(sync), calls(asynchronous)
@@ -60,11 +62,20 @@ def test_schedule(shared) -> None:
     with shared.client() as client:
         first = client.schedule("org-1", as_of=AS_OF)
         second = client.schedule("org-1", as_of=AS_OF)
-    assert (first.organization, first.as_of, first.contacts, first.dry_run) == ("org-1", AS_OF, 300, False)
+    assert (first.organization, first.as_of, first.contacts, first.dry_run) == (
+        "org-1",
+        AS_OF,
+        300,
+        False,
+    )
     planned = sum(sum(counts.values()) for counts in first.counts.values())
     assert first.rows_planned == planned > 0
-    assert sum(first.skipped.values()) == sum(counts.get("skipped", 0) for counts in first.counts.values())
-    assert sum(first.volume.values()) == sum(counts.get("pre-scheduled", 0) for counts in first.counts.values())
+    assert sum(first.skipped.values()) == sum(
+        counts.get("skipped", 0) for counts in first.counts.values()
+    )
+    assert sum(first.volume.values()) == sum(
+        counts.get("pre-scheduled", 0) for counts in first.counts.values()
+    )
     assert first.stages
     assert first.wall_s > 0
     assert first.contacts_per_s > 0
@@ -92,7 +103,9 @@ def test_progress_is_told_in_the_callers_thread(shared) -> None:
     """The callback of `wait` runs where `wait` was called, so it may touch what belongs to that thread."""
     threads: set[int] = set()
     with shared.client() as client:
-        client.schedule("org-1", as_of=AS_OF, on_progress=lambda _: threads.add(threading.get_ident()))
+        client.schedule(
+            "org-1", as_of=AS_OF, on_progress=lambda _: threads.add(threading.get_ident())
+        )
     assert threads == {threading.get_ident()}
 
 
@@ -270,7 +283,9 @@ def test_async_client(shared) -> None:
 
     async def work() -> None:
         async with AsyncClient(data=shared.path) as client:
-            results = await asyncio.gather(*(client.schedule(f"org-{n}", as_of=AS_OF) for n in (1, 2, 1)))
+            results = await asyncio.gather(
+                *(client.schedule(f"org-{n}", as_of=AS_OF) for n in (1, 2, 1))
+            )
             assert [result.organization for result in results] == ["org-1", "org-2", "org-1"]
             handle = await client.submit("org-1", as_of=AS_OF)
             seen = [job.state async for job in handle.progress()]

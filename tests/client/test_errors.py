@@ -56,7 +56,9 @@ def test_every_code_has_its_exception() -> None:
 @pytest.mark.parametrize("code", list(ErrorCode))
 def test_exception_for_a_code(code: ErrorCode) -> None:
     """Message, hint, code and whether a repeat can help arrive unchanged."""
-    info = ErrorInfo(code=code.value, message="it broke", hint="mend it", retryable=code in RETRYABLE)
+    info = ErrorInfo(
+        code=code.value, message="it broke", hint="mend it", retryable=code in RETRYABLE
+    )
     error = errors.from_info(info)
     assert type(error) is errors.BY_CODE[code]
     assert (error.code, error.message, error.hint) == (code.value, "it broke", "mend it")
@@ -67,10 +69,16 @@ def test_exception_for_a_code(code: ErrorCode) -> None:
 @pytest.mark.parametrize("retryable", [True, False])
 def test_code_of_the_future(retryable: bool) -> None:
     """A code that this release does not know becomes `ExecutionError` and keeps its own `retryable`."""
-    info = ErrorInfo(code="moon_phase", message="not tonight", retryable=retryable, details={"moon": "full"})
+    info = ErrorInfo(
+        code="moon_phase", message="not tonight", retryable=retryable, details={"moon": "full"}
+    )
     error = errors.from_info(info)
     assert type(error) is errors.ExecutionError
-    assert (error.code, error.retryable, error.details) == ("moon_phase", retryable, {"moon": "full"})
+    assert (error.code, error.retryable, error.details) == (
+        "moon_phase",
+        retryable,
+        {"moon": "full"},
+    )
 
 
 def test_wait_timeout_is_a_timeout() -> None:
@@ -91,14 +99,26 @@ def test_own_codes() -> None:
 
 def test_exit_codes() -> None:
     """Each kind of error has the exit code that the table promises."""
-    job = Job(job_id="job-1", spec=JobSpec(organization="org-1"), state="failed", submitted_at="2026-11-01T00:00:00Z")
+    job = Job(
+        job_id="job-1",
+        spec=JobSpec(organization="org-1"),
+        state="failed",
+        submitted_at="2026-11-01T00:00:00Z",
+    )
     info = ErrorInfo(code="database_locked", message="locked")
     cases = {
-        ExitCode.UNREACHABLE: [errors.UnreachableError("x"), errors.LaunchError("x"), errors.AuthenticationError("x")],
+        ExitCode.UNREACHABLE: [
+            errors.UnreachableError("x"),
+            errors.LaunchError("x"),
+            errors.AuthenticationError("x"),
+        ],
         ExitCode.USAGE: [errors.SettingsError("x")],
         ExitCode.TIMED_OUT: [errors.WaitTimeoutError("x")],
         ExitCode.REFUSED: [errors.DatabaseLockedError(info), errors.BusyError(info)],
-        ExitCode.JOB_FAILED: [errors.DatabaseLockedError(info, job), errors.ExecutionError(info, job)],
+        ExitCode.JOB_FAILED: [
+            errors.DatabaseLockedError(info, job),
+            errors.ExecutionError(info, job),
+        ],
         ExitCode.CANCELLED: [errors.JobCancelledError(info, job)],
     }
     for code, examples in cases.items():

@@ -113,7 +113,11 @@ def test_clients_at_the_idle_exit(folder) -> None:
     script = SCHEDULE.replace("data=sys.argv[1]", "data=sys.argv[1], idle_timeout=0.1")
     for _ in range(6):
         clients = [
-            subprocess.Popen([sys.executable, "-c", script, str(folder.path), name], stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [sys.executable, "-c", script, str(folder.path), name],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
             for name in ("org-1", "org-2")
         ]
         for client in clients:
@@ -128,7 +132,9 @@ def test_daemon_killed_while_a_client_waits(folder) -> None:
         boot = client.welcome().boot_id
         results = []
         seen = threading.Event()
-        waiting = threading.Thread(target=lambda: results.append(handle.wait(60.0, lambda _: seen.set())))
+        waiting = threading.Thread(
+            target=lambda: results.append(handle.wait(60.0, lambda _: seen.set()))
+        )
         waiting.start()
         assert seen.wait(20)
         folder.kill_daemon()
@@ -209,7 +215,10 @@ def test_state_folder_is_a_file(make_folder) -> None:
 def test_daemon_that_cannot_start(folder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon's own words and its exit code are in the error."""
     monkeypatch.setenv("SCHEDD_WORKERS", "many")
-    with pytest.raises(LaunchError, match=r"exit code 2.*SCHEDD_WORKERS.*1 to 32") as caught, folder.client() as client:
+    with (
+        pytest.raises(LaunchError, match=r"exit code 2.*SCHEDD_WORKERS.*1 to 32") as caught,
+        folder.client() as client,
+    ):
         client.health()
     assert "daemon.log" in caught.value.hint
 

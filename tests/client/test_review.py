@@ -44,7 +44,9 @@ class TestGuards:
 
         shown = schedctl("preview", "org-1", "--data", folder.path, "--as-of", AS_OF)
         assert shown.returncode == ExitCode.OK
-        assert "A run would stop and write nothing, unless --accept-changes is given:" in shown.stdout
+        assert (
+            "A run would stop and write nothing, unless --accept-changes is given:" in shown.stdout
+        )
         assert "planned e-mails (100 %) would be removed; at most 30 % may." in shown.stdout
 
         stopped = schedctl(*submit)
@@ -60,7 +62,10 @@ class TestGuards:
 
         accepted = schedctl(*submit, "--accept-changes")
         assert accepted.returncode == ExitCode.OK, accepted.stderr
-        assert "Written although it exceeds the guards, because the changes were accepted:" in accepted.stdout
+        assert (
+            "Written although it exceeds the guards, because the changes were accepted:"
+            in accepted.stdout
+        )
         quiet = schedctl(*submit)
         assert quiet.returncode == ExitCode.OK
         assert "guards" not in quiet.stdout
@@ -75,8 +80,14 @@ class TestGuards:
             assert isinstance(caught.value, errors.PlanRefusedError)
             assert caught.value.job is not None
             outcomes = client.schedule_many(["org-1", "org-2"], as_of=AS_OF)
-            assert [outcome.error and outcome.error.code for outcome in outcomes.outcomes] == ["plan_abnormal", None]
-            assert client.schedule_many(["org-1", "org-2"], as_of=AS_OF, accept_changes=True).succeeded == 2
+            assert [outcome.error and outcome.error.code for outcome in outcomes.outcomes] == [
+                "plan_abnormal",
+                None,
+            ]
+            assert (
+                client.schedule_many(["org-1", "org-2"], as_of=AS_OF, accept_changes=True).succeeded
+                == 2
+            )
             assert client.schedule("org-1", as_of=AS_OF).guard[1].count == 0
 
 
@@ -88,7 +99,17 @@ class TestExpect:
         settings = tmp_path / "what-if.toml"
         settings.write_text("[anniversary]\nbirthday_days_before = 20\n")
         where = ("--data", folder.path)
-        preview = schedctl("preview", "org-1", *where, "--as-of", AS_OF, "--config", settings, "--save", "plan.json")
+        preview = schedctl(
+            "preview",
+            "org-1",
+            *where,
+            "--as-of",
+            AS_OF,
+            "--config",
+            settings,
+            "--save",
+            "plan.json",
+        )
         assert preview.returncode == ExitCode.OK, preview.stderr
         assert f"schedctl submit org-1 --expect plan.json --data {folder.path}" in preview.stdout
         plan = load_plan(tmp_path / "plan.json")
@@ -105,7 +126,17 @@ class TestExpect:
         result = msgspec.json.decode(written.stdout, type=RunResult)
         assert (result.as_of, result.plan) == (AS_OF, plan)
         assert len(plan_of(folder)) >= plan.rows
-        again = schedctl("submit", "org-1", *where, "--expect", "plan.json", "--config", settings, "--as-of", AS_OF)
+        again = schedctl(
+            "submit",
+            "org-1",
+            *where,
+            "--expect",
+            "plan.json",
+            "--config",
+            settings,
+            "--as-of",
+            AS_OF,
+        )
         assert again.returncode == ExitCode.OK
 
     @pytest.mark.parametrize(
@@ -114,11 +145,19 @@ class TestExpect:
             (("org-2",), "the expected plan belongs to org-1, not to org-2"),
             (("org-1", "--as-of", "2026-11-02"), "for 2026-11-01, the job for 2026-11-02"),
             (("org-1", "--config", "other.toml"), "computed with other overrides"),
-            (("org-1", "org-2"), "--expect, --detach, --timeout and --key require exactly one organization"),
-            (("--all",), "--expect, --detach, --timeout and --key require exactly one organization"),
+            (
+                ("org-1", "org-2"),
+                "--expect, --detach, --timeout and --key require exactly one organization",
+            ),
+            (
+                ("--all",),
+                "--expect, --detach, --timeout and --key require exactly one organization",
+            ),
         ],
     )
-    def test_another_job(self, shared, schedctl, tmp_path: Path, arguments: tuple[str, ...], what: str) -> None:
+    def test_another_job(
+        self, shared, schedctl, tmp_path: Path, arguments: tuple[str, ...], what: str
+    ) -> None:
         """A plan of another organization, day or configuration is an error before anything is submitted."""
         save_plan(SavedPlan(organization="org-1", as_of=AS_OF, digest="0"), tmp_path / "plan.json")
         (tmp_path / "other.toml").write_text("send_time = '10:00:00'\n")
@@ -132,10 +171,15 @@ class TestExpect:
             (None, "cannot be read: No such file"),
             (b"\xff", "is not a saved plan"),
             (b"{}", "is not a saved plan"),
-            (b'{"format": 2, "organization": "org-1", "as_of": "2026-11-01", "digest": "0"}', "has the format 2"),
+            (
+                b'{"format": 2, "organization": "org-1", "as_of": "2026-11-01", "digest": "0"}',
+                "has the format 2",
+            ),
         ],
     )
-    def test_other_files(self, shared, schedctl, tmp_path: Path, content: bytes | None, what: str) -> None:
+    def test_other_files(
+        self, shared, schedctl, tmp_path: Path, content: bytes | None, what: str
+    ) -> None:
         """What is not a saved plan is said to be none."""
         if content is not None:
             (tmp_path / "plan.json").write_bytes(content)
@@ -146,7 +190,9 @@ class TestExpect:
 
     def test_file_that_cannot_be_made(self, shared, schedctl) -> None:
         """A plan that cannot be kept is an error."""
-        answer = schedctl("preview", "org-1", "--save", "no/folder/plan.json", "--data", shared.path)
+        answer = schedctl(
+            "preview", "org-1", "--save", "no/folder/plan.json", "--data", shared.path
+        )
         assert answer.returncode == ExitCode.USAGE
         assert "cannot be written" in answer.stderr
 

@@ -38,7 +38,15 @@ class TestSubmit:
         answer = schedctl("submit", "org-1", "--data", shared.path, "--as-of", AS_OF)
         assert answer.returncode == ExitCode.OK, answer.stderr
         assert answer.stdout.startswith(f"org-1 scheduled for {AS_OF}: ")
-        for word in ("birthday", "pre-scheduled", "skipped", "total", "e-mails per day", "contacts/s", "inserted"):
+        for word in (
+            "birthday",
+            "pre-scheduled",
+            "skipped",
+            "total",
+            "e-mails per day",
+            "contacts/s",
+            "inserted",
+        ):
             assert word in answer.stdout
         assert answer.stderr == ""
         assert ESCAPE not in answer.stdout
@@ -82,7 +90,17 @@ class TestSubmit:
 
     def test_idempotency_key(self, shared, schedctl) -> None:
         """--key twice gives the same job."""
-        command = ("submit", "org-1", "--data", shared.path, "--as-of", AS_OF, "--key", "once", "--detach")
+        command = (
+            "submit",
+            "org-1",
+            "--data",
+            shared.path,
+            "--as-of",
+            AS_OF,
+            "--key",
+            "once",
+            "--detach",
+        )
         assert schedctl(*command).stdout == schedctl(*command).stdout
 
     @pytest.mark.slow
@@ -95,7 +113,9 @@ class TestSubmit:
             [job] = client.list("org-1")
             assert f"schedctl watch {job.job_id} --data {folder.path}" in answer.stderr
             assert not job.final
-            as_json = schedctl("watch", job.job_id, "--data", folder.path, "--timeout", "0.3", "--json")
+            as_json = schedctl(
+                "watch", job.job_id, "--data", folder.path, "--timeout", "0.3", "--json"
+            )
             assert as_json.returncode == ExitCode.TIMED_OUT
             assert document(as_json)["error"]["code"] == "wait_timeout"
             cancelled = schedctl("cancel", job.job_id, "--data", folder.path)
@@ -141,17 +161,25 @@ class TestConfig:
         [
             ("a = ", ExitCode.USAGE, ["mine.toml", "not valid TOML", "end of document"]),
             ("[anniversary]\nbirthday_days_befor = 3\n", ExitCode.REFUSED, ["birthday_days_befor"]),
-            ("[anniversary]\nbirthday_days_before = 'x'\n", ExitCode.REFUSED, ["birthday_days_before"]),
+            (
+                "[anniversary]\nbirthday_days_before = 'x'\n",
+                ExitCode.REFUSED,
+                ["birthday_days_before"],
+            ),
         ],
     )
-    def test_bad(self, shared, schedctl, tmp_path: Path, text: str, code: ExitCode, words: list[str]) -> None:
+    def test_bad(
+        self, shared, schedctl, tmp_path: Path, text: str, code: ExitCode, words: list[str]
+    ) -> None:
         """What is wrong in the file is named, before any work."""
         (tmp_path / "mine.toml").write_text(text)
         answer = schedctl("submit", "org-1", "--data", shared.path, "--config", "mine.toml")
         assert answer.returncode == code
         for word in words:
             assert word in answer.stderr
-        as_json = schedctl("submit", "org-1", "--data", shared.path, "--config", "mine.toml", "--json")
+        as_json = schedctl(
+            "submit", "org-1", "--data", shared.path, "--config", "mine.toml", "--json"
+        )
         assert as_json.returncode == code
         assert "error" in document(as_json)
 
@@ -176,7 +204,10 @@ class TestLooking:
         schedctl("watch", job_id, "--data", shared.path)
         job = schedctl("status", job_id, "--data", shared.path)
         assert "succeeded" in job.stdout
-        assert document(schedctl("status", job_id, "--data", shared.path, "--json"), Job)["job_id"] == job_id
+        assert (
+            document(schedctl("status", job_id, "--data", shared.path, "--json"), Job)["job_id"]
+            == job_id
+        )
         unknown = schedctl("status", "job-0", "--data", shared.path)
         assert unknown.returncode == ExitCode.REFUSED
         assert "job-0" in unknown.stderr
@@ -190,11 +221,28 @@ class TestLooking:
             schedctl("watch", ids[name], "--data", folder.path)
         listed = schedctl("list", "--data", folder.path)
         for name, job_id in ids.items():
-            assert any(job_id in line and name in line and "succeeded" in line for line in listed.stdout.splitlines())
-        only = schedctl("list", "--data", folder.path, "--organization", "org-2", "--state", "succeeded", "--json")
+            assert any(
+                job_id in line and name in line and "succeeded" in line
+                for line in listed.stdout.splitlines()
+            )
+        only = schedctl(
+            "list",
+            "--data",
+            folder.path,
+            "--organization",
+            "org-2",
+            "--state",
+            "succeeded",
+            "--json",
+        )
         assert [job["job_id"] for job in document(only)["jobs"]] == [ids["org-2"]]
-        assert document(schedctl("list", "--data", folder.path, "--state", "failed", "--json")) == {"jobs": []}
-        assert len(document(schedctl("list", "--data", folder.path, "--limit", "1", "--json"))["jobs"]) == 1
+        assert document(schedctl("list", "--data", folder.path, "--state", "failed", "--json")) == {
+            "jobs": []
+        }
+        assert (
+            len(document(schedctl("list", "--data", folder.path, "--limit", "1", "--json"))["jobs"])
+            == 1
+        )
 
     def test_cancel(self, folder, schedctl) -> None:
         """cancel ends a waiting job at once, and is no error for one that has ended."""
@@ -212,7 +260,9 @@ class TestLooking:
         one = schedctl("info", "org-1", "--data", shared.path)
         assert one.returncode == ExitCode.OK
         assert "email_schedules" in one.stdout
-        found = document(schedctl("info", "org-1", "--data", shared.path, "--json"), OrganizationInfo)
+        found = document(
+            schedctl("info", "org-1", "--data", shared.path, "--json"), OrganizationInfo
+        )
         assert found["contacts"] == 300
         whole = schedctl("info", "--data", shared.path)
         assert "org-1" in whole.stdout
@@ -242,7 +292,13 @@ class TestUsage:
 
     @pytest.mark.parametrize(
         ("wrong", "near"),
-        [("sumbit", "submit"), ("stats", "status"), ("wacth", "watch"), ("key", "keys"), ("info-db", "info")],
+        [
+            ("sumbit", "submit"),
+            ("stats", "status"),
+            ("wacth", "watch"),
+            ("key", "keys"),
+            ("info-db", "info"),
+        ],
     )
     def test_typo_in_a_command(self, schedctl, wrong: str, near: str) -> None:
         """The command that was probably meant is named."""
@@ -283,7 +339,9 @@ class TestUsage:
         import subprocess
 
         script = "import sys, schedctl; print([m for m in ('zmq', 'numpy', 'apsw', 'schedd') if m in sys.modules])"
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        )
         assert done.stdout.strip() == "[]"
 
 
@@ -299,20 +357,30 @@ class TestKeys:
             secret = folder / f"{name}.secret"
             assert stat.S_IMODE(secret.stat().st_mode) == 0o600
             shown = schedctl("keys", "show", secret)
-            public = folder / "server.public" if name == "server" else folder / "clients" / f"{name}.public"
+            public = (
+                folder / "server.public"
+                if name == "server"
+                else folder / "clients" / f"{name}.public"
+            )
             assert shown.stdout.strip() in public.read_text()
-            assert document(schedctl("keys", "show", secret, "--json")) == {"public_key": shown.stdout.strip()}
+            assert document(schedctl("keys", "show", secret, "--json")) == {
+                "public_key": shown.stdout.strip()
+            }
             assert not set(secret.read_text().split()[-1:]) & set(answer.stdout.split())
         assert "schedd serve" in answer.stdout
 
     def test_never_overwritten(self, schedctl, tmp_path: Path) -> None:
         """Keys that exist stay; the error says which file, and nothing else was made."""
         assert schedctl("keys", "new", "--json").returncode == ExitCode.OK
-        files = {path: path.read_bytes() for path in (tmp_path / "keys").rglob("*") if path.is_file()}
+        files = {
+            path: path.read_bytes() for path in (tmp_path / "keys").rglob("*") if path.is_file()
+        }
         again = schedctl("keys", "new", "--client", "another")
         assert again.returncode == ExitCode.USAGE
         assert "already exists" in again.stderr
-        assert {path: path.read_bytes() for path in (tmp_path / "keys").rglob("*") if path.is_file()} == files
+        assert {
+            path: path.read_bytes() for path in (tmp_path / "keys").rglob("*") if path.is_file()
+        } == files
 
     def test_bad_name(self, schedctl, tmp_path: Path) -> None:
         """A client's name cannot lead out of the folder."""
@@ -343,12 +411,30 @@ class TestDemo:
         sums = {}
         for name, seed in (("a", 5), ("b", 5), ("c", 6)):
             answer = schedctl(
-                "demo", "--contacts", 500, "--seed", seed, "--as-of", AS_OF, "--out", f"{name}.db", "--json"
+                "demo",
+                "--contacts",
+                500,
+                "--seed",
+                seed,
+                "--as-of",
+                AS_OF,
+                "--out",
+                f"{name}.db",
+                "--json",
             )
-            assert document(answer) == {"file": f"{name}.db", "contacts": 500, "seed": seed, "as_of": AS_OF}
+            assert document(answer) == {
+                "file": f"{name}.db",
+                "contacts": 500,
+                "seed": seed,
+                "as_of": AS_OF,
+            }
             sums[name] = hashlib.sha256((tmp_path / f"{name}.db").read_bytes()).hexdigest()
         assert sums["a"] == sums["b"] != sums["c"]
-        assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".db") == ["a.db", "b.db", "c.db"]
+        assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".db") == [
+            "a.db",
+            "b.db",
+            "c.db",
+        ]
 
     def test_demo(self, make_folder, schedctl) -> None:
         """demo makes an organization, schedules it through a daemon and shows the plan's picture."""
@@ -392,7 +478,15 @@ class TestDemo:
 
     def test_completion_completes(self, schedctl) -> None:
         """Asked as bash asks, schedctl offers its commands and options."""
-        commands = schedctl(_SCHEDCTL_COMPLETE="bash_complete", COMP_WORDS="schedctl s", COMP_CWORD="1")
-        assert {"submit", "status"} <= {line.partition(",")[2] for line in commands.stdout.splitlines()}
-        options = schedctl(_SCHEDCTL_COMPLETE="bash_complete", COMP_WORDS="schedctl submit --d", COMP_CWORD="2")
-        assert {"--data", "--dry-run", "--detach"} <= {line.partition(",")[2] for line in options.stdout.splitlines()}
+        commands = schedctl(
+            _SCHEDCTL_COMPLETE="bash_complete", COMP_WORDS="schedctl s", COMP_CWORD="1"
+        )
+        assert {"submit", "status"} <= {
+            line.partition(",")[2] for line in commands.stdout.splitlines()
+        }
+        options = schedctl(
+            _SCHEDCTL_COMPLETE="bash_complete", COMP_WORDS="schedctl submit --d", COMP_CWORD="2"
+        )
+        assert {"--data", "--dry-run", "--detach"} <= {
+            line.partition(",")[2] for line in options.stdout.splitlines()
+        }

@@ -57,7 +57,9 @@ def test_data_in_the_call_means_that_folders_daemon(home: dict[str, str]) -> Non
     configured = {**home, "SCHEDCTL_ENDPOINT": "tcp://127.0.0.1:7300"}
     assert load({}, configured).endpoint == "tcp://127.0.0.1:7300"
     assert load({"data": "/here"}, configured).endpoint is None
-    assert load({"data": "/here", "endpoint": "ipc:///there"}, configured).endpoint == "ipc:///there"
+    assert (
+        load({"data": "/here", "endpoint": "ipc:///there"}, configured).endpoint == "ipc:///there"
+    )
 
 
 def test_named_file(tmp_path: Path, home: dict[str, str]) -> None:
@@ -121,7 +123,10 @@ class TestKeys:
         for given in (
             {"SCHEDCTL_KEY_FILE": str(secret_file), "SCHEDCTL_SERVER_KEY": str(server_file)},
             {"SCHEDCTL_KEY": secret, "SCHEDCTL_SERVER_KEY": server},
-            {"SCHEDCTL_KEY": secret_file.read_text(), "SCHEDCTL_SERVER_KEY": server_file.read_text()},
+            {
+                "SCHEDCTL_KEY": secret_file.read_text(),
+                "SCHEDCTL_SERVER_KEY": server_file.read_text(),
+            },
         ):
             settings = load({}, {**home, **given})
             assert (settings.secret_key, settings.server_key) == (secret.encode(), server.encode())

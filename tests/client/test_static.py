@@ -35,7 +35,15 @@ def serve(folder) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*flags: object) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "schedd", "serve", "--data", str(folder.path), *map(str, flags)]
+        command = [
+            sys.executable,
+            "-m",
+            "schedd",
+            "serve",
+            "--data",
+            str(folder.path),
+            *map(str, flags),
+        ]
         with (folder.path.parent / "serve.log").open("ab") as log:
             started.append(subprocess.Popen(command, stdout=log, stderr=log))
         return started[-1]
@@ -91,7 +99,10 @@ def test_silent_listener() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         began = time.monotonic()
-        with pytest.raises(UnreachableError), Client(f"tcp://127.0.0.1:{port}", timeout_s=0.8) as client:
+        with (
+            pytest.raises(UnreachableError),
+            Client(f"tcp://127.0.0.1:{port}", timeout_s=0.8) as client,
+        ):
             client.health()
     assert time.monotonic() - began < 10
 
@@ -139,7 +150,14 @@ def test_lost_for_good_while_a_client_waits(serve, folder) -> None:
 def test_keys(serve, keys: Keys) -> None:
     """An admitted key is served; a stranger's, a wrong server key and no key at all are told apart from silence."""
     endpoint = f"tcp://127.0.0.1:{free_port()}"
-    serve("--listen", endpoint, "--server-key-file", keys.server_file, "--client-keys", keys.clients_file)
+    serve(
+        "--listen",
+        endpoint,
+        "--server-key-file",
+        keys.server_file,
+        "--client-keys",
+        keys.clients_file,
+    )
     with Client(endpoint, key=keys.admitted, server_key=keys.server_public) as client:
         assert client.schedule("org-1", as_of=AS_OF, timeout_s=60.0).contacts == 300
     refused = {
@@ -149,7 +167,10 @@ def test_keys(serve, keys: Keys) -> None:
     }
     for what, options in refused.items():
         began = time.monotonic()
-        with pytest.raises(AuthenticationError) as caught, Client(endpoint, timeout_s=5.0, **options) as client:
+        with (
+            pytest.raises(AuthenticationError) as caught,
+            Client(endpoint, timeout_s=5.0, **options) as client,
+        ):
             client.health()
         assert time.monotonic() - began < 5.0, what
         assert endpoint in caught.value.message, what

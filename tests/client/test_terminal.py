@@ -30,7 +30,9 @@ def test_progress_and_result(folder, terminal) -> None:
     assert screen.wait() == ExitCode.OK
     assert f"org-1 scheduled for {AS_OF}" in plain(screen.screen)
     assert COLOUR.search(screen.screen)
-    assert screen.screen.count("\x1b[?25l") == screen.screen.count("\x1b[?25h"), "the cursor stays hidden"
+    assert screen.screen.count("\x1b[?25l") == screen.screen.count("\x1b[?25h"), (
+        "the cursor stays hidden"
+    )
 
 
 def test_no_color(folder, terminal) -> None:
@@ -207,7 +209,9 @@ def interrupted_batch(folder, terminal, *options: str):
     """Two organizations, one at once, interrupted while the first one runs."""
     with folder.client() as client:
         folder.pause_workers(client)
-    screen = terminal("submit", "--all", "--at-once", "1", "--data", folder.path, "--as-of", AS_OF, *options)
+    screen = terminal(
+        "submit", "--all", "--at-once", "1", "--data", folder.path, "--as-of", AS_OF, *options
+    )
     if not options:
         screen.expect("1 waiting")
     poll_job(folder)
@@ -220,7 +224,18 @@ def test_many_progress(folder, terminal) -> None:
     """Several organizations have one table while they run, and one afterwards."""
     with folder.client() as client:
         folder.pause_workers(client)
-    screen = terminal("submit", "org-1", "org-2", "org-99", "--at-once", "2", "--data", folder.path, "--as-of", AS_OF)
+    screen = terminal(
+        "submit",
+        "org-1",
+        "org-2",
+        "org-99",
+        "--at-once",
+        "2",
+        "--data",
+        folder.path,
+        "--as-of",
+        AS_OF,
+    )
     screen.expect("0 of 3 ended")
     screen.expect("2 running")
     screen.expect("1 waiting")
@@ -230,7 +245,9 @@ def test_many_progress(folder, terminal) -> None:
     assert "2 of 3 organizations scheduled" in shown
     assert "1 failed" in shown
     assert "database_missing" in shown
-    assert screen.screen.count("\x1b[?25l") == screen.screen.count("\x1b[?25h"), "the cursor stays hidden"
+    assert screen.screen.count("\x1b[?25l") == screen.screen.count("\x1b[?25h"), (
+        "the cursor stays hidden"
+    )
 
 
 def test_many_interrupt_and_detach(folder, terminal) -> None:

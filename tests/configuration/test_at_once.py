@@ -42,7 +42,10 @@ connection.close()
 def lock_holder(path: Path) -> Iterator[Callable[[], None]]:
     """Another process that holds the file's write lock (locks do not count within one process); yields its release."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout.readline() == "locked\n"
 
@@ -79,7 +82,9 @@ def test_waits_for_a_short_lock(data: Path) -> None:
     done: list[int | None] = []
 
     def change() -> None:
-        done.append(configurations.set_version(path, "org-a", DEFAULTS, "# new", "ann", NOW).version)
+        done.append(
+            configurations.set_version(path, "org-a", DEFAULTS, "# new", "ann", NOW).version
+        )
 
     with lock_holder(path) as release:
         thread = threading.Thread(target=change)
@@ -107,7 +112,9 @@ def test_set_while_a_job_runs(data: Path, daemons: Any) -> None:
     daemon: RunningDaemon = daemons()
     stored, during = [], 0
     with daemon.client() as client:
-        first = _set_until_stored(client, "org-big", "[exclusion.rules]\nTX = [{ kind = 'year_round' }]\n")
+        first = _set_until_stored(
+            client, "org-big", "[exclusion.rules]\nTX = [{ kind = 'year_round' }]\n"
+        )
         handle = client.submit("org-big", as_of=AS_OF)
         while True:
             running = handle.status().state not in FINAL_STATES

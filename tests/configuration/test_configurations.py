@@ -29,9 +29,20 @@ DEFAULTS = Layer("the daemon's configuration file", {})
 NOW = "2026-11-23 12:00:00"
 
 
-def schedctl(*arguments: str, data: Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from schedctl import main; main()", *arguments, "--data", str(data)]
-    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+def schedctl(
+    *arguments: str, data: Path, text: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-c",
+        "from schedctl import main; main()",
+        *arguments,
+        "--data",
+        str(data),
+    ]
+    return subprocess.run(
+        command, input=text, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 @pytest.fixture
@@ -57,8 +68,13 @@ def test_effective_is_the_configuration(seed: int) -> None:
 
 
 VALUES = st.recursive(
-    st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=12,
 )
 
@@ -71,24 +87,41 @@ def test_toml_round_trip(values: dict[str, Any]) -> None:
 
 def test_versions(organization: Path) -> None:
     """Versions are numbered, the newest that is not withdrawn applies, and withdrawing is noted once."""
-    first = configurations.set_version(organization, "org-a", DEFAULTS, 'send_time = "09:00:00"\n', "ann", NOW)
+    first = configurations.set_version(
+        organization, "org-a", DEFAULTS, 'send_time = "09:00:00"\n', "ann", NOW
+    )
     assert (first.version, first.effective["send_time"]) == (1, "09:00:00")
     assert first.sources == {"send_time": "version 1"}
-    again = configurations.set_version(organization, "org-a", DEFAULTS, 'send_time = "09:00:00"\n', "bob", NOW)
+    again = configurations.set_version(
+        organization, "org-a", DEFAULTS, 'send_time = "09:00:00"\n', "bob", NOW
+    )
     assert [(v.version, v.created_by) for v in again.versions] == [(1, "ann")]
-    second = configurations.set_version(organization, "org-a", DEFAULTS, "[frequency]\nperiod_days = 20\n", "bob", NOW)
+    second = configurations.set_version(
+        organization, "org-a", DEFAULTS, "[frequency]\nperiod_days = 20\n", "bob", NOW
+    )
     assert (second.version, second.effective["send_time"]) == (2, "08:30:00")
     withdrawn = configurations.withdraw(organization, "org-a", DEFAULTS, 2, "cleo", NOW)
     assert withdrawn.version == 1
-    twice = configurations.withdraw(organization, "org-a", DEFAULTS, 2, "dora", "2027-01-01 00:00:00")
-    assert [(v.version, v.withdrawn_by, v.withdrawn_at) for v in twice.versions] == [(2, "cleo", NOW), (1, None, None)]
+    twice = configurations.withdraw(
+        organization, "org-a", DEFAULTS, 2, "dora", "2027-01-01 00:00:00"
+    )
+    assert [(v.version, v.withdrawn_by, v.withdrawn_at) for v in twice.versions] == [
+        (2, "cleo", NOW),
+        (1, None, None),
+    ]
     with pytest.raises(SchedulerError, match="no version 7") as caught:
         configurations.withdraw(organization, "org-a", DEFAULTS, 7, "x", NOW)
     assert "2, 1" in caught.value.hint
 
 
 @pytest.mark.parametrize(
-    "toml", ["[frequency]\nperiod_dys = 3\n", "send_time = 8\n", "[[[", "[balance]\nsmoothing_window_days = 4\n"]
+    "toml",
+    [
+        "[frequency]\nperiod_dys = 3\n",
+        "send_time = 8\n",
+        "[[[",
+        "[balance]\nsmoothing_window_days = 4\n",
+    ],
 )
 def test_invalid_text_is_never_stored(toml: str, organization: Path) -> None:
     """A text that is not understood is refused with the key or the line, and the file stays as it is."""
@@ -120,17 +153,26 @@ def test_odd_table(organization: Path) -> None:
         run_locally(organization, organization.parent / "scratch", AS_OF)
     fixed = configurations.withdraw(organization, "org-a", DEFAULTS, 5, "ann", NOW)
     assert (fixed.version, fixed.error) == (4, None)
-    newest = configurations.set_version(organization, "org-a", DEFAULTS, 'send_time = "10:00:00"', "ann", NOW)
+    newest = configurations.set_version(
+        organization, "org-a", DEFAULTS, 'send_time = "10:00:00"', "ann", NOW
+    )
     assert newest.version == 6
 
 
 def test_layers_are_named(organization: Path) -> None:
     """The sources say which layer set a value; a later one wins."""
-    defaults = Layer("the daemon's configuration file", {"send_time": "07:00:00", "followup": {"delay_days": 3}})
-    shown = configurations.set_version(organization, "org-a", defaults, 'send_time = "09:00:00"', "ann", NOW)
+    defaults = Layer(
+        "the daemon's configuration file", {"send_time": "07:00:00", "followup": {"delay_days": 3}}
+    )
+    shown = configurations.set_version(
+        organization, "org-a", defaults, 'send_time = "09:00:00"', "ann", NOW
+    )
     assert shown.effective["send_time"] == "09:00:00"
     assert shown.effective["followup"]["delay_days"] == 3
-    assert shown.sources == {"send_time": "version 1", "followup.delay_days": "the daemon's configuration file"}
+    assert shown.sources == {
+        "send_time": "version 1",
+        "followup.delay_days": "the daemon's configuration file",
+    }
 
 
 def test_every_setting_is_shown() -> None:
@@ -173,10 +215,14 @@ def test_commands(data: Path, daemons: Any) -> None:
     assert tomllib.loads(shown.stdout)["exclusion"]["rules"]["TX"] == [{"kind": "year_round"}]
     assert "version 1" in schedctl("config", "show", "org-a", data=data).stdout
     assert schedctl("config", "history", "org-a", "1", data=data).stdout == text
-    wrong = schedctl("config", "check", "org-a", "-", data=data, text="[balance]\ndaily_cap_procent = 5\n")
+    wrong = schedctl(
+        "config", "check", "org-a", "-", data=data, text="[balance]\ndaily_cap_procent = 5\n"
+    )
     assert wrong.returncode == 4
     assert "daily_cap_percent" in wrong.stderr
-    good = schedctl("config", "check", "org-a", "-", data=data, text="[balance]\ndaily_cap_percent = 5\n")
+    good = schedctl(
+        "config", "check", "org-a", "-", data=data, text="[balance]\ndaily_cap_percent = 5\n"
+    )
     assert good.returncode == 0
     assert "5.0" in good.stdout
     withdrawn = schedctl("config", "withdraw", "org-a", "1", data=data)

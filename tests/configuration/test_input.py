@@ -24,7 +24,9 @@ def schedctl(
 ) -> subprocess.CompletedProcess[bytes]:
     command = [*COMMAND, *arguments, "--data", str(data)]
     whole = {"PATH": "/usr/bin:/bin", "HOME": str(data), **environment}
-    return subprocess.run(command, input=content, capture_output=True, timeout=60, check=False, env=whole)
+    return subprocess.run(
+        command, input=content, capture_output=True, timeout=60, check=False, env=whole
+    )
 
 
 def test_withdraw_asks_on_a_terminal(data: Path, daemons: Any, terminal: Any) -> None:

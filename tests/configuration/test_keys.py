@@ -26,7 +26,13 @@ from schedd.engine.configuration import (
     parse_toml,
     sources,
 )
-from schedd.engine.presets import DEFAULT_RULES, PRESETS, TO_BE_CONFIRMED, RuleDifference, differences
+from schedd.engine.presets import (
+    DEFAULT_RULES,
+    PRESETS,
+    TO_BE_CONFIRMED,
+    RuleDifference,
+    differences,
+)
 from schedd.engine.rules import RULE_KINDS, in_words
 from schedd.engine.states import STATES
 from schedd.engine.windows import Windows
@@ -55,8 +61,16 @@ def test_defaults() -> None:
     assert found.date_formats == ("YYYY-MM-DD",)
     assert "draft" in found.void_statuses
     assert found.aliases == {}
-    assert (found.unreadable_dates, found.missing_dates, found.preset) == ("exclude", "ignore", "default")
-    assert (found.guard_max_ineligible_increase, found.guard_max_removed, found.guard_max_unreadable) == (
+    assert (found.unreadable_dates, found.missing_dates, found.preset) == (
+        "exclude",
+        "ignore",
+        "default",
+    )
+    assert (
+        found.guard_max_ineligible_increase,
+        found.guard_max_removed,
+        found.guard_max_unreadable,
+    ) == (
         1000,
         3000,
         5000,
@@ -93,21 +107,36 @@ def test_names_are_trimmed_and_lower_case() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[contacts]\nactive_statuses = 'active'", ["contacts.active_statuses", "'active'", "an array of statuses"]),
+        (
+            "[contacts]\nactive_statuses = 'active'",
+            ["contacts.active_statuses", "'active'", "an array of statuses"],
+        ),
         ("[contacts]\nactive_statuses = [' ']", ["contacts.active_statuses[0]", "not blank"]),
-        ("[contacts]\nopt_out_columns = ['a', 1]", ["contacts.opt_out_columns[1] = 1", "not blank"]),
+        (
+            "[contacts]\nopt_out_columns = ['a', 1]",
+            ["contacts.opt_out_columns[1] = 1", "not blank"],
+        ),
         ("[contacts]\ndate_formats = []", ["contacts.date_formats", "one or more of YYYY-MM-DD"]),
         ("[contacts]\ndate_formats = ['YY-MM-DD']", ["'YY-MM-DD'", "DD.MM.YYYY"]),
         ("[contacts]\ndate_formats = ['YYYYMMDD', 'YYYYMMDD']", ["each once"]),
-        ("[contacts]\ndate_format = ['YYYYMMDD']", ["contacts.date_format", "did you mean 'date_formats'"]),
-        ("[history]\nvoid_statuses = ['failed', ' Pre-Scheduled']", ["history.void_statuses", "pre-scheduled"]),
+        (
+            "[contacts]\ndate_format = ['YYYYMMDD']",
+            ["contacts.date_format", "did you mean 'date_formats'"],
+        ),
+        (
+            "[history]\nvoid_statuses = ['failed', ' Pre-Scheduled']",
+            ["history.void_statuses", "pre-scheduled"],
+        ),
         ("[history]\nvoid_statuses = ['skipped']", ["other than pre-scheduled and skipped"]),
         ("[history]\naliases = ['a']", ["history.aliases", "a table"]),
         ("[history.aliases]\na = 1", ["history.aliases.a = 1", "not blank"]),
         ("[history.aliases]\na = 'b'\nA = 'c'", ["history.aliases", "'a' twice"]),
         ("[history.aliases]\na = 'b'\nb = 'c'", ["history.aliases.a = 'b'", "final type"]),
         ("[history.aliases]\na = 'A'", ["history.aliases.a", "itself an alias"]),
-        ("[exclusion]\nunreadable_dates = true", ["exclusion.unreadable_dates = True", "exclude, ignore"]),
+        (
+            "[exclusion]\nunreadable_dates = true",
+            ["exclusion.unreadable_dates = True", "exclude, ignore"],
+        ),
         ("[exclusion]\nmissing_dates = 'skip'", ["exclusion.missing_dates", "exclude, ignore"]),
         ("[exclusion]\npreset = '2025'", ["exclusion.preset = '2025'", "default, 2026"]),
         ("[guard]\nmax_removed_percent = 101", ["guard.max_removed_percent = 101", "0 to 100"]),
@@ -120,13 +149,22 @@ def test_names_are_trimmed_and_lower_case() -> None:
             "[exclusion.rules]\nTX = [{ kind = 'year_round', before = 1 }]",
             ["unknown key", "exclusion.rules.TX[0].before"],
         ),
-        ("[exclusion.rules]\nTX = [{ kind = 'year_round', min_age = 65 }]", ["unknown key", "TX[0].min_age"]),
-        ("[exclusion.rules]\nTX = [{ kind = 'year_round', from = '2026-02-30' }]", ["TX[0].from", "2026-02-30"]),
+        (
+            "[exclusion.rules]\nTX = [{ kind = 'year_round', min_age = 65 }]",
+            ["unknown key", "TX[0].min_age"],
+        ),
+        (
+            "[exclusion.rules]\nTX = [{ kind = 'year_round', from = '2026-02-30' }]",
+            ["TX[0].from", "2026-02-30"],
+        ),
         (
             "[exclusion.rules]\nTX = [{ kind = 'year_round', until = '9999-12-31' }]",
             ["TX[0].until", "omit it for no limit"],
         ),
-        ("[exclusion.rules]\nTX = [{ kind = 'year_round', from = 2026-01-01T00:00:00 }]", ["TX[0].from"]),
+        (
+            "[exclusion.rules]\nTX = [{ kind = 'year_round', from = 2026-01-01T00:00:00 }]",
+            ["TX[0].from"],
+        ),
         (
             "[exclusion.rules]\nTX = [{ kind = 'year_round', from = '2026-02-01', until = '2026-01-31' }]",
             ["TX[0].from = 2026-02-01 is after exclusion.rules.TX[0].until"],
@@ -150,14 +188,23 @@ def test_errors(text: str, words: list[str]) -> None:
 
 def test_layers() -> None:
     """Later layers win key by key; aliases type by type, and a chain over two layers is refused."""
-    first = Layer("the file", {"history": {"aliases": {"a": "x", "b": "y"}, "void_statuses": ["failed"]}})
-    second = Layer("version 3", {"history": {"aliases": {"B": "z", "c": "x"}}, "guard": {"min_count": 5}})
+    first = Layer(
+        "the file", {"history": {"aliases": {"a": "x", "b": "y"}, "void_statuses": ["failed"]}}
+    )
+    second = Layer(
+        "version 3", {"history": {"aliases": {"B": "z", "c": "x"}}, "guard": {"min_count": 5}}
+    )
     found = build(first, second)
     assert found.aliases == {"a": "x", "b": "z", "c": "x"}
     assert found.void_statuses == ("failed",)
     assert found.guard_min_count == 5
-    assert build(first, Layer("version 4", {"history": {"void_statuses": []}})).aliases == {"a": "x", "b": "y"}
-    with pytest.raises(ConfigurationError, match=r"^version 5: history\.aliases\.a = 'x' is itself an alias"):
+    assert build(first, Layer("version 4", {"history": {"void_statuses": []}})).aliases == {
+        "a": "x",
+        "b": "y",
+    }
+    with pytest.raises(
+        ConfigurationError, match=r"^version 5: history\.aliases\.a = 'x' is itself an alias"
+    ):
         build(first, Layer("version 5", {"history": {"aliases": {"x": "w"}}}))
     named = sources([first, second])
     assert named["history.aliases.a"] == "the file"
@@ -183,9 +230,13 @@ def test_round_trip(data: st.DataObject, windows: Configuration) -> None:
         "contacts": {
             "active_statuses": data.draw(st.lists(TEXTS, max_size=3)),
             "opt_out_columns": data.draw(st.lists(TEXTS, max_size=3)),
-            "date_formats": data.draw(st.sampled_from([["DD.MM.YYYY"], ["MMDDYYYY", "YYYY-MM-DD"]])),
+            "date_formats": data.draw(
+                st.sampled_from([["DD.MM.YYYY"], ["MMDDYYYY", "YYYY-MM-DD"]])
+            ),
         },
-        "history": {"aliases": {f"old_{i}": f"new_{i}" for i in range(data.draw(st.integers(0, 3)))}},
+        "history": {
+            "aliases": {f"old_{i}": f"new_{i}" for i in range(data.draw(st.integers(0, 3)))}
+        },
         "guard": {
             "max_ineligible_increase_percent": data.draw(PERCENT),
             "max_removed_percent": data.draw(PERCENT),
@@ -213,10 +264,13 @@ def test_rule_keys() -> None:
         """
     ).rules["TX"]
     first, last, later = (
-        calendar.ordinal(dt.date.fromisoformat(d)) for d in ("2026-01-01", "2026-12-31", "2027-01-01")
+        calendar.ordinal(dt.date.fromisoformat(d))
+        for d in ("2026-01-01", "2026-12-31", "2027-01-01")
     )
     assert found == (
-        WindowRule("birthday_window", 0, 45, from_date=first, until_date=last, min_age=65, max_age=75),
+        WindowRule(
+            "birthday_window", 0, 45, from_date=first, until_date=last, min_age=65, max_age=75
+        ),
         WindowRule("year_round", from_date=later),
     )
     assert in_words(found) == (
@@ -233,7 +287,10 @@ def test_preset_replaces_the_table() -> None:
     assert found.rules == {**PRESETS["2026"].rules, "CA": (), "TX": (WindowRule("year_round"),)}
     assert build().rules == DEFAULT_RULES
     assert build(Layer("x", {"exclusion": {"preset": "default"}})) == build()
-    back = build(Layer("x", {"exclusion": {"preset": "2026"}}), Layer("y", {"exclusion": {"preset": "default"}}))
+    back = build(
+        Layer("x", {"exclusion": {"preset": "2026"}}),
+        Layer("y", {"exclusion": {"preset": "default"}}),
+    )
     assert back == build()
 
 
@@ -253,7 +310,9 @@ def test_presets_are_complete(name: str) -> None:
     assert set(preset.open_points) <= set(STATES)
     written = effective(build(Layer("x", {"exclusion": {"preset": name}})))
     assert (
-        build(Layer("again", {"exclusion": {"rules": written["exclusion"]["rules"], "preset": name}})).rules
+        build(
+            Layer("again", {"exclusion": {"rules": written["exclusion"]["rules"], "preset": name}})
+        ).rules
         == preset.rules
     )
 
@@ -262,7 +321,10 @@ def test_the_preset_of_2026_is_never_shorter() -> None:
     """A date that the default table excludes is excluded by the preset, too."""
     from engine.test_windows import Person, ordinals, people_of
 
-    default, newer = Windows.of(build()), Windows.of(build(Layer("x", {"exclusion": {"preset": "2026"}})))
+    default, newer = (
+        Windows.of(build()),
+        Windows.of(build(Layer("x", {"exclusion": {"preset": "2026"}}))),
+    )
     days = [dt.date(2024, 1, 1) + dt.timedelta(days=number) for number in range(3 * 366)]
     for state in DEFAULT_RULES:
         people = people_of([Person(state, dt.date(1950, 5, 20), dt.date(2015, 9, 1))])
@@ -273,7 +335,10 @@ def test_the_preset_of_2026_is_never_shorter() -> None:
 
 def test_differences() -> None:
     """Two tables are compared state by state; the order of a state's rules makes no difference."""
-    found = {difference.state: difference for difference in differences(DEFAULT_RULES, PRESETS["2026"].rules)}
+    found = {
+        difference.state: difference
+        for difference in differences(DEFAULT_RULES, PRESETS["2026"].rules)
+    }
     assert list(found) == ["IL", "IN", "KY", "LA", "ME", "UT", "VA", "WY"]
     assert found["VA"].rules == DEFAULT_RULES["VA"]
     assert found["VA"].other_rules == (WindowRule("birthday_window", 0, 60),)
@@ -323,7 +388,9 @@ INSERT INTO contacts VALUES
         ),
     ],
 )
-def test_a_run(exclusion: dict[str, Any], expected: dict[tuple[int, str], str | None], tmp_path: Path) -> None:
+def test_a_run(
+    exclusion: dict[str, Any], expected: dict[tuple[int, str], str | None], tmp_path: Path
+) -> None:
     """A run keeps e-mails from contacts whose rule's date is unreadable or missing, and the reason says so."""
     path = make_database(tmp_path / "org.db", SCRIPT)
     result = run_locally(path, tmp_path / "scratch", "2026-11-24", config={"exclusion": exclusion})
@@ -331,7 +398,9 @@ def test_a_run(exclusion: dict[str, Any], expected: dict[tuple[int, str], str | 
     assert {(row[0], row[1]): row[4] for row in plan if row[1] != "post_window"} == expected
     assert {row[0] for row in plan if row[1] == "post_window"} <= {3}
     assert all(reason in result.skipped for reason in expected.values() if reason)
-    again = run_locally(path, tmp_path / "scratch", "2026-11-24", "job-test.2", config={"exclusion": exclusion})
+    again = run_locally(
+        path, tmp_path / "scratch", "2026-11-24", "job-test.2", config={"exclusion": exclusion}
+    )
     assert (again.rows_inserted, again.rows_updated, again.rows_deleted) == (0, 0, 0)
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -344,5 +413,7 @@ def test_explained(tmp_path: Path) -> None:
     result = run_locally(path, tmp_path / "scratch", "2026-11-24", dry_run=True, explain=[1])
     (contact,) = result.explanations or []
     event = next(event for event in contact.events if event.email_type == "aep")
-    assert [(window.kind, window.start, window.end) for window in event.windows] == [("unreadable_date", None, None)]
+    assert [(window.kind, window.start, window.end) for window in event.windows] == [
+        ("unreadable_date", None, None)
+    ]
     assert any("cannot be read, so every day is excluded" in step.text for step in event.steps)

@@ -124,7 +124,7 @@ def test_tables_that_cannot_take_a_version(script: str, tmp_path: Path) -> None:
 
 def test_long_history_fits_into_a_message(tmp_path: Path) -> None:
     """Of thousands of large versions the newest are listed, with as much text as fits; any one can be asked for."""
-    count, most = 3000, configurations.MOST_VERSIONS
+    count, most = 3000, configurations.MAX_VERSIONS
     path = make(
         tmp_path,
         "CREATE TABLE scheduler_config(version INTEGER PRIMARY KEY, toml, created_by);"
@@ -152,7 +152,9 @@ def test_longest_text(tmp_path: Path) -> None:
     path = make(tmp_path, "")
     longest = "# " + "ü" * (MAX_TOML_BYTES // 2 - 1)
     assert len(longest.encode()) == MAX_TOML_BYTES
-    encode_request(SetConfiguration(id="1", organization="org-a", toml=longest, created_by="n" * 200))
+    encode_request(
+        SetConfiguration(id="1", organization="org-a", toml=longest, created_by="n" * 200)
+    )
     assert set_text(path, longest).versions[0].toml == longest
     with pytest.raises(SchedulerError) as caught:
         set_text(path, longest + " ")

@@ -36,8 +36,19 @@ class Daemon:
     def ensure(self) -> None:
         if self.process is not None and self.process.poll() is None:
             return
-        command = [sys.executable, "-m", "schedd", "serve", "--data", str(self.data), "--worker-retries", "100"]
-        self.process = subprocess.Popen([*command, "--workers", "2"], stdout=self.log, stderr=self.log)
+        command = [
+            sys.executable,
+            "-m",
+            "schedd",
+            "serve",
+            "--data",
+            str(self.data),
+            "--worker-retries",
+            "100",
+        ]
+        self.process = subprocess.Popen(
+            [*command, "--workers", "2"], stdout=self.log, stderr=self.log
+        )
 
     def workers(self) -> list[int]:
         """The pids of the worker processes: the children of the daemon's fork server."""
@@ -116,7 +127,9 @@ def test_killed_at_random_moments(tmp_path: Path, mode: str) -> None:
                 killed_daemons += 1
                 orphans = daemon.kill()
                 deadline = time.monotonic() + 20
-                while any(psutil.pid_exists(pid) for pid in orphans) and time.monotonic() < deadline:
+                while (
+                    any(psutil.pid_exists(pid) for pid in orphans) and time.monotonic() < deadline
+                ):
                     time.sleep(0.01)
                 assert not [pid for pid in orphans if psutil.pid_exists(pid)]
                 check_journal(data)

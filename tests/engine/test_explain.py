@@ -120,7 +120,9 @@ def test_random_explained(seed: int, tmp_path: Path) -> None:
     """The same over random organizations with odd data and configurations."""
     organization = random_organization(200_000 + seed)
     path = make_database(tmp_path / "org.db", organization.script)
-    check_agreement(path, tmp_path / "scratch", organization.as_of.isoformat(), organization.overrides)
+    check_agreement(
+        path, tmp_path / "scratch", organization.as_of.isoformat(), organization.overrides
+    )
 
 
 def steps_of(event: EventExplanation) -> list[str]:
@@ -146,18 +148,36 @@ def test_every_kind_of_step_is_met(tmp_path: Path) -> None:
             for event in contact.events:
                 for step in event.steps:
                     met.setdefault(step.kind, set()).add(step.rule)
-    wanted = {"event", "ideal", "caught_up", "excluded", "post_window", "handled", "none", "smoothed", "capped"}
+    wanted = {
+        "event",
+        "ideal",
+        "caught_up",
+        "excluded",
+        "post_window",
+        "handled",
+        "none",
+        "smoothed",
+        "capped",
+    }
     assert wanted | {"same_day_conflict", "frequency_limit"} <= set(met)
     assert met["excluded"] == {"3"}
     assert met["capped"] == met["smoothed"] == {"9"}
-    assert all(rule in {"1", "3", "4", "5", "6", "7", "8", "9", "10", "11"} for rules in met.values() for rule in rules)
+    assert all(
+        rule in {"1", "3", "4", "5", "6", "7", "8", "9", "10", "11"}
+        for rules in met.values()
+        for rule in rules
+    )
 
 
 def test_unknown_contact(tmp_path: Path) -> None:
     """A contact that does not exist is said to be not found."""
     path = make_database(tmp_path / "org.db", (GOLDEN / f"{CASES[0]}.sql").read_text())
-    told = run_locally(path, tmp_path / "scratch", golden(CASES[0])["as_of"], dry_run=True, explain=[987_654_321])
-    assert [(e.contact_id, e.found, e.events) for e in told.explanations] == [(987_654_321, False, [])]
+    told = run_locally(
+        path, tmp_path / "scratch", golden(CASES[0])["as_of"], dry_run=True, explain=[987_654_321]
+    )
+    assert [(e.contact_id, e.found, e.events) for e in told.explanations] == [
+        (987_654_321, False, [])
+    ]
 
 
 def test_preview_against_a_present_plan(tmp_path: Path) -> None:
@@ -167,7 +187,11 @@ def test_preview_against_a_present_plan(tmp_path: Path) -> None:
     first = run_locally(path, tmp_path / "scratch", case["as_of"])
     before = read_plan(path).rows
     told = run_locally(
-        path, tmp_path / "scratch", case["as_of"], dry_run=True, config={"balance": {"daily_cap_percent": 5.0}}
+        path,
+        tmp_path / "scratch",
+        case["as_of"],
+        dry_run=True,
+        config={"balance": {"daily_cap_percent": 5.0}},
     )
     assert read_plan(path).rows == before
     assert told.preview is not None

@@ -27,7 +27,12 @@ from support import (
         (5, "highperf"),
         *(
             pytest.param(workers, mode, marks=pytest.mark.slow)
-            for workers, mode in ((1, "highperf"), (2, "reliable"), (2, "highperf"), (5, "reliable"))
+            for workers, mode in (
+                (1, "highperf"),
+                (2, "reliable"),
+                (2, "highperf"),
+                (5, "reliable"),
+            )
         ),
     ],
 )
@@ -37,14 +42,21 @@ def test_golden_plan(case: str, workers: int, mode: str, tmp_path: Path) -> None
     expected = golden(case)
     path = make_database(tmp_path / "org.db", (GOLDEN / f"{case}.sql").read_text())
     result = run_locally(
-        path, tmp_path / "scratch", expected["as_of"], config=expected["config"], workers=workers, mode=mode
+        path,
+        tmp_path / "scratch",
+        expected["as_of"],
+        config=expected["config"],
+        workers=workers,
+        mode=mode,
     )
     assert read_plan(path) == sorted(expected["rows"], key=lambda row: row[:3])
     assert read_issues(path) == sorted(expected["issues"])
     assert result.daily_limit == expected["limit"]
     assert result.duplicates_dropped == expected["duplicates_dropped"]
     assert result.rows_planned == len(expected["rows"])
-    assert sum(result.volume.values()) == sum(1 for row in expected["rows"] if row[3] == "pre-scheduled")
+    assert sum(result.volume.values()) == sum(
+        1 for row in expected["rows"] if row[3] == "pre-scheduled"
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -53,7 +65,9 @@ def test_second_run_changes_nothing(case: str, tmp_path: Path) -> None:
     expected = golden(case)
     path = make_database(tmp_path / "org.db", (GOLDEN / f"{case}.sql").read_text())
     first = run_locally(path, tmp_path / "scratch", expected["as_of"], config=expected["config"])
-    second = run_locally(path, tmp_path / "scratch", expected["as_of"], config=expected["config"], run_id="job-b.1")
+    second = run_locally(
+        path, tmp_path / "scratch", expected["as_of"], config=expected["config"], run_id="job-b.1"
+    )
     assert (second.rows_inserted, second.rows_updated, second.rows_deleted) == (0, 0, 0)
     assert second.rows_unchanged == first.rows_planned
 
@@ -69,7 +83,10 @@ def test_predecessor_plan(name: str, workers: int, mode: str, tmp_path: Path) ->
     result = run_locally(path, tmp_path / "scratch", expected["as_of"], **spec)
     assert read_plan(path) == sorted(expected["rows"], key=lambda row: row[:3])
     assert read_issues(path) == sorted(expected["issues"])
-    assert (result.daily_limit, result.duplicates_dropped) == (expected["limit"], expected["duplicates_dropped"])
+    assert (result.daily_limit, result.duplicates_dropped) == (
+        expected["limit"],
+        expected["duplicates_dropped"],
+    )
     again = run_locally(path, tmp_path / "scratch", expected["as_of"], run_id="job-again.1", **spec)
     assert (again.rows_inserted, again.rows_updated, again.rows_deleted) == (0, 0, 0)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedd.engine import calendar, states
-from schedd.engine.balance import Balance, Movable
+from schedd.engine.balance import Balance, MovableRows
 from schedd.engine.coercions import contact_date
 from schedd.engine.configuration import Configuration, ConfigurationError, Layer, build, parse_toml
 from schedd.engine.contacts import (
@@ -70,10 +70,19 @@ def test_dates_as_columns_and_alone(text: str) -> None:
     alone, readable = contact_date(text, ["YYYY-MM-DD"])
     invalid = not readable
     try:
-        expected = calendar.ordinal(dt.datetime.strptime(text, "%Y-%m-%d").date()) if "T" not in text else None
+        expected = (
+            calendar.ordinal(dt.datetime.strptime(text, "%Y-%m-%d").date())
+            if "T" not in text
+            else None
+        )
     except ValueError:
         expected = None
-    if expected is not None and text.count("-") == 2 and " " not in text and text[4] == text[7] == "-":
+    if (
+        expected is not None
+        and text.count("-") == 2
+        and " " not in text
+        and text[4] == text[7] == "-"
+    ):
         assert clean[0]
         assert int(column[0]) == alone == expected
         assert not invalid
@@ -82,7 +91,9 @@ def test_dates_as_columns_and_alone(text: str) -> None:
 
 
 @given(
-    st.lists(st.text(alphabet="0123456789 /:x", min_size=18, max_size=18), max_size=20), st.integers(0, 17), st.data()
+    st.lists(st.text(alphabet="0123456789 /:x", min_size=18, max_size=18), max_size=20),
+    st.integers(0, 17),
+    st.data(),
 )
 def test_numbers_in_blocks(texts: list[str], start: int, data: st.DataObject) -> None:
     """Any part of the texts of a block is read as the number that it writes, or said to be none."""
@@ -186,13 +197,17 @@ def test_zip_table_is_current() -> None:
     import importlib.util
 
     root = GOLDEN.parent.parent
-    spec = importlib.util.spec_from_file_location("make_zip_table", root / "tools" / "make_zip_table.py")
+    spec = importlib.util.spec_from_file_location(
+        "make_zip_table", root / "tools" / "make_zip_table.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.TARGET.read_text() == module.render()
 
 
-def _slow_excluded(configuration: Configuration, state: str, birth: dt.date, effective: dt.date, day: dt.date) -> str:
+def _slow_excluded(
+    configuration: Configuration, state: str, birth: dt.date, effective: dt.date, day: dt.date
+) -> str:
     """Section 3 word by word, for one contact and day."""
 
     def in_year(date: dt.date, year: int) -> dt.date:
@@ -208,7 +223,11 @@ def _slow_excluded(configuration: Configuration, state: str, birth: dt.date, eff
         for rule in rules:
             if rule.kind != kind:
                 continue
-            extension = configuration.pre_window_days if rule.pre_window_days is None else rule.pre_window_days
+            extension = (
+                configuration.pre_window_days
+                if rule.pre_window_days is None
+                else rule.pre_window_days
+            )
             for year in (day.year - 1, day.year, day.year + 1):
                 base = in_year(date, year)
                 base = base.replace(day=1) if rule.month_start else base
@@ -255,18 +274,29 @@ RULE = st.one_of(
     DATES,
     st.dates(dt.date(2023, 1, 1), dt.date(2030, 1, 1)),
 )
-def test_windows(rules: list[dict[str, object]], state: str, birth: dt.date, effective: dt.date, day: dt.date) -> None:
+def test_windows(
+    rules: list[dict[str, object]], state: str, birth: dt.date, effective: dt.date, day: dt.date
+) -> None:
     """Exclusion and window end, for columns, are those of the rules read word by word."""
     values = {"exclusion": {"rules": {state: rules}}} if rules else {}
     configuration = build(Layer("test", values))
     windows = Windows(configuration.rules, configuration.pre_window_days)
-    people, who = _person(state, birth, effective), np.array([0])
+    people, contact_index = _person(state, birth, effective), np.array([0])
     expected = _slow_excluded(configuration, state, birth, effective, day)
     kinds = ("", "year_round", "birthday_window", "effective_date_window")
-    assert kinds[int(windows.excluded(people, who, np.array([calendar.ordinal(day)], np.int32))[0])] == expected
+    assert (
+        kinds[
+            int(
+                windows.excluded(
+                    people, contact_index, np.array([calendar.ordinal(day)], np.int32)
+                )[0]
+            )
+        ]
+        == expected
+    )
     if expected in {"", "year_round"}:
         return
-    found = windows.ends(people, who, np.array([calendar.ordinal(day)], np.int32))[0]
+    found = windows.ends(people, contact_index, np.array([calendar.ordinal(day)], np.int32))[0]
     last = day
     while _slow_excluded(configuration, state, birth, effective, last + dt.timedelta(days=1)):
         last += dt.timedelta(days=1)
@@ -282,10 +312,14 @@ def test_cap_cascade(data: st.DataObject) -> None:
     size = data.draw(st.integers(1, 40))
     as_of = calendar.ordinal(dt.date(2026, 11, 23))
     columns = [
-        (data.draw(st.integers(0, 3)), data.draw(st.integers(0, 6)), data.draw(st.integers(0, 8))) for _ in range(size)
+        (data.draw(st.integers(0, 3)), data.draw(st.integers(0, 6)), data.draw(st.integers(0, 8)))
+        for _ in range(size)
     ]
     cap = data.draw(st.integers(1, 8))
-    fixed = {as_of + day: n for day, n in data.draw(st.dictionaries(st.integers(0, 8), st.integers(0, 9))).items()}
+    fixed = {
+        as_of + day: n
+        for day, n in data.draw(st.dictionaries(st.integers(0, 8), st.integers(0, 9))).items()
+    }
     configuration = Configuration()
     classes = make_classes(configuration, [])
     windows = Windows({}, 0)
@@ -295,9 +329,9 @@ def test_cap_cascade(data: st.DataObject) -> None:
         ids=np.arange(1, size + 1),
     )
     date = np.array([as_of + day for _, day, _ in columns], np.int32)
-    rows = Movable(
+    rows = MovableRows(
         np.arange(size, dtype=np.int32),
-        np.array([cls for cls, _, _ in columns], np.int32),
+        np.array([row_class for row_class, _, _ in columns], np.int32),
         date.copy(),
         date.copy(),
         date + np.array([slack for _, _, slack in columns], np.int32),
@@ -308,9 +342,15 @@ def test_cap_cascade(data: st.DataObject) -> None:
     Balance(as_of, limits, 5, windows, classes, people, rows).cap(fixed)
 
     years = calendar.year_of(rows.event)
-    hashes = email_hash(people.ids, classes.salt[rows.cls], years)
+    hashes = email_hash(people.ids, classes.salt[rows.row_class], years)
     order = {
-        i: (int(classes.priority_rank[rows.cls[i]]), int(rows.latest[i]), int(hashes[i]), i + 1) for i in range(size)
+        i: (
+            int(classes.priority_rank[rows.row_class[i]]),
+            int(rows.latest[i]),
+            int(hashes[i]),
+            i + 1,
+        )
+        for i in range(size)
     }
     days = {i: int(date[i]) for i in range(size)}
     day = as_of
@@ -329,7 +369,9 @@ def test_cap_cascade(data: st.DataObject) -> None:
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(-3, 3)), unique=True),
     st.randoms(),
 )
-def test_difference(planned: list[tuple[int, int, int]], present: list[tuple[int, int, int]], random: object) -> None:
+def test_difference(
+    planned: list[tuple[int, int, int]], present: list[tuple[int, int, int]], random: object
+) -> None:
     """Inserts, updates and deletes turn the present rows into the planned ones, and touch no others."""
     planned.sort()
 
@@ -361,8 +403,14 @@ def test_difference(planned: list[tuple[int, int, int]], present: list[tuple[int
     ("values", "words"),
     [
         ({"anniversry": {}}, ["anniversry", "did you mean 'anniversary'"]),
-        ({"anniversary": {"birthday_days_before": 181}}, ["anniversary.birthday_days_before", "0 to 180"]),
-        ({"anniversary": {"birthday_days_before": "14"}}, ["anniversary.birthday_days_before", "whole number"]),
+        (
+            {"anniversary": {"birthday_days_before": 181}},
+            ["anniversary.birthday_days_before", "0 to 180"],
+        ),
+        (
+            {"anniversary": {"birthday_days_before": "14"}},
+            ["anniversary.birthday_days_before", "whole number"],
+        ),
         ({"anniversary": {"birthday_days_before": True}}, ["whole number"]),
         ({"anniversary": {"aep_days": []}}, ["anniversary.aep_days", "MM-DD"]),
         ({"anniversary": {"aep_days": ["02-30"]}}, ["02-30"]),
@@ -372,7 +420,10 @@ def test_difference(planned: list[tuple[int, int, int]], present: list[tuple[int
         ({"exclusion": {"rules": {"XX": []}}}, ["exclusion.rules.XX"]),
         ({"exclusion": {"rules": {"CA": [{"kind": "never"}]}}}, ["exclusion.rules.CA[0].kind"]),
         ({"exclusion": {"rules": {"CA": [{"kind": "birthday_window", "before": 1}]}}}, ["'after'"]),
-        ({"exclusion": {"rules": {"CA": [{"kind": "year_round", "before": 1}]}}}, ["exclusion.rules.CA[0].before"]),
+        (
+            {"exclusion": {"rules": {"CA": [{"kind": "year_round", "before": 1}]}}},
+            ["exclusion.rules.CA[0].before"],
+        ),
         ({"timezone": "Mars/Olympus"}, ["timezone", "Mars/Olympus"]),
         ({"send_time": "8:30"}, ["HH:MM:SS"]),
         ({"templates": {"birthday": 5}}, ["templates.birthday"]),
@@ -390,10 +441,12 @@ def test_configuration_errors(values: dict[str, object], words: list[str]) -> No
 def test_configuration_layers() -> None:
     """Later layers win key by key; a state's rules are replaced as a whole."""
     first = parse_toml(
-        '[anniversary]\nbirthday_days_before = 3\n[exclusion.rules]\nCA = []\nTX = [{ kind = "year_round" }]', "first"
+        '[anniversary]\nbirthday_days_before = 3\n[exclusion.rules]\nCA = []\nTX = [{ kind = "year_round" }]',
+        "first",
     )
     second = parse_toml(
-        '[anniversary]\naep_slack_days = 4\n[exclusion.rules]\nTX = []\n[templates]\naep = "x"', "second"
+        '[anniversary]\naep_slack_days = 4\n[exclusion.rules]\nTX = []\n[templates]\naep = "x"',
+        "second",
     )
     configuration = build(first, second)
     assert (configuration.birthday_days_before, configuration.aep_slack_days) == (3, 4)

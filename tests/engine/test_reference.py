@@ -21,21 +21,34 @@ def compare(organization: RandomOrganization, folder: Path, number: int) -> list
     path = make_database(folder / f"org-{number}.db", organization.script)
     workers, mode = (1, 2, 5)[number % 3], ("reliable", "highperf")[number % 2]
     # Odd values are many, and the guards are not what is compared.
-    spec = {"config": organization.overrides, "workers": workers, "mode": mode, "accept_changes": True}
+    spec = {
+        "config": organization.overrides,
+        "workers": workers,
+        "mode": mode,
+        "accept_changes": True,
+    }
     result = run_locally(path, folder / "scratch", organization.as_of.isoformat(), **spec)
     actual = read_whole_plan(path)
     actual.limit, actual.duplicates_dropped = result.daily_limit, result.duplicates_dropped
     actual.keys_held = result.keys_held
     found = differences(organization.plan(), actual)
-    again = run_locally(path, folder / "scratch", organization.as_of.isoformat(), run_id="job-again.1", **spec)
+    again = run_locally(
+        path, folder / "scratch", organization.as_of.isoformat(), run_id="job-again.1", **spec
+    )
     if again.rows_inserted or again.rows_updated or again.rows_deleted:
-        found.append(f"the second run changed {again.rows_inserted}, {again.rows_updated}, {again.rows_deleted} rows")
+        found.append(
+            f"the second run changed {again.rows_inserted}, {again.rows_updated}, {again.rows_deleted} rows"
+        )
     path.unlink()
     return [f"{organization.name}: {line}" for line in found]
 
 
 def compare_block(start: int, size: int, folder: Path) -> None:
-    wrong = [line for seed in range(start, start + size) for line in compare(random_organization(seed), folder, seed)]
+    wrong = [
+        line
+        for seed in range(start, start + size)
+        for line in compare(random_organization(seed), folder, seed)
+    ]
     assert not wrong, "\n".join(wrong[:20])
 
 
@@ -52,7 +65,11 @@ def test_random_organizations(block: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(organizations())
 def test_organizations_of_hypothesis(
     tmp_path_factory: pytest.TempPathFactory, organization: RandomOrganization

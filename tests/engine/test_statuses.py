@@ -56,7 +56,11 @@ def changed(planned: Path, folder: Path, sql: str, *bindings: object) -> Path:
 @pytest.mark.parametrize("status", STATUSES)
 def test_all_rows_in_one_status(planned: Path, tmp_path: Path, status: str, workers: int) -> None:
     """The sender moves every row on to one status."""
-    check(changed(planned, tmp_path, "UPDATE email_schedules SET status = ?", status), tmp_path / "scratch", workers)
+    check(
+        changed(planned, tmp_path, "UPDATE email_schedules SET status = ?", status),
+        tmp_path / "scratch",
+        workers,
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 5])
@@ -71,9 +75,17 @@ def test_contacts_without_rows(planned: Path, tmp_path: Path, condition: str, wo
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.sampled_from(STATUSES), min_size=1, max_size=9), st.integers(1, 9), st.sampled_from([1, 2, 5]))
+@given(
+    st.lists(st.sampled_from(STATUSES), min_size=1, max_size=9),
+    st.integers(1, 9),
+    st.sampled_from([1, 2, 5]),
+)
 def test_any_statuses(
-    planned: Path, tmp_path_factory: pytest.TempPathFactory, statuses: list[str], every: int, workers: int
+    planned: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    statuses: list[str],
+    every: int,
+    workers: int,
 ) -> None:
     """Rows in any mixture of statuses, in runs of any length."""
     cases = " ".join(f"WHEN {number} THEN '{status}'" for number, status in enumerate(statuses))

@@ -38,7 +38,9 @@ def _day_in(date: dt.date, year: int) -> dt.date:
         return dt.date(year, 2, 28)
 
 
-def slow_windows(configuration: Configuration, person: Person, day: dt.date) -> list[tuple[str, dt.date, dt.date]]:
+def slow_windows(
+    configuration: Configuration, person: Person, day: dt.date
+) -> list[tuple[str, dt.date, dt.date]]:
     """Return (kind, first day, last day) of what contains a day; the first and last day of the calendar: no limit."""
     found = []
     for rule in configuration.rules.get(person.state, ()):
@@ -65,19 +67,28 @@ def slow_windows(configuration: Configuration, person: Person, day: dt.date) -> 
                         continue
                 base = _day_in(date, year)
                 base = base.replace(day=1) if rule.month_start else base
-                extension = configuration.pre_window_days if rule.pre_window_days is None else rule.pre_window_days
+                extension = (
+                    configuration.pre_window_days
+                    if rule.pre_window_days is None
+                    else rule.pre_window_days
+                )
                 start, end = (
                     calendar.ordinal(base) - rule.before - extension,
                     calendar.ordinal(base) + rule.after,
                 )
                 if start <= calendar.ordinal(day) <= end:
-                    start, end = max(start, calendar.ordinal(first)), min(end, calendar.ordinal(last))
+                    start, end = (
+                        max(start, calendar.ordinal(first)),
+                        min(end, calendar.ordinal(last)),
+                    )
                     found.append((rule.kind, calendar.to_date(start), calendar.to_date(end)))
     return found
 
 
 def slow_kind(configuration: Configuration, person: Person, day: dt.date) -> int:
-    return min((KIND_NUMBER[kind] for kind, _, _ in slow_windows(configuration, person, day)), default=0)
+    return min(
+        (KIND_NUMBER[kind] for kind, _, _ in slow_windows(configuration, person, day)), default=0
+    )
 
 
 def slow_end(configuration: Configuration, person: Person, day: dt.date) -> dt.date | None:
@@ -94,7 +105,10 @@ def people_of(persons: list[Person]) -> People:
         return [getattr(person, name) for person in persons]
 
     def yeardays(values: list[Any]) -> np.ndarray:
-        days = [calendar.MONTH_START[d.month - 1] + d.day - 1 if isinstance(d, dt.date) else -1 for d in values]
+        days = [
+            calendar.MONTH_START[d.month - 1] + d.day - 1 if isinstance(d, dt.date) else -1
+            for d in values
+        ]
         return np.array(days, np.int16)
 
     def years(values: list[Any]) -> np.ndarray:
@@ -123,9 +137,9 @@ DAYS = st.dates(dt.date(2018, 1, 1), dt.date(2036, 12, 31))
 LIMITS = st.fixed_dictionaries({}, optional={"from": DAYS.map(str), "until": DAYS.map(str)}).filter(
     lambda limits: limits.get("from", "") <= limits.get("until", "9")
 )
-AGES = st.fixed_dictionaries({}, optional={"min_age": st.integers(0, 100), "max_age": st.integers(0, 100)}).filter(
-    lambda ages: ages.get("min_age", 0) <= ages.get("max_age", 999)
-)
+AGES = st.fixed_dictionaries(
+    {}, optional={"min_age": st.integers(0, 100), "max_age": st.integers(0, 100)}
+).filter(lambda ages: ages.get("min_age", 0) <= ages.get("max_age", 999))
 LENGTHS = st.one_of(st.integers(0, 60), st.integers(150, 366))
 
 
@@ -151,7 +165,10 @@ def rules(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def configurations(draw: st.DrawFn) -> Configuration:
     exclusion: dict[str, Any] = {
-        "rules": {state: draw(st.lists(rules(), max_size=3)) for state in draw(st.lists(st.sampled_from(STATES)))},
+        "rules": {
+            state: draw(st.lists(rules(), max_size=3))
+            for state in draw(st.lists(st.sampled_from(STATES)))
+        },
         "pre_window_days": draw(st.sampled_from([0, 60, 120])),
         "unreadable_dates": draw(st.sampled_from(["exclude", "exclude", "ignore"])),
         "missing_dates": draw(st.sampled_from(["exclude", "ignore"])),
@@ -160,7 +177,10 @@ def configurations(draw: st.DrawFn) -> Configuration:
 
 
 DATES = st.one_of(
-    st.dates(dt.date(1920, 1, 1), dt.date(2026, 1, 1)), st.just(dt.date(1956, 2, 29)), st.none(), st.just("?")
+    st.dates(dt.date(1920, 1, 1), dt.date(2026, 1, 1)),
+    st.just(dt.date(1956, 2, 29)),
+    st.none(),
+    st.just("?"),
 )
 PERSONS = st.builds(Person, st.sampled_from(STATES), DATES, DATES)
 PAIRS = st.lists(st.tuples(PERSONS, DAYS), min_size=1, max_size=6)
@@ -170,8 +190,10 @@ PAIRS = st.lists(st.tuples(PERSONS, DAYS), min_size=1, max_size=6)
 @settings(deadline=None, max_examples=100)
 def test_excluded(configuration: Configuration, pairs: list[tuple[Person, dt.date]]) -> None:
     """Each date is excluded by the kind that the rules' own words name first."""
-    people, who = people_of([person for person, _ in pairs]), np.arange(len(pairs))
-    found = Windows.of(configuration).excluded(people, who, ordinals([day for _, day in pairs]))
+    people, contact_index = people_of([person for person, _ in pairs]), np.arange(len(pairs))
+    found = Windows.of(configuration).excluded(
+        people, contact_index, ordinals([day for _, day in pairs])
+    )
     assert found.tolist() == [slow_kind(configuration, person, day) for person, day in pairs]
 
 
@@ -187,10 +209,12 @@ def test_containing(configuration: Configuration, pairs: list[tuple[Person, dt.d
             None if last == dt.date.max else calendar.ordinal(last),
         )
 
-    for who, (person, day) in enumerate(pairs):
-        spans = windows.containing(people, who, calendar.ordinal(day))
+    for contact_index, (person, day) in enumerate(pairs):
+        spans = windows.containing(people, contact_index, calendar.ordinal(day))
         found = {(span.kind, span.start, span.end) for span in spans}
-        expected = {(KIND_NUMBER[k], *shown(a, b)) for k, a, b in slow_windows(configuration, person, day)}
+        expected = {
+            (KIND_NUMBER[k], *shown(a, b)) for k, a, b in slow_windows(configuration, person, day)
+        }
         if (KIND_NUMBER["year_round"], None, None) in expected:
             assert (KIND_NUMBER["year_round"], None, None) in found
         assert found == expected
@@ -246,9 +270,18 @@ WHOLE_YEAR = {"kind": "birthday_window", "before": 183, "after": 183, "pre_windo
         ([{**WHOLE_YEAR, "min_age": 65, "max_age": 90}], dt.date(2041, 5, 10) + 183 * DAY),
         ([{**WHOLE_YEAR, "until": "2060-03-01"}], dt.date(2060, 3, 1)),
         ([{"kind": "year_round", "until": "2150-03-01"}], dt.date(2150, 3, 1)),
-        ([{"kind": "year_round", "until": "2030-03-01"}, {"kind": "year_round", "from": "2030-03-02"}], None),
         (
-            [{"kind": "year_round", "until": "2030-03-01"}, {"kind": "year_round", "from": "2030-03-03"}],
+            [
+                {"kind": "year_round", "until": "2030-03-01"},
+                {"kind": "year_round", "from": "2030-03-02"},
+            ],
+            None,
+        ),
+        (
+            [
+                {"kind": "year_round", "until": "2030-03-01"},
+                {"kind": "year_round", "from": "2030-03-03"},
+            ],
             dt.date(2030, 3, 1),
         ),
     ],
@@ -264,22 +297,33 @@ def test_ages_in_doubt() -> None:
     """A rule with ages applies to a contact whose birth date is absent: in doubt no e-mail."""
     rule = {"kind": "effective_date_window", "before": 0, "after": 10, "min_age": 65, "max_age": 75}
     effective = dt.date(2015, 6, 1)
-    births = [None, "?", dt.date(1961, 12, 31), dt.date(1962, 1, 1), dt.date(1951, 1, 1), dt.date(1950, 12, 31)]
+    births = [
+        None,
+        "?",
+        dt.date(1961, 12, 31),
+        dt.date(1962, 1, 1),
+        dt.date(1951, 1, 1),
+        dt.date(1950, 12, 31),
+    ]
     people = people_of([Person("TX", birth, effective) for birth in births])
     days = ordinals([dt.date(2026, 6, 5)] * len(births))
-    found = Windows.of(_with([rule], pre_window_days=0)).excluded(people, np.arange(len(births)), days)
+    found = Windows.of(_with([rule], pre_window_days=0)).excluded(
+        people, np.arange(len(births)), days
+    )
     assert found.tolist() == [3, 3, 3, 0, 3, 0]
 
 
 def test_edges_of_the_calendar() -> None:
     """In the first and last year of the calendar windows are anchored only in years that have dates."""
     rule = {"kind": "birthday_window", "before": 20, "after": 20}
-    people = people_of([Person("TX", dt.date(1950, 1, 5), None), Person("TX", dt.date(1950, 12, 30), None)])
+    people = people_of(
+        [Person("TX", dt.date(1950, 1, 5), None), Person("TX", dt.date(1950, 12, 30), None)]
+    )
     windows = Windows.of(_with([rule], pre_window_days=0))
     days = [dt.date(1, 1, 3), dt.date(1, 1, 3), dt.date(9999, 12, 31), dt.date(9999, 12, 31)]
-    who = np.array([0, 1, 0, 1])
-    assert windows.excluded(people, who, ordinals(days)).tolist() == [2, 0, 0, 2]
-    assert windows.ends(people, who[[0, 3]], ordinals([days[0], days[3]])).tolist() == [
+    contact_index = np.array([0, 1, 0, 1])
+    assert windows.excluded(people, contact_index, ordinals(days)).tolist() == [2, 0, 0, 2]
+    assert windows.ends(people, contact_index[[0, 3]], ordinals([days[0], days[3]])).tolist() == [
         calendar.ordinal(dt.date(1, 1, 25)),
         NONE,
     ]

@@ -32,12 +32,21 @@ def run_days(folder: Path, name: str, days: int, outages: Collection[dt.date] = 
     def planner(connection: sqlite3.Connection, as_of: dt.date, overrides: dict[str, Any]) -> Plan:
         connection.commit()
         expected = reference_plan(connection, as_of, overrides)
-        run_locally(path, folder / "scratch", as_of.isoformat(), config=overrides, mode=mode, workers=1 + as_of.day % 2)
+        run_locally(
+            path,
+            folder / "scratch",
+            as_of.isoformat(),
+            config=overrides,
+            mode=mode,
+            workers=1 + as_of.day % 2,
+        )
         wrong = differences(expected, read_whole_plan(path))
         assert not wrong, f"{as_of}: {wrong}"
         return expected
 
-    year = run_year(connection, FIRST, overrides, days=days, sender_outages=outages, planner=planner)
+    year = run_year(
+        connection, FIRST, overrides, days=days, sender_outages=outages, planner=planner
+    )
     assert not faults(year)
     assert not forgotten(connection, FIRST, overrides, year)
     assert year.sent

@@ -58,9 +58,17 @@ def state_of(path: Path) -> State:
     if found != "ok":
         raise AssertionError(f"damaged: {found}")
     others = []
-    for table in ("contacts", "campaign_types", "campaign_instances", "contact_campaigns", "contact_events"):
+    for table in (
+        "contacts",
+        "campaign_types",
+        "campaign_instances",
+        "contact_campaigns",
+        "contact_events",
+    ):
         others += connection.execute(f"SELECT count(*), sum(rowid) FROM {table}").fetchall()
-    others += connection.execute("SELECT sum(length(email)), group_concat(birth_date, '') FROM contacts").fetchall()
+    others += connection.execute(
+        "SELECT sum(length(email)), group_concat(birth_date, '') FROM contacts"
+    ).fetchall()
     others += connection.execute(
         "SELECT count(*), sum(id) FROM email_schedules WHERE status NOT IN ('pre-scheduled', 'skipped')"
     ).fetchall()
@@ -83,8 +91,16 @@ def write_without_syncs() -> None:
 class Sweep:
     """All tries of one scenario, mode and kind of fault."""
 
-    def __init__(self, scenario: str, mode: str, kind: str, most: int, folder: Path, *, unsafe: bool = False) -> None:
-        self.scenario, self.mode, self.kind, self.most, self.folder = scenario, mode, kind, most, folder
+    def __init__(
+        self, scenario: str, mode: str, kind: str, most: int, folder: Path, *, unsafe: bool = False
+    ) -> None:
+        self.scenario, self.mode, self.kind, self.most, self.folder = (
+            scenario,
+            mode,
+            kind,
+            most,
+            folder,
+        )
         self.unsafe = unsafe
         self.origin = folder / "origin" / "org.db"
         self.outcomes: Counter[str] = Counter()
@@ -97,7 +113,9 @@ class Sweep:
         if planned:
             run_locally(self.origin, self.folder / "scratch", AS_OF)
             connection = sqlite3.connect(self.origin)
-            connection.execute("UPDATE contacts SET birth_date = date(birth_date, '+9 days') WHERE id % 100 = 7")
+            connection.execute(
+                "UPDATE contacts SET birth_date = date(birth_date, '+9 days') WHERE id % 100 = 7"
+            )
             connection.commit()
             connection.close()
         if wal:
@@ -164,12 +182,16 @@ class Sweep:
                 run_locally(path, path.parent / "scratch", AS_OF, mode=self.mode)
                 status = 0
             except SchedulerError as error:
-                (path.parent / "error.json").write_text(json.dumps([str(error.code), error.message]))
+                (path.parent / "error.json").write_text(
+                    json.dumps([str(error.code), error.message])
+                )
                 status = 1
             (path.parent / "log.json").write_text(json.dumps(plan.log))
             del vfs
         except BaseException:
-            (path.parent / "error.json").write_text(json.dumps(["exception", traceback.format_exc()[-2000:]]))
+            (path.parent / "error.json").write_text(
+                json.dumps(["exception", traceback.format_exc()[-2000:]])
+            )
             status = 9
         finally:
             os._exit(status)
@@ -187,7 +209,13 @@ class Sweep:
             return
         if left.others != self.old.others:
             self.wrong.append(f"{where}: tables of others differ")
-        outcome = "old plan" if left.plan == self.old.plan else "new plan" if left.plan == self.new.plan else "mixture"
+        outcome = (
+            "old plan"
+            if left.plan == self.old.plan
+            else "new plan"
+            if left.plan == self.new.plan
+            else "mixture"
+        )
         self._judge(status, outcome, where, path)
         again = run_locally(path, self.folder / "scratch", AS_OF, mode=self.mode)
         if read_plan(path) != self.new.plan or again.rows_planned != len(self.new.plan):
@@ -211,7 +239,9 @@ class Sweep:
         self.outcomes[outcome] += 1
 
 
-def sweep(scenario: str, mode: str, kind: str, most: int, *, unsafe: bool = False) -> dict[str, Any]:
+def sweep(
+    scenario: str, mode: str, kind: str, most: int, *, unsafe: bool = False
+) -> dict[str, Any]:
     """Run one sweep in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="scheduler-faults-") as folder:
         return Sweep(scenario, mode, kind, most, Path(folder), unsafe=unsafe).run()
@@ -222,10 +252,16 @@ def main() -> None:
     parser.add_argument("scenario", choices=list(SCENARIOS))
     parser.add_argument("mode", choices=["reliable", "highperf"])
     parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("--most", type=int, default=20, help="writes that are tried between the first and the last")
-    parser.add_argument("--unsafe", action="store_true", help="without syncs, to see that this is noticed")
+    parser.add_argument(
+        "--most", type=int, default=20, help="writes that are tried between the first and the last"
+    )
+    parser.add_argument(
+        "--unsafe", action="store_true", help="without syncs, to see that this is noticed"
+    )
     arguments = parser.parse_args()
-    found = sweep(arguments.scenario, arguments.mode, arguments.kind, arguments.most, unsafe=arguments.unsafe)
+    found = sweep(
+        arguments.scenario, arguments.mode, arguments.kind, arguments.most, unsafe=arguments.unsafe
+    )
     print(json.dumps(found))
 
 

@@ -37,7 +37,12 @@ def _sweep(case: tuple[str, str, str]) -> dict[str, Any]:
 
 def main() -> None:
     """Run all sweeps and write the page."""
-    cases = [(scenario, mode, kind) for scenario in SCENARIOS for mode in ("reliable", "highperf") for kind in KINDS]
+    cases = [
+        (scenario, mode, kind)
+        for scenario in SCENARIOS
+        for mode in ("reliable", "highperf")
+        for kind in KINDS
+    ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(_sweep, cases))
     lines = [

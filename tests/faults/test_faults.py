@@ -31,7 +31,9 @@ def sweep(scenario: str, mode: str, kind: str, *options: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("mode", "kind"), [("reliable", "power"), ("highperf", "kill_torn"), ("highperf", "full")])
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("reliable", "power"), ("highperf", "kill_torn"), ("highperf", "full")]
+)
 def test_some_operations(mode: str, kind: str) -> None:
     """A few operations of an ordinary run, for `make test`."""
     found = sweep("1 % of the contacts changed", mode, kind, "--most", "3")

@@ -33,7 +33,9 @@ class DiskFile:
 
     synced: bytes | None
     now: bytearray
-    pending: list[tuple[int, bytes | None]] = field(default_factory=list)  # (offset, data), or (size, None)
+    pending: list[tuple[int, bytes | None]] = field(
+        default_factory=list
+    )  # (offset, data), or (size, None)
     deleted: bool = False
     #: SQLite syncs the folder together with the first sync of a journal or log that it has created
     syncs_folder: bool = False
@@ -114,7 +116,9 @@ class Plan:
 
     def step(self, operation: str, name: str, tear: Callable[[], Any] | None = None) -> None:
         """Count an operation; at the chosen one, the fault."""
-        self.log.append(f"{operation} {name.rpartition('-')[2] if '-' in name[-8:] else 'database'}")
+        self.log.append(
+            f"{operation} {name.rpartition('-')[2] if '-' in name[-8:] else 'database'}"
+        )
         if len(self.log) != self.point:
             return
         if self.kind == "power":
@@ -147,14 +151,20 @@ class FaultyFile(apsw.VFSFile):
         self._plan = plan
         self._name = name.filename() if isinstance(name, apsw.URIFilename) else (name or "")
         if plan.watches(self._name):
-            journal = apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_SUPER_JOURNAL
+            journal = (
+                apsw.SQLITE_OPEN_MAIN_JOURNAL
+                | apsw.SQLITE_OPEN_WAL
+                | apsw.SQLITE_OPEN_SUPER_JOURNAL
+            )
             plan.opened(self._name, bool(flags[0] & journal))
         super().__init__(base, name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:
         if self._plan.watches(self._name):
             half = bytes(data[: len(data) // 2])
-            self._plan.step("write", self._name, lambda: super(FaultyFile, self).xWrite(half, offset))
+            self._plan.step(
+                "write", self._name, lambda: super(FaultyFile, self).xWrite(half, offset)
+            )
             self._plan.files[self._name].write(offset, bytes(data))
         super().xWrite(data, offset)
 

@@ -22,7 +22,13 @@ from hypothesis import strategies as st
 
 from client.conftest import AS_OF, SCHEDCTL, Folder, poll
 from schedclient import Client, aio
-from schedclient.errors import BusyError, DatabaseError, DatabaseUnusableError, LocalFileError, TransferError
+from schedclient.errors import (
+    BusyError,
+    DatabaseError,
+    DatabaseUnusableError,
+    LocalFileError,
+    TransferError,
+)
 from schedclient.transfers import _copy
 from schedproto.layout import transfer_folder
 from schedproto.messages import Done
@@ -46,7 +52,9 @@ def folder(make_folder: MakeFolder) -> Folder:
     return make_folder()
 
 
-def table(path: Path, rows: int, seed: int = 1, page_size: int = 4096, journal: str = "DELETE") -> Path:
+def table(
+    path: Path, rows: int, seed: int = 1, page_size: int = 4096, journal: str = "DELETE"
+) -> Path:
     """Write a database of about `rows` times 200 bytes."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute(f"PRAGMA page_size = {page_size}")
@@ -54,7 +62,9 @@ def table(path: Path, rows: int, seed: int = 1, page_size: int = 4096, journal: 
     source = random.Random(seed)
     connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT)")
     connection.execute("BEGIN")
-    connection.executemany("INSERT INTO t VALUES (?, ?)", ((n, source.randbytes(100).hex()) for n in range(rows)))
+    connection.executemany(
+        "INSERT INTO t VALUES (?, ?)", ((n, source.randbytes(100).hex()) for n in range(rows))
+    )
     connection.execute("COMMIT")
     connection.close()
     return path
@@ -63,7 +73,9 @@ def table(path: Path, rows: int, seed: int = 1, page_size: int = 4096, journal: 
 def change(path: Path, rows: range, seed: int = 2) -> None:
     connection = sqlite3.connect(path)
     source = random.Random(seed)
-    connection.executemany("UPDATE t SET text = ? WHERE id = ?", ((source.randbytes(100).hex(), n) for n in rows))
+    connection.executemany(
+        "UPDATE t SET text = ? WHERE id = ?", ((source.randbytes(100).hex(), n) for n in rows)
+    )
     connection.commit()
     connection.close()
 
@@ -80,7 +92,9 @@ def leftovers(folder: Folder, *others: Path) -> list[str]:
     """Files of transfers that are still there."""
     found = list((folder.path / ".schedd" / "transfers").glob("*/*"))
     for other in others:
-        found += [path for path in other.iterdir() if path.name.startswith(".") and path.name != ".schedd"]
+        found += [
+            path for path in other.iterdir() if path.name.startswith(".") and path.name != ".schedd"
+        ]
     return [path.name for path in found]
 
 
@@ -127,7 +141,9 @@ def test_in_use(folder: Folder, tmp_path: Path) -> None:
         "    n += 1; c.execute('BEGIN'); c.execute('UPDATE pair SET a = ?', (n,)); c.execute('UPDATE t SET text = ?"
         " WHERE id = ?', (str(n), n % 2000)); c.execute('UPDATE pair SET b = ?', (n,)); c.execute('COMMIT')\n"
     )
-    writer = subprocess.Popen([sys.executable, "-c", code, str(source)], stdout=subprocess.PIPE, text=True)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", code, str(source)], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "go\n"
@@ -190,13 +206,20 @@ def test_no_job_begins_between(folder: Folder, organization_file: Path, tmp_path
 
     async def begin(client: aio.AsyncClient) -> str:
         digests = digests_of(data)
-        opening = OpenPush(id="1", organization="org-123", size_bytes=len(data), digest=whole_digest(digests))
+        opening = OpenPush(
+            id="1", organization="org-123", size_bytes=len(data), digest=whole_digest(digests)
+        )
         transfer = (await client._ask(opening, TransferReply)).transfer.transfer_id
-        offer = OfferDigests(id="2", organization="org-123", transfer_id=transfer, first=0, digests=digests)
+        offer = OfferDigests(
+            id="2", organization="org-123", transfer_id=transfer, first=0, digests=digests
+        )
         await client._ask(offer, object)
         numbers = list(range(blocks_of(len(data))))
         await client._ask(
-            PutBlocks(id="3", organization="org-123", transfer_id=transfer, blocks=numbers, data=data), Done
+            PutBlocks(
+                id="3", organization="org-123", transfer_id=transfer, blocks=numbers, data=data
+            ),
+            Done,
         )
         return transfer
 
@@ -235,7 +258,9 @@ def test_daemon_killed(folder: Folder, tmp_path: Path, direction: str) -> None:
         else:
             result = client.pull("org-new", tmp_path / "back.db", on_bytes=on_bytes)
     assert killed.is_set()
-    assert content(folder.path / "org-new.db" if direction == "push" else tmp_path / "back.db") == content(source)
+    assert content(
+        folder.path / "org-new.db" if direction == "push" else tmp_path / "back.db"
+    ) == content(source)
     assert result.moved_bytes < result.size_bytes * 0.6
 
 
@@ -246,18 +271,26 @@ def test_client_killed(folder: Folder, tmp_path: Path, direction: str) -> None:
     source, back = table(tmp_path / "source.db", 60_000), tmp_path / "back.db"
     if direction == "pull":
         shutil.copy(source, folder.path / "org-new.db")
-    call = "client.push(sys.argv[2], 'org-new', " if direction == "push" else "client.pull('org-new', sys.argv[3], "
+    call = (
+        "client.push(sys.argv[2], 'org-new', "
+        if direction == "push"
+        else "client.pull('org-new', sys.argv[3], "
+    )
     code = (
         "import sys, os, signal; from schedclient import Client\n"
         "client = Client(data=sys.argv[1])\n"
         "def on_bytes(there, size):\n    if there > size / 2: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"{call}on_bytes=on_bytes)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(folder.path), str(source), str(back)], timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder.path), str(source), str(back)], timeout=60
+    )
     assert done.returncode == -signal.SIGKILL
     assert not (folder.path / "org-new.db" if direction == "push" else back).exists()
     with folder.client() as client:
-        result = client.push(source, "org-new") if direction == "push" else client.pull("org-new", back)
+        result = (
+            client.push(source, "org-new") if direction == "push" else client.pull("org-new", back)
+        )
     assert content(folder.path / "org-new.db" if direction == "push" else back) == content(source)
     assert result.moved_bytes < result.size_bytes * 0.6
     assert direction == "pull" or leftovers(folder, back.parent) == []
@@ -272,9 +305,13 @@ def test_damaged_blocks(folder: Folder, tmp_path: Path) -> None:
     async def send(client: aio.AsyncClient, block: bytes, whole: str) -> None:
         opening = OpenPush(id="1", organization="org-new", size_bytes=len(data), digest=whole)
         transfer = (await client._ask(opening, TransferReply)).transfer.transfer_id
-        offer = OfferDigests(id="2", organization="org-new", transfer_id=transfer, first=0, digests=digests)
+        offer = OfferDigests(
+            id="2", organization="org-new", transfer_id=transfer, first=0, digests=digests
+        )
         await client._ask(offer, object)
-        put = PutBlocks(id="3", organization="org-new", transfer_id=transfer, blocks=[0], data=block)
+        put = PutBlocks(
+            id="3", organization="org-new", transfer_id=transfer, blocks=[0], data=block
+        )
         await client._ask(put, Done)
         await client._ask(CommitPush(id="4", organization="org-new", transfer_id=transfer), Done)
 
@@ -312,7 +349,12 @@ def test_damaged_on_the_disk(folder: Folder, tmp_path: Path) -> None:
     ],
 )
 def test_not_a_database(
-    folder: Folder, tmp_path: Path, name: str, make: bytes | str | None, error: type[Exception], says: str
+    folder: Folder,
+    tmp_path: Path,
+    name: str,
+    make: bytes | str | None,
+    error: type[Exception],
+    says: str,
 ) -> None:
     """What is no database is not sent."""
     path = tmp_path / name
@@ -348,7 +390,9 @@ def test_no_room(make_folder: MakeFolder, tmp_path: Path) -> None:
         pytest.skip("mounting needs root")
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(small)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(small)], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("no file system can be mounted here")
     try:
@@ -407,7 +451,10 @@ def test_from_a_shell(folder: Folder, tmp_path: Path) -> None:
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*SCHEDCTL, *arguments, "--data", str(folder.path)], capture_output=True, text=True, timeout=60
+            [*SCHEDCTL, *arguments, "--data", str(folder.path)],
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
 
     done = call("push", str(source), "org-new")
@@ -421,14 +468,18 @@ def test_from_a_shell(folder: Folder, tmp_path: Path) -> None:
 
 
 EDITS = st.lists(
-    st.tuples(st.sampled_from(["update", "insert", "delete", "vacuum"]), st.integers(0, 3000)), min_size=1, max_size=6
+    st.tuples(st.sampled_from(["update", "insert", "delete", "vacuum"]), st.integers(0, 3000)),
+    min_size=1,
+    max_size=6,
 )
 
 
 @pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(edits=EDITS, page_size=st.sampled_from([512, 4096, 16384]), seed=st.integers(0, 1000))
-def test_any_edits(folder: Folder, tmp_path: Path, edits: list[tuple[str, int]], page_size: int, seed: int) -> None:
+def test_any_edits(
+    folder: Folder, tmp_path: Path, edits: list[tuple[str, int]], page_size: int, seed: int
+) -> None:
     """Whatever is edited between two transfers, and whatever its page size, each side ends with the same content."""
     name = f"org-{page_size}"
     source, back = tmp_path / f"{name}.db", tmp_path / f"{name}-back.db"
@@ -438,9 +489,13 @@ def test_any_edits(folder: Folder, tmp_path: Path, edits: list[tuple[str, int]],
     for kind, number in edits:
         rows = range(number, number + 30)
         if kind == "update":
-            connection.executemany("UPDATE t SET text = ? WHERE id = ?", ((f"{seed}-{n}", n) for n in rows))
+            connection.executemany(
+                "UPDATE t SET text = ? WHERE id = ?", ((f"{seed}-{n}", n) for n in rows)
+            )
         elif kind == "insert":
-            connection.executemany("INSERT OR REPLACE INTO t VALUES (?, ?)", ((n + 3000, "new") for n in rows))
+            connection.executemany(
+                "INSERT OR REPLACE INTO t VALUES (?, ?)", ((n + 3000, "new") for n in rows)
+            )
         elif kind == "delete":
             connection.executemany("DELETE FROM t WHERE id = ?", ((n,) for n in rows))
         else:

@@ -58,10 +58,14 @@ def nothing(_: Machine) -> Process | None:
 
 def machine_of(server: MachinesApiServer, **options: object) -> Machine:
     """A machine with nothing in it."""
-    return server.add(Machine("148e1", new_address(), nothing, start_s=0.005, stop_s=0.005, **options))
+    return server.add(
+        Machine("148e1", new_address(), nothing, start_s=0.005, stop_s=0.005, **options)
+    )
 
 
-def control_of(server: MachinesApiServer, machine_id: str | None = None, **options: object) -> MachineControl:
+def control_of(
+    server: MachinesApiServer, machine_id: str | None = None, **options: object
+) -> MachineControl:
     api = MachinesApi(server.app, TOKEN, server.url, timeout_s=5)
     return MachineControl(api, machine_id, pace=options.pop("pace", QUICK), **options)
 
@@ -95,7 +99,9 @@ class DaemonBody:
 
     def __call__(self, machine: Machine) -> Process:
         environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("SCHEDD_", "SCHEDCTL_", "FLY_"))
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SCHEDD_", "SCHEDCTL_", "FLY_"))
         }
         environment |= {
             "SCHEDD_DATA": str(self.volume),
@@ -144,7 +150,11 @@ class Site:
 
     def environment(self) -> dict[str, str]:
         """The same for another process."""
-        kept = {n: v for n, v in os.environ.items() if not n.startswith(("SCHEDD_", "SCHEDCTL_", "FLY_"))}
+        kept = {
+            n: v
+            for n, v in os.environ.items()
+            if not n.startswith(("SCHEDD_", "SCHEDCTL_", "FLY_"))
+        }
         return kept | {
             "SCHEDCTL_APP": self.server.app,
             "FLY_API_TOKEN": TOKEN,
@@ -164,12 +174,19 @@ def site(server: MachinesApiServer, names: NamesServer, tmp_path: Path) -> Site:
     return make_site(server, names, tmp_path)
 
 
-def make_site(server: MachinesApiServer, names: NamesServer, folder: Path, **options: object) -> Site:
+def make_site(
+    server: MachinesApiServer, names: NamesServer, folder: Path, **options: object
+) -> Site:
     volume = folder / "volume"
     volume.mkdir()
     address = new_address()
     body = DaemonBody(volume, free_port(address), Keys.new(), **options)
     machine = server.add(
-        Machine("148e2", address, body, config={"mounts": [{"path": "/data", "volume": "vol_1"}], "metadata": {}})
+        Machine(
+            "148e2",
+            address,
+            body,
+            config={"mounts": [{"path": "/data", "volume": "vol_1"}], "metadata": {}},
+        )
     )
     return Site(server, names, machine, body)

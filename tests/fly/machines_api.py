@@ -90,7 +90,12 @@ class Machine:
             if kind:
                 self.events.insert(
                     0,
-                    {"type": kind, "status": state, "source": "flyd", "timestamp": int(time.time() * 1000)}
+                    {
+                        "type": kind,
+                        "status": state,
+                        "source": "flyd",
+                        "timestamp": int(time.time() * 1000),
+                    }
                     | ({"request": request} if request else {}),
                 )
             self.changed.notify_all()
@@ -134,7 +139,12 @@ class Machine:
             self.to(
                 "stopping",
                 "exit",
-                exit_event={"exit_code": code, "requested_stop": requested, "oom_killed": False, "signal": 0},
+                exit_event={
+                    "exit_code": code,
+                    "requested_stop": requested,
+                    "oom_killed": False,
+                    "signal": 0,
+                },
             )
             time.sleep(self.stop_s)
             if code != 0 and not requested and self.restarts < self.retries:
@@ -186,7 +196,9 @@ class MachinesApiServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True  # the head and the body are two writes: 40 ms each answer otherwise
+            disable_nagle_algorithm = (
+                True  # the head and the body are two writes: 40 ms each answer otherwise
+            )
 
             def log_message(self, *_: Any) -> None:
                 return
@@ -200,7 +212,9 @@ class MachinesApiServer:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}"
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
 
     def close(self) -> None:
         self._http.shutdown()
@@ -248,7 +262,10 @@ class MachinesApiServer:
                 with contextlib.suppress(OSError):
                     http.connection.shutdown(2)
                 return
-            status, body = fault.status, {"error": fault.answer} | ({"status": fault.word} if fault.word else {})
+            status, body = (
+                fault.status,
+                {"error": fault.answer} | ({"status": fault.word} if fault.word else {}),
+            )
         data = json.dumps(body).encode()
         with contextlib.suppress(OSError):
             http.send_response(status)
@@ -269,7 +286,12 @@ class MachinesApiServer:
         return (rest[2] if len(rest) > 2 else "get" if method == "GET" else "other"), target
 
     def _answer(
-        self, http: BaseHTTPRequestHandler, words: list[str], query: dict[str, str], action: str, target: str
+        self,
+        http: BaseHTTPRequestHandler,
+        words: list[str],
+        query: dict[str, str],
+        action: str,
+        target: str,
     ) -> tuple[int, Any]:
         if http.headers.get("Authorization") != self.token:
             return 401, {"error": "unauthorized"}
@@ -301,12 +323,19 @@ class MachinesApiServer:
         return tokens >= 1
 
     def _list(self, query: dict[str, str]) -> list[Any]:
-        wanted = {key.removeprefix("metadata."): value for key, value in query.items() if key.startswith("metadata.")}
+        wanted = {
+            key.removeprefix("metadata."): value
+            for key, value in query.items()
+            if key.startswith("metadata.")
+        }
         return [
             machine.json()
             for machine in self.machines.values()
             if machine.state != "destroyed"
-            and all((machine.config.get("metadata") or {}).get(key) == value for key, value in wanted.items())
+            and all(
+                (machine.config.get("metadata") or {}).get(key) == value
+                for key, value in wanted.items()
+            )
         ]
 
     def _get(self, machine: Machine, _: dict[str, str]) -> tuple[int, Any]:
@@ -316,28 +345,40 @@ class MachinesApiServer:
         with machine.changed:
             state = machine.state
             if time.monotonic() < machine.lease_until:
-                return 409, {"error": f"machine ID {machine.id} lease currently held by deploy@example.org"}
+                return 409, {
+                    "error": f"machine ID {machine.id} lease currently held by deploy@example.org"
+                }
             if state == "started":
                 return 200, {"previous_state": "started", "migrated": False, "new_host": ""}
             if state == "stopping":
-                return 412, {"error": "failed_precondition: machine still active, refusing to start"}
+                return 412, {
+                    "error": "failed_precondition: machine still active, refusing to start"
+                }
             if state not in STARTABLE:
-                return 412, {"error": f"failed_precondition: unable to start machine from current state: '{state}'"}
+                return 412, {
+                    "error": f"failed_precondition: unable to start machine from current state: '{state}'"
+                }
             machine.start()
         return 200, {"previous_state": state, "migrated": False, "new_host": ""}
 
     def _stop(self, machine: Machine, _: dict[str, str]) -> tuple[int, Any]:
         if time.monotonic() < machine.lease_until:
-            return 409, {"error": f"machine ID {machine.id} lease currently held by deploy@example.org"}
+            return 409, {
+                "error": f"machine ID {machine.id} lease currently held by deploy@example.org"
+            }
         if machine.state in {"creating", "replacing", "updating"}:
-            return 412, {"error": f"failed_precondition: unable to stop machine from current state: '{machine.state}'"}
+            return 412, {
+                "error": f"failed_precondition: unable to stop machine from current state: '{machine.state}'"
+            }
         machine.stop()
         return 200, {"ok": True}
 
     def _wait(self, machine: Machine, query: dict[str, str]) -> tuple[int, Any]:
         state = query.get("state", "started")
         if state == "stopped" and not query.get("instance_id"):
-            return 400, {"error": "invalid_argument: instance_id is required to wait for the state stopped"}
+            return 400, {
+                "error": "invalid_argument: instance_id is required to wait for the state stopped"
+            }
         if not machine.wait_until(state, min(60.0, float(query.get("timeout", 60)))):
             return 408, {
                 "error": f"deadline_exceeded: machine failed to reach desired state, {state}, currently {machine.state}"

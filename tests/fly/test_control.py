@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 
 from fly.conftest import QUICK, control_of, machine_of, nothing
 from fly.machines_api import APP, TOKEN, Fault, Limits, Machine, MachinesApiServer, serving
-from schedclient.errors import FlyApiError, FlyTokenError, HostFullError, LaunchError, MachineMissingError
+from schedclient.errors import (
+    FlyApiError,
+    FlyTokenError,
+    HostFullError,
+    LaunchError,
+    MachineMissingError,
+)
 from schedclient.fly.api import MachinesApi, authorization
 from schedclient.fly.control import MachineControl, Pace
 
@@ -70,7 +76,9 @@ def test_up_when_it_is_up(server: MachinesApiServer) -> None:
     assert machine.starts == 1
 
 
-@pytest.mark.parametrize("state", ["creating", "replacing", "updating", "restarting", "suspending", "stopping"])
+@pytest.mark.parametrize(
+    "state", ["creating", "replacing", "updating", "restarting", "suspending", "stopping"]
+)
 def test_up_while_it_changes(server: MachinesApiServer, state: str) -> None:
     """A machine that is just changing is waited for, and then started."""
     machine = machine_of(server, state=state)
@@ -119,7 +127,9 @@ def test_up_right_after_stop(server: MachinesApiServer) -> None:
     up(control)
     machine.stop()
     server.machines[machine.id].state = "stopped"  # as the API may say a moment too early
-    server.faults.extend(Fault("start", 412, "machine still active, refusing to start") for _ in range(3))
+    server.faults.extend(
+        Fault("start", 412, "machine still active, refusing to start") for _ in range(3)
+    )
     machine.to("stopping")
     assert up(control) == "started"
     assert machine.starts == 2
@@ -128,7 +138,10 @@ def test_up_right_after_stop(server: MachinesApiServer) -> None:
 @pytest.mark.parametrize(
     ("status", "answer"),
     [
-        (409, "machine ID 148e1 lease currently held by deploy@example.org, expires at 2026-11-01T00:00:00Z"),
+        (
+            409,
+            "machine ID 148e1 lease currently held by deploy@example.org, expires at 2026-11-01T00:00:00Z",
+        ),
         (412, "failed_precondition: unable to start machine from current state: 'replacing'"),
         (412, "failed_precondition: machine still active, refusing to start"),
         (429, "rate limit exceeded"),
@@ -175,7 +188,11 @@ def test_no_app_no_machine(server: MachinesApiServer) -> None:
     ("status", "word", "answer"),
     [
         (412, "", "insufficient memory available on host"),
-        (409, "", "could not reserve resource for machine: insufficient CPUs available to fulfill request"),
+        (
+            409,
+            "",
+            "could not reserve resource for machine: insufficient CPUs available to fulfill request",
+        ),
         (422, "insufficient_capacity", "no capacity in region"),
     ],
 )
@@ -257,8 +274,12 @@ def test_which_machine(server: MachinesApiServer) -> None:
     plain = server.add(Machine("1", "127.0.0.2", nothing, state="started"))
     release = server.add(Machine("0", "127.0.0.3", nothing, config={"mounts": [{}]}))
     release.config["metadata"] = {"fly_process_group": "fly_app_release_command"}
-    server.add(Machine("3", "127.0.0.4", nothing, config={"mounts": [{}], "metadata": {"role": "b"}}))
-    server.add(Machine("2", "127.0.0.5", nothing, config={"mounts": [{}], "metadata": {"role": "a"}}))
+    server.add(
+        Machine("3", "127.0.0.4", nothing, config={"mounts": [{}], "metadata": {"role": "b"}})
+    )
+    server.add(
+        Machine("2", "127.0.0.5", nothing, config={"mounts": [{}], "metadata": {"role": "a"}})
+    )
     found = asyncio.run(control_of(server).candidates())
     assert [machine.id for machine in found] == ["2", "3", "1"]
     assert asyncio.run(control_of(server, metadata={"role": "b"}).look()).id == "3"
@@ -304,7 +325,10 @@ FAULTS = st.builds(
     after=st.booleans(),
 )
 ROUNDS = st.lists(
-    st.tuples(st.sampled_from(["up", "down", "both", "idle", "replace", "lease"]), st.lists(FAULTS, max_size=3)),
+    st.tuples(
+        st.sampled_from(["up", "down", "both", "idle", "replace", "lease"]),
+        st.lists(FAULTS, max_size=3),
+    ),
     min_size=1,
     max_size=20,
 )
@@ -322,7 +346,9 @@ def replace(machine: Machine, source: random.Random) -> None:
         machine.to("stopped")
 
 
-async def play(server: MachinesApiServer, machine: Machine, kind: str, source: random.Random) -> None:
+async def play(
+    server: MachinesApiServer, machine: Machine, kind: str, source: random.Random
+) -> None:
     """Do one round and check what it promises."""
     global done_rounds
     done_rounds += 1
@@ -376,7 +402,9 @@ def test_thousands_of_rounds() -> None:
     """The same for two thousand rounds and more."""
     before = done_rounds
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(
+        max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
     @given(ROUNDS, st.integers(0, 2**32))
     def check(rounds: list[tuple[str, list[Fault]]], seed: int) -> None:
         check_rounds(rounds, seed)

@@ -26,7 +26,14 @@ def program(tmp_path: Path) -> Path:
     main = Path(__file__).parents[2] / "deploy" / "binary" / "main.py"
     script.write_text(f"#!{sys.executable}\n" + main.read_text())
     script.chmod(0o755)
-    for name in ("scheduler-help", "db-info", "run-reliable-scheduler", "run-highperf-scheduler", "schedctl", "schedd"):
+    for name in (
+        "scheduler-help",
+        "db-info",
+        "run-reliable-scheduler",
+        "run-highperf-scheduler",
+        "schedctl",
+        "schedd",
+    ):
         (script.parent / name).symlink_to(script.name)
     return script.parent
 
@@ -39,13 +46,21 @@ def data(tmp_path: Path) -> Iterator[Path]:
     return folder
 
 
-def call(program: Path, name: str, *arguments: str, data: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {n: v for n, v in os.environ.items() if not n.startswith(("SCHEDD_", "SCHEDCTL_"))}
+def call(
+    program: Path, name: str, *arguments: str, data: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = {
+        n: v for n, v in os.environ.items() if not n.startswith(("SCHEDD_", "SCHEDCTL_"))
+    }
     environment["SCHEDCTL_IDLE_TIMEOUT"] = "2"
     if data is not None:
         environment["SCHEDD_DATA"] = str(data)
     return subprocess.run(
-        [str(program / name), *arguments], capture_output=True, text=True, timeout=60, env=environment
+        [str(program / name), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
     )
 
 
@@ -53,7 +68,13 @@ def test_help(program: Path, data: Path) -> None:
     """`scheduler-help` names every command and the data folder."""
     done = call(program, "scheduler-help", data=data)
     assert done.returncode == 0
-    for word in ("db-info", "run-reliable-scheduler DB", "run-highperf-scheduler DB", "sqlite3", str(data)):
+    for word in (
+        "db-info",
+        "run-reliable-scheduler DB",
+        "run-highperf-scheduler DB",
+        "sqlite3",
+        str(data),
+    ):
         assert word in done.stdout
 
 
@@ -71,7 +92,8 @@ def test_db_info(program: Path, data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"), [("run-reliable-scheduler", "reliable"), ("run-highperf-scheduler", "highperf")]
+    ("name", "mode"),
+    [("run-reliable-scheduler", "reliable"), ("run-highperf-scheduler", "highperf")],
 )
 def test_run(program: Path, data: Path, name: str, mode: str) -> None:
     """A run by path or by id is a job of the daemon like any other, with its mode and workers in the journal."""

@@ -40,7 +40,9 @@ def call(site: Site) -> Call:
 
 
 def with_volume(site: Site) -> None:
-    site.server.volumes.append({"id": "vol_1", "name": "data", "state": "created", "size_gb": 10, "region": "iad"})
+    site.server.volumes.append(
+        {"id": "vol_1", "name": "data", "state": "created", "size_gb": 10, "region": "iad"}
+    )
 
 
 # machine -----------------------------------------------------------------------------------------------------
@@ -67,7 +69,11 @@ def test_start_status_stop(site: Site, call: Call) -> None:
         assert "is stopped" in stopped.stdout
     document = json.loads(call("machine", "status", "--json").stdout)
     assert document["machine"]["state"] == "stopped"
-    assert document["machine"]["last_exit"] == {"exit_code": 0, "oom_killed": False, "requested_stop": True}
+    assert document["machine"]["last_exit"] == {
+        "exit_code": 0,
+        "oom_killed": False,
+        "requested_stop": True,
+    }
     assert document["health"] is None
 
 
@@ -92,7 +98,9 @@ def test_interrupted(site: Site) -> None:
 def test_list(site: Site, call: Call) -> None:
     """The app's machines are listed; an app without one says what makes one."""
     assert site.machine.id in call("machine", "list").stdout
-    assert json.loads(call("machine", "list", "--json").stdout)["machines"][0]["id"] == site.machine.id
+    assert (
+        json.loads(call("machine", "list", "--json").stdout)["machines"][0]["id"] == site.machine.id
+    )
     site.server.machines.clear()
     assert "schedctl deploy" in call("machine", "list").stdout
 
@@ -175,7 +183,9 @@ def test_doctor_with_the_machine_up(site: Site, call: Call) -> None:
         ({"SCHEDCTL_FLY_API": "http://127.0.0.1:9"}, "Machines API", "network"),
     ],
 )
-def test_doctor_finds(site: Site, call: Call, environment: dict[str, str], name: str, remedy: str) -> None:
+def test_doctor_finds(
+    site: Site, call: Call, environment: dict[str, str], name: str, remedy: str
+) -> None:
     """Each thing that is wrong is one failed check with its remedy, and exit code 1."""
     with_volume(site)
     done = call("doctor", "--json", **environment)
@@ -202,7 +212,10 @@ def test_doctor_looks_at_the_machine(site: Site, call: Call) -> None:
 def test_doctor_here(tmp_path: Path) -> None:
     """Over a data folder on this machine doctor works as well."""
     done = subprocess.run(
-        [*SCHEDCTL, "doctor", "--data", str(tmp_path), "--json"], capture_output=True, text=True, timeout=60
+        [*SCHEDCTL, "doctor", "--data", str(tmp_path), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stdout
     assert states(done)["writing"] == "ok"
@@ -319,7 +332,17 @@ def flyctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict
 
 def deploy(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*SCHEDCTL, "deploy", "--app", "my-app", "--config", str(ROOT / "fly.toml"), "--keys", str(folder), *arguments],
+        [
+            *SCHEDCTL,
+            "deploy",
+            "--app",
+            "my-app",
+            "--config",
+            str(ROOT / "fly.toml"),
+            "--keys",
+            str(folder),
+            *arguments,
+        ],
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -328,7 +351,12 @@ def deploy(folder: Path, *arguments: str, **environment: str) -> subprocess.Comp
 
 
 def new_keys(folder: Path) -> None:
-    subprocess.run([*SCHEDCTL, "keys", "new", "--out", str(folder)], check=True, capture_output=True, timeout=60)
+    subprocess.run(
+        [*SCHEDCTL, "keys", "new", "--out", str(folder)],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
 
 
 def test_deploy(flyctl: Callable[[], dict[str, object]], tmp_path: Path) -> None:
@@ -373,7 +401,11 @@ def test_deploy_refuses(flyctl: Callable[[], dict[str, object]], tmp_path: Path)
     done = deploy(tmp_path / "nokeys")
     assert done.returncode == 2
     assert "schedctl keys new" in done.stderr
-    done = deploy(tmp_path, FAKE_FLY_FAILS="apps list", FAKE_FLY_SAYS="Error: No access token available. Please login")
+    done = deploy(
+        tmp_path,
+        FAKE_FLY_FAILS="apps list",
+        FAKE_FLY_SAYS="Error: No access token available. Please login",
+    )
     assert done.returncode == 3
     assert "fly auth login" in done.stderr
     done = deploy(tmp_path, PATH=str(Path(sys.executable).parent))
@@ -385,7 +417,9 @@ def test_deploy_refuses(flyctl: Callable[[], dict[str, object]], tmp_path: Path)
 # The scripts -------------------------------------------------------------------------------------------------
 
 
-def script(name: str, *arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def script(
+    name: str, *arguments: str, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(ROOT / "deploy" / f"{name}-scheduler.sh"), *arguments],
         env=environment,
@@ -398,7 +432,10 @@ def script(name: str, *arguments: str, environment: dict[str, str]) -> subproces
 @pytest.mark.slow
 def test_scripts(site: Site, flyctl: Callable[[], dict[str, object]]) -> None:
     """start, status, ssh, stop: each does its part, twice is as good as once, flyctl's token is used where none is set."""
-    environment = site.environment() | {"PATH": os.environ["PATH"], "FAKE_FLY": os.environ["FAKE_FLY"]}
+    environment = site.environment() | {
+        "PATH": os.environ["PATH"],
+        "FAKE_FLY": os.environ["FAKE_FLY"],
+    }
     for _ in range(2):
         assert script("start", environment=environment).returncode == 0
     assert "started" in script("status", environment=environment).stdout
@@ -420,7 +457,9 @@ def test_scripts(site: Site, flyctl: Callable[[], dict[str, object]]) -> None:
 @pytest.mark.slow
 def test_scripts_without_flyctl(site: Site) -> None:
     """Without flyctl or a token the scripts say which is missing and how to get it."""
-    environment = {name: value for name, value in site.environment().items() if name != "FLY_API_TOKEN"}
+    environment = {
+        name: value for name, value in site.environment().items() if name != "FLY_API_TOKEN"
+    }
     environment["PATH"] = "/usr/bin:/bin"
     for name in ("deploy", "start", "stop", "ssh", "status"):
         done = script(name, environment=environment)

@@ -48,13 +48,19 @@ def test_the_story(site: Site) -> None:
     )
     assert stopped(site)
     done = subprocess.run(
-        [sys.executable, "-c", code], env=site.environment(), capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code],
+        env=site.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["contacts"] == 300
     poll(lambda: stopped(site), 40, "the machine's stop")
     assert site.machine.starts == 1
-    exit_event = next(event for event in site.machine.events if event["type"] == "exit")["request"]["exit_event"]
+    exit_event = next(event for event in site.machine.events if event["type"] == "exit")["request"][
+        "exit_event"
+    ]
     assert exit_event["exit_code"] == 0
     assert not exit_event["requested_stop"]
     assert "idle, exiting" in site.log()
@@ -163,7 +169,10 @@ def test_exits_at_once(server: MachinesApiServer, names: NamesServer, tmp_path: 
     site = make_site(server, names, tmp_path)
     site.body.keys.server_secret = "no key"
     site.machine.retries = 0
-    with Client(**site.settings(), timeout_s=60) as client, pytest.raises(LaunchError, match=r"exit code 2") as caught:
+    with (
+        Client(**site.settings(), timeout_s=60) as client,
+        pytest.raises(LaunchError, match=r"exit code 2") as caught,
+    ):
         client.health()
     assert "fly logs" in caught.value.hint
 
@@ -192,7 +201,10 @@ def test_trouble_at_every_call(site: Site) -> None:
 def test_daemon_of_a_started_machine_is_dead(site: Site) -> None:
     """A machine that is started though nothing listens in it: an error within the time, which says where."""
     site.machine.body = lambda _: None
-    with Client(**site.settings(), timeout_s=2) as client, pytest.raises(UnreachableError, match=str(site.body.port)):
+    with (
+        Client(**site.settings(), timeout_s=2) as client,
+        pytest.raises(UnreachableError, match=str(site.body.port)),
+    ):
         client.health()
 
 

@@ -61,7 +61,9 @@ def test_any_field_of_any_row(plan: list[tuple[int, ...]], data: st.DataObject) 
     column = data.draw(st.integers(0, 4))
     limits = (len(IDS), len(RUN.classes), 10**6, 10**6, len(SKIP_REASONS))
     changed = list(plan[index])
-    changed[column] = (changed[column] + data.draw(st.integers(1, min(limits[column] - 1, 10**4)))) % limits[column]
+    changed[column] = (
+        changed[column] + data.draw(st.integers(1, min(limits[column] - 1, 10**4)))
+    ) % limits[column]
     others = [plan[:index] + plan[index + 1 :], [*plan, plan[index]]]
     if tuple(changed) != plan[index]:
         others.append([*plan[:index], tuple(changed), *plan[index + 1 :]])
@@ -98,13 +100,19 @@ def test_what_classes_say() -> None:
     found = {sums([entry]) for entry in plan}
     settings = [{"send_time": "09:00:00"}, {"templates": {"birthday": "new"}}]
     for values in settings:
-        found.add(sums([plan[1]], Run(D, dataclasses.replace(Configuration(), **values), TYPES, INSTANCES)))
+        found.add(
+            sums(
+                [plan[1]], Run(D, dataclasses.replace(Configuration(), **values), TYPES, INSTANCES)
+            )
+        )
     for name, value in (("id", 70), ("email_template", "b"), ("sms_template", "t")):
         changed = [INSTANCES[0] | {name: value}, *INSTANCES[1:]]
         run = Run(D, Configuration(), TYPES, changed)
         [cls] = [c for c in range(4, 7) if (run.classes.instance[c] == (70 if name == "id" else 7))]
         found.add(sums([(1, cls, D, D + 14, 0)], run))
-    found.add(sums([plan[4]], Run(D, Configuration(), [TYPES[0] | {"priority": 6}, TYPES[1]], INSTANCES)))
+    found.add(
+        sums([plan[4]], Run(D, Configuration(), [TYPES[0] | {"priority": 6}, TYPES[1]], INSTANCES))
+    )
     assert len(found) == len(plan) + 6
 
     fewer = Run(D, Configuration(), TYPES, INSTANCES[2:])
@@ -113,19 +121,67 @@ def test_what_classes_say() -> None:
 
 def test_follow_ups_and_issues() -> None:
     """Every field of a follow-up counts, its parent too; so do contact and reason of an issue."""
-    followup = [1, FOLLOWUP_TYPES[0], AS_OF, "pre-scheduled", None, 10, 7, "t", None, 2026, 11, 21, '{"parent_id":1}']
-    changed: list[Any] = [2, FOLLOWUP_TYPES[1], "2026-11-24", "skipped", "x", 20, None, "u", "s", 2025, 10, 20, "{}"]
-    found = {plan_digest.followup_sums("08:30:00", [followup]), plan_digest.followup_sums("09:00:00", [followup])}
+    followup = [
+        1,
+        FOLLOWUP_TYPES[0],
+        AS_OF,
+        "pre-scheduled",
+        None,
+        10,
+        7,
+        "t",
+        None,
+        2026,
+        11,
+        21,
+        '{"parent_id":1}',
+    ]
+    changed: list[Any] = [
+        2,
+        FOLLOWUP_TYPES[1],
+        "2026-11-24",
+        "skipped",
+        "x",
+        20,
+        None,
+        "u",
+        "s",
+        2025,
+        10,
+        20,
+        "{}",
+    ]
+    found = {
+        plan_digest.followup_sums("08:30:00", [followup]),
+        plan_digest.followup_sums("09:00:00", [followup]),
+    }
     for index, value in enumerate(changed):
-        found.add(plan_digest.followup_sums("08:30:00", [[*followup[:index], value, *followup[index + 1 :]]]))
+        found.add(
+            plan_digest.followup_sums(
+                "08:30:00", [[*followup[:index], value, *followup[index + 1 :]]]
+            )
+        )
     assert len(found) == 2 + len(followup)
 
     def issues(*pairs: tuple[int, int]) -> plan_digest.Sums:
-        return plan_digest.issue_sums(*(np.array(c, t) for c, t in zip(zip(*pairs, strict=True), "qb", strict=True)))
+        return plan_digest.issue_sums(
+            *(np.array(c, t) for c, t in zip(zip(*pairs, strict=True), "qb", strict=True))
+        )
 
     one = issues((1, 3), (2, 5))
     assert issues((2, 5), (1, 3)) == one
-    assert len({one, issues((1, 5), (2, 3)), issues((1, 3)), issues((1, 3), (2, 6)), issues((1, 3), (3, 5))}) == 5
+    assert (
+        len(
+            {
+                one,
+                issues((1, 5), (2, 3)),
+                issues((1, 3)),
+                issues((1, 3), (2, 6)),
+                issues((1, 3), (3, 5)),
+            }
+        )
+        == 5
+    )
 
 
 @pytest.mark.parametrize("case", CASES[:4])
@@ -137,7 +193,11 @@ def test_golden_plans(case: str, tmp_path: Path) -> None:
     def digest(**spec: Any) -> str:
         return preview(path, tmp_path, day, config=config, **spec).digest
 
-    digests = {digest(workers=workers, mode=mode) for workers in (1, 2, 5) for mode in ("reliable", "highperf")}
+    digests = {
+        digest(workers=workers, mode=mode)
+        for workers in (1, 2, 5)
+        for mode in ("reliable", "highperf")
+    }
     run_locally(path, tmp_path / "scratch", day, config=config)
     assert digests == {digest()}
 
@@ -160,7 +220,9 @@ class TestExpect:
     def run(self, path: Path, expect: SavedPlan, as_of: str = AS_OF, **spec: Any) -> RunResult:
         return run_locally(path, path.parent / "scratch", as_of, expect=expect, **spec)
 
-    def refused(self, path: Path, expect: SavedPlan, as_of: str = AS_OF, **spec: Any) -> SchedulerError:
+    def refused(
+        self, path: Path, expect: SavedPlan, as_of: str = AS_OF, **spec: Any
+    ) -> SchedulerError:
         before = read_plan(path)
         with pytest.raises(SchedulerError) as caught:
             self.run(path, expect, as_of, **spec)
@@ -172,7 +234,9 @@ class TestExpect:
 
     def test_the_same_plan(self, path: Path, tmp_path: Path) -> None:
         """It is written, over no plan and over another one; a plan that changes nothing is fine, too."""
-        run_locally(path, tmp_path / "scratch", AS_OF, config={"anniversary": {"birthday_days_before": 3}})
+        run_locally(
+            path, tmp_path / "scratch", AS_OF, config={"anniversary": {"birthday_days_before": 3}}
+        )
         plan = preview(path, tmp_path)
         written = self.run(path, plan, workers=5, mode="highperf")
         assert written.plan == plan
@@ -185,9 +249,13 @@ class TestExpect:
         """The refusal has the numbers then and now; where they are equal, it says so."""
         run_locally(path, tmp_path / "scratch", AS_OF)
         plan = preview(path, tmp_path)
-        self.change(path, "UPDATE contacts SET birth_date = date(birth_date, '+1 day') WHERE id = 5")
+        self.change(
+            path, "UPDATE contacts SET birth_date = date(birth_date, '+1 day') WHERE id = 5"
+        )
         assert f"both have {plan.rows:,} rows, but some differ" in self.refused(path, plan).message
-        self.change(path, "UPDATE contacts SET email = NULL WHERE id = 5; DELETE FROM contacts WHERE id = 6")
+        self.change(
+            path, "UPDATE contacts SET email = NULL WHERE id = 5; DELETE FROM contacts WHERE id = 6"
+        )
         error = self.refused(path, plan)
         assert "contacts: 300 then, 299 now" in error.message
         assert f"rows: {plan.rows:,} then, " in error.message
@@ -198,7 +266,10 @@ class TestExpect:
         """Another date or configuration is named; one that leads to the same plan is no difference."""
         plan = preview(path, tmp_path)
         run_locally(path, tmp_path / "scratch", AS_OF)
-        assert "date of the run: 2026-11-23 then, 2026-12-23 now" in self.refused(path, plan, "2026-12-23").message
+        assert (
+            "date of the run: 2026-11-23 then, 2026-12-23 now"
+            in self.refused(path, plan, "2026-12-23").message
+        )
         error = self.refused(path, plan, config={"send_time": "10:00:00"})
         assert "configuration: the daemon's defaults (" in error.message
         self.change(
@@ -206,8 +277,16 @@ class TestExpect:
             "INSERT INTO scheduler_config(version, toml, created_at, created_by) "
             "VALUES (4, '[anniversary]\nbirthday_days_before = 9', '2026-11-01', 'test')",
         )
-        assert "configuration: the daemon's defaults then, version 4 now" in self.refused(path, plan).message
-        assert self.run(path, plan, config={"anniversary": {"birthday_days_before": 14}}).rows_unchanged == plan.rows
+        assert (
+            "configuration: the daemon's defaults then, version 4 now"
+            in self.refused(path, plan).message
+        )
+        assert (
+            self.run(
+                path, plan, config={"anniversary": {"birthday_days_before": 14}}
+            ).rows_unchanged
+            == plan.rows
+        )
 
     def test_guards_stay(self, path: Path, tmp_path: Path) -> None:
         """A reviewed plan that exceeds a guard still has to be accepted."""

@@ -89,7 +89,10 @@ def test_everyone_gone(tmp_path: Path) -> None:
     file.change("UPDATE contacts SET zip_code = 'n/a'")
 
     error = file.refused()
-    assert "1,000 of 1,000 contacts (100 %) became ineligible since the last run (1,000 unknown_zip)" in error.message
+    assert (
+        "1,000 of 1,000 contacts (100 %) became ineligible since the last run (1,000 unknown_zip)"
+        in error.message
+    )
     assert f"{total:,} of {total:,} planned e-mails (100 %) would be removed" in error.message
     assert "--accept-changes" in error.hint
     assert "accept_changes=True" in error.hint
@@ -98,7 +101,10 @@ def test_everyone_gone(tmp_path: Path) -> None:
     assert error.details["removed_allowed"] == "30"
 
     shown = file.preview()
-    assert [code for code, measure in shown.items() if measure.exceeded] == ["ineligible_increase", "removed"]
+    assert [code for code, measure in shown.items() if measure.exceeded] == [
+        "ineligible_increase",
+        "removed",
+    ]
     accepted = file.run(accept_changes=True)
     assert accepted.rows_planned == 0
     assert [measure.exceeded for measure in accepted.guard] == [False, True, True, False]
@@ -186,21 +192,27 @@ class TestRemoved:
         rows = Counter(row[0] for row in read_plan(file.path) if row[3] == "pre-scheduled")
         file.change("DELETE FROM contacts WHERE id <= 30 OR id BETWEEN 50 AND 59 OR id > 95")
         measure = file.preview()["removed"]
-        gone = sum(n for contact, n in rows.items() if contact <= 30 or 50 <= contact <= 59 or contact > 95)
+        gone = sum(
+            n for contact, n in rows.items() if contact <= 30 or 50 <= contact <= 59 or contact > 95
+        )
         assert (measure.count, measure.total) == (gone, rows.total())
         assert measure.exceeded
 
     def test_past_days_do_not_count(self, file: File) -> None:
         """Rows of days before the run's date were due; they are not removed by the run."""
         file.run()
-        file.change("UPDATE email_schedules SET scheduled_send_date = '2026-11-22' WHERE email_type = 'aep'")
+        file.change(
+            "UPDATE email_schedules SET scheduled_send_date = '2026-11-22' WHERE email_type = 'aep'"
+        )
         measure = file.preview()["removed"]
         assert (measure.count, measure.total) == (0, 100)
 
     def test_odd_spellings(self, file: File) -> None:
         """A row whose date is written in another way is replaced by the same e-mail, which is not removed."""
         total = e_mails(file.run())
-        file.change("UPDATE email_schedules SET scheduled_send_date = scheduled_send_date || ' 00:00:00'")
+        file.change(
+            "UPDATE email_schedules SET scheduled_send_date = scheduled_send_date || ' 00:00:00'"
+        )
         measure = file.preview()["removed"]
         assert (measure.count, measure.total) == (0, total)
 
@@ -227,11 +239,15 @@ class TestRemoved:
             "CREATE TABLE tracking_clicks(contact_id INTEGER, clicked_at TEXT)"
         )
         assert file.run().counts["followup_1_cold"]["pre-scheduled"] == 40
-        file.change("INSERT INTO tracking_clicks SELECT id, '2026-11-22' FROM contacts WHERE id <= 20")
+        file.change(
+            "INSERT INTO tracking_clicks SELECT id, '2026-11-22' FROM contacts WHERE id <= 20"
+        )
         result = file.run(dry_run=True)
         assert result.counts["followup_2_clicked_no_hq"]["pre-scheduled"] == 20
         assert {m.code: m.count for m in result.guard}["removed"] == 0
-        file.change("UPDATE email_schedules SET status = 'bounced' WHERE status = 'sent' AND contact_id <= 25")
+        file.change(
+            "UPDATE email_schedules SET status = 'bounced' WHERE status = 'sent' AND contact_id <= 25"
+        )
         assert file.preview()["removed"].count == 25
 
     @pytest.mark.parametrize("seed", range(6))
@@ -280,8 +296,15 @@ class TestUnreadable:
         )
         assert file.preview()["unreadable"].count == 21
         error = file.refused(config=ONE_IN_FIVE)
-        assert "21 of 100 contacts (21 %) have a date or a boolean that cannot be read" in error.message
-        assert error.details == {"unreadable": "21", "unreadable_of": "100", "unreadable_allowed": "20"}
+        assert (
+            "21 of 100 contacts (21 %) have a date or a boolean that cannot be read"
+            in error.message
+        )
+        assert error.details == {
+            "unreadable": "21",
+            "unreadable_of": "100",
+            "unreadable_allowed": "20",
+        }
         file.change("UPDATE contacts SET birth_date = NULL WHERE id = 21")
         assert file.run(config=ONE_IN_FIVE).rows_planned
 
@@ -315,7 +338,10 @@ class TestDaysOverCap:
         shown = file.preview(config=CROWDED)["days_over_cap"]
         assert (shown.count, shown.exceeded) == (4, True)
         error = file.refused(config=CROWDED)
-        assert "4 days exceed the daily limit of 2 e-mails and did not before; at most 3 may" in error.message
+        assert (
+            "4 days exceed the daily limit of 2 e-mails and did not before; at most 3 may"
+            in error.message
+        )
         assert error.details["days_over_cap"] == "4"
         assert file.run(config=CROWDED | {"guard": {"max_days_over_cap": 4}}).rows_inserted == 100
         assert file.run(config=CROWDED).rows_unchanged == 200

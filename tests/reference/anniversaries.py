@@ -42,7 +42,12 @@ class Kind:
     def latest(self, event: date) -> date:
         """Return the last day on which it still may."""
         if self.slack_days is not None:
-            following = min(day for year in (event.year, event.year + 1) for day in self.of_year(year) if day > event)
+            following = min(
+                day
+                for year in (event.year, event.year + 1)
+                for day in self.of_year(year)
+                if day > event
+            )
             return min(shift(event, self.slack_days), shift(following, -1))
         return shift(event, -1) if self.days_before > 0 else event
 
@@ -81,7 +86,13 @@ def effective_date_kind(contact: Contact, configuration: Configuration) -> Kind 
     if contact.effective_date is None:
         return None
     of_year = partial(_anniversaries, contact.effective_date)
-    return Kind("effective_date", hashing.EFFECTIVE_DATE, 20, configuration.effective_date_days_before, of_year)
+    return Kind(
+        "effective_date",
+        hashing.EFFECTIVE_DATE,
+        20,
+        configuration.effective_date_days_before,
+        of_year,
+    )
 
 
 def aep_kind(configuration: Configuration) -> Kind:
@@ -96,7 +107,9 @@ def events_of(contact: Contact, as_of: date, configuration: Configuration) -> li
     birthday = birthday_kind(contact, configuration)
     if birthday is not None and contact.birth_date is not None:
         following = next_anniversary(contact.birth_date, as_of)
-        found.append(Events(birthday, following, anniversary(contact.birth_date, following.year - 1)))
+        found.append(
+            Events(birthday, following, anniversary(contact.birth_date, following.year - 1))
+        )
 
     effective = effective_date_kind(contact, configuration)
     if effective is not None and contact.effective_date is not None:
@@ -116,7 +129,11 @@ def events_of(contact: Contact, as_of: date, configuration: Configuration) -> li
 
 
 def plan_anniversaries(
-    contact: Contact, dispatched: list[HistoryRow], windows: Windows, as_of: date, configuration: Configuration
+    contact: Contact,
+    dispatched: list[HistoryRow],
+    windows: Windows,
+    as_of: date,
+    configuration: Configuration,
 ) -> list[Row]:
     """Return the rows of sections 5 and 6 of one contact."""
     only_aep = configuration.exclude_failed_underwriting and contact.failed_underwriting
@@ -142,7 +159,9 @@ def plan_anniversaries(
     return rows
 
 
-def _row(contact: Contact, kind: Kind, event: date, as_of: date, configuration: Configuration) -> Row | None:
+def _row(
+    contact: Contact, kind: Kind, event: date, as_of: date, configuration: Configuration
+) -> Row | None:
     h = hashing.h(contact.id, kind.salt, event.year)
     latest = kind.latest(event)
     day = candidate_date(kind.ideal(event), latest, as_of, h, configuration.catch_up_spread_days)
@@ -189,7 +208,9 @@ def _post_windows(
     return rows
 
 
-def _post_window(contact: Contact, event: date, as_of: date, configuration: Configuration) -> Row | None:
+def _post_window(
+    contact: Contact, event: date, as_of: date, configuration: Configuration
+) -> Row | None:
     h = hashing.h(contact.id, hashing.POST_WINDOW, event.year)
     latest = shift(event, POST_WINDOW_SLACK_DAYS)
     day = candidate_date(event, latest, as_of, h, configuration.catch_up_spread_days)

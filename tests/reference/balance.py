@@ -17,7 +17,11 @@ def movable(row: Row) -> bool:
 
 
 def smooth(
-    rows: list[Row], windows: dict[int, Windows], limits: Limits, as_of: date, configuration: Configuration
+    rows: list[Row],
+    windows: dict[int, Windows],
+    limits: Limits,
+    as_of: date,
+    configuration: Configuration,
 ) -> int:
     """Spread the effective_date rows of days with too many of them; return how many moved."""
     effective = [row for row in rows if row.email_type == "effective_date" and movable(row)]
@@ -34,7 +38,9 @@ def smooth(
     return moved
 
 
-def cap(rows: list[Row], windows: dict[int, Windows], dispatched: Counter[date], limits: Limits) -> int:
+def cap(
+    rows: list[Row], windows: dict[int, Windows], dispatched: Counter[date], limits: Limits
+) -> int:
     """Move what a day cannot hold to later days; return how often a row moved.
 
     dispatched: date -> dispatched rows dated that day, of all contacts.
@@ -50,7 +56,16 @@ def cap(rows: list[Row], windows: dict[int, Windows], dispatched: Counter[date],
         day = min(by_day)
         on_day = by_day.pop(day)
         if fixed[day] + len(on_day) > limits.limit:
-            on_day.sort(key=lambda row: (row.priority, row.latest, row.h, row.contact_id, row.instance_order, row.turn))
+            on_day.sort(
+                key=lambda row: (
+                    row.priority,
+                    row.latest,
+                    row.h,
+                    row.contact_id,
+                    row.instance_order,
+                    row.turn,
+                )
+            )
             for row in on_day[max(0, limits.cap - fixed[day]) :]:
                 later = _next_day(row, windows[row.contact_id])
                 if later is not None:

@@ -32,15 +32,23 @@ class Campaign:
     def spread(self) -> tuple[date, date] | None:
         """First and last day of an even spread, or None where each contact has its own trigger date."""
         first, last = self.instance.spread_start_date, self.instance.spread_end_date
-        return (first, last) if self.type.spread_evenly and first is not None and last is not None else None
+        return (
+            (first, last)
+            if self.type.spread_evenly and first is not None and last is not None
+            else None
+        )
 
     def targets(self, contact: Contact, configuration: Configuration) -> bool:
         """Return whether states, carriers and underwriting let the contact in."""
-        skip_failed = self.type.skip_failed_underwriting or configuration.exclude_failed_underwriting
+        skip_failed = (
+            self.type.skip_failed_underwriting or configuration.exclude_failed_underwriting
+        )
         if contact.failed_underwriting and skip_failed:
             return False
         states, carriers = self.instance.target_states, self.instance.target_carriers
-        return (states is None or contact.state in states) and (carriers is None or contact.carrier in carriers)
+        return (states is None or contact.state in states) and (
+            carriers is None or contact.carrier in carriers
+        )
 
     def trigger_dates(self, rows: list[CampaignRow]) -> list[date | None]:
         """Return one entry per candidate of a contact with these rows, in their order; None in a spread."""
@@ -108,7 +116,11 @@ def plan_campaign(
 
 
 def _candidate(
-    campaign: Campaign, contact: Contact, trigger: date | None, as_of: date, configuration: Configuration
+    campaign: Campaign,
+    contact: Contact,
+    trigger: date | None,
+    as_of: date,
+    configuration: Configuration,
 ) -> Row | None:
     salt = hashing.CAMPAIGN + campaign.instance.id
     if campaign.spread is not None:

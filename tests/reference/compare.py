@@ -36,7 +36,9 @@ def read_plan(path: Path) -> Plan:
             f"SELECT {', '.join(_WRITTEN)}, metadata FROM email_schedules WHERE status IN ('pre-scheduled', 'skipped') "
             "ORDER BY contact_id, email_type, scheduled_send_date, id"
         ).fetchall()
-        issues = connection.execute("SELECT contact_id, reason FROM contact_issues ORDER BY 1, 2").fetchall()
+        issues = connection.execute(
+            "SELECT contact_id, reason FROM contact_issues ORDER BY 1, 2"
+        ).fetchall()
     found = [PlanRow._make((*map(_plain, _WRITTEN, row[:-1]), _parent(row[-1]))) for row in rows]
     return Plan(None, sorted(found, key=lambda row: row.key), issues)
 
@@ -84,11 +86,17 @@ def explain(expected: Plan, actual: Plan) -> str:
     return "\n".join(differences(expected, actual))
 
 
-def _issue_differences(expected: list[tuple[int, str]], actual: list[tuple[int, str]], most: int) -> list[str]:
+def _issue_differences(
+    expected: list[tuple[int, str]], actual: list[tuple[int, str]], most: int
+) -> list[str]:
     wanted, got = Counter(map(tuple, expected)), Counter(map(tuple, actual))
-    lines = [f"contact {contact} lacks the issue {reason}" for contact, reason in sorted((wanted - got).elements())]
+    lines = [
+        f"contact {contact} lacks the issue {reason}"
+        for contact, reason in sorted((wanted - got).elements())
+    ]
     lines += [
-        f"contact {contact} has an issue {reason} too many" for contact, reason in sorted((got - wanted).elements())
+        f"contact {contact} has an issue {reason} too many"
+        for contact, reason in sorted((got - wanted).elements())
     ]
     return _first(lines, most)
 
@@ -109,7 +117,9 @@ def _row_differences(expected: list[PlanRow], actual: list[PlanRow], most: int) 
             lines.append(
                 f"{_named(row)} is on {twin.scheduled_send_date} instead ({_described(twin)}, expected {_described(row)})"
             )
-    lines += [f"{_named(row)} is not expected ({_described(row)})" for _, row in sorted(extra.items())]
+    lines += [
+        f"{_named(row)} is not expected ({_described(row)})" for _, row in sorted(extra.items())
+    ]
     if len(wanted) != len(expected) or len(got) != len(actual):
         lines.append("a plan has two rows of one key")
     return _first(lines, most)
@@ -134,7 +144,9 @@ def _column_differences(wanted: PlanRow, got: PlanRow) -> list[str]:
 
 
 def _named(row: PlanRow) -> str:
-    instance = f" of instance {row.campaign_instance_id}" if row.campaign_instance_id is not None else ""
+    instance = (
+        f" of instance {row.campaign_instance_id}" if row.campaign_instance_id is not None else ""
+    )
     return f"contact {row.contact_id}: {row.email_type}{instance} on {row.scheduled_send_date}"
 
 

@@ -132,7 +132,9 @@ def configure(overrides: dict[str, Any]) -> Configuration:
 def _setting(table: str, key: str, value: Any) -> dict[str, Any]:
     name = _FOLLOWUP[key] if table == "followup" else key
     if (table, key) == ("exclusion", "rules"):
-        own = {state: tuple(ExclusionRule(**rule) for rule in rules) for state, rules in value.items()}
+        own = {
+            state: tuple(ExclusionRule(**rule) for rule in rules) for state, rules in value.items()
+        }
         return {"rules": default_rules() | own}
     if table == "exclusion" and key in ("unreadable_dates", "missing_dates"):
         return {f"{key}_exclude": value == "exclude"}

@@ -98,7 +98,11 @@ def ineligible(row: dict[str, Value], configuration: Configuration, warn: Warn) 
     status = values.word(row.get("status"))
     if status and status not in configuration.active_statuses:
         return "suppressed"
-    if any(opted_out(column, row[column], warn) for column in configuration.opt_out_columns if column in row):
+    if any(
+        opted_out(column, row[column], warn)
+        for column in configuration.opt_out_columns
+        if column in row
+    ):
         return "opted_out"
     problem = email_problem(row["email"])
     if problem is not None:

@@ -21,11 +21,23 @@ def planned(script, as_of, overrides=LOOSE):
     connection.executescript(SCHEMA + script)
     found = {}
     for row in plan(connection, date.fromisoformat(as_of), overrides).rows:
-        found.setdefault((row.contact_id, row.email_type), []).append((row.scheduled_send_date, row.skip_reason))
+        found.setdefault((row.contact_id, row.email_type), []).append(
+            (row.scheduled_send_date, row.skip_reason)
+        )
     return found
 
 
-def sent(email_type, day, *, event=None, status="sent", contact_id=1, instance="NULL", actual="NULL", row_id="NULL"):
+def sent(
+    email_type,
+    day,
+    *,
+    event=None,
+    status="sent",
+    contact_id=1,
+    instance="NULL",
+    actual="NULL",
+    row_id="NULL",
+):
     """Return a row of history as SQL; `event` is the event date, `contact_id`, `instance` and `actual` are SQL."""
     year, month, of_month = event.split("-") if event else ("NULL", "NULL", "NULL")
     numbers = f"{year}, {month.lstrip('0')}, {of_month.lstrip('0')}"

@@ -15,7 +15,11 @@ PARENT_TYPES = {*ANNIVERSARY_TYPES, "post_window"}
 
 
 def plan_followup(
-    contact: Contact, organization: Organization, windows: Windows, as_of: date, configuration: Configuration
+    contact: Contact,
+    organization: Organization,
+    windows: Windows,
+    as_of: date,
+    configuration: Configuration,
 ) -> Row | None:
     """Return the contact's follow-up, if it gets one."""
     if not configuration.followup_enable:
@@ -25,7 +29,10 @@ def plan_followup(
     if parent is None or parent.sent_on is None:
         return None
     sent_on = parent.sent_on
-    followed = any(row.dispatched and row.followup and row.day is not None and row.day >= sent_on for row in history)
+    followed = any(
+        row.dispatched and row.followup and row.day is not None and row.day >= sent_on
+        for row in history
+    )
     if followed:
         return None
     email_type = followup_type(organization, contact.id, sent_on)
@@ -49,7 +56,10 @@ def plan_followup(
 
 
 def latest_parent(
-    history: list[HistoryRow], types: dict[str, CampaignType], as_of: date, configuration: Configuration
+    history: list[HistoryRow],
+    types: dict[str, CampaignType],
+    as_of: date,
+    configuration: Configuration,
 ) -> HistoryRow | None:
     """Return the row that a follow-up would follow: the largest send date, then the largest row id."""
     oldest = shift(as_of, -configuration.followup_lookback_days)

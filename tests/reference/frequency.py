@@ -12,11 +12,15 @@ from .rows import Row
 SAME_DAY, FREQUENCY = "same_day_conflict", "frequency_limit"
 
 
-def limit_contact(rows: list[Row], dispatched: list[HistoryRow], configuration: Configuration) -> None:
+def limit_contact(
+    rows: list[Row], dispatched: list[HistoryRow], configuration: Configuration
+) -> None:
     """Skip the planned rows of one contact that come too close to others."""
     taken: list[date] = [row.day for row in dispatched if row.day is not None and not row.followup]
     candidates = [row for row in rows if row.planned and not row.followup]
-    candidates.sort(key=lambda row: (row.priority, row.day, row.instance_order, row.email_type, row.turn))
+    candidates.sort(
+        key=lambda row: (row.priority, row.day, row.instance_order, row.email_type, row.turn)
+    )
     for row in candidates:
         near = sum(abs((row.day - day).days) < configuration.period_days for day in taken)
         if row.day in taken:

@@ -21,23 +21,38 @@ from .records import SENT, HistoryRow, Organization
 
 _PRIORITIES = {"birthday": 10, "effective_date": 20, "aep": 30, "post_window": 40}
 _REASONS = ("same_day_conflict", "frequency_limit")
-_KINDS = ("year_round", "birthday_window", "effective_date_window", "unreadable_date", "missing_date")
+_KINDS = (
+    "year_round",
+    "birthday_window",
+    "effective_date_window",
+    "unreadable_date",
+    "missing_date",
+)
 
 
-def violations(connection: sqlite3.Connection, as_of: date, overrides: dict[str, Any], found: Plan) -> list[str]:
+def violations(
+    connection: sqlite3.Connection, as_of: date, overrides: dict[str, Any], found: Plan
+) -> list[str]:
     """Return a sentence for everything in a plan that must not be; `connection` is the file before or after it."""
     configuration = configure(overrides)
-    checker = _Checker(read_organization(connection, as_of, configuration), as_of, configuration, found)
+    checker = _Checker(
+        read_organization(connection, as_of, configuration), as_of, configuration, found
+    )
     return list(checker.all())
 
 
 def excluded_kinds(contact: Contact, day: date, configuration: Configuration) -> set[str]:
     """Return the kinds under which rules exclude a day, searched day by day."""
-    found = {_kind(rule, contact, day, configuration) for rule in configuration.rules.get(contact.state, ())}
+    found = {
+        _kind(rule, contact, day, configuration)
+        for rule in configuration.rules.get(contact.state, ())
+    }
     return {kind for kind in found if kind is not None}
 
 
-def _kind(rule: ExclusionRule, contact: Contact, day: date, configuration: Configuration) -> str | None:
+def _kind(
+    rule: ExclusionRule, contact: Contact, day: date, configuration: Configuration
+) -> str | None:
     if rule.kind == "year_round":
         return "year_round"
     by_birthday = rule.kind == "birthday_window"
@@ -46,9 +61,13 @@ def _kind(rule: ExclusionRule, contact: Contact, day: date, configuration: Confi
         if ("birth_date" if by_birthday else "effective_date") in contact.unreadable:
             return "unreadable_date" if configuration.unreadable_dates_exclude else None
         return "missing_date" if configuration.missing_dates_exclude else None
-    before = rule.before + (configuration.pre_window_days if rule.pre_window_days is None else rule.pre_window_days)
+    before = rule.before + (
+        configuration.pre_window_days if rule.pre_window_days is None else rule.pre_window_days
+    )
     days = (_shifted(day, offset) for offset in range(-rule.after, before + 1))
-    return rule.kind if any(is_base(one, of, month_start=rule.month_start) for one in days) else None
+    return (
+        rule.kind if any(is_base(one, of, month_start=rule.month_start) for one in days) else None
+    )
 
 
 def _shifted(day: date, days: int) -> date:
@@ -56,7 +75,9 @@ def _shifted(day: date, days: int) -> date:
     return date.fromordinal(min(day.toordinal() + days, date.max.toordinal()))
 
 
-def belongs(row: HistoryRow, email_type: str, event: date, contact: Contact, configuration: Configuration) -> bool:
+def belongs(
+    row: HistoryRow, email_type: str, event: date, contact: Contact, configuration: Configuration
+) -> bool:
     """Return whether a dispatched row answers for an event of these four types (section 4), searched day by day."""
     if row.email_type != email_type:
         return False
@@ -84,14 +105,17 @@ def _is_event(day: date, email_type: str, contact: Contact, configuration: Confi
 def is_aep_day(day: date, configuration: Configuration) -> bool:
     """Return whether this is one of the configured AEP days."""
     return any(
-        is_base(day, date(2000, month, of_month), month_start=False) for month, of_month in configuration.month_days()
+        is_base(day, date(2000, month, of_month), month_start=False)
+        for month, of_month in configuration.month_days()
     )
 
 
 def latest_aep(event: date, configuration: Configuration) -> date:
     """Return the last day of an AEP email: within the slack, and before the next AEP day."""
     day = event
-    while (day - event).days < configuration.aep_slack_days and not is_aep_day(_shifted(day, 1), configuration):
+    while (day - event).days < configuration.aep_slack_days and not is_aep_day(
+        _shifted(day, 1), configuration
+    ):
         day = _shifted(day, 1)
     return day
 
@@ -108,7 +132,9 @@ def is_base(day: date, of: date, *, month_start: bool) -> bool:
 class _Checker:
     """One plan and all that is known of its organization."""
 
-    def __init__(self, organization: Organization, as_of: date, configuration: Configuration, found: Plan) -> None:
+    def __init__(
+        self, organization: Organization, as_of: date, configuration: Configuration, found: Plan
+    ) -> None:
         self.organization = organization
         self.as_of = as_of
         self.configuration = configuration
@@ -118,7 +144,8 @@ class _Checker:
         self.endless = {
             contact.id
             for contact in organization.contacts
-            if excluded_kinds(contact, as_of, configuration) & {"year_round", "unreadable_date", "missing_date"}
+            if excluded_kinds(contact, as_of, configuration)
+            & {"year_round", "unreadable_date", "missing_date"}
         }
         self.limits = limits(configuration, organization.total)
 
@@ -141,7 +168,9 @@ class _Checker:
     def issues(self) -> Iterator[str]:
         """Each contact without eligibility has one issue; nobody else has one of those."""
         of_dates = ("invalid_birth_date", "invalid_effective_date")
-        found = Counter(contact_id for contact_id, reason in self.plan.issues if reason not in of_dates)
+        found = Counter(
+            contact_id for contact_id, reason in self.plan.issues if reason not in of_dates
+        )
         for contact_id, times in found.items():
             if times > 1 or contact_id in self.contacts:
                 yield f"contact {contact_id} has the wrong issues"
@@ -150,7 +179,9 @@ class _Checker:
 
     def status(self, row: PlanRow) -> Iterator[str]:
         """A skipped row says why, a planned one does not."""
-        if row.status not in {"pre-scheduled", "skipped"} or (row.status == "skipped") != bool(row.skip_reason):
+        if row.status not in {"pre-scheduled", "skipped"} or (row.status == "skipped") != bool(
+            row.skip_reason
+        ):
             yield f"{row}: status and reason do not fit"
         reason = row.skip_reason or ""
         if reason in _REASONS and row.email_type.startswith("followup_"):
@@ -161,10 +192,18 @@ class _Checker:
     def window(self, row: PlanRow) -> Iterator[str]:
         """Invariant 1, and that what is skipped for a window is in one."""
         contact = self.contacts[row.contact_id]
-        kinds = excluded_kinds(contact, _day(row), self.configuration) if self.respects_windows(row) else set()
+        kinds = (
+            excluded_kinds(contact, _day(row), self.configuration)
+            if self.respects_windows(row)
+            else set()
+        )
         if row.status == "pre-scheduled" and kinds:
             yield f"{row}: planned in a window ({sorted(kinds)})"
-        if row.status == "pre-scheduled" and row.contact_id in self.endless and self.respects_windows(row):
+        if (
+            row.status == "pre-scheduled"
+            and row.contact_id in self.endless
+            and self.respects_windows(row)
+        ):
             yield f"{row}: planned where every date is excluded"
         if row.email_type == "post_window" and row.contact_id in self.endless:
             yield f"{row}: the windows have no end"
@@ -178,7 +217,9 @@ class _Checker:
         """Whether the row's type keeps out of windows."""
         if not row.email_type.startswith("campaign_"):
             return True
-        return self.organization.campaign_types[row.email_type.removeprefix("campaign_")].respect_exclusion_windows
+        return self.organization.campaign_types[
+            row.email_type.removeprefix("campaign_")
+        ].respect_exclusion_windows
 
     def dates(self, row: PlanRow) -> Iterator[str]:
         """Invariant 2; and a follow-up's date, priority and instance are those of its parent."""
@@ -204,7 +245,11 @@ class _Checker:
             return event - timedelta(days=min(1, settings.birthday_days_before))
         if row.email_type == "effective_date":
             return event - timedelta(days=min(1, settings.effective_date_days_before))
-        instance = next(one for one in self.organization.campaign_instances if one.id == row.campaign_instance_id)
+        instance = next(
+            one
+            for one in self.organization.campaign_instances
+            if one.id == row.campaign_instance_id
+        )
         kind = self.organization.campaign_types[instance.campaign_type]
         end = instance.active_end_date or date.max
         if kind.spread_evenly and instance.spread_start_date and instance.spread_end_date:
@@ -234,10 +279,16 @@ class _Checker:
         """What the sender has already is not planned again (section 4)."""
         contact = self.contacts[row.contact_id]
         for sent in self.organization.history.get(row.contact_id, []):
-            if sent.void or sent.email_type != row.email_type.lower() or row.email_type.startswith("followup_"):
+            if (
+                sent.void
+                or sent.email_type != row.email_type.lower()
+                or row.email_type.startswith("followup_")
+            ):
                 continue
             if row.email_type.startswith("campaign_"):
-                again = sent.own_date is None or sent.campaign_instance_id == row.campaign_instance_id
+                again = (
+                    sent.own_date is None or sent.campaign_instance_id == row.campaign_instance_id
+                )
             else:
                 again = belongs(sent, row.email_type, _event(row), contact, self.configuration)
             if again:
@@ -247,14 +298,18 @@ class _Checker:
         """A campaign is planned only where all of it could be read."""
         for instance in self.organization.campaign_instances:
             kind = self.organization.campaign_types.get(instance.campaign_type)
-            of_row = row.email_type.startswith("campaign_") and instance.id == row.campaign_instance_id
+            of_row = (
+                row.email_type.startswith("campaign_") and instance.id == row.campaign_instance_id
+            )
             if of_row and (kind is None or kind.unreadable or instance.unreadable):
                 yield f"{row}: a campaign with unreadable values"
 
     def keys(self) -> Iterator[str]:
         """No two rows of the plan have one key, and none the key of a row that stays."""
         keys = Counter(row.key for row in self.plan.rows)
-        yield from (f"the key {key} is there {times} times" for key, times in keys.items() if times > 1)
+        yield from (
+            f"the key {key} is there {times} times" for key, times in keys.items() if times > 1
+        )
         for rows in self.organization.history.values():
             for row in rows:
                 if row.day and (row.contact_id, row.written_type, row.day.isoformat()) in keys:
@@ -277,10 +332,16 @@ class _Checker:
 
     def could_move(self, row: PlanRow) -> bool:
         """Return whether there is a later day for a row."""
-        contact, day, latest = self.contacts[row.contact_id], _day(row), self.latest(row, _event(row))
+        contact, day, latest = (
+            self.contacts[row.contact_id],
+            _day(row),
+            self.latest(row, _event(row)),
+        )
         while day < latest:
             day += timedelta(days=1)
-            if not self.respects_windows(row) or not excluded_kinds(contact, day, self.configuration):
+            if not self.respects_windows(row) or not excluded_kinds(
+                contact, day, self.configuration
+            ):
                 return True
         return False
 

@@ -36,7 +36,9 @@ class UnusableOrganizationError(ValueError):
     """A file that no plan can be made for: no `contacts`, or a required column is missing."""
 
 
-def read_organization(connection: sqlite3.Connection, as_of: date, configuration: Configuration) -> Organization:
+def read_organization(
+    connection: sqlite3.Connection, as_of: date, configuration: Configuration
+) -> Organization:
     """Read a file. Raises `UnusableOrganizationError`."""
     before = connection.text_factory
     connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
@@ -90,7 +92,9 @@ class _Row:
 class _Reader:
     """Reads the tables of one file."""
 
-    def __init__(self, connection: sqlite3.Connection, as_of: date, configuration: Configuration) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, as_of: date, configuration: Configuration
+    ) -> None:
         self.connection = connection
         self.as_of = as_of
         self.configuration = configuration
@@ -124,16 +128,22 @@ class _Reader:
             found = self.connection.execute(f'SELECT * FROM "{table}" ORDER BY rowid').fetchall()
         except sqlite3.OperationalError:  # a view, or a table without rowid
             found = self.connection.execute(f'SELECT * FROM "{table}"').fetchall()
-        return [_Row(table, dict(zip(columns, row, strict=True)), self.result.warnings) for row in found]
+        return [
+            _Row(table, dict(zip(columns, row, strict=True)), self.result.warnings) for row in found
+        ]
 
     def day(self, row: _Row, column: str) -> date | None:
-        return row.read("unreadable_date", column, lambda value: values.day(value, self.configuration.zone))
+        return row.read(
+            "unreadable_date", column, lambda value: values.day(value, self.configuration.zone)
+        )
 
     def contact(self, row: _Row) -> None:
         self.result.total += 1
         if row.id is None:
             raise UnusableOrganizationError("contacts.id is not an integer")
-        contact, issues = read_contact(row.id, row.content, self.as_of, self.configuration, row.warn)
+        contact, issues = read_contact(
+            row.id, row.content, self.as_of, self.configuration, row.warn
+        )
         self.result.issues += [(row.id, issue) for issue in issues]
         if contact is not None:
             self.result.contacts.append(contact)
@@ -184,7 +194,9 @@ class _Reader:
         # NULL is pending; a blank status is not.
         status = "pending" if row.get("status") is None else values.word(row.get("status"))
         self.result.campaign_rows[instance_id].append(
-            CampaignRow(contact_id, self.day(row, "trigger_date"), status in {"pending", "scheduled"})
+            CampaignRow(
+                contact_id, self.day(row, "trigger_date"), status in {"pending", "scheduled"}
+            )
         )
 
     def history_row(self, row: _Row) -> None:
@@ -206,7 +218,9 @@ class _Reader:
             status=status,
             void=void,
             priority=row.number("priority", 10),
-            campaign_instance_id=row.read("unreadable_number", "campaign_instance_id", values.integer),
+            campaign_instance_id=row.read(
+                "unreadable_number", "campaign_instance_id", values.integer
+            ),
             actual_day=self.day(row, "actual_send_datetime"),
         )
         self.result.history[found.contact_id].append(found)
@@ -239,7 +253,9 @@ class _Reader:
                 ("campaign_types", kind.unreadable if kind is not None else {}),
             ):
                 for column, value in unreadable.items():
-                    self.result.warnings.add("campaign_not_planned", table, column, instance.id, value)
+                    self.result.warnings.add(
+                        "campaign_not_planned", table, column, instance.id, value
+                    )
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> list[str]:

@@ -67,7 +67,9 @@ def organizations(draw: st.DrawFn, most_contacts: int = 8) -> RandomOrganization
     """Return a Hypothesis strategy for organizations of a few contacts."""
     size = draw(st.integers(1, most_contacts))
     source = draw(st.randoms(use_true_random=False))
-    return make_organization(source, size, name=f"an organization of {size} contacts made by Hypothesis")
+    return make_organization(
+        source, size, name=f"an organization of {size} contacts made by Hypothesis"
+    )
 
 
 def make_organization(source: Random, size: int, *, name: str) -> RandomOrganization:
@@ -108,14 +110,18 @@ def _take_keys(history: History, found: Plan, as_of: date, instance_ids: list[in
         for name in ("contact_id", "email_type", "scheduled_send_date", "parent_id"):
             content.pop(name, None)
         if draw < 0.6:
-            content["status"] = source.choice(["pre-scheduled", "skipped"]) if draw >= 0.3 else row.status
+            content["status"] = (
+                source.choice(["pre-scheduled", "skipped"]) if draw >= 0.3 else row.status
+            )
         elif draw < 0.8:
             content["status"] = source.choice(["failed", "cancelled", "bounced", " Failed"])
         else:
             content["status"] = source.choice(["scheduled", "processing", "sent", "opened", "held"])
             content["campaign_instance_id"] = source.choice([None, *instance_ids])
             if source.random() < 0.3:
-                content.update(event_year=row.event_year, event_month=row.event_month, event_day=row.event_day)
+                content.update(
+                    event_year=row.event_year, event_month=row.event_month, event_day=row.event_day
+                )
         day = row.scheduled_send_date
         if source.random() < 0.1:
             day = (as_of + timedelta(days=source.randint(-5, 5))).isoformat()

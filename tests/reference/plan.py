@@ -105,18 +105,27 @@ def plan_row(row: Row) -> PlanRow:
     )
 
 
-def plan(connection: sqlite3.Connection, as_of: date, overrides: dict[str, Any] | None = None) -> Plan:
+def plan(
+    connection: sqlite3.Connection, as_of: date, overrides: dict[str, Any] | None = None
+) -> Plan:
     """Return the plan of an organization; the connection is only read. Raises `UnusableOrganizationError`."""
     configuration = configure(overrides or {})
     organization = read_organization(connection, as_of, configuration)
     day_limits = limits(configuration, organization.total)
     windows = {contact.id: Windows(contact, configuration) for contact in organization.contacts}
     dispatched = {
-        contact_id: [row for row in rows if row.dispatched] for contact_id, rows in organization.history.items()
+        contact_id: [row for row in rows if row.dispatched]
+        for contact_id, rows in organization.history.items()
     }
     rows = _candidates(organization, windows, dispatched, as_of, configuration)
     per_day = Counter(row.day for row in organization.dispatched if row.day is not None)
-    result = Plan(as_of, [], sorted(organization.issues), limit=day_limits.limit, warnings=organization.warnings)
+    result = Plan(
+        as_of,
+        [],
+        sorted(organization.issues),
+        limit=day_limits.limit,
+        warnings=organization.warnings,
+    )
     result.moved_by_smoothing = smooth(rows, windows, day_limits, as_of, configuration)
     result.moved_by_cap = cap(rows, windows, per_day, day_limits)
     result.triggers_ignored = triggers_ignored(organization, as_of)
@@ -135,13 +144,17 @@ def _candidates(
 ) -> list[Row]:
     """Return the rows of sections 5 to 8."""
     campaigns = active_campaigns(organization, as_of)
-    audiences = [_by_contact(organization.campaign_rows.get(one.instance.id, [])) for one in campaigns]
+    audiences = [
+        _by_contact(organization.campaign_rows.get(one.instance.id, [])) for one in campaigns
+    ]
     rows: list[Row] = []
     for contact in organization.contacts:
         own, sent = windows[contact.id], dispatched.get(contact.id, [])
         rows += plan_anniversaries(contact, sent, own, as_of, configuration)
         for campaign, audience in zip(campaigns, audiences, strict=True):
-            rows += plan_campaign(campaign, contact, audience.get(contact.id, []), sent, own, as_of, configuration)
+            rows += plan_campaign(
+                campaign, contact, audience.get(contact.id, []), sent, own, as_of, configuration
+            )
         followup = plan_followup(contact, organization, own, as_of, configuration)
         if followup is not None:
             rows.append(followup)

@@ -14,15 +14,58 @@ TYPE_NAMES = ("rate_increase", "Promo", "blast", "spread", "after", "off")
 UNREADABLE = 0.12
 
 STATES: tuple[Value, ...] = (
-    *(None, None, "", " ", "ALL", "all ", "CA,NV,MO, TX", "FL,NY,OH", "CA", " CA , NY ", "ca;ny;tx,", "fl\n"),
-    *("California; New York,texas", '["CA", "nv"]', '["Ohio", " florida "]', "[]", "district of columbia,DC,pr"),
+    *(
+        None,
+        None,
+        "",
+        " ",
+        "ALL",
+        "all ",
+        "CA,NV,MO, TX",
+        "FL,NY,OH",
+        "CA",
+        " CA , NY ",
+        "ca;ny;tx,",
+        "fl\n",
+    ),
+    *(
+        "California; New York,texas",
+        '["CA", "nv"]',
+        '["Ohio", " florida "]',
+        "[]",
+        "district of columbia,DC,pr",
+    ),
     b"TX,CA",
 )
 UNREADABLE_STATES: tuple[Value, ...] = (
-    *("ZZ", "CA,ZZ", "CA NY", '["CA", 5]', '["CA"', '["CA", "Narnia"]', "CA,ALL", 7, b"\xff", RawText(b"C\xff")),
+    *(
+        "ZZ",
+        "CA,ZZ",
+        "CA NY",
+        '["CA", 5]',
+        '["CA"',
+        '["CA", "Narnia"]',
+        "CA,ALL",
+        7,
+        b"\xff",
+        RawText(b"C\xff"),
+    ),
 )
 CARRIERS: tuple[Value, ...] = (
-    *(None, None, None, "", " ", "ALL", " all", "aetna,UHC", " Cigna ", "nobody", "uhc; AETNA", '["Aetna", "cigna "]'),
+    *(
+        None,
+        None,
+        None,
+        "",
+        " ",
+        "ALL",
+        " all",
+        "aetna,UHC",
+        " Cigna ",
+        "nobody",
+        "uhc; AETNA",
+        '["Aetna", "cigna "]',
+    ),
     *("7", 7, b"uhc", ",", "[]"),
 )
 STATUSES: tuple[Value, ...] = (
@@ -31,12 +74,24 @@ STATUSES: tuple[Value, ...] = (
 )
 PLAIN_STATUSES = STATUSES[:7]
 UNREADABLE_DAYS: tuple[Value, ...] = (
-    *("soon", "2026-02-30", "12/01/2026", "20261201", 5, 20_261_201, 2.5, b"\xff", RawText(b"2026-12-0\xff")),
+    *(
+        "soon",
+        "2026-02-30",
+        "12/01/2026",
+        "20261201",
+        5,
+        20_261_201,
+        2.5,
+        b"\xff",
+        RawText(b"2026-12-0\xff"),
+    ),
     *("2026-12-1", "2026-12-01x", "99999999", "1e9", 10**14, -1_700_000_000),
 )
 
 
-def random_campaigns(source: Random, as_of: date, contact_ids: list[int], *, odd: float, odd_ids: bool) -> list[Table]:
+def random_campaigns(
+    source: Random, as_of: date, contact_ids: list[int], *, odd: float, odd_ids: bool
+) -> list[Table]:
     """Return the three campaign tables, now and then without some columns."""
     types = _types(source, odd)
     instances = _instances(source, as_of, [row["name"] for row in types.rows], odd, odd_ids=odd_ids)
@@ -73,7 +128,9 @@ def _types(source: Random, odd: float) -> Table:
     )
 
     def flag(share: float) -> Value:
-        return odd_value(source, odd, READABLE_TRUTHS, UNREADABLE_TRUTHS, int(source.random() < share))
+        return odd_value(
+            source, odd, READABLE_TRUTHS, UNREADABLE_TRUTHS, int(source.random() < share)
+        )
 
     for name in TYPE_NAMES[: source.randint(1, len(TYPE_NAMES))]:
         table.add(
@@ -89,7 +146,11 @@ def _types(source: Random, odd: float) -> Table:
             ),
             target_all_contacts=flag(0.4),
             priority=odd_value(
-                source, odd, ("5", 5.0, " 5"), ("high", "5.5", 5.5), source.choice([None, 1, 5, 8, 10, 10, 20, 25, 45])
+                source,
+                odd,
+                ("5", 5.0, " 5"),
+                ("high", "5.5", 5.5),
+                source.choice([None, 1, 5, 8, 10, 10, 20, 25, 45]),
             ),
             active=flag(0.9),
             spread_evenly=flag(0.3),
@@ -99,7 +160,11 @@ def _types(source: Random, odd: float) -> Table:
 
 
 def odd_value(
-    source: Random, share: float, readable: tuple[Value, ...], unreadable: tuple[Value, ...], usual: Value
+    source: Random,
+    share: float,
+    readable: tuple[Value, ...],
+    unreadable: tuple[Value, ...],
+    usual: Value,
 ) -> Value:
     """Return the usual value or, in this share of calls, an odd one."""
     if source.random() >= share:
@@ -114,13 +179,21 @@ def written_day(source: Random, day: date) -> Value:
     text = day.isoformat()
     return source.choice(
         [
-            *(f"{text}T00:00:00", f"{text} 12:30", f" {text}", f"{text}T10:00:00.5Z\n", text.encode()),
+            *(
+                f"{text}T00:00:00",
+                f"{text} 12:30",
+                f" {text}",
+                f"{text}T10:00:00.5Z\n",
+                text.encode(),
+            ),
             *(number, str(number), 1000 * number, f" {1000 * number + 999}", number + 0.5),
         ]
     )
 
 
-def _day(source: Random, as_of: date, first: int, last: int, odd: float, missing: float = 0.0) -> Value:
+def _day(
+    source: Random, as_of: date, first: int, last: int, odd: float, missing: float = 0.0
+) -> Value:
     """Return a day this far from `as_of`, now and then none, written in another way, or unreadable."""
     if source.random() < missing:
         return source.choice([None, None, "", " "])
@@ -133,7 +206,9 @@ def _day(source: Random, as_of: date, first: int, last: int, odd: float, missing
     return day.isoformat()
 
 
-def _instances(source: Random, as_of: date, names: list[Value], odd: float, *, odd_ids: bool) -> Table:
+def _instances(
+    source: Random, as_of: date, names: list[Value], odd: float, *, odd_ids: bool
+) -> Table:
     table = Table(
         "campaign_instances",
         {
@@ -142,8 +217,20 @@ def _instances(source: Random, as_of: date, names: list[Value], odd: float, *, o
             else "INTEGER PRIMARY KEY",
             **dict.fromkeys(
                 [
-                    *("campaign_type", "instance_name", "email_template", "sms_template", "active_start_date"),
-                    *("active_end_date", "spread_start_date", "spread_end_date", "target_states", "target_carriers"),
+                    *(
+                        "campaign_type",
+                        "instance_name",
+                        "email_template",
+                        "sms_template",
+                        "active_start_date",
+                    ),
+                    *(
+                        "active_end_date",
+                        "spread_start_date",
+                        "spread_end_date",
+                        "target_states",
+                        "target_carriers",
+                    ),
                     "metadata",
                 ],
                 "TEXT",
@@ -158,13 +245,17 @@ def _instances(source: Random, as_of: date, names: list[Value], odd: float, *, o
             id=instance_id,
             campaign_type=source.choice(names if source.random() < 0.95 else ["unheard of", None]),
             instance_name=f"instance {instance_id}",
-            email_template=source.choice([f"template_{instance_id}", f"template_{instance_id}", None]),
+            email_template=source.choice(
+                [f"template_{instance_id}", f"template_{instance_id}", None]
+            ),
             sms_template=source.choice([None, f"sms_{instance_id}"]),
             active_start_date=_day(source, as_of, -60, 3, odd, missing=0.2),
             active_end_date=_day(source, as_of, -2, 60, odd, missing=0.3),
             spread_start_date=_day(source, as_of, -20, 20, odd, missing=0.2),
             spread_end_date=_day(source, as_of, 0, 60, odd, missing=0.2),
-            target_states=odd_value(source, 0.4 + odd, STATES, UNREADABLE_STATES if odd else STATES, None),
+            target_states=odd_value(
+                source, 0.4 + odd, STATES, UNREADABLE_STATES if odd else STATES, None
+            ),
             target_carriers=source.choice(CARRIERS) if source.random() < 0.4 else None,
         )
     return table
@@ -172,7 +263,11 @@ def _instances(source: Random, as_of: date, names: list[Value], odd: float, *, o
 
 def id_column(source: Random, odd: float) -> str:
     """Return how a table of another program declares a contact or instance id."""
-    return source.choice(["INTEGER", "INTEGER", "TEXT", "", "VARCHAR(20)", "NUMERIC"]) if odd else "INTEGER"
+    return (
+        source.choice(["INTEGER", "INTEGER", "TEXT", "", "VARCHAR(20)", "NUMERIC"])
+        if odd
+        else "INTEGER"
+    )
 
 
 def written_id(source: Random, number: Value, share: float) -> Value:
@@ -180,7 +275,9 @@ def written_id(source: Random, number: Value, share: float) -> Value:
     if not isinstance(number, int) or source.random() >= share:
         return number
     if source.random() < 0.1:
-        return source.choice(["", "abc", "7x", 7.5, b"\xff", RawText(b"7\xff"), "99999999999999999999"])
+        return source.choice(
+            ["", "abc", "7x", 7.5, b"\xff", RawText(b"7\xff"), "99999999999999999999"]
+        )
     forms: list[Value] = [str(number), f" {number}\n", str(number).encode()]
     if abs(number) < 2**53:
         forms.append(float(number))
@@ -208,12 +305,21 @@ def _contact_campaigns(
     for _ in range(source.randint(0, 2 * len(contact_ids) + 2)):
         # Now and then another row of the same contact and instance: several candidates.
         if source.random() < 0.85:
-            contact_id = source.choice(contact_ids) if source.random() > odd / 4 else source.choice([None, 987_654])
-            pair = (contact_id, source.choice(instance_ids) if instance_ids and source.random() > 0.02 else 4711)
+            contact_id = (
+                source.choice(contact_ids)
+                if source.random() > odd / 4
+                else source.choice([None, 987_654])
+            )
+            pair = (
+                contact_id,
+                source.choice(instance_ids) if instance_ids and source.random() > 0.02 else 4711,
+            )
         table.add(
             contact_id=written_id(source, pair[0], odd / 2),
             campaign_instance_id=written_id(source, pair[1], odd / 2),
-            trigger_date=source.choice(busy_days) if source.random() < 0.4 else _day(source, as_of, -30, 60, odd, 0.05),
+            trigger_date=source.choice(busy_days)
+            if source.random() < 0.4
+            else _day(source, as_of, -30, 60, odd, 0.05),
             status=source.choice(STATUSES if source.random() < odd else PLAIN_STATUSES),
         )
     return table

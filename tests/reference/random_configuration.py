@@ -37,10 +37,16 @@ def random_overrides(source: Random) -> dict[str, Any]:
         "balance": _some(source, _balance(source)),
         "frequency": _some(
             source,
-            {"max_emails_per_period": source.choice([1, 2, 3, 4, 99]), "period_days": source.choice([1, 2, 7, 30, 45])},
+            {
+                "max_emails_per_period": source.choice([1, 2, 3, 4, 99]),
+                "period_days": source.choice([1, 2, 7, 30, 45]),
+            },
         ),
         "followup": _some(source, _followup(source)),
-        "templates": _some(source, {"birthday": "bday_v2", "post_window": "back again", "followup_1_cold": "hello'"}),
+        "templates": _some(
+            source,
+            {"birthday": "bday_v2", "post_window": "back again", "followup_1_cold": "hello'"},
+        ),
     }
     overrides: dict[str, Any] = {name: content for name, content in tables.items() if content}
     if source.random() < 0.2:
@@ -69,14 +75,31 @@ def _contacts(source: Random) -> dict[str, Any]:
 
 def _history(source: Random) -> dict[str, Any]:
     return {
-        "void_statuses": source.choice([["failed", "Bounced", "held"], ["failed", "sent"], ["draft", "mystery"]]),
+        "void_statuses": source.choice(
+            [["failed", "Bounced", "held"], ["failed", "sent"], ["draft", "mystery"]]
+        ),
         "aliases": source.choice(
             [
-                {"scheduled_rate_increase": "campaign_rate_increase", "post_window_birthday": "post_window"},
-                {"WELCOME": "Birthday", "campaign_gone": "campaign_promo", "followup_old": "followup_1_cold"},
+                {
+                    "scheduled_rate_increase": "campaign_rate_increase",
+                    "post_window_birthday": "post_window",
+                },
+                {
+                    "WELCOME": "Birthday",
+                    "campaign_gone": "campaign_promo",
+                    "followup_old": "followup_1_cold",
+                },
                 # Names that the rules or the campaign tables know themselves.
-                {"campaign_promo": "campaign_rate_increase", "aep": "birthday", "campaign_blast": "effective_date"},
-                {"birthday": "campaign_promo", "post_window": "aep", "followup_1_cold": "effective_date"},
+                {
+                    "campaign_promo": "campaign_rate_increase",
+                    "aep": "birthday",
+                    "campaign_blast": "effective_date",
+                },
+                {
+                    "birthday": "campaign_promo",
+                    "post_window": "aep",
+                    "followup_1_cold": "effective_date",
+                },
             ]
         ),
     }
@@ -123,7 +146,9 @@ def _followup(source: Random) -> dict[str, Any]:
 
 def _rules(source: Random) -> dict[str, list[dict[str, Any]]]:
     states = source.sample(RULE_STATES, source.randint(1, 4))
-    return {state: [_rule(source) for _ in range(source.choice([0, 1, 1, 2, 3]))] for state in states}
+    return {
+        state: [_rule(source) for _ in range(source.choice([0, 1, 1, 2, 3]))] for state in states
+    }
 
 
 def _rule(source: Random) -> dict[str, Any]:

@@ -10,51 +10,292 @@ from .sql import RawText, Table, without
 from .states import zip_states
 from .values import Value
 
-BUSY_STATES = ("CA", "NV", "MO", "NY", "ID", "OK", "OR", "VA", "MD", "KY", "TX", "FL", "OH", "GU", "MA")
-CARRIERS: tuple[Value, ...] = ("Aetna", "aetna", "UHC", "uhc", "Cigna", None, "", " AETNA\n", b"Cigna", 7)
+BUSY_STATES = (
+    "CA",
+    "NV",
+    "MO",
+    "NY",
+    "ID",
+    "OK",
+    "OR",
+    "VA",
+    "MD",
+    "KY",
+    "TX",
+    "FL",
+    "OH",
+    "GU",
+    "MA",
+)
+CARRIERS: tuple[Value, ...] = (
+    "Aetna",
+    "aetna",
+    "UHC",
+    "uhc",
+    "Cigna",
+    None,
+    "",
+    " AETNA\n",
+    b"Cigna",
+    7,
+)
 
 ODD_EMAILS: tuple[Value, ...] = (
-    *(None, "", "   ", "\t", "\0", "\ufeff", "@x.example.org", "a@", "a@b", "a@.org", "a@org.", "plain", 5, 2.5),
-    *("a b@c.example.org", "a@@b.example.org", "a@b@c.example.org", "in\nner@example.org", "a@b..org", "a@.b.org"),
-    *(" padded@example.org ", "tab@example.org\t", "\u200bspace@example.org\0", "\ufeffbom@example.org\xa0"),
-    *("quote'd@example.org", "ünï@example.org", "a@exämple.org", "a@日本.example.org", "a@example.१२", "a@2.4.6"),
-    *(".a@example.org", "a.@example.org", "a..b@example.org", "a.b@example.org", "a(b)@example.org", "a+b@example.org"),
-    *("mailto:a@example.org", "<a@example.org>", "a@example.org;", "a@-b.org", "a@b-.org", "a@b-c.org", "a@b_c.org"),
-    *("a" * 64 + "@example.org", "a" * 65 + "@example.org", "a@" + "b" * 63 + ".org", "a@" + "b" * 64 + ".org"),
-    *("a@" + "b." * 124 + "org", "a@" + "b." * 125 + "org", "a@example.123", "a@example.x1", "a@123.org"),
-    *(b"\x00\xff", b"blob@example.org", RawText(b"b\xffd@example.org"), RawText(b" raw@example.org")),
+    *(
+        None,
+        "",
+        "   ",
+        "\t",
+        "\0",
+        "\ufeff",
+        "@x.example.org",
+        "a@",
+        "a@b",
+        "a@.org",
+        "a@org.",
+        "plain",
+        5,
+        2.5,
+    ),
+    *(
+        "a b@c.example.org",
+        "a@@b.example.org",
+        "a@b@c.example.org",
+        "in\nner@example.org",
+        "a@b..org",
+        "a@.b.org",
+    ),
+    *(
+        " padded@example.org ",
+        "tab@example.org\t",
+        "\u200bspace@example.org\0",
+        "\ufeffbom@example.org\xa0",
+    ),
+    *(
+        "quote'd@example.org",
+        "ünï@example.org",
+        "a@exämple.org",
+        "a@日本.example.org",
+        "a@example.१२",
+        "a@2.4.6",
+    ),
+    *(
+        ".a@example.org",
+        "a.@example.org",
+        "a..b@example.org",
+        "a.b@example.org",
+        "a(b)@example.org",
+        "a+b@example.org",
+    ),
+    *(
+        "mailto:a@example.org",
+        "<a@example.org>",
+        "a@example.org;",
+        "a@-b.org",
+        "a@b-.org",
+        "a@b-c.org",
+        "a@b_c.org",
+    ),
+    *(
+        "a" * 64 + "@example.org",
+        "a" * 65 + "@example.org",
+        "a@" + "b" * 63 + ".org",
+        "a@" + "b" * 64 + ".org",
+    ),
+    *(
+        "a@" + "b." * 124 + "org",
+        "a@" + "b." * 125 + "org",
+        "a@example.123",
+        "a@example.x1",
+        "a@123.org",
+    ),
+    *(
+        b"\x00\xff",
+        b"blob@example.org",
+        RawText(b"b\xffd@example.org"),
+        RawText(b" raw@example.org"),
+    ),
 )
 ODD_ZIPS: tuple[Value, ...] = (
-    *(None, "", "   ", "\0", "501", "00501", 501, 90210, 99999, -501, 0, 123456, "90210-1234", "90210-12"),
-    *(" 90210 ", "9021O", 90210.0, 501.0, "90210 1234", "902101234", "21391234", 21391234, 902101234, 90210.5),
-    *("'02139", '="02139"', '="2139"', "2139.0", "90210.00", "90210-12345", "90210  1234", "90210-", "'", '="'),
-    *("\ufeff90210", "90210\n", "٩٠٢١٠", "9e4", "1234567", "+90210", b"90210", b"\x00\xff", RawText(b"902\xff10")),
+    *(
+        None,
+        "",
+        "   ",
+        "\0",
+        "501",
+        "00501",
+        501,
+        90210,
+        99999,
+        -501,
+        0,
+        123456,
+        "90210-1234",
+        "90210-12",
+    ),
+    *(
+        " 90210 ",
+        "9021O",
+        90210.0,
+        501.0,
+        "90210 1234",
+        "902101234",
+        "21391234",
+        21391234,
+        902101234,
+        90210.5,
+    ),
+    *(
+        "'02139",
+        '="02139"',
+        '="2139"',
+        "2139.0",
+        "90210.00",
+        "90210-12345",
+        "90210  1234",
+        "90210-",
+        "'",
+        '="',
+    ),
+    *(
+        "\ufeff90210",
+        "90210\n",
+        "٩٠٢١٠",
+        "9e4",
+        "1234567",
+        "+90210",
+        b"90210",
+        b"\x00\xff",
+        RawText(b"902\xff10"),
+    ),
 )
 ODD_DATES: tuple[Value, ...] = (
-    *(None, None, "", " ", "\0", "not a date", "2020-13-01", "1950-02-30", "1950-02-29", "1900-02-29", "2000-02-29"),
-    *("1948-02-29", "1948-02-29 10:11", "1948-02-29T10:11:12Z", "1955-03-01T", "1955-03-01 ", " 1955-03-01"),
-    *("\ufeff1955-03-01", "1955-03-01\n", "\xa01955-03-01", "1955-03-01x", "1955-3-1", "1955/3/1", "19550301"),
-    *("1955/03/01", "3/9/1950", "03-09-1950", "3-9-1950", "03091950", "3091950", "13/12/1950", "1.2.1950", "3/9/50"),
-    *("0000-01-01", "0001-01-01", "9999-12-31", "2099-01-01", "-1955-03-01", "1955-00-10", "1955-03-00", "1955-03"),
-    *(3091950, 19500309, 9031950, 1955, -20610, 0, 2.5, 19500309.0, "1700000000", 1_700_000_000_000, "1955-03-32"),
+    *(
+        None,
+        None,
+        "",
+        " ",
+        "\0",
+        "not a date",
+        "2020-13-01",
+        "1950-02-30",
+        "1950-02-29",
+        "1900-02-29",
+        "2000-02-29",
+    ),
+    *(
+        "1948-02-29",
+        "1948-02-29 10:11",
+        "1948-02-29T10:11:12Z",
+        "1955-03-01T",
+        "1955-03-01 ",
+        " 1955-03-01",
+    ),
+    *(
+        "\ufeff1955-03-01",
+        "1955-03-01\n",
+        "\xa01955-03-01",
+        "1955-03-01x",
+        "1955-3-1",
+        "1955/3/1",
+        "19550301",
+    ),
+    *(
+        "1955/03/01",
+        "3/9/1950",
+        "03-09-1950",
+        "3-9-1950",
+        "03091950",
+        "3091950",
+        "13/12/1950",
+        "1.2.1950",
+        "3/9/50",
+    ),
+    *(
+        "0000-01-01",
+        "0001-01-01",
+        "9999-12-31",
+        "2099-01-01",
+        "-1955-03-01",
+        "1955-00-10",
+        "1955-03-00",
+        "1955-03",
+    ),
+    *(
+        3091950,
+        19500309,
+        9031950,
+        1955,
+        -20610,
+        0,
+        2.5,
+        19500309.0,
+        "1700000000",
+        1_700_000_000_000,
+        "1955-03-32",
+    ),
     *(b"\x00\xff", b"1955-12-20", RawText(b"1955-03-0\xff"), RawText(b"1955-03-01 \xff")),
 )
 ODD_STATUSES: tuple[Value, ...] = (
-    *(None, "", " ", "\0", "active", "ACTIVE", "Active", " active\t", "bounced", "deleted", "inactive"),
+    *(
+        None,
+        "",
+        " ",
+        "\0",
+        "active",
+        "ACTIVE",
+        "Active",
+        " active\t",
+        "bounced",
+        "deleted",
+        "inactive",
+    ),
     *("requested_follow_up", "REQUESTED_FOLLOW_UP ", 1, 0, b"active", RawText(b"act\xffive")),
 )
 READABLE_TRUTHS: tuple[Value, ...] = (
     *(None, 0, 1, 2, -1, 0.0, 0.5, "1", "0", "true", "false", "TRUE", "yes", "no", "", " "),
     *(" Y ", "off", "N", "on\0", b"true"),
 )
-UNREADABLE_TRUTHS: tuple[Value, ...] = ("maybe", "2.5x", "ja", b"\xff", RawText(b"tru\xff"), "true!", "nan")
+UNREADABLE_TRUTHS: tuple[Value, ...] = (
+    "maybe",
+    "2.5x",
+    "ja",
+    b"\xff",
+    RawText(b"tru\xff"),
+    "true!",
+    "nan",
+)
 ODD_TRUTHS: tuple[Value, ...] = READABLE_TRUTHS + UNREADABLE_TRUTHS
 OPT_OUT_COLUMNS = (
-    *("deleted_at", "unsubscribed", "unsubscribed_at", "do_not_email", "do_not_contact", "opted_out", "deceased"),
+    *(
+        "deleted_at",
+        "unsubscribed",
+        "unsubscribed_at",
+        "do_not_email",
+        "do_not_contact",
+        "opted_out",
+        "deceased",
+    ),
     *("stop", "left_at"),
 )
 OPT_OUT_TIMES: tuple[Value, ...] = (
-    *(None, None, "", " ", "\0", 0, 0.0, "0", "2025-01-01", 1730000000, "never", "no", b"0", b"", 1),
+    *(
+        None,
+        None,
+        "",
+        " ",
+        "\0",
+        0,
+        0.0,
+        "0",
+        "2025-01-01",
+        1730000000,
+        "never",
+        "no",
+        b"0",
+        b"",
+        1,
+    ),
 )
 
 
@@ -68,7 +309,9 @@ def _zips_by_state() -> dict[str, list[str]]:
 
 def random_contacts(source: Random, as_of: date, size: int, *, odd: float, odd_ids: bool) -> Table:
     """Return the table `contacts`; `odd` is the share of odd values in each column."""
-    carrier_columns = source.choice([["carrier"], ["current_carrier"], ["current_carrier", "carrier"]])
+    carrier_columns = source.choice(
+        [["carrier"], ["current_carrier"], ["current_carrier", "carrier"]]
+    )
     table = Table(
         "contacts",
         {
@@ -87,7 +330,11 @@ def random_contacts(source: Random, as_of: date, size: int, *, odd: float, odd_i
     )
     busy_days = [as_of + timedelta(days=source.randint(-20, 70)) for _ in range(3)]
     for contact_id in random_ids(source, size, odd=odd_ids):
-        state = source.choice(BUSY_STATES) if source.random() < 0.7 else source.choice(sorted(_zips_by_state()))
+        state = (
+            source.choice(BUSY_STATES)
+            if source.random() < 0.7
+            else source.choice(sorted(_zips_by_state()))
+        )
         table.add(
             id=contact_id,
             first_name="Ann",
@@ -103,7 +350,13 @@ def random_contacts(source: Random, as_of: date, size: int, *, odd: float, odd_i
             **{name: _opt_out(source, name) for name in OPT_OUT_COLUMNS},
         )
     if odd:
-        optional = ("birth_date", "effective_date", "status", "failed_underwriting", *carrier_columns)
+        optional = (
+            "birth_date",
+            "effective_date",
+            "status",
+            "failed_underwriting",
+            *carrier_columns,
+        )
         return without(table, {name for name in optional if source.random() < 0.06})
     return table
 
@@ -134,7 +387,9 @@ def _date(source: Random, odd: float, usual: str | None) -> Value:
 
 def rewritten(source: Random, day: date) -> Value:
     """Return a date in one of the formats of section 1, as text or as INTEGER."""
-    written = day.strftime(source.choice(["%m/%d/%Y", "%m-%d-%Y", "%m%d%Y", "%d.%m.%Y", "%Y/%m/%d", "%Y%m%d"]))
+    written = day.strftime(
+        source.choice(["%m/%d/%Y", "%m-%d-%Y", "%m%d%Y", "%d.%m.%Y", "%Y/%m/%d", "%Y%m%d"])
+    )
     if written.isdigit():
         return source.choice([written, int(written)])
     return written if source.random() < 0.7 else written + " 12:30"
@@ -156,7 +411,9 @@ def _odd(source: Random, share: float, odd_values: tuple[Value, ...], usual: Val
     return source.choice(odd_values) if source.random() < share else usual
 
 
-def _date_near(source: Random, as_of: date, busy_days: list[date], years: tuple[int, int]) -> str | None:
+def _date_near(
+    source: Random, as_of: date, busy_days: list[date], years: tuple[int, int]
+) -> str | None:
     """Return a date some years ago whose anniversary is often near `as_of`, on a busy day, or on 29 February."""
     draw = source.random()
     if draw < 0.06:

@@ -14,12 +14,39 @@ STATUSES: tuple[Value, ...] = (
     *("failed", "cancelled", "pre-scheduled", "skipped"),
 )
 ODD_STATUSES: tuple[Value, ...] = (
-    *("", "Sent", " SENT ", "Opened\n", "clicked\0", "bounced", "complained", "queued", "accepted", "deferred"),
-    *("FAILED", " Canceled", "dropped", "rejected", "Error", "draft", "held", "mystery", "Skipped", " pre-scheduled"),
+    *(
+        "",
+        "Sent",
+        " SENT ",
+        "Opened\n",
+        "clicked\0",
+        "bounced",
+        "complained",
+        "queued",
+        "accepted",
+        "deferred",
+    ),
+    *(
+        "FAILED",
+        " Canceled",
+        "dropped",
+        "rejected",
+        "Error",
+        "draft",
+        "held",
+        "mystery",
+        "Skipped",
+        " pre-scheduled",
+    ),
     *(b"sent", b"skipped", RawText(b"sen\xff"), 5),
 )
 OWN_TYPES = ("birthday", "effective_date", "aep", "post_window")
-FOLLOWUPS = ("followup_1_cold", "followup_2_clicked_no_hq", "followup_3_hq_no_yes", "followup_4_hq_with_yes")
+FOLLOWUPS = (
+    "followup_1_cold",
+    "followup_2_clicked_no_hq",
+    "followup_3_hq_no_yes",
+    "followup_4_hq_with_yes",
+)
 OTHER_TYPES = (
     "welcome",
     "campaign_gone",
@@ -34,10 +61,30 @@ METADATA: tuple[Value, ...] = (
         '{"main_questions_yes_count": 1}',
         '{"has_medical_conditions": true, "x": []}',
     ),
-    *('{"has_medical_conditions": true}', '{"main_questions_yes_count": 2, "has_medical_conditions": false}'),
-    *('{"has_medical_conditions": false, "main_questions_yes_count": 0}', '{"main_questions_yes_count": 0.5}', "{}"),
-    *(None, "", "not json", "[]", '"text"', "[true]", '{"has_medical_conditions": "no"}', '{"other": true}', '{"has'),
-    *('{"has_medical_conditions": null, "main_questions_yes_count": null}', b'{"has_medical_conditions": true}'),
+    *(
+        '{"has_medical_conditions": true}',
+        '{"main_questions_yes_count": 2, "has_medical_conditions": false}',
+    ),
+    *(
+        '{"has_medical_conditions": false, "main_questions_yes_count": 0}',
+        '{"main_questions_yes_count": 0.5}',
+        "{}",
+    ),
+    *(
+        None,
+        "",
+        "not json",
+        "[]",
+        '"text"',
+        "[true]",
+        '{"has_medical_conditions": "no"}',
+        '{"other": true}',
+        '{"has',
+    ),
+    *(
+        '{"has_medical_conditions": null, "main_questions_yes_count": null}',
+        b'{"has_medical_conditions": true}',
+    ),
     RawText(b'{"has_medical_conditions": true, "name": "\xff"}'),
 )
 
@@ -60,7 +107,8 @@ def empty_schedules(source: Random, odd: float) -> Table:
             "campaign_instance_id": id_column(source, odd),
             **dict.fromkeys(["email_template", "sms_template"], "TEXT"),
             **dict.fromkeys(
-                ["event_year", "event_month", "event_day"], source.choice(["INTEGER", "INTEGER", "INTEGER", ""])
+                ["event_year", "event_month", "event_day"],
+                source.choice(["INTEGER", "INTEGER", "INTEGER", ""]),
             ),
             **dict.fromkeys(["scheduler_run_id", "metadata"], "TEXT"),
             **dict.fromkeys(["created_at", "updated_at"], "TEXT DEFAULT CURRENT_TIMESTAMP"),
@@ -87,14 +135,21 @@ class History:
     def __init__(self, source: Random, table: Table) -> None:
         self.source = source
         self.table = table
-        self.nullable = {name for name, declared in table.columns.items() if "NOT NULL" not in declared}
+        self.nullable = {
+            name for name, declared in table.columns.items() if "NOT NULL" not in declared
+        }
         self._keys: set[tuple[Value, Value, Value]] = set()
         self._id = 0
 
-    def add(self, contact_id: int, email_type: Value, day: Value, odd: float = 0.0, **content: Value) -> bool:
+    def add(
+        self, contact_id: int, email_type: Value, day: Value, odd: float = 0.0, **content: Value
+    ) -> bool:
         """Add a row unless its key is taken; return whether it was added. Ids rise, with gaps."""
         key = (contact_id, email_type, day)
-        repeated = not self.table.constraints and content.get("status") in ("pre-scheduled", "skipped")
+        repeated = not self.table.constraints and content.get("status") in (
+            "pre-scheduled",
+            "skipped",
+        )
         if key in self._keys and not repeated:
             return False
         self._keys.add(key)
@@ -102,20 +157,28 @@ class History:
         row: dict[str, Value] = {"scheduled_send_time": "08:30:00", "priority": 10}
         row.update(content)
         written = written_id(self.source, contact_id, odd / 3)
-        self.table.add(id=self._id, contact_id=written, email_type=email_type, scheduled_send_date=day, **row)
+        self.table.add(
+            id=self._id, contact_id=written, email_type=email_type, scheduled_send_date=day, **row
+        )
         return True
 
-    def fill(self, as_of: date, contact_ids: list[int], instance_ids: list[int], odd: float) -> None:
+    def fill(
+        self, as_of: date, contact_ids: list[int], instance_ids: list[int], odd: float
+    ) -> None:
         """Add what was sent, is being sent, failed, or was planned before."""
         source = self.source
         for _ in range(source.randint(0, 3 * len(contact_ids))):
             contact_id = source.choice(contact_ids) if source.random() < 0.97 else 987_654
             email_type, instance = self._type(instance_ids)
-            status: Value = source.choice(STATUSES) if source.random() > odd else source.choice(ODD_STATUSES)
+            status: Value = (
+                source.choice(STATUSES) if source.random() > odd else source.choice(ODD_STATUSES)
+            )
             if source.random() < odd / 8 and "status" in self.nullable:
                 status = None
             recent = source.random() < 0.7
-            day = as_of + timedelta(days=source.randint(-40, 12) if recent else source.randint(-500, 90))
+            day = as_of + timedelta(
+                days=source.randint(-40, 12) if recent else source.randint(-500, 90)
+            )
             written: Value = day.isoformat()
             if source.random() < odd / 3:
                 written = written_day(source, day)
@@ -142,7 +205,9 @@ class History:
         if self.source.random() >= odd / 2:
             return email_type
         raw = RawText(email_type.encode() + b"\xff")
-        return self.source.choice([email_type.upper(), email_type.title(), email_type.upper(), f" {email_type}", raw])
+        return self.source.choice(
+            [email_type.upper(), email_type.title(), email_type.upper(), f" {email_type}", raw]
+        )
 
     def _event(self, day: date, odd: float) -> dict[str, Value]:
         """Return the three columns of the event date, which may be missing, partial or odd."""
@@ -150,10 +215,16 @@ class History:
         if source.random() < 0.5:
             return {}
         event = day + timedelta(days=source.choice([0, 14, 14, 30, 30, source.randint(-220, 220)]))
-        found: dict[str, Value] = {"event_year": event.year, "event_month": event.month, "event_day": event.day}
+        found: dict[str, Value] = {
+            "event_year": event.year,
+            "event_month": event.month,
+            "event_day": event.day,
+        }
         if source.random() < odd:
             column = source.choice(list(found))
-            found[column] = source.choice([None, 0, 31, "x", str(found[column]), 2.0, -1, 10**12, b"7"])
+            found[column] = source.choice(
+                [None, 0, 31, "x", str(found[column]), 2.0, -1, 10**12, b"7"]
+            )
         return found
 
     def _type(self, instance_ids: list[int]) -> tuple[str, int | None]:
@@ -162,7 +233,9 @@ class History:
         if draw < 0.5:
             return source.choice(OWN_TYPES), None
         if draw < 0.8:
-            instance = source.choice(instance_ids) if instance_ids and source.random() < 0.9 else None
+            instance = (
+                source.choice(instance_ids) if instance_ids and source.random() < 0.9 else None
+            )
             return f"campaign_{source.choice(TYPE_NAMES)}", instance
         if draw < 0.95:
             return source.choice(FOLLOWUPS), None
@@ -178,10 +251,13 @@ class History:
         return sent + source.choice(["T14:30:00Z", " 14:30:00", ""])
 
 
-def random_engagement(source: Random, as_of: date, contact_ids: list[int], *, odd: float) -> list[Table]:
+def random_engagement(
+    source: Random, as_of: date, contact_ids: list[int], *, odd: float
+) -> list[Table]:
     """Return the tables of clicks and events."""
     clicks = Table(
-        "tracking_clicks", {"id": "INTEGER PRIMARY KEY", "contact_id": id_column(source, odd), "clicked_at": "TEXT"}
+        "tracking_clicks",
+        {"id": "INTEGER PRIMARY KEY", "contact_id": id_column(source, odd), "clicked_at": "TEXT"},
     )
     events = Table(
         "contact_events",
@@ -198,13 +274,21 @@ def random_engagement(source: Random, as_of: date, contact_ids: list[int], *, od
             day = as_of + timedelta(days=source.randint(-45, 1))
             when: Value = day.isoformat() + source.choice(["T10:00:00Z", " 09:00:00", ""])
             if source.random() < odd:
-                when = source.choice([None, "", "yesterday", "2024-02-30", *[written_day(source, day)] * 8])
-            contact_id = source.choice(contact_ids) if source.random() < 0.97 else source.choice([None, 987_654])
+                when = source.choice(
+                    [None, "", "yesterday", "2024-02-30", *[written_day(source, day)] * 8]
+                )
+            contact_id = (
+                source.choice(contact_ids)
+                if source.random() < 0.97
+                else source.choice([None, 987_654])
+            )
             table.add(
                 contact_id=written_id(source, contact_id, odd / 2),
                 clicked_at=when,
                 created_at=when,
-                event_type=source.choice(["eligibility_answered", "eligibility_answered", "page_view", None]),
+                event_type=source.choice(
+                    ["eligibility_answered", "eligibility_answered", "page_view", None]
+                ),
                 metadata=source.choice(METADATA),
             )
     if odd and source.random() < 0.1:

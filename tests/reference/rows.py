@@ -66,13 +66,19 @@ class Row:
 def nearest_event(day: date, of_year: EventsOfYear) -> date:
     """Return the event nearest to a day; halfway between two, the earlier one."""
     years = range(max(date.min.year, day.year - 1), min(date.max.year, day.year + 1) + 1)
-    return min((event for year in years for event in of_year(year)), key=lambda event: (abs(event - day), event))
+    return min(
+        (event for year in years for event in of_year(year)),
+        key=lambda event: (abs(event - day), event),
+    )
 
 
-def yearly_handled(dispatched: list[HistoryRow], email_type: str, event: date, of_year: EventsOfYear) -> bool:
+def yearly_handled(
+    dispatched: list[HistoryRow], email_type: str, event: date, of_year: EventsOfYear
+) -> bool:
     """Return whether a dispatched row of the contact belongs to a birthday, effective_date or aep event."""
     return any(
-        row.email_type == email_type and (row.own_date is None or nearest_event(row.own_date, of_year) == event)
+        row.email_type == email_type
+        and (row.own_date is None or nearest_event(row.own_date, of_year) == event)
         for row in dispatched
     )
 
@@ -89,7 +95,8 @@ def post_window_handled(dispatched: list[HistoryRow], event: date) -> bool:
 def campaign_handled(dispatched: list[HistoryRow], email_type: str, instance_id: int) -> bool:
     """Return whether a dispatched row of the contact is of the campaign's type and instance."""
     return any(
-        row.email_type == email_type.lower() and (row.own_date is None or row.campaign_instance_id == instance_id)
+        row.email_type == email_type.lower()
+        and (row.own_date is None or row.campaign_instance_id == instance_id)
         for row in dispatched
     )
 

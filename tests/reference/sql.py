@@ -47,7 +47,9 @@ class Table:
             declarations.append(self.constraints)
         lines = [f"CREATE TABLE {self.name} ({', '.join(declarations)});"]
         for row in self.rows:
-            lines.append(f"INSERT INTO {self.name} VALUES ({', '.join(literal(value) for value in row.values())});")
+            lines.append(
+                f"INSERT INTO {self.name} VALUES ({', '.join(literal(value) for value in row.values())});"
+            )
         return "\n".join(lines) + "\n"
 
 

@@ -16,7 +16,10 @@ def test_handled():
     script = contact(zip_code="90210", birth="'1950-12-15'")
     found = planned(script + sent("birthday", "2026-08-01"), "2026-11-23")
     assert {email_type for _, email_type in found} == {"aep"}
-    assert of_type(planned(script + sent("birthday", "2026-08-01", status=" Failed"), "2026-11-23"), "post_window")
+    assert of_type(
+        planned(script + sent("birthday", "2026-08-01", status=" Failed"), "2026-11-23"),
+        "post_window",
+    )
 
 
 @pytest.mark.parametrize(
@@ -37,7 +40,10 @@ def test_handled():
         (sent("birthday", "1795489200"), True),
         (sent("birthday", "2026-11-16", status="mystery"), True),
         (sent("birthday", "2026-11-16", status=""), True),
-        (sent("birthday", "2026-11-16", status="Skipped"), True),  # not exactly a status of the current plan
+        (
+            sent("birthday", "2026-11-16", status="Skipped"),
+            True,
+        ),  # not exactly a status of the current plan
         (sent("birthday", "2026-11-16", status="skipped"), False),
         (sent("birthday", "2026-11-16", status="CANCELED "), False),
         (sent("BirthDay", "2026-11-16"), True),
@@ -63,11 +69,14 @@ def test_a_corrected_birth_date_sends_no_second_email():
 
 
 @pytest.mark.parametrize(
-    ("own", "handled"), [("2027-01-15", True), ("2027-01-14", False), ("2027-03-16", True), ("2027-03-17", False)]
+    ("own", "handled"),
+    [("2027-01-15", True), ("2027-01-14", False), ("2027-03-16", True), ("2027-03-17", False)],
 )
 def test_post_window_handled(own, handled):
     """A post-window email answers for events up to 30 days away."""
-    script = contact(zip_code="90210", birth="'1950-12-15'") + sent("post_window", "2026-01-01", event=own)
+    script = contact(zip_code="90210", birth="'1950-12-15'") + sent(
+        "post_window", "2026-01-01", event=own
+    )
     assert (not of_type(planned(script, "2026-11-23"), "post_window")) is handled
 
 
@@ -76,10 +85,14 @@ def test_two_aep_days():
     two = LOOSE | {"anniversary": {"aep_days": ["10-01", "11-20"], "aep_slack_days": 60}}
     of_october = sent("aep", "2026-10-01", event="2026-10-01")
     assert of_type(planned(contact(), "2026-11-19", two), "aep")[0][0] == "2026-11-19"
-    assert of_type(planned(contact() + of_october, "2026-11-20", two), "aep") == [("2026-11-20", None)]
+    assert of_type(planned(contact() + of_october, "2026-11-20", two), "aep") == [
+        ("2026-11-20", None)
+    ]
     of_november = sent("aep", "2026-11-20")
     assert not of_type(planned(contact() + of_november, "2027-01-19", two), "aep")
-    assert of_type(planned(contact() + of_november, "2027-01-20", two), "aep") == [("2027-10-01", None)]
+    assert of_type(planned(contact() + of_november, "2027-01-20", two), "aep") == [
+        ("2027-10-01", None)
+    ]
 
 
 CAMPAIGNS = """
@@ -124,7 +137,13 @@ def test_campaign():
         *(
             f"types SET {column} = 'perhaps'"
             for column in (
-                *("respect_exclusion_windows", "enable_followups", "days_before_event", "priority", "active"),
+                *(
+                    "respect_exclusion_windows",
+                    "enable_followups",
+                    "days_before_event",
+                    "priority",
+                    "active",
+                ),
                 *("target_all_contacts", "spread_evenly", "skip_failed_underwriting"),
             )
         ),
@@ -139,7 +158,9 @@ def test_unreadable_campaign(change):
     found = plan(connection, date(2026, 11, 23), LOOSE)
     assert {row.email_type for row in found.rows} == {"aep"}
     column = change.split()[2]
-    assert found.warnings["campaign_not_planned", f"campaign_{change.split()[0]}", column][0][0] in (4, None)
+    assert found.warnings["campaign_not_planned", f"campaign_{change.split()[0]}", column][0][
+        0
+    ] in (4, None)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +168,11 @@ def test_unreadable_campaign(change):
     [
         *(
             (targets, True)
-            for targets in ("target_states = ' tx;'", "target_states = 'Texas'", "target_states = 'all'")
+            for targets in (
+                "target_states = ' tx;'",
+                "target_states = 'Texas'",
+                "target_states = 'all'",
+            )
         ),
         ('target_states = \'["Ohio", "tx"]\'', True),
         ("target_states = 'CA, Ohio'", False),
@@ -189,10 +214,16 @@ FOLLOWUP = "followup_1_cold"
             (sent("birthday", "2026-11-20", status=status), "2026-11-23")
             for status in ("sent", " Delivered", "OPENED", "clicked")
         ),
-        *((sent("birthday", "2026-11-20", status=status), None) for status in ("scheduled", "bounced", "failed")),
+        *(
+            (sent("birthday", "2026-11-20", status=status), None)
+            for status in ("scheduled", "bounced", "failed")
+        ),
         (sent("BIRTHDAY", "2026-11-22"), "2026-11-24"),
         (sent("aep", "2026-11-01", actual="'2026-11-22T14:30:00'"), "2026-11-24"),
-        (sent("aep", "2026-11-01", actual="1795489200"), "2026-11-25"),  # the 23rd in Chicago, already the 24th in UTC
+        (
+            sent("aep", "2026-11-01", actual="1795489200"),
+            "2026-11-25",
+        ),  # the 23rd in Chicago, already the 24th in UTC
         (sent("aep", "soon", actual="'2026-11-22'"), "2026-11-24"),
         (sent("aep", "2026-11-22", actual="'soon'"), "2026-11-24"),
         (sent("aep", "soon"), None),
@@ -203,7 +234,10 @@ FOLLOWUP = "followup_1_cold"
         (sent("aep", "2026-11-20") + sent("FOLLOWUP_2", "2026-11-22"), None),
         (sent("aep", "2026-11-20") + sent("followup_2_x", "2026-11-19"), "2026-11-23"),
         (sent("aep", "2026-11-20") + sent("followup_2_x", "soon"), "2026-11-23"),
-        (sent("aep", "2026-11-20") + sent("followup_2_x", "2026-11-22", status="dropped"), "2026-11-23"),
+        (
+            sent("aep", "2026-11-20") + sent("followup_2_x", "2026-11-22", status="dropped"),
+            "2026-11-23",
+        ),
     ],
 )
 def test_parents(row, day):
@@ -214,14 +248,23 @@ def test_parents(row, day):
 
 def test_dispatched_rows_hold_days_and_keys():
     """A day with a dispatched row is taken, and a row with an unreadable date takes none."""
-    script = contact(birth="'1950-12-15'") + "INSERT INTO contacts (id) VALUES (2), (3), (4);"  # a day for four
+    script = (
+        contact(birth="'1950-12-15'") + "INSERT INTO contacts (id) VALUES (2), (3), (4);"
+    )  # a day for four
     assert (
-        of_type(planned(script + sent("welcome", "2026-12-01 08:30"), "2026-11-23"), "birthday")[0][1]
+        of_type(planned(script + sent("welcome", "2026-12-01 08:30"), "2026-11-23"), "birthday")[0][
+            1
+        ]
         == "same_day_conflict"
     )
-    assert of_type(planned(script + sent("welcome", "12/01/2026"), "2026-11-23"), "birthday")[0][1] is None
+    assert (
+        of_type(planned(script + sent("welcome", "12/01/2026"), "2026-11-23"), "birthday")[0][1]
+        is None
+    )
     void = sent("birthday", "2026-12-01", status="Draft")
     assert not of_type(planned(script + void, "2026-11-23"), "birthday")
     configured = LOOSE | {"history": {"void_statuses": ["failed"]}}
-    assert not of_type(planned(script + void.replace("12-01", "08-01"), "2026-11-23", configured), "birthday")
+    assert not of_type(
+        planned(script + void.replace("12-01", "08-01"), "2026-11-23", configured), "birthday"
+    )
     assert of_type(planned(script + void.replace("12-01", "08-01"), "2026-11-23"), "birthday")

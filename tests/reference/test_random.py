@@ -24,27 +24,74 @@ CLOSED = ("exclusion:unreadable_date", "exclusion:missing_date")
 WARNINGS = {
     *(
         f"unreadable_date {table}"
-        for table in ("contacts", "campaign_instances", "contact_campaigns", "email_schedules", "tracking_clicks")
+        for table in (
+            "contacts",
+            "campaign_instances",
+            "contact_campaigns",
+            "email_schedules",
+            "tracking_clicks",
+        )
     ),
-    *("unreadable_date contact_events", "unreadable_boolean contacts", "unreadable_boolean campaign_types"),
-    *(f"unreadable_number {table}" for table in ("campaign_types", "contact_campaigns", "email_schedules")),
-    *(f"unreadable_contact_id {table}" for table in ("contact_campaigns", "email_schedules", "tracking_clicks")),
-    *("unknown_status email_schedules", "unknown_type email_schedules", "unknown_state campaign_instances"),
+    *(
+        "unreadable_date contact_events",
+        "unreadable_boolean contacts",
+        "unreadable_boolean campaign_types",
+    ),
+    *(
+        f"unreadable_number {table}"
+        for table in ("campaign_types", "contact_campaigns", "email_schedules")
+    ),
+    *(
+        f"unreadable_contact_id {table}"
+        for table in ("contact_campaigns", "email_schedules", "tracking_clicks")
+    ),
+    *(
+        "unknown_status email_schedules",
+        "unknown_type email_schedules",
+        "unknown_state campaign_instances",
+    ),
     *("campaign_not_planned campaign_types", "campaign_not_planned campaign_instances"),
 }
 LIMITS = ("same_day_conflict", "frequency_limit")
-FOLLOWUPS = ("followup_1_cold", "followup_2_clicked_no_hq", "followup_3_hq_no_yes", "followup_4_hq_with_yes")
+FOLLOWUPS = (
+    "followup_1_cold",
+    "followup_2_clicked_no_hq",
+    "followup_3_hq_no_yes",
+    "followup_4_hq_with_yes",
+)
 WANTED = {
-    *(f"{email_type} {outcome}" for email_type in (*ANNIVERSARIES, "campaign") for outcome in (*WINDOWS, *LIMITS)),
-    *(f"{email_type} pre-scheduled" for email_type in (*ANNIVERSARIES, "campaign", "post_window", *FOLLOWUPS)),
+    *(
+        f"{email_type} {outcome}"
+        for email_type in (*ANNIVERSARIES, "campaign")
+        for outcome in (*WINDOWS, *LIMITS)
+    ),
+    *(
+        f"{email_type} pre-scheduled"
+        for email_type in (*ANNIVERSARIES, "campaign", "post_window", *FOLLOWUPS)
+    ),
     *(f"{FOLLOWUPS[0]} {outcome}" for outcome in WINDOWS),
     *(f"post_window {outcome}" for outcome in LIMITS),
-    *(f"{email_type} {outcome}" for email_type in ("aep", "effective_date", FOLLOWUPS[0]) for outcome in CLOSED),
-    *("birthday exclusion:unreadable_date", "campaign exclusion:unreadable_date", "post_window caught up"),
+    *(
+        f"{email_type} {outcome}"
+        for email_type in ("aep", "effective_date", FOLLOWUPS[0])
+        for outcome in CLOSED
+    ),
+    *(
+        "birthday exclusion:unreadable_date",
+        "campaign exclusion:unreadable_date",
+        "post_window caught up",
+    ),
     *WARNINGS,
     *("suppressed", "opted_out", "missing_email", "invalid_email", "missing_zip", "unknown_zip"),
     *("invalid_birth_date", "invalid_effective_date"),
-    *("duplicates_dropped", "keys_held", "keys_dispatched", "moved_by_smoothing", "moved_by_cap", "triggers_ignored"),
+    *(
+        "duplicates_dropped",
+        "keys_held",
+        "keys_dispatched",
+        "moved_by_smoothing",
+        "moved_by_cap",
+        "triggers_ignored",
+    ),
 }
 
 
@@ -87,7 +134,9 @@ def test_a_seed_is_an_organization():
     """The same seed gives the same script, date and overrides; another seed others."""
     assert random_organization(7) == random_organization(7)
     assert random_organization(7).script != random_organization(8).script
-    assert random_organization(7, contacts=3).connect().execute("SELECT count(*) FROM contacts").fetchone() == (3,)
+    assert random_organization(7, contacts=3).connect().execute(
+        "SELECT count(*) FROM contacts"
+    ).fetchone() == (3,)
 
 
 def check(organization, found):
@@ -136,18 +185,24 @@ def one_planned(found, wanted=lambda row: True):
     return next(
         index
         for index, row in enumerate(found.rows)
-        if row.status == "pre-scheduled" and not row.email_type.startswith("followup_") and wanted(row)
+        if row.status == "pre-scheduled"
+        and not row.email_type.startswith("followup_")
+        and wanted(row)
     )
 
 
 def corrupt_window(organization, found):
-    index = next(i for i, row in enumerate(found.rows) if (row.skip_reason or "").startswith("exclusion:"))
+    index = next(
+        i for i, row in enumerate(found.rows) if (row.skip_reason or "").startswith("exclusion:")
+    )
     found.rows[index] = found.rows[index]._replace(status="pre-scheduled", skip_reason=None)
     return "planned in a window"
 
 
 def corrupt_endless(organization, found):
-    index = next(i for i, row in enumerate(found.rows) if (row.skip_reason or "").endswith("unreadable_date"))
+    index = next(
+        i for i, row in enumerate(found.rows) if (row.skip_reason or "").endswith("unreadable_date")
+    )
     found.rows[index] = found.rows[index]._replace(status="pre-scheduled", skip_reason=None)
     return "every date is excluded"
 
@@ -157,7 +212,10 @@ def corrupt_handled(organization, found):
     row = found.rows[index]
     organization.overrides["history"] = {"aliases": {"welcome": "aep"}}
     sent = f"VALUES ({row.contact_id}, 'Welcome', '{row.scheduled_send_date}', 'Opened')"
-    return "handled by", f"INSERT INTO email_schedules (contact_id, email_type, scheduled_send_date, status) {sent};"
+    return (
+        "handled by",
+        f"INSERT INTO email_schedules (contact_id, email_type, scheduled_send_date, status) {sent};",
+    )
 
 
 def corrupt_campaign(organization, found):
@@ -167,7 +225,9 @@ def corrupt_campaign(organization, found):
 
 def corrupt_reason(organization, found):
     index = one_planned(found, lambda row: row.email_type == "aep")
-    found.rows[index] = found.rows[index]._replace(status="skipped", skip_reason="exclusion:ZZ:birthday_window")
+    found.rows[index] = found.rows[index]._replace(
+        status="skipped", skip_reason="exclusion:ZZ:birthday_window"
+    )
     return "the window is"
 
 
@@ -192,7 +252,9 @@ def corrupt_contact(organization, found):
 def corrupt_day(organization, found):
     index = one_planned(found)
     found.rows.append(
-        found.rows[index]._replace(email_type="aep" if found.rows[index].email_type != "aep" else "birthday")
+        found.rows[index]._replace(
+            email_type="aep" if found.rows[index].email_type != "aep" else "birthday"
+        )
     )
     return "two emails"
 

@@ -32,11 +32,18 @@ def test_ordinal():
     assert (ordinal(date(1970, 1, 1)), ordinal(date(2026, 11, 23))) == (0, 20780)
 
 
-@given(st.dates(date(2020, 1, 1), date(2040, 1, 1)), st.integers(0, 2**64 - 1), st.integers(1, 60), st.integers(0, 90))
+@given(
+    st.dates(date(2020, 1, 1), date(2040, 1, 1)),
+    st.integers(0, 2**64 - 1),
+    st.integers(1, 60),
+    st.integers(0, 90),
+)
 def test_catch_up(as_of, value, spread, slack):
     """A caught-up day is within reach, does not move as days pass, and is its hash's slot or the last day."""
     latest = date.fromordinal(as_of.toordinal() + slack)
-    day = candidate_date(as_of.replace(day=1) if as_of.day > 1 else date(2019, 1, 1), latest, as_of, value, spread)
+    day = candidate_date(
+        as_of.replace(day=1) if as_of.day > 1 else date(2019, 1, 1), latest, as_of, value, spread
+    )
     assert day is not None
     assert as_of <= day <= min(latest, date.fromordinal(as_of.toordinal() + spread - 1))
     assert day == latest or ordinal(day) % spread == value % spread
@@ -79,18 +86,26 @@ def test_window_and_post_window():
 def test_post_window_of_the_previous_birthday():
     """After the birthday the window still hides its email; the post-window email stays until its day."""
     script = contact(zip_code="90210", birth="'1950-12-15'")
-    both = [("2027-02-14", None), ("2028-02-14", None)]  # after this birthday's window and after the next one's
+    both = [
+        ("2027-02-14", None),
+        ("2028-02-14", None),
+    ]  # after this birthday's window and after the next one's
     assert planned(script, "2027-02-14")[1, "post_window"] == both
 
 
 def test_post_window_is_caught_up():
     """For 30 days a post-window email that was due while nothing was sent keeps its slot; after them it is gone."""
     script = contact(zip_code="90210", birth="'1950-12-15'")
-    slot = next(day for day in range(20869, 20876) if day % 7 == h(1, 4, 2027) % 7)  # from 2027-02-20 on
+    slot = next(
+        day for day in range(20869, 20876) if day % 7 == h(1, 4, 2027) % 7
+    )  # from 2027-02-20 on
     for as_of in ("2027-02-20", date.fromordinal(slot + 719163).isoformat()):
         first, _ = planned(script, as_of)[1, "post_window"]
         assert ordinal(date.fromisoformat(first[0])) == slot
-    assert planned(script, "2027-03-16")[1, "post_window"][0] == ("2027-03-16", None)  # the last day
+    assert planned(script, "2027-03-16")[1, "post_window"][0] == (
+        "2027-03-16",
+        None,
+    )  # the last day
     assert planned(script, "2027-03-17")[1, "post_window"] == [("2028-02-14", None)]
 
 
@@ -99,7 +114,9 @@ def test_post_window_in_a_later_window():
     rules = [{"kind": "birthday_window", "before": 14, "after": 0, "pre_window_days": 0}]
     rules.append({"kind": "effective_date_window", "before": 0, "after": 9, "pre_window_days": 0})
     overrides = LOOSE | {"exclusion": {"rules": {"TX": rules}}}
-    script = contact(birth="'1950-12-15'", effective="'2026-12-18'")  # windows until 15th, and 18th to 27th
+    script = contact(
+        birth="'1950-12-15'", effective="'2026-12-18'"
+    )  # windows until 15th, and 18th to 27th
     found = planned(script, "2026-12-18", overrides)
     assert of_type(found, "post_window")[0][1] == "exclusion:TX:effective_date_window"
 
@@ -114,7 +131,9 @@ def test_no_post_window_without_an_end(rule):
     found = planned(script, "2026-11-23", overrides)
     assert not of_type(found, "post_window")
     (birthday,) = of_type(found, "birthday")
-    assert birthday[1] == f"exclusion:TX:{'year_round' if rule == 'year_round' else 'birthday_window'}"
+    assert (
+        birthday[1] == f"exclusion:TX:{'year_round' if rule == 'year_round' else 'birthday_window'}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,9 +169,13 @@ def test_failed_underwriting():
 def test_endless_windows_have_no_day_after():
     """Windows that cover the whole year between them have no end, like a year-round rule."""
     rules = [{"kind": "birthday_window", "before": 100, "after": 100, "pre_window_days": 0}]
-    rules.append({"kind": "effective_date_window", "before": 120, "after": 120, "pre_window_days": 0})
+    rules.append(
+        {"kind": "effective_date_window", "before": 120, "after": 120, "pre_window_days": 0}
+    )
     overrides = LOOSE | {"exclusion": {"rules": {"TX": rules}}}
-    found = planned(contact(birth="'1950-01-10'", effective="'2000-07-10'"), "2026-11-23", overrides)
+    found = planned(
+        contact(birth="'1950-01-10'", effective="'2000-07-10'"), "2026-11-23", overrides
+    )
     assert (1, "post_window") not in found
     assert found[1, "birthday"] == [("2026-12-27", "exclusion:TX:birthday_window")]
 
@@ -193,7 +216,9 @@ def test_windows_two_ways(of, day, state):
 )
 def test_limits(total, percent, expected):
     """Cap, soft limit and limit by size and configuration, in exact arithmetic."""
-    configuration = configure({} if percent is None else {"balance": {"daily_cap_percent": percent}})
+    configuration = configure(
+        {} if percent is None else {"balance": {"daily_cap_percent": percent}}
+    )
     found = limits(configuration, total)
     assert (found.cap, found.soft, found.limit) == expected
 
@@ -218,7 +243,9 @@ def test_frequency_limit():
     """Of more emails in 30 days than allowed the least important is skipped; 30 days apart is not too near."""
     script = contact(birth="'1950-12-15'", effective="'2020-01-10'")  # 1 and 11 December
     one = LOOSE | {"frequency": {"max_emails_per_period": 1}}
-    assert planned(script, "2026-11-23", one)[1, "effective_date"] == [("2026-12-11", "frequency_limit")]
+    assert planned(script, "2026-11-23", one)[1, "effective_date"] == [
+        ("2026-12-11", "frequency_limit")
+    ]
     shorter = LOOSE | {"frequency": {"max_emails_per_period": 1, "period_days": 10}}
     assert planned(script, "2026-11-23", shorter)[1, "effective_date"] == [("2026-12-11", None)]
 
@@ -226,5 +253,9 @@ def test_frequency_limit():
 def test_same_day():
     """Two emails on one day: the less important one is skipped."""
     script = contact(birth="'1950-12-15'", effective="'2020-12-31'")  # both 1 December
-    script += "INSERT INTO contacts (id) VALUES (2), (3);"  # not eligible, but there: the day holds three
-    assert planned(script, "2026-11-23")[1, "effective_date"] == [("2026-12-01", "same_day_conflict")]
+    script += (
+        "INSERT INTO contacts (id) VALUES (2), (3);"  # not eligible, but there: the day holds three
+    )
+    assert planned(script, "2026-11-23")[1, "effective_date"] == [
+        ("2026-12-01", "same_day_conflict")
+    ]

@@ -54,20 +54,38 @@ def test_trimming(value, expected):
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        *((value, date(1948, 2, 29)) for value in ("1948-02-29", "1948-02-29 10:11", "1948-02-29T", b"1948-02-29")),
-        *((value, date(1948, 2, 29)) for value in (" 1948-02-29", "1948-02-29\n", "1948-02-29T10:11:12Z")),
+        *(
+            (value, date(1948, 2, 29))
+            for value in ("1948-02-29", "1948-02-29 10:11", "1948-02-29T", b"1948-02-29")
+        ),
+        *(
+            (value, date(1948, 2, 29))
+            for value in (" 1948-02-29", "1948-02-29\n", "1948-02-29T10:11:12Z")
+        ),
         ("0001-01-01", date(1, 1, 1)),
         ("9999-12-31", date(9999, 12, 31)),
         # 2026-11-24 03:00 UTC is the evening before in Chicago.
-        *((value, date(2026, 11, 23)) for value in (1795489200, "1795489200", 1795489200.9, " 1795489200000 ")),
+        *(
+            (value, date(2026, 11, 23))
+            for value in (1795489200, "1795489200", 1795489200.9, " 1795489200000 ")
+        ),
         *((value, date(2026, 11, 23)) for value in (1795489200000, 1795489200999.0)),
         (10**8, date(1973, 3, 3)),
         (10**11 - 1, date(5138, 11, 16)),
         (10**11, date(1973, 3, 3)),
         *((value, None) for value in (None, "", " ", "\0", b"")),
-        *((value, UNREADABLE) for value in (10**8 - 1, 10**14, -1795489200, 0, 2.5, 1948, "20261123", "99999999")),
-        *((value, UNREADABLE) for value in ("1948-02-29x", "1949-02-29", "1900-02-29", "0000-01-01", "1948-2-29")),
-        *((value, UNREADABLE) for value in ("1948-00-10", "12/01/2026", "١٩٤٨-02-28", "soon", b"\xff", "1e9")),
+        *(
+            (value, UNREADABLE)
+            for value in (10**8 - 1, 10**14, -1795489200, 0, 2.5, 1948, "20261123", "99999999")
+        ),
+        *(
+            (value, UNREADABLE)
+            for value in ("1948-02-29x", "1949-02-29", "1900-02-29", "0000-01-01", "1948-2-29")
+        ),
+        *(
+            (value, UNREADABLE)
+            for value in ("1948-00-10", "12/01/2026", "١٩٤٨-02-28", "soon", b"\xff", "1e9")
+        ),
     ],
 )
 def test_dates(value, expected):
@@ -84,7 +102,10 @@ def test_every_date_is_read(day, time_part):
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        *((value, True) for value in (1, 2, -1, 0.5, "1", "true", "TRUE", "t", "yes", "Y", " on\0", b"true")),
+        *(
+            (value, True)
+            for value in (1, 2, -1, 0.5, "1", "true", "TRUE", "t", "yes", "Y", " on\0", b"true")
+        ),
         *((value, False) for value in (0, 0.0, "0", "false", "F", "No", "n", "off", "", " ", b"")),
         *((value, UNREADABLE) for value in ("maybe", "2", "1.0", "0.0", b"\x01", "yes!")),
         (None, None),
@@ -100,7 +121,10 @@ def test_booleans(value, expected):
     [
         *((value, 7) for value in (7, 7.0, "7", " +7\n", "007", b"7")),
         *((value, -7) for value in (-7, " -7 ")),
-        *((value, UNREADABLE) for value in ("", "seven", 7.5, "7.5", "7.0", "7x", "+", b"\xff", 1e300, "9" * 20)),
+        *(
+            (value, UNREADABLE)
+            for value in ("", "seven", 7.5, "7.5", "7.0", "7x", "+", b"\xff", 1e300, "9" * 20)
+        ),
         (2**63 - 1, 2**63 - 1),
         (None, None),
     ],
@@ -113,12 +137,46 @@ def test_integers(value, expected):
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        *((value, "90210") for value in ("90210", " 90210\t", "90210-1234", "90210 1234", 90210, 90210.0, b"90210")),
-        *((value, "00501") for value in (501, "501", "00501", "501.0", 501.0, "'501", '="501"', "\ufeff501\0")),
-        *((value, "02139") for value in ("'02139", '="02139"', "021391234", 21391234, "21391234.0")),
+        *(
+            (value, "90210")
+            for value in ("90210", " 90210\t", "90210-1234", "90210 1234", 90210, 90210.0, b"90210")
+        ),
+        *(
+            (value, "00501")
+            for value in (501, "501", "00501", "501.0", 501.0, "'501", '="501"', "\ufeff501\0")
+        ),
+        *(
+            (value, "02139")
+            for value in ("'02139", '="02139"', "021391234", 21391234, "21391234.0")
+        ),
         (0, "00000"),
-        *((value, None) for value in ("90210-12", "90210-", "90210-12345", "90210  1234", "9021O", "٩٠٢١٠", "'", "=")),
-        *((value, None) for value in (-501, 123456, "1234567", "0213912345", 90210.5, "90210.00", b"\xff", "", None)),
+        *(
+            (value, None)
+            for value in (
+                "90210-12",
+                "90210-",
+                "90210-12345",
+                "90210  1234",
+                "9021O",
+                "٩٠٢١٠",
+                "'",
+                "=",
+            )
+        ),
+        *(
+            (value, None)
+            for value in (
+                -501,
+                123456,
+                "1234567",
+                "0213912345",
+                90210.5,
+                "90210.00",
+                b"\xff",
+                "",
+                None,
+            )
+        ),
     ],
 )
 def test_zips(value, expected):
@@ -127,11 +185,39 @@ def test_zips(value, expected):
 
 
 GOOD_ADDRESSES = (
-    *("a@b.org", " a@b.org\0", "\ufeffa@b.org\u200b", "a@b.c.org", "o'x@b.org", "a.b+c@b-c.org", "jörg@exämple.org"),
-    *("a" * 64 + "@b.org", "a@" + "b" * 63 + ".org", "a@123.x1", "a@b.org\n", b"a@b.org", "a@" + "b." * 124 + "org"),
+    *(
+        "a@b.org",
+        " a@b.org\0",
+        "\ufeffa@b.org\u200b",
+        "a@b.c.org",
+        "o'x@b.org",
+        "a.b+c@b-c.org",
+        "jörg@exämple.org",
+    ),
+    *(
+        "a" * 64 + "@b.org",
+        "a@" + "b" * 63 + ".org",
+        "a@123.x1",
+        "a@b.org\n",
+        b"a@b.org",
+        "a@" + "b." * 124 + "org",
+    ),
 )
 BAD_ADDRESSES = (
-    *("a", "@b.org", "a@", "a@b", "a@.org", "a@org.", "a@@b.org", "a@.", "a b@c.org", "a@b.o rg", "a@b@c.org", 5),
+    *(
+        "a",
+        "@b.org",
+        "a@",
+        "a@b",
+        "a@.org",
+        "a@org.",
+        "a@@b.org",
+        "a@.",
+        "a b@c.org",
+        "a@b.o rg",
+        "a@b@c.org",
+        5,
+    ),
     *(
         "in\nner@b.org",
         "a@b..org",
@@ -143,7 +229,15 @@ BAD_ADDRESSES = (
         "a@b-.org",
         b"\xff@b.c",
     ),
-    *("a@b_c.org", "a@b.123", "a@b.१२", "<a@b.org>", "a@b.org;", "mailto:a@b.org", "a" * 65 + "@b.org"),
+    *(
+        "a@b_c.org",
+        "a@b.123",
+        "a@b.१२",
+        "<a@b.org>",
+        "a@b.org;",
+        "mailto:a@b.org",
+        "a" * 65 + "@b.org",
+    ),
     *("a@" + "b" * 64 + ".org", "a@" + "b." * 125 + "org", "a(b)@c.org", "😀@b.org"),
 )
 
@@ -169,9 +263,15 @@ def test_missing_addresses(value):
 @pytest.mark.parametrize(
     ("column", "value", "expected"),
     [
-        *(("deleted_at", value, True) for value in ("2025-01-01", 1730000000, "never", "no", 1, b"x", -1)),
+        *(
+            ("deleted_at", value, True)
+            for value in ("2025-01-01", 1730000000, "never", "no", 1, b"x", -1)
+        ),
         *(("deleted_at", value, False) for value in (None, "", " \0", 0, 0.0, "0", " 0 ", b"0")),
-        *(("deceased", value, True) for value in (1, 2, "yes", "TRUE", " y ", "maybe", "2025-01-01", b"\xff")),
+        *(
+            ("deceased", value, True)
+            for value in (1, 2, "yes", "TRUE", " y ", "maybe", "2025-01-01", b"\xff")
+        ),
         *(("deceased", value, False) for value in (None, 0, 0.0, "", " ", "no", "0", "off")),
     ],
 )
@@ -195,8 +295,14 @@ ALL_FORMATS = (
 @pytest.mark.parametrize(
     ("value", "formats", "expected"),
     [
-        *((value, ALL_FORMATS, date(1950, 3, 9)) for value in ("1950-03-09", "1950/3/9", "19500309", "03/09/1950")),
-        *((value, ALL_FORMATS, date(1950, 3, 9)) for value in ("3/9/1950", "03-09-1950", "03091950", "9.3.1950")),
+        *(
+            (value, ALL_FORMATS, date(1950, 3, 9))
+            for value in ("1950-03-09", "1950/3/9", "19500309", "03/09/1950")
+        ),
+        *(
+            (value, ALL_FORMATS, date(1950, 3, 9))
+            for value in ("3/9/1950", "03-09-1950", "03091950", "9.3.1950")
+        ),
         *(
             (value, ALL_FORMATS, date(1950, 3, 9))
             for value in (3091950, 19500309, " 3/9/1950 12:30", "03091950T", b"3/9/1950")
@@ -207,9 +313,18 @@ ALL_FORMATS = (
         ("20101112", ("YYYYMMDD", "MMDDYYYY"), date(2010, 11, 12)),
         ("10112012", ("MMDDYYYY",), date(2012, 10, 11)),
         *((value, ALL_FORMATS, None) for value in (None, "", " ", "\0", b"")),
-        *((value, ALL_FORMATS, UNREADABLE) for value in ("3-9-1950", "1950-3-9", "3091950", "3/9/50", "31/31/1950")),
-        *((value, ALL_FORMATS, UNREADABLE) for value in (19500309.0, 0, -3091950, 1700000000, "0000-01-01", b"\xff")),
-        *((value, ("YYYY-MM-DD",), UNREADABLE) for value in ("03/09/1950", "1950-02-30", 19500309, "1950-03-09x")),
+        *(
+            (value, ALL_FORMATS, UNREADABLE)
+            for value in ("3-9-1950", "1950-3-9", "3091950", "3/9/50", "31/31/1950")
+        ),
+        *(
+            (value, ALL_FORMATS, UNREADABLE)
+            for value in (19500309.0, 0, -3091950, 1700000000, "0000-01-01", b"\xff")
+        ),
+        *(
+            (value, ("YYYY-MM-DD",), UNREADABLE)
+            for value in ("03/09/1950", "1950-02-30", 19500309, "1950-03-09x")
+        ),
     ],
 )
 def test_contact_dates(value, formats, expected):
@@ -223,11 +338,20 @@ def test_contact_dates(value, formats, expected):
         *((value, None) for value in (None, "", " \0", "ALL", " all ", b"All")),
         *(
             (value, {"CA", "NY"})
-            for value in ("CA,NY", " ny ; ca,", '["ca", "New York"]', "california,new york", b"CA;NY")
+            for value in (
+                "CA,NY",
+                " ny ; ca,",
+                '["ca", "New York"]',
+                "california,new york",
+                b"CA;NY",
+            )
         ),
         ("[]", set()),
         (", ;", set()),
-        *((value, UNREADABLE) for value in ("ZZ", "CA,ZZ", "CA NY", '["CA", 5]', '["CA"', "CA,ALL", 7, b"\xff")),
+        *(
+            (value, UNREADABLE)
+            for value in ("ZZ", "CA,ZZ", "CA NY", '["CA", 5]', '["CA"', "CA,ALL", 7, b"\xff")
+        ),
     ],
 )
 def test_target_states(value, expected):
@@ -253,7 +377,11 @@ def test_every_state_has_a_code():
     """All states of the ZIP table are known by code, and all but the military ones by name."""
     codes = set(zip_states().values())
     assert codes <= set(state_codes().values())
-    assert codes - {state_codes()[name] for name in state_codes() if len(name) > 2} == {"AA", "AE", "AP"}
+    assert codes - {state_codes()[name] for name in state_codes() if len(name) > 2} == {
+        "AA",
+        "AE",
+        "AP",
+    }
 
 
 @pytest.mark.parametrize(
@@ -267,7 +395,10 @@ def test_every_state_has_a_code():
         ('{"has_medical_conditions": false, "main_questions_yes_count": 0}', False),
         ('{"has_medical_conditions": "true"}', False),
         ('{"main_questions_yes_count": -1}', False),
-        *((value, False) for value in (None, "", "not json", "[]", "true", '"x"', "[true]", '{"has_')),
+        *(
+            (value, False)
+            for value in (None, "", "not json", "[]", "true", '"x"', "[true]", '{"has_')
+        ),
     ],
 )
 def test_metadata(metadata, expected):
@@ -282,7 +413,9 @@ def database(script):
 
 
 def read_contacts(
-    rows, columns="id INTEGER PRIMARY KEY, email, zip_code, status, birth_date, effective_date", **contacts
+    rows,
+    columns="id INTEGER PRIMARY KEY, email, zip_code, status, birth_date, effective_date",
+    **contacts,
 ):
     connection = database(f"CREATE TABLE contacts ({columns})")
     connection.executemany(f"INSERT INTO contacts VALUES ({', '.join('?' * len(rows[0]))})", rows)
@@ -324,8 +457,15 @@ def test_the_first_failing_check_is_the_reason():
         (9, None, date(2026, 11, 24)),
         (10, date(2026, 11, 23), None),
     ]
-    assert [sorted(one.unreadable) for one in found.contacts] == [["birth_date", "effective_date"], ["birth_date"], []]
-    assert found.warnings["unreadable_date", "contacts", "birth_date"] == [(8, "bad"), (9, "2026-11-24")]
+    assert [sorted(one.unreadable) for one in found.contacts] == [
+        ["birth_date", "effective_date"],
+        ["birth_date"],
+        [],
+    ]
+    assert found.warnings["unreadable_date", "contacts", "birth_date"] == [
+        (8, "bad"),
+        (9, "2026-11-24"),
+    ]
 
 
 def test_configured_contacts():
@@ -358,7 +498,9 @@ def test_invalid_utf8_is_read():
     assert found.issues == [(1, "invalid_email")]
     assert [(one.carrier, one.failed_underwriting) for one in found.contacts] == [("\ufffda", True)]
     # The first row is of the current plan; the BLOB `skipped` is not, and so is an unknown status.
-    assert [(row.id, row.status, row.day) for row in found.history[2]] == [(2, "skipped", date(2026, 11, 1))]
+    assert [(row.id, row.status, row.day) for row in found.history[2]] == [
+        (2, "skipped", date(2026, 11, 1))
+    ]
     assert [row.id for row in found.history[None]] == [3]
     assert found.warnings["unreadable_contact_id", "email_schedules", "contact_id"] == [(3, "two")]
     assert found.warnings["unknown_status", "email_schedules", "status"] == [(2, b"skipped")]
@@ -373,11 +515,15 @@ def test_only_existing_columns_are_used():
         ),
         AS_OF,
     )
-    assert [(row.email_type, row.scheduled_send_date) for row in found.rows] == [("aep", "2027-09-15")]
+    assert [(row.email_type, row.scheduled_send_date) for row in found.rows] == [
+        ("aep", "2027-09-15")
+    ]
     assert not found.warnings
 
 
-@pytest.mark.parametrize("script", ["CREATE TABLE other (id)", "CREATE TABLE contacts (id INTEGER PRIMARY KEY, email)"])
+@pytest.mark.parametrize(
+    "script", ["CREATE TABLE other (id)", "CREATE TABLE contacts (id INTEGER PRIMARY KEY, email)"]
+)
 def test_required_tables_and_columns(script):
     """Without `contacts`, or one of its required columns, there is no plan."""
     with pytest.raises(UnusableOrganizationError):

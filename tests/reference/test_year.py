@@ -43,15 +43,21 @@ def count_what_was_sent(overrides):
     """Remove void statuses and aliases that hide what was sent: such an email is planned and sent again every day."""
     history = overrides.get("history", {})
     if "void_statuses" in history:
-        void = [status for status in history["void_statuses"] if status.lower() not in KNOWN_STATUSES]
+        void = [
+            status for status in history["void_statuses"] if status.lower() not in KNOWN_STATUSES
+        ]
         history["void_statuses"] = void or ["failed"]
     if "aliases" in history:
-        history["aliases"] = {old: new for old, new in history["aliases"].items() if not planned_type(old)}
+        history["aliases"] = {
+            old: new for old, new in history["aliases"].items() if not planned_type(old)
+        }
 
 
 def planned_type(name):
     """Return whether the plan itself has rows of the type."""
-    return name in (*ANNIVERSARY_TYPES, "post_window") or name.startswith(("campaign_", "followup_"))
+    return name in (*ANNIVERSARY_TYPES, "post_window") or name.startswith(
+        ("campaign_", "followup_")
+    )
 
 
 def random_outages(source, first, days, share):
@@ -120,7 +126,9 @@ def test_a_lost_email_is_found():
 
     def forgetful(connection, as_of, overrides):
         found = write_plan(connection, as_of, overrides)
-        connection.execute("DELETE FROM email_schedules WHERE email_type = 'birthday' AND status = 'pre-scheduled'")
+        connection.execute(
+            "DELETE FROM email_schedules WHERE email_type = 'birthday' AND status = 'pre-scheduled'"
+        )
         found.details = [row for row in found.details if row.email_type != "birthday"]
         return found
 
@@ -131,8 +139,14 @@ def test_a_lost_email_is_found():
         found.details = [row for row in found.details if row.email_type != "aep" or row.day > as_of]
         return found
 
-    assert any("birthday" in problem and "forgotten" in problem for problem in run(4, 6, 370, planner=forgetful)[1])
-    assert any("'aep'" in problem and "never sent" in problem for problem in run(4, 6, 370, planner=careless)[1])
+    assert any(
+        "birthday" in problem and "forgotten" in problem
+        for problem in run(4, 6, 370, planner=forgetful)[1]
+    )
+    assert any(
+        "'aep'" in problem and "never sent" in problem
+        for problem in run(4, 6, 370, planner=careless)[1]
+    )
 
 
 def test_an_email_sent_twice_is_found():

@@ -9,7 +9,13 @@ from .contacts import Contact
 from .dates import anniversary, shift
 
 #: In this order a reason is named when several apply (section 5).
-KINDS = ("year_round", "birthday_window", "effective_date_window", "unreadable_date", "missing_date")
+KINDS = (
+    "year_round",
+    "birthday_window",
+    "effective_date_window",
+    "unreadable_date",
+    "missing_date",
+)
 
 #: A chain of windows that is longer than this never ends: its rules cover every day of the year.
 _ENDLESS_DAYS = 366 * 12
@@ -23,7 +29,9 @@ class Windows:
         self._configuration = configuration
         self._rules = configuration.rules.get(contact.state, ())
         #: The kinds that exclude every date.
-        self._closed = {kind for rule in self._rules if (kind := self._every_date(rule)) is not None}
+        self._closed = {
+            kind for rule in self._rules if (kind := self._every_date(rule)) is not None
+        }
         self._of_year: dict[int, list[tuple[str, date, date]]] = {}
 
     @property
@@ -64,7 +72,9 @@ class Windows:
 
     def _windows(self, year: int) -> list[tuple[str, date, date]]:
         if year not in self._of_year:
-            self._of_year[year] = [window for rule in self._rules if (window := self._window(rule, year)) is not None]
+            self._of_year[year] = [
+                window for rule in self._rules if (window := self._window(rule, year)) is not None
+            ]
         return self._of_year[year]
 
     def _every_date(self, rule: ExclusionRule) -> str | None:
@@ -86,7 +96,11 @@ class Windows:
         base = anniversary(of, year)
         if rule.month_start:
             base = base.replace(day=1)
-        extension = rule.pre_window_days if rule.pre_window_days is not None else self._configuration.pre_window_days
+        extension = (
+            rule.pre_window_days
+            if rule.pre_window_days is not None
+            else self._configuration.pre_window_days
+        )
         return rule.kind, shift(base, -rule.before - extension), shift(base, rule.after)
 
 

@@ -166,7 +166,9 @@ def faults(year: Year) -> list[str]:
     times = Counter(event for _, event in year.sent)
     found = [f"{event} was sent {count} times" for event, count in times.items() if count > 1]
     for event, latest in year.planned.items():
-        prevented = event in year.skipped or latest not in year.working_days or event[1] == "followup"
+        prevented = (
+            event in year.skipped or latest not in year.working_days or event[1] == "followup"
+        )
         if event not in times and not prevented and not _post_window_settled(event, year):
             found.append(f"{event} was planned until {latest} and never sent")
     return found
@@ -191,7 +193,9 @@ def _post_window_settled(event: Event, year: Year) -> bool:
     )
 
 
-def forgotten(connection: sqlite3.Connection, first: date, overrides: dict[str, Any], year: Year) -> list[str]:
+def forgotten(
+    connection: sqlite3.Connection, first: date, overrides: dict[str, Any], year: Year
+) -> list[str]:
     """Return a sentence for each anniversary of the year that was not planned, sent or skipped.
 
     Found day by day, not by the plans. `connection` is the file after the year.
@@ -211,16 +215,24 @@ def forgotten(connection: sqlite3.Connection, first: date, overrides: dict[str, 
     return found
 
 
-def _anniversaries(contact: Contact, day: date, configuration: Configuration) -> list[tuple[str, date]]:
+def _anniversaries(
+    contact: Contact, day: date, configuration: Configuration
+) -> list[tuple[str, date]]:
     """Return (email type, latest day) of the contact's events on a day."""
     found = []
     failed = contact.failed_underwriting and configuration.exclude_failed_underwriting
     if contact.birth_date and is_base(day, contact.birth_date, month_start=False) and not failed:
         found.append(("birthday", shift(day, -min(1, configuration.birthday_days_before))))
-    if contact.effective_date and is_base(day, contact.effective_date, month_start=False) and not failed:
+    if (
+        contact.effective_date
+        and is_base(day, contact.effective_date, month_start=False)
+        and not failed
+    ):
         years = day.year - contact.effective_date.year
         if years >= configuration.effective_date_first_anniversary:
-            found.append(("effective_date", shift(day, -min(1, configuration.effective_date_days_before))))
+            found.append(
+                ("effective_date", shift(day, -min(1, configuration.effective_date_days_before)))
+            )
     if is_aep_day(day, configuration):
         found.append(("aep", latest_aep(day, configuration)))
     return found

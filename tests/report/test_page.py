@@ -64,7 +64,14 @@ def checked(report: Report) -> tuple[Checker, str]:
 
 
 def result(**fields: Any) -> RunResult:
-    return RunResult(run_id="job-1.1", organization="org-1", as_of="2026-11-23", mode="reliable", workers=1, **fields)
+    return RunResult(
+        run_id="job-1.1",
+        organization="org-1",
+        as_of="2026-11-23",
+        mode="reliable",
+        workers=1,
+        **fields,
+    )
 
 
 def days(count: int, number: int = 5) -> dict[str, int]:
@@ -78,7 +85,9 @@ def test_any_number_of_days(count: int) -> None:
     checker, text = checked(Report(organization="org-1", generated_at=NOW, latest=run))
     rectangles = [attrs for tag, attrs in checker.tags if tag == "rect"]
     assert len(rectangles) == count
-    assert all(0 <= float(a["x"] or 0) <= 1000 and 0 <= float(a["y"] or 0) <= 300 for a in rectangles)
+    assert all(
+        0 <= float(a["x"] or 0) <= 1000 and 0 <= float(a["y"] or 0) <= 300 for a in rectangles
+    )
     assert ("No e-mail is planned" in text) == (count == 0)
     assert "There was no run before this one" in text
 
@@ -127,7 +136,13 @@ def test_numbers_are_those_of_the_run(tmp_path: Path) -> None:
         assert sum(run.volume_before.values()) >= sum(run.volume.values())
     assert report.issues_total == sum(second.issues.values())
     _, text = checked(report)
-    for number in (second.contacts, second.rows_planned, second.daily_cap, second.daily_limit, report.issues_total):
+    for number in (
+        second.contacts,
+        second.rows_planned,
+        second.daily_cap,
+        second.daily_limit,
+        report.issues_total,
+    ):
         assert f"{number:,}" in text
     for state in second.states:
         assert f" {state} " in text
@@ -144,7 +159,12 @@ def test_only_the_newest_summaries_stay(tmp_path: Path) -> None:
     for number in range(SUMMARIES + 3):
         run_locally(path, tmp_path / "scratch", AS_OF, run_id=f"job-{number:03d}.1")
     connection = sqlite3.connect(path)
-    kept = [row[0] for row in connection.execute("SELECT run_id FROM scheduler_runs WHERE summary NOT NULL ORDER BY 1")]
+    kept = [
+        row[0]
+        for row in connection.execute(
+            "SELECT run_id FROM scheduler_runs WHERE summary NOT NULL ORDER BY 1"
+        )
+    ]
     [(runs,)] = connection.execute("SELECT count(*) FROM scheduler_runs")
     connection.close()
     assert kept == [f"job-{number:03d}.1" for number in range(3, SUMMARIES + 3)]
@@ -157,7 +177,9 @@ def test_files_without_use(tmp_path: Path) -> None:
     make_organization(path, 50, 4, dt.date.fromisoformat(AS_OF))
     assert read_report(path, "org-1", NOW).latest is None
     connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE scheduler_runs(run_id TEXT PRIMARY KEY, as_of, status, started_at)")
+    connection.execute(
+        "CREATE TABLE scheduler_runs(run_id TEXT PRIMARY KEY, as_of, status, started_at)"
+    )
     connection.commit()
     assert read_report(path, "org-1", NOW).latest is None
     run_locally(path, tmp_path / "scratch", AS_OF)
@@ -172,7 +194,14 @@ def test_files_without_use(tmp_path: Path) -> None:
 
 
 def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from schedctl import main; main()", *arguments, "--data", str(data)]
+    command = [
+        sys.executable,
+        "-c",
+        "from schedctl import main; main()",
+        *arguments,
+        "--data",
+        str(data),
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -190,7 +219,9 @@ def test_command(data: Path, daemons: Callable[..., RunningDaemon], tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert str(page) in done.stdout
     assert page.read_text().startswith("<!doctype html>")
-    assert schedctl("report", "org-a", "--html", "-", data=data).stdout.startswith("<!doctype html>")
+    assert schedctl("report", "org-a", "--html", "-", data=data).stdout.startswith(
+        "<!doctype html>"
+    )
     document = json.loads(schedctl("report", "org-a", "--json", data=data).stdout)
     assert document["latest"]["as_of"] == AS_OF
     assert "aep" in schedctl("report", "org-a", data=data).stdout

@@ -39,7 +39,16 @@ class RunningDaemon:
 
     def start(self) -> RunningDaemon:
         with self.log_path.open("ab") as log:
-            command = [sys.executable, "-m", "schedd", "serve", "--data", str(self.data), "--workers", "2"]
+            command = [
+                sys.executable,
+                "-m",
+                "schedd",
+                "serve",
+                "--data",
+                str(self.data),
+                "--workers",
+                "2",
+            ]
             self.process = subprocess.Popen([*command, *self.options], stdout=log, stderr=log)
         return self
 

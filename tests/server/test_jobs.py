@@ -117,7 +117,9 @@ def test_worker_killed(daemons: Callable[..., RunningDaemon], data: Path) -> Non
         with daemon.client() as client:
             job = client.submit("org-a", as_of=AS_OF)
             # One round or two: the worker that takes the job over may be one of those just killed.
-            while not wait_until(lambda: (found := client.status(job.job_id)).state != "queued" and found).final:
+            while not wait_until(
+                lambda: (found := client.status(job.job_id)).state != "queued" and found
+            ).final:
                 for pid in daemon.workers():
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
@@ -220,7 +222,10 @@ def test_logs_carry_the_run(daemons: Callable[..., RunningDaemon]) -> None:
         run_id = client.schedule("org-a", as_of=AS_OF).run_id
     assert daemon.stop() == 0
     lines = [json.loads(line) for line in daemon.log().splitlines()]
-    assert [line["event"] for line in lines if line.get("run_id") == run_id] == ["job begins", "job ended"]
+    assert [line["event"] for line in lines if line.get("run_id") == run_id] == [
+        "job begins",
+        "job ended",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +238,9 @@ def test_logs_carry_the_run(daemons: Callable[..., RunningDaemon]) -> None:
         (["--server-key", "short"], ["key"]),
     ],
 )
-def test_bad_settings(daemons: Callable[..., RunningDaemon], options: list[str], words: list[str]) -> None:
+def test_bad_settings(
+    daemons: Callable[..., RunningDaemon], options: list[str], words: list[str]
+) -> None:
     """A wrong setting is named with what it takes (exit code 2)."""
     daemon = daemons(*options)
     assert daemon.wait() == 2

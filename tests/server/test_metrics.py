@@ -36,7 +36,9 @@ def listening(daemon: RunningDaemon) -> RunningDaemon:
     return daemon
 
 
-def scrape(port: int, path: str = "/metrics", host: str = "127.0.0.1", method: str = "GET") -> tuple[int, str]:
+def scrape(
+    port: int, path: str = "/metrics", host: str = "127.0.0.1", method: str = "GET"
+) -> tuple[int, str]:
     request = urllib.request.Request(f"http://{host}:{port}{path}", method=method)
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
@@ -70,7 +72,11 @@ def test_numbers(metered: RunningDaemon, port: int) -> None:
     assert after["schedd_contacts_total"] == 2 * result.contacts
     assert after['schedd_job_duration_seconds_count{mode="reliable"}'] == 1
     assert after['schedd_job_duration_seconds_bucket{mode="reliable",le="+Inf"}'] == 1
-    buckets = [value for name, value in after.items() if name.startswith('schedd_job_duration_seconds_bucket{mode="re')]
+    buckets = [
+        value
+        for name, value in after.items()
+        if name.startswith('schedd_job_duration_seconds_bucket{mode="re')
+    ]
     assert buckets == sorted(buckets)
     assert after["schedd_workers"] == 2
     assert after["schedd_free_bytes"] > 0
@@ -87,15 +93,20 @@ def test_both_families(metered: RunningDaemon, port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "method", "status"), [("/", "GET", 404), ("/metrics", "POST", 405), ("/metrics", "HEAD", 200)]
+    ("path", "method", "status"),
+    [("/", "GET", 404), ("/metrics", "POST", 405), ("/metrics", "HEAD", 200)],
 )
-def test_other_requests(metered: RunningDaemon, port: int, path: str, method: str, status: int) -> None:
+def test_other_requests(
+    metered: RunningDaemon, port: int, path: str, method: str, status: int
+) -> None:
     """What is no scrape is refused in HTTP's own words."""
     assert scrape(port, path, method=method)[0] == status
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [b"nonsense\r\n\r\n", b"GET /metrics\r\n\r\n", b"x" * 100_000, b""])
+@pytest.mark.parametrize(
+    "sent", [b"nonsense\r\n\r\n", b"GET /metrics\r\n\r\n", b"x" * 100_000, b""]
+)
 def test_bad_clients(metered: RunningDaemon, port: int, sent: bytes) -> None:
     """Nonsense, endless heads and silent connections harm nobody else."""
     silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(30)]
@@ -142,7 +153,16 @@ def test_port_in_use(data: Path, daemons: Callable[..., RunningDaemon], port: in
 
     with socket.create_server(("127.0.0.1", port)):
         done = subprocess.run(
-            [sys.executable, "-m", "schedd", "serve", "--data", str(data), "--metrics-listen", f"127.0.0.1:{port}"],
+            [
+                sys.executable,
+                "-m",
+                "schedd",
+                "serve",
+                "--data",
+                str(data),
+                "--metrics-listen",
+                f"127.0.0.1:{port}",
+            ],
             capture_output=True,
             text=True,
             timeout=30,

@@ -36,12 +36,23 @@ def free_port() -> int:
         ([MAGIC, msgspec.msgpack.encode({"type": "hello", "id": ""})], "bad_message"),
         ([MAGIC, msgspec.msgpack.encode({"type": "hello", "id": "x" * 1000})], "bad_message"),
         ([MAGIC, msgspec.msgpack.encode({"type": "submit", "id": "1", "spec": 5})], "bad_message"),
-        ([MAGIC, msgspec.msgpack.encode({"type": "of_the_future", "id": "1"})], "unsupported_message"),
         (
-            [MAGIC, msgspec.msgpack.encode({"type": "submit", "id": "1", "spec": {"organization": "../x"}})],
+            [MAGIC, msgspec.msgpack.encode({"type": "of_the_future", "id": "1"})],
+            "unsupported_message",
+        ),
+        (
+            [
+                MAGIC,
+                msgspec.msgpack.encode(
+                    {"type": "submit", "id": "1", "spec": {"organization": "../x"}}
+                ),
+            ],
             "invalid_organization",
         ),
-        ([MAGIC, msgspec.msgpack.encode({"type": "get_job", "id": "1", "job_id": "none"})], "unknown_job"),
+        (
+            [MAGIC, msgspec.msgpack.encode({"type": "get_job", "id": "1", "job_id": "none"})],
+            "unknown_job",
+        ),
         ([MAGIC, b"", b""], "bad_message"),
     ],
 )
@@ -65,7 +76,9 @@ def test_oversized_message(raw: RawClient, daemon: RunningDaemon) -> None:
 
 def test_protocol_versions(raw: RawClient) -> None:
     """A client that speaks only later versions is told so; one that also speaks ours is welcome."""
-    assert raw.ask(Hello(id="1", protocol=9, protocol_oldest=9)).error.code == "unsupported_protocol"
+    assert (
+        raw.ask(Hello(id="1", protocol=9, protocol_oldest=9)).error.code == "unsupported_protocol"
+    )
     assert isinstance(raw.ask(Hello(id="2", protocol=9, protocol_oldest=1)), Welcome)
 
 
@@ -74,14 +87,32 @@ def test_fuzzed_socket(daemon: RunningDaemon) -> None:
     """Random frames, and random messages of known types, never stop the daemon."""
     raw = RawClient(daemon.endpoint)
     values = st.recursive(
-        st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | st.binary(),
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63), 2**64 - 1)
+        | st.floats()
+        | st.text()
+        | st.binary(),
+        lambda inner: (
+            st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4)
+        ),
         max_leaves=12,
     )
     types = st.sampled_from(
-        ["hello", "submit", "watch", "list_jobs", "cancel", "get_organization", "unwatch", "welcome"]
+        [
+            "hello",
+            "submit",
+            "watch",
+            "list_jobs",
+            "cancel",
+            "get_organization",
+            "unwatch",
+            "welcome",
+        ]
     )
-    fields = st.sampled_from(["id", "spec", "job_id", "limit", "states", "organization", "watch_id", "idempotency_key"])
+    fields = st.sampled_from(
+        ["id", "spec", "job_id", "limit", "states", "organization", "watch_id", "idempotency_key"]
+    )
     message = st.builds(
         lambda kind, rest: [MAGIC, msgspec.msgpack.encode({"id": "f", **rest, "type": kind})],
         types,
@@ -122,14 +153,23 @@ def test_curve(tmp_path: Path, daemons: Callable[..., RunningDaemon], host: str)
     made = keys(tmp_path)
     endpoint = f"tcp://{host}:{free_port()}"
     daemon = daemons(
-        "--listen", endpoint, "--server-key-file", str(made / "server.secret"), "--client-keys", str(made / "clients")
+        "--listen",
+        endpoint,
+        "--server-key-file",
+        str(made / "server.secret"),
+        "--client-keys",
+        str(made / "clients"),
     )
     public = made / "server.public"
-    with Client(endpoint, key_file=made / "good.secret", server_key=str(public), timeout_s=20) as client:
+    with Client(
+        endpoint, key_file=made / "good.secret", server_key=str(public), timeout_s=20
+    ) as client:
         assert client.schedule("org-a", as_of="2026-11-23").contacts == 300
     stranger = keys(tmp_path / "other")
     with (
-        Client(endpoint, key_file=stranger / "good.secret", server_key=str(public), timeout_s=3) as client,
+        Client(
+            endpoint, key_file=stranger / "good.secret", server_key=str(public), timeout_s=3
+        ) as client,
         pytest.raises(errors.ConnectionFailedError),
     ):
         client.health()
@@ -138,7 +178,9 @@ def test_curve(tmp_path: Path, daemons: Callable[..., RunningDaemon], host: str)
     assert daemon.process.poll() is None
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://0.0.0.0:7399", "tcp://[::]:7399", "tcp://*:7399", "tcp://10.0.0.1:7399"])
+@pytest.mark.parametrize(
+    "endpoint", ["tcp://0.0.0.0:7399", "tcp://[::]:7399", "tcp://*:7399", "tcp://10.0.0.1:7399"]
+)
 def test_no_keys_no_network(daemons: Callable[..., RunningDaemon], endpoint: str) -> None:
     """Without keys the daemon refuses to listen where others could reach it (exit code 4)."""
     daemon = daemons("--listen", endpoint)

@@ -18,7 +18,14 @@ from support import read_plan
 
 
 def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from schedctl import main; main()", *arguments, "--data", str(data)]
+    command = [
+        sys.executable,
+        "-c",
+        "from schedctl import main; main()",
+        *arguments,
+        "--data",
+        str(data),
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -34,7 +41,9 @@ def test_explain(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
     for contact, explanation in told.items():
         rows = sorted((e.email_type, e.send_date, e.status) for e in explanation.events if e.status)
         assert rows == sorted((row[1], row[2], row[3]) for row in plan if row[0] == contact)
-    document = json.loads(schedctl("explain", "org-a", "3", "--as-of", AS_OF, "--json", data=data).stdout)
+    document = json.loads(
+        schedctl("explain", "org-a", "3", "--as-of", AS_OF, "--json", data=data).stdout
+    )
     assert document["contact_id"] == 3
     assert document["events"][0]["steps"][0]["rule"]
     shown = schedctl("explain", "org-a", "3", "--as-of", AS_OF, data=data)
@@ -55,7 +64,9 @@ def test_preview(data: Path, daemons: Callable[..., RunningDaemon], tmp_path: Pa
     assert "A run would not change the current plan" in same.stdout
     settings = tmp_path / "what-if.toml"
     settings.write_text("[anniversary]\nbirthday_days_before = 20\n")
-    other = schedctl("preview", "org-a", "--as-of", AS_OF, "--config", str(settings), "--json", data=data)
+    other = schedctl(
+        "preview", "org-a", "--as-of", AS_OF, "--config", str(settings), "--json", data=data
+    )
     preview = json.loads(other.stdout)["preview"]
     assert preview["types"]["birthday"]["moved"] > 100
     assert preview["types"]["aep"]["unchanged"] > 200
@@ -63,7 +74,9 @@ def test_preview(data: Path, daemons: Callable[..., RunningDaemon], tmp_path: Pa
     assert "birthday of contact" in shown.stdout
     assert read_plan(data / "org-a.db") == before
     with daemon.client() as client:
-        result = client.schedule("org-a", as_of=AS_OF, config={"anniversary": {"birthday_days_before": 20}})
+        result = client.schedule(
+            "org-a", as_of=AS_OF, config={"anniversary": {"birthday_days_before": 20}}
+        )
     moved = preview["types"]["birthday"]["moved"] + preview["types"]["birthday"]["inserted"]
     assert result.rows_inserted >= moved
 
@@ -73,13 +86,20 @@ def test_explanations_are_bounded(data: Path, daemons: Callable[..., RunningDaem
     daemon = daemons()
     with daemon.client() as client, pytest.raises(errors.InvalidArgumentError, match="explain"):
         client.submit("org-a", as_of=AS_OF, explain=[1])
-    with daemon.client() as client, pytest.raises(errors.InvalidArgumentError, match="101 contacts"):
+    with (
+        daemon.client() as client,
+        pytest.raises(errors.InvalidArgumentError, match="101 contacts"),
+    ):
         client.submit("org-a", as_of=AS_OF, dry_run=True, explain=range(101))
     raw = RawClient(daemon.endpoint)
     try:
-        huge = raw.ask(Submit(id="1", spec=JobSpec(organization="org-a", dry_run=True, explain=[2**62])))
+        huge = raw.ask(
+            Submit(id="1", spec=JobSpec(organization="org-a", dry_run=True, explain=[2**62]))
+        )
         assert huge.error.code == "invalid_argument"
-        good = raw.ask(Submit(id="2", spec=JobSpec(organization="org-a", dry_run=True, explain=[-1, 2**61])))
+        good = raw.ask(
+            Submit(id="2", spec=JobSpec(organization="org-a", dry_run=True, explain=[-1, 2**61]))
+        )
         assert isinstance(good, JobReply)
     finally:
         raw.close()

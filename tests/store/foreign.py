@@ -38,7 +38,9 @@ def contacts(count: int, columns: str = COLUMNS) -> str:
     )
 
 
-def build(path: Path, *scripts: str, prepare: Callable[[sqlite3.Connection], Any] = lambda _: None) -> Path:
+def build(
+    path: Path, *scripts: str, prepare: Callable[[sqlite3.Connection], Any] = lambda _: None
+) -> Path:
     """Make a file. prepare: registers what only the application has, functions and collations."""
     connection = sqlite3.connect(path)
     prepare(connection)
@@ -52,7 +54,9 @@ def build(path: Path, *scripts: str, prepare: Callable[[sqlite3.Connection], Any
 def application(connection: sqlite3.Connection) -> None:
     """Register a function and a collation that no other program has."""
     connection.create_function("fold", 1, lambda text: text and text.lower(), deterministic=True)
-    connection.create_collation("FOLDED", lambda a, b: (a.lower() > b.lower()) - (a.lower() < b.lower()))
+    connection.create_collation(
+        "FOLDED", lambda a, b: (a.lower() > b.lower()) - (a.lower() < b.lower())
+    )
 
 
 def select(path: Path, sql: str) -> list[tuple[Any, ...]]:
@@ -89,7 +93,8 @@ def sees_by_index(path: Path) -> bool:
     application(connection)
     for status, day, count, ids in scan:
         rows = connection.execute(
-            "SELECT id FROM email_schedules WHERE status = ? AND scheduled_send_date = ? ORDER BY id", (status, day)
+            "SELECT id FROM email_schedules WHERE status = ? AND scheduled_send_date = ? ORDER BY id",
+            (status, day),
         ).fetchall()
         if len(rows) != count or ",".join(str(row[0]) for row in rows) != ids:
             return False
@@ -101,7 +106,9 @@ def run(path: Path, tmp_path: Path, run_id: str = "job-a.1", **spec: object) -> 
     return run_locally(path, tmp_path / "scratch", AS_OF, run_id=run_id, **spec)
 
 
-def refused(path: Path, tmp_path: Path, code: ErrorCode = ErrorCode.FOREIGN_SCHEMA, **spec: object) -> SchedulerError:
+def refused(
+    path: Path, tmp_path: Path, code: ErrorCode = ErrorCode.FOREIGN_SCHEMA, **spec: object
+) -> SchedulerError:
     """Run, expect the error, and see that no byte of the file has changed."""
     before = hashlib.sha256(path.read_bytes()).hexdigest()
     with pytest.raises(SchedulerError) as caught:

@@ -16,7 +16,9 @@ from support import read_plan, run_locally
 INDEX = "email_schedules_status_date"
 
 
-def filled(path: Path, tmp_path: Path, *, history: bool, mode: str = "highperf") -> sqlite3.Connection:
+def filled(
+    path: Path, tmp_path: Path, *, history: bool, mode: str = "highperf"
+) -> sqlite3.Connection:
     make_organization(path, 8000, 3, dt.date(2026, 11, 23))
     if not history:
         connection = sqlite3.connect(path)
@@ -43,10 +45,16 @@ def test_index_is_whole(tmp_path: Path, history: bool, mode: str) -> None:
     connection = filled(tmp_path / "org.db", tmp_path, history=history, mode=mode)
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     rows = index_rows(connection)
-    assert rows == sorted(connection.execute("SELECT status, scheduled_send_date, id FROM email_schedules NOT INDEXED"))
+    assert rows == sorted(
+        connection.execute(
+            "SELECT status, scheduled_send_date, id FROM email_schedules NOT INDEXED"
+        )
+    )
     [(sql,)] = connection.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (INDEX,))
     assert sql.upper().startswith("CREATE INDEX")
-    leftover = connection.execute("SELECT name FROM sqlite_schema WHERE name LIKE '%build%'").fetchall()
+    leftover = connection.execute(
+        "SELECT name FROM sqlite_schema WHERE name LIKE '%build%'"
+    ).fetchall()
     assert leftover == []
     connection.close()
 
@@ -95,16 +103,24 @@ def test_a_wrong_index_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     connection = filled(tmp_path / "org.db", tmp_path, history=True, mode=mode)
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     rows = index_rows(connection)
-    assert rows == sorted(connection.execute("SELECT status, scheduled_send_date, id FROM email_schedules NOT INDEXED"))
+    assert rows == sorted(
+        connection.execute(
+            "SELECT status, scheduled_send_date, id FROM email_schedules NOT INDEXED"
+        )
+    )
     connection.close()
 
 
-def test_a_wrong_index_stands_out_in_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_index_stands_out_in_the_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If rows are not as they were asked for, the sample finds it, whatever the table's size."""
     add = bulk.BulkLoad.add
     monkeypatch.setattr(bulk, "MAX_CHECKED_ROWS", 0)
     monkeypatch.setattr(
-        bulk.BulkLoad, "add", lambda self, last, skipped, days: add(self, last, skipped, days + days % 2)
+        bulk.BulkLoad,
+        "add",
+        lambda self, last, skipped, days: add(self, last, skipped, days + days % 2),
     )
     connection = filled(tmp_path / "org.db", tmp_path, history=True)
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

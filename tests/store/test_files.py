@@ -18,9 +18,7 @@ from schedd.store.info import describe, volume
 from schedproto import ErrorCode, SchedulerError
 from support import GOLDEN, make_database, read_issues, read_plan, run_locally
 
-CONTACTS = (
-    "CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code TEXT, birth_date TEXT, effective_date TEXT);"
-)
+CONTACTS = "CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code TEXT, birth_date TEXT, effective_date TEXT);"
 ROWS = "".join(
     f"INSERT INTO contacts VALUES({i}, 'u{i}@example.org', '77002', '19{30 + i % 40}-05-{1 + i % 28:02d}', '2015-06-01');"
     for i in range(1, 41)
@@ -88,17 +86,23 @@ class TestErrors:
     @pytest.mark.parametrize("column", ["email", "zip_code"])
     def test_missing_column(self, folder: Path, tmp_path: Path, mode: str, column: str) -> None:
         """A required column is missing; the error names it."""
-        path = make_database(folder / "org.db", CONTACTS.replace(f"{column} TEXT", f"x_{column} TEXT") + ROWS)
+        path = make_database(
+            folder / "org.db", CONTACTS.replace(f"{column} TEXT", f"x_{column} TEXT") + ROWS
+        )
         error = expect_error(path, tmp_path, ErrorCode.COLUMN_MISSING, mode=mode)
         assert column in error.message
 
     def test_id_is_no_key(self, folder: Path, tmp_path: Path, mode: str) -> None:
         """contacts.id is not the primary key."""
-        path = make_database(folder / "org.db", CONTACTS.replace("INTEGER PRIMARY KEY", "TEXT") + ROWS)
+        path = make_database(
+            folder / "org.db", CONTACTS.replace("INTEGER PRIMARY KEY", "TEXT") + ROWS
+        )
         error = expect_error(path, tmp_path, ErrorCode.FOREIGN_SCHEMA, mode=mode)
         assert "no unique index" in error.message
 
-    def test_locked(self, folder: Path, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_locked(
+        self, folder: Path, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Another program holds the write lock for longer than is waited."""
         monkeypatch.setattr("schedd.store.connection.BUSY_TIMEOUT_MS", 200)
         path = make_database(folder / "org.db", CONTACTS + ROWS)
@@ -108,7 +112,9 @@ class TestErrors:
             "c.execute('BEGIN EXCLUSIVE'); print('locked', flush=True); sys.stdin.read()"
         )
         with subprocess.Popen(
-            [sys.executable, "-c", holding, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", holding, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         ) as other:
             assert other.stdout.readline() == b"locked\n"
             with pytest.raises(SchedulerError) as caught:
@@ -171,7 +177,8 @@ def test_truncated(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    os.getuid() != 0 or not shutil.which("mount"), reason="a small file system can only be mounted by root"
+    os.getuid() != 0 or not shutil.which("mount"),
+    reason="a small file system can only be mounted by root",
 )
 @pytest.mark.parametrize("mode", ["reliable", "highperf"])
 def test_full_disk(tmp_path: Path, mode: str) -> None:
@@ -179,7 +186,9 @@ def test_full_disk(tmp_path: Path, mode: str) -> None:
     mount = tmp_path / "small"
     mount.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(mount)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(mount)],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode != 0:
         pytest.skip("file systems cannot be mounted here")
@@ -189,16 +198,29 @@ def test_full_disk(tmp_path: Path, mode: str) -> None:
             "from schedctl.synthetic import make_organization; import sys, datetime; from pathlib import Path;"
             "make_organization(Path(sys.argv[1]), 30000, 1, datetime.date(2026, 11, 23))"
         )
-        subprocess.run([sys.executable, "-c", script, str(tmp_path / "org.db")], check=True, timeout=60)
+        subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / "org.db")], check=True, timeout=60
+        )
         shutil.copy(tmp_path / "org.db", path)
-        before = sqlite3.connect(path).execute("SELECT count(*), max(id) FROM email_schedules").fetchone()
+        before = (
+            sqlite3.connect(path)
+            .execute("SELECT count(*), max(id) FROM email_schedules")
+            .fetchone()
+        )
         with pytest.raises(SchedulerError) as caught:
             run_locally(path, tmp_path / "scratch", "2026-11-23", mode=mode)
         assert caught.value.code == ErrorCode.DISK_FULL
         connection = sqlite3.connect(path)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert connection.execute("SELECT count(*), max(id) FROM email_schedules").fetchone() == before
-        assert connection.execute("SELECT name FROM sqlite_schema WHERE name = 'scheduler_runs'").fetchone() is None
+        assert (
+            connection.execute("SELECT count(*), max(id) FROM email_schedules").fetchone() == before
+        )
+        assert (
+            connection.execute(
+                "SELECT name FROM sqlite_schema WHERE name = 'scheduler_runs'"
+            ).fetchone()
+            is None
+        )
         connection.close()
     finally:
         subprocess.run(["umount", "-l", str(mount)], check=True)
@@ -225,10 +247,13 @@ def test_foreign_tables_stay(folder: Path, tmp_path: Path) -> None:
     foreign = [
         name
         for name in schema
-        if name not in {"email_schedules", "sqlite_sequence"} and "INDEX" not in schema[name].upper()
+        if name not in {"email_schedules", "sqlite_sequence"}
+        and "INDEX" not in schema[name].upper()
     ]
     rows = {name: _dump(path, name) for name in foreign}
-    others = "SELECT * FROM email_schedules WHERE status NOT IN ('pre-scheduled', 'skipped') ORDER BY id"
+    others = (
+        "SELECT * FROM email_schedules WHERE status NOT IN ('pre-scheduled', 'skipped') ORDER BY id"
+    )
     history = sqlite3.connect(path).execute(others).fetchall()
     run_locally(path, tmp_path / "scratch", "2026-11-23")
     after = _schema(path)
@@ -272,8 +297,12 @@ def test_existing_plan_table_is_completed(folder: Path, tmp_path: Path) -> None:
     path = make_database(folder / "org.db", CONTACTS + ROWS + plan)
     run_locally(path, tmp_path / "scratch", "2026-11-23")
     connection = sqlite3.connect(path)
-    assert connection.execute("SELECT mine, status FROM email_schedules WHERE id = 9").fetchone() == ("keep", "sent")
-    assert connection.execute("SELECT count(DISTINCT mine) FROM email_schedules WHERE id <> 9").fetchone() == (1,)
+    assert connection.execute(
+        "SELECT mine, status FROM email_schedules WHERE id = 9"
+    ).fetchone() == ("keep", "sent")
+    assert connection.execute(
+        "SELECT count(DISTINCT mine) FROM email_schedules WHERE id <> 9"
+    ).fetchone() == (1,)
     assert "theirs" in _schema(path)
     connection.close()
     again = run_locally(path, tmp_path / "scratch", "2026-11-23", run_id="job-b.1")
@@ -286,7 +315,12 @@ def test_difference_repairs_exactly_what_differs(folder: Path, tmp_path: Path) -
     run_locally(path, tmp_path / "scratch", "2026-08-20")
     plan = read_plan(path)
     connection = sqlite3.connect(path)
-    ids = [row[0] for row in connection.execute("SELECT id FROM email_schedules WHERE status = 'pre-scheduled'")]
+    ids = [
+        row[0]
+        for row in connection.execute(
+            "SELECT id FROM email_schedules WHERE status = 'pre-scheduled'"
+        )
+    ]
     changes = [
         "priority = 99",
         "email_template = 'other'",
@@ -302,7 +336,11 @@ def test_difference_repairs_exactly_what_differs(folder: Path, tmp_path: Path) -
     for row_id, change in zip(ids, changes, strict=False):
         connection.execute(f"UPDATE email_schedules SET {change} WHERE id = ?", (row_id,))
     connection.execute("DELETE FROM email_schedules WHERE id IN (?, ?)", ids[20:22])
-    for contact, kind, day in ((1, "invented", "2027-01-01"), (10**9, "aep", "2027-01-01"), (-5, "aep", "2027-01-02")):
+    for contact, kind, day in (
+        (1, "invented", "2027-01-01"),
+        (10**9, "aep", "2027-01-01"),
+        (-5, "aep", "2027-01-02"),
+    ):
         connection.execute(
             "INSERT INTO email_schedules(contact_id, email_type, scheduled_send_date, status) VALUES (?, ?, ?, 'skipped')",
             (contact, kind, day),
@@ -317,7 +355,9 @@ def test_difference_repairs_exactly_what_differs(folder: Path, tmp_path: Path) -
     assert (result.rows_inserted, result.rows_updated, result.rows_deleted) == (2, len(changes), 4)
     assert read_plan(path) == plan
     connection = sqlite3.connect(path)
-    touched = connection.execute("SELECT count(*) FROM email_schedules WHERE scheduler_run_id = 'job-b.1'").fetchone()
+    touched = connection.execute(
+        "SELECT count(*) FROM email_schedules WHERE scheduler_run_id = 'job-b.1'"
+    ).fetchone()
     assert touched == (2 + len(changes),)
     connection.close()
 
@@ -327,14 +367,20 @@ def test_keys_held_by_others(folder: Path, tmp_path: Path) -> None:
     path = make_database(folder / "org.db", CONTACTS + ROWS)
     run_locally(path, tmp_path / "scratch", "2026-11-23")
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE email_schedules SET status = 'failed' WHERE contact_id = 5 AND email_type = 'aep'")
-    connection.execute("UPDATE email_schedules SET status = 'cancelled' WHERE contact_id = 6 AND email_type = 'aep'")
+    connection.execute(
+        "UPDATE email_schedules SET status = 'failed' WHERE contact_id = 5 AND email_type = 'aep'"
+    )
+    connection.execute(
+        "UPDATE email_schedules SET status = 'cancelled' WHERE contact_id = 6 AND email_type = 'aep'"
+    )
     connection.commit()
     connection.close()
     result = run_locally(path, tmp_path / "scratch", "2026-11-23", run_id="job-b.1")
     assert result.keys_held == 2
     connection = sqlite3.connect(path)
-    states = connection.execute("SELECT status FROM email_schedules WHERE contact_id IN (5, 6) AND email_type = 'aep'")
+    states = connection.execute(
+        "SELECT status FROM email_schedules WHERE contact_id IN (5, 6) AND email_type = 'aep'"
+    )
     assert [row[0] for row in states] == ["failed", "cancelled"]
     connection.close()
 
@@ -348,7 +394,12 @@ def test_issues_are_a_difference(folder: Path, tmp_path: Path) -> None:
         "UPDATE contacts SET birth_date = 'x', effective_date = 'y' WHERE id = 3;"
     )
     run_locally(path, tmp_path / "scratch", "2026-11-23")
-    expected = [[1, "missing_email"], [2, "unknown_zip"], [3, "invalid_birth_date"], [3, "invalid_effective_date"]]
+    expected = [
+        [1, "missing_email"],
+        [2, "unknown_zip"],
+        [3, "invalid_birth_date"],
+        [3, "invalid_effective_date"],
+    ]
     assert read_issues(path) == expected
     connection.executescript("UPDATE contacts SET email = 'a@example.org' WHERE id = 1;")
     run_locally(path, tmp_path / "scratch", "2026-11-23", run_id="job-b.1")
@@ -368,7 +419,9 @@ def test_huge_and_sparse_ids(folder: Path, tmp_path: Path) -> None:
     connection.commit()
     connection.close()
     for workers in (1, 5):
-        result = run_locally(far, tmp_path / "scratch", "2026-06-01", workers=workers, run_id=f"job-{workers}.1")
+        result = run_locally(
+            far, tmp_path / "scratch", "2026-06-01", workers=workers, run_id=f"job-{workers}.1"
+        )
         assert result.rows_planned == len(read_plan(far)) == len(read_plan(plain))
         if workers == 5:
             assert result.rows_unchanged == result.rows_planned
@@ -390,7 +443,15 @@ def test_dry_run_changes_nothing(folder: Path, tmp_path: Path) -> None:
     dry = run_locally(path, tmp_path / "scratch", "2026-11-23", dry_run=True)
     assert digest(path) == before
     real = run_locally(path, tmp_path / "scratch", "2026-11-23")
-    names = ("rows_planned", "rows_inserted", "rows_updated", "rows_deleted", "rows_unchanged", "counts", "volume")
+    names = (
+        "rows_planned",
+        "rows_inserted",
+        "rows_updated",
+        "rows_deleted",
+        "rows_unchanged",
+        "counts",
+        "volume",
+    )
     assert [getattr(dry, name) for name in names] == [getattr(real, name) for name in names]
 
 
@@ -415,7 +476,9 @@ def test_readers_see_old_or_new(folder: Path, tmp_path: Path) -> None:
     from support import LocalContext
 
     context = LocalContext(tmp_path / "scratch", "job-b.1")
-    context.on_progress = lambda stage, _: seen.append(look() == old) if stage in {"write", "commit"} else None
+    context.on_progress = lambda stage, _: (
+        seen.append(look() == old) if stage in {"write", "commit"} else None
+    )
     run_job(JobSpec(organization="org", as_of="2027-09-01"), path, "", context)
     assert seen
     assert all(seen)
@@ -428,7 +491,9 @@ def test_describe_and_volume(folder: Path, tmp_path: Path) -> None:
     result = run_locally(path, tmp_path / "scratch", "2026-11-23")
     info = describe(path, "org")
     assert info.contacts == 60
-    assert info.plan["pre-scheduled"] == sum(c.get("pre-scheduled", 0) for c in result.counts.values())
+    assert info.plan["pre-scheduled"] == sum(
+        c.get("pre-scheduled", 0) for c in result.counts.values()
+    )
     assert info.last_run.run_id == result.run_id
     assert info.issues == result.issues
     (folder / "not an id.db").touch()

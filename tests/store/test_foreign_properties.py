@@ -31,7 +31,10 @@ OPTIONAL = {
     "created_at": ("TEXT", "DATETIME", "TIMESTAMP"),
     "actual_send_datetime": ("TEXT", "DATETIME"),
 }
-STRICT = {"TEXT": ("TEXT", "ANY", "TEXT", "TEXT", "BLOB"), "INTEGER": ("INTEGER", "INT", "ANY", "REAL", "TEXT", "BLOB")}
+STRICT = {
+    "TEXT": ("TEXT", "ANY", "TEXT", "TEXT", "BLOB"),
+    "INTEGER": ("INTEGER", "INT", "ANY", "REAL", "TEXT", "BLOB"),
+}
 #: Of columns whose numbers are compared with the plan's.
 STRICT_NUMBERS = ("INTEGER", "INT", "ANY", "BLOB", "TEXT", "REAL")
 EXTRA = (
@@ -142,7 +145,10 @@ def foreign_tables(draw: st.DrawFn) -> Foreign:
         return f"{name} {kind}{null}{draw(st.sampled_from(COLLATIONS)) if wanted == 'TEXT' else ''}"
 
     key = draw(
-        st.sampled_from(["INTEGER PRIMARY KEY"] * 8 + ["INTEGER PRIMARY KEY AUTOINCREMENT", "INTEGER PRIMARY KEY DESC"])
+        st.sampled_from(
+            ["INTEGER PRIMARY KEY"] * 8
+            + ["INTEGER PRIMARY KEY AUTOINCREMENT", "INTEGER PRIMARY KEY DESC"]
+        )
     )
     columns = [f"id {key}", column("contact_id", NUMBERS, "INTEGER")]
     columns += [column(name, TEXTS, "TEXT") for name in REQUIRED]
@@ -150,15 +156,24 @@ def foreign_tables(draw: st.DrawFn) -> Foreign:
         kinds = OPTIONAL[name]
         columns.append(column(name, kinds, "INTEGER" if kinds[0] == "INTEGER" else "TEXT"))
     few = {"unique": True, "max_size": draw(st.sampled_from([0, 1, 1, 2]))}
-    extra = draw(st.lists(st.sampled_from(EXTRA), unique_by=lambda text: text.split()[0], max_size=2))
+    extra = draw(
+        st.lists(st.sampled_from(EXTRA), unique_by=lambda text: text.split()[0], max_size=2)
+    )
     constraints = draw(st.lists(st.sampled_from(CONSTRAINTS), **few))
     options = draw(st.sampled_from([""] * 19 + ["WITHOUT ROWID"]))
     tail = ", ".join(filter(None, ["STRICT" if strict else "", options]))
     return Foreign(
         table=f"CREATE TABLE email_schedules({', '.join([*columns, *extra, *constraints])}) {tail}",
-        indexes=draw(st.lists(st.sampled_from(INDEXES), unique_by=lambda text: text.split(" ON ")[0], max_size=2)),
+        indexes=draw(
+            st.lists(
+                st.sampled_from(INDEXES), unique_by=lambda text: text.split(" ON ")[0], max_size=2
+            )
+        ),
         triggers=draw(
-            st.one_of(st.just([]), st.lists(st.sampled_from(TRIGGERS), unique_by=lambda t: t[:16], max_size=2))
+            st.one_of(
+                st.just([]),
+                st.lists(st.sampled_from(TRIGGERS), unique_by=lambda t: t[:16], max_size=2),
+            )
         ),
         rows=draw(PRESENT),
     )
@@ -186,7 +201,10 @@ def make(source: Path, path: Path, foreign: Foreign) -> bool:
 
 def everything(path: Path) -> list[object]:
     """Return all rows and the schema of a file."""
-    names = [row[0] for row in select(path, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")]
+    names = [
+        row[0]
+        for row in select(path, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+    ]
     return [
         select(path, "SELECT name, sql FROM sqlite_schema ORDER BY name"),
         *(select(path, f"SELECT * FROM {name}") for name in names),
@@ -203,7 +221,10 @@ def holds(path: Path, foreign: Foreign, scratch: Path) -> None:
         except SchedulerError as error:
             assert error.code in REFUSALS, (error.code, error.message)
             assert error.hint
-            assert "email_schedules" in f"{error.message} {error.details}" or "trigger" in error.message
+            assert (
+                "email_schedules" in f"{error.message} {error.details}"
+                or "trigger" in error.message
+            )
             assert everything(path) == before
             return None
 

@@ -35,25 +35,43 @@ REFUSED = {
     ", skip_reason TEXT NOT NULL DEFAULT ''": ("email_schedules.skip_reason", "Drop NOT NULL"),
     ", metadata JSON NOT NULL": ("email_schedules.metadata", "Drop NOT NULL"),
     ", CHECK (status IN ('pre-scheduled', 'sent'))": ("'skipped'", "CHECK"),
-    ", CONSTRAINT known_status CHECK (status <> 'pre-scheduled')": ("known_status", "'pre-scheduled'"),
+    ", CONSTRAINT known_status CHECK (status <> 'pre-scheduled')": (
+        "known_status",
+        "'pre-scheduled'",
+    ),
     ", CHECK (length(scheduled_send_time) = 5)": ("length(scheduled_send_time) = 5", "CHECK"),
     ", CHECK (typeof(contact_id) = 'text')": ("typeof(contact_id)", "CHECK"),
-    ", event_day INTEGER AS (substr(scheduled_send_date, 9)) STORED": ("email_schedules.event_day", "ordinary"),
-    ", UNIQUE (contact_id, scheduled_send_date) ON CONFLICT REPLACE": ("UNIQUE (contact_id", "ON CONFLICT"),
-    ", UNIQUE (contact_id, email_type, scheduled_send_date) on /* x */ conflict ignore": ("UNIQUE", "ON CONFLICT"),
+    ", event_day INTEGER AS (substr(scheduled_send_date, 9)) STORED": (
+        "email_schedules.event_day",
+        "ordinary",
+    ),
+    ", UNIQUE (contact_id, scheduled_send_date) ON CONFLICT REPLACE": (
+        "UNIQUE (contact_id",
+        "ON CONFLICT",
+    ),
+    ", UNIQUE (contact_id, email_type, scheduled_send_date) on /* x */ conflict ignore": (
+        "UNIQUE",
+        "ON CONFLICT",
+    ),
     ", note TEXT NOT NULL ON CONFLICT REPLACE DEFAULT ''": ("note TEXT", "ON CONFLICT"),
 }
 
 
-@pytest.mark.parametrize(("number", "held"), [(2**53, True), (2**53 + 1, False), (-(2**53) - 1, False)])
+@pytest.mark.parametrize(
+    ("number", "held"), [(2**53, True), (2**53 + 1, False), (-(2**53) - 1, False)]
+)
 def test_contact_ids_beyond_a_real_column(tmp_path: Path, number: int, held: bool) -> None:
     """A plan whose contact_id is a floating-point number takes the ids that it holds exactly, and no others."""
     plan = PLAN.format("").replace("contact_id INTEGER", "contact_id REAL")
     assert "contact_id REAL" in plan
-    path = build(tmp_path / "org.db", contacts(20), plan, f"UPDATE contacts SET id = {number} WHERE id = 7")
+    path = build(
+        tmp_path / "org.db", contacts(20), plan, f"UPDATE contacts SET id = {number} WHERE id = 7"
+    )
     if held:
         run(path, tmp_path)
-        assert select(path, f"SELECT count(*) > 0 FROM email_schedules WHERE contact_id = {number}") == [(1,)]
+        assert select(
+            path, f"SELECT count(*) > 0 FROM email_schedules WHERE contact_id = {number}"
+        ) == [(1,)]
     else:
         error = refused(path, tmp_path)
         assert str(number) in error.message
@@ -109,10 +127,22 @@ def test_strict_table_that_fits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "code", "named"),
     [
-        (PLAN.replace("id INTEGER", "schedule_id INTEGER"), ErrorCode.COLUMN_MISSING, "RENAME COLUMN"),
-        (PLAN.replace("id INTEGER PRIMARY KEY, ", ""), ErrorCode.COLUMN_MISSING, "id INTEGER PRIMARY KEY"),
+        (
+            PLAN.replace("id INTEGER", "schedule_id INTEGER"),
+            ErrorCode.COLUMN_MISSING,
+            "RENAME COLUMN",
+        ),
+        (
+            PLAN.replace("id INTEGER PRIMARY KEY, ", ""),
+            ErrorCode.COLUMN_MISSING,
+            "id INTEGER PRIMARY KEY",
+        ),
         (PLAN.replace("PRIMARY KEY", "PRIMARY KEY DESC"), ErrorCode.FOREIGN_SCHEMA, "DESC"),
-        (PLAN.replace("id INTEGER PRIMARY", "id BIGINT PRIMARY"), ErrorCode.FOREIGN_SCHEMA, "BIGINT"),
+        (
+            PLAN.replace("id INTEGER PRIMARY", "id BIGINT PRIMARY"),
+            ErrorCode.FOREIGN_SCHEMA,
+            "BIGINT",
+        ),
         (PLAN.replace("id INTEGER PRIMARY", "id UUID PRIMARY"), ErrorCode.FOREIGN_SCHEMA, "UUID"),
         (PLAN.replace("INTEGER PRIMARY KEY", "INTEGER"), ErrorCode.FOREIGN_SCHEMA, "primary key"),
         (PLAN + "WITHOUT ROWID", ErrorCode.FOREIGN_SCHEMA, "WITHOUT ROWID"),
@@ -121,7 +151,11 @@ def test_strict_table_that_fits(tmp_path: Path) -> None:
             ErrorCode.FOREIGN_SCHEMA,
             "view",
         ),
-        ("CREATE VIRTUAL TABLE email_schedules USING fts5(id, contact_id)", ErrorCode.FOREIGN_SCHEMA, "virtual"),
+        (
+            "CREATE VIRTUAL TABLE email_schedules USING fts5(id, contact_id)",
+            ErrorCode.FOREIGN_SCHEMA,
+            "virtual",
+        ),
         (
             "CREATE TABLE gone(id); CREATE VIEW email_schedules AS SELECT id FROM gone; DROP TABLE gone",
             ErrorCode.FOREIGN_SCHEMA,
@@ -129,7 +163,9 @@ def test_strict_table_that_fits(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_plans_whose_rows_have_no_number(tmp_path: Path, script: str, code: ErrorCode, named: str) -> None:
+def test_plans_whose_rows_have_no_number(
+    tmp_path: Path, script: str, code: ErrorCode, named: str
+) -> None:
     """A plan without a column id that numbers its rows is refused, and never read as an empty history."""
     path = build(tmp_path / "org.db", contacts(20), script.format(""))
     error = refused(path, tmp_path, code)
@@ -142,15 +178,23 @@ def test_plans_whose_rows_have_no_number(tmp_path: Path, script: str, code: Erro
     [
         ("CREATE INDEX folded ON email_schedules(fold(email_type))", "index folded"),
         ("CREATE INDEX part ON email_schedules(status) WHERE fold(status) = 'x'", "index part"),
-        ("CREATE TRIGGER audit AFTER UPDATE ON email_schedules BEGIN SELECT fold(new.status); END", "trigger audit"),
-        ("CREATE TRIGGER t BEFORE DELETE ON email_schedules BEGIN INSERT INTO gone VALUES (1); END", "trigger t"),
+        (
+            "CREATE TRIGGER audit AFTER UPDATE ON email_schedules BEGIN SELECT fold(new.status); END",
+            "trigger audit",
+        ),
+        (
+            "CREATE TRIGGER t BEFORE DELETE ON email_schedules BEGIN INSERT INTO gone VALUES (1); END",
+            "trigger t",
+        ),
         ("ALTER TABLE email_schedules ADD COLUMN f TEXT AS (fold(status))", "email_schedules"),
         ("CREATE INDEX by_type ON email_schedules(email_type COLLATE FOLDED)", "index by_type"),
     ],
 )
 def test_functions_that_only_the_application_has(tmp_path: Path, script: str, named: str) -> None:
     """An index, trigger or column that needs something of the application's is named before the first write."""
-    path = build(tmp_path / "org.db", contacts(20), PLAN.format("") + ";", ROWS, script, prepare=application)
+    path = build(
+        tmp_path / "org.db", contacts(20), PLAN.format("") + ";", ROWS, script, prepare=application
+    )
     error = refused(path, tmp_path)
     assert named in error.message
     assert "application" in error.hint
@@ -227,14 +271,21 @@ def test_collations(tmp_path: Path, folded: str, key: str) -> None:
     settles(path, tmp_path)
     assert run(path, tmp_path, "job-c.1").rows_unchanged
     assert (
-        len(select(path, "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'email_schedules'")) == 2
+        len(
+            select(
+                path,
+                "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'email_schedules'",
+            )
+        )
+        == 2
     )
 
 
 def test_names_that_are_taken(tmp_path: Path) -> None:
     """Objects with the names of the scheduler's indexes stay; other names are used."""
     script = (
-        PLAN.format("") + ";CREATE TABLE email_schedules_key(x); CREATE TABLE scheduler_index_build(x);"
+        PLAN.format("")
+        + ";CREATE TABLE email_schedules_key(x); CREATE TABLE scheduler_index_build(x);"
         "CREATE INDEX email_schedules_status_date ON email_schedules(scheduled_send_time);"
     )
     path = build(tmp_path / "org.db", contacts(30), script, ROWS)
@@ -275,8 +326,16 @@ def test_duplicates_among_other_rows(tmp_path: Path) -> None:
     """Two rows of the sender with one key are an error; two with a NULL in it, or of other spelling, are not."""
     values = "(NULL, {}, '{}', '2026-01-01', '', 'sent')"
     loose = PLAN.format("").replace("INTEGER NOT NULL", "INTEGER")
-    allowed = [values.format("NULL", "aep")] * 2 + [values.format(7, "aep"), values.format(7, "AEP")]
-    path = build(tmp_path / "org.db", contacts(30), loose, f";INSERT INTO email_schedules VALUES {', '.join(allowed)}")
+    allowed = [values.format("NULL", "aep")] * 2 + [
+        values.format(7, "aep"),
+        values.format(7, "AEP"),
+    ]
+    path = build(
+        tmp_path / "org.db",
+        contacts(30),
+        loose,
+        f";INSERT INTO email_schedules VALUES {', '.join(allowed)}",
+    )
     run(path, tmp_path)
     assert len(sender_rows(path)) == 4
     twice = f"INSERT INTO email_schedules VALUES {values.format(7, 'aep')};" * 2
@@ -340,7 +399,9 @@ def test_trigger_on_issues(tmp_path: Path) -> None:
         "CREATE TRIGGER quiet BEFORE INSERT ON contact_issues BEGIN SELECT RAISE(IGNORE); END;",
     )
     result = run(path, tmp_path, "job-b.1")
-    assert [(w.code, w.table) for w in result.warnings] == [("trigger_changed_rows", "contact_issues")]
+    assert [(w.code, w.table) for w in result.warnings] == [
+        ("trigger_changed_rows", "contact_issues")
+    ]
     assert read_issues(path) == []
 
 
@@ -349,7 +410,11 @@ def test_trigger_on_issues(tmp_path: Path) -> None:
     [
         (contacts(5).replace("id INTEGER PRIMARY", "id TEXT PRIMARY"), "'5'"),
         (contacts(5).replace("id INTEGER PRIMARY KEY", "id INTEGER"), "no unique index"),
-        (contacts(5) + "ALTER TABLE contacts RENAME TO p; CREATE VIEW contacts AS SELECT * FROM p;", "view"),
+        (
+            contacts(5)
+            + "ALTER TABLE contacts RENAME TO p; CREATE VIEW contacts AS SELECT * FROM p;",
+            "view",
+        ),
         (
             contacts(5).replace("effective_date TEXT)", "effective_date TEXT) WITHOUT ROWID")
             + "INSERT INTO contacts(id) VALUES ('L-2');",
@@ -372,7 +437,13 @@ def test_contacts_without_a_number(tmp_path: Path, script: str, named: str) -> N
 @pytest.mark.parametrize("mode", ["reliable", "highperf"])
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
-    "declared", ["BIGINT PRIMARY KEY", "INTEGER PRIMARY KEY DESC", "INT NOT NULL UNIQUE", "NUMERIC PRIMARY KEY"]
+    "declared",
+    [
+        "BIGINT PRIMARY KEY",
+        "INTEGER PRIMARY KEY DESC",
+        "INT NOT NULL UNIQUE",
+        "NUMERIC PRIMARY KEY",
+    ],
 )
 def test_contacts_by_another_key(tmp_path: Path, declared: str, workers: int, mode: str) -> None:
     """Whole numbers in a unique column that is not the rowid's alias get the plan of the same contacts with one."""
@@ -380,11 +451,15 @@ def test_contacts_by_another_key(tmp_path: Path, declared: str, workers: int, mo
     script = contacts(60) + "ALTER TABLE contacts RENAME TO plain; CREATE TABLE contacts({});"
     usual = build(tmp_path / "usual.db", script.format(COLUMNS), shuffled.format("ORDER BY id"))
     columns = COLUMNS.replace("INTEGER PRIMARY KEY", declared)
-    other = build(tmp_path / "other.db", script.format(columns), shuffled.format("ORDER BY email DESC"))
+    other = build(
+        tmp_path / "other.db", script.format(columns), shuffled.format("ORDER BY email DESC")
+    )
     for path in (usual, other):
         run_locally(path, tmp_path / "scratch", AS_OF, workers=workers, mode=mode)
     assert read_plan(other) == read_plan(usual)
-    again = run_locally(other, tmp_path / "scratch", AS_OF, workers=workers, mode=mode, run_id="job-again.1")
+    again = run_locally(
+        other, tmp_path / "scratch", AS_OF, workers=workers, mode=mode, run_id="job-again.1"
+    )
     assert (again.rows_inserted, again.rows_updated, again.rows_deleted) == (0, 0, 0)
 
 
@@ -452,12 +527,19 @@ def test_bytes_that_are_not_text_in_a_schema(tmp_path: Path, encoding: str) -> N
         "CREATE TABLE need(x CHECK (fold(x) = x));"
     )
     path = build(
-        tmp_path / "org.db", f"PRAGMA encoding = '{encoding}';", contacts(20), script, ROWS, prepare=application
+        tmp_path / "org.db",
+        f"PRAGMA encoding = '{encoding}';",
+        contacts(20),
+        script,
+        ROWS,
+        prepare=application,
     )
     build(
         path,
         "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET "
-        + ", ".join(f"{c} = replace({c}, '@', CAST({letter} AS TEXT))" for c in ("name", "tbl_name", "sql")),
+        + ", ".join(
+            f"{c} = replace({c}, '@', CAST({letter} AS TEXT))" for c in ("name", "tbl_name", "sql")
+        ),
         prepare=application,
     )
     first = run(path, tmp_path)

@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 
 from schedproto import ErrorCode, SchedulerError
-from store.foreign import PLAN, ROWS, build, contacts, is_sound, refused, run, sees_by_index, select, sender_rows
+from store.foreign import (
+    PLAN,
+    ROWS,
+    build,
+    contacts,
+    is_sound,
+    refused,
+    run,
+    sees_by_index,
+    select,
+    sender_rows,
+)
 from support import read_plan
 
 MOVES = (
@@ -74,7 +85,12 @@ def test_trigger_that_changes_updated_rows(tmp_path: Path) -> None:
     build(path, "UPDATE email_schedules SET priority = 2 WHERE email_type = 'aep'", script)
     result = run(path, tmp_path, "job-b.1")
     [warning] = result.warnings
-    ids = [row[0] for row in select(path, "SELECT id FROM email_schedules WHERE email_type = 'aep' ORDER BY id")]
+    ids = [
+        row[0]
+        for row in select(
+            path, "SELECT id FROM email_schedules WHERE email_type = 'aep' ORDER BY id"
+        )
+    ]
     assert (warning.count, warning.row_ids) == (len(ids), ids[:5])
     assert result.rows_updated == len(ids)
 
@@ -82,7 +98,8 @@ def test_trigger_that_changes_updated_rows(tmp_path: Path) -> None:
 def test_audit_triggers(tmp_path: Path) -> None:
     """Rows that triggers write elsewhere do not count, and triggers that touch times only are not worth a warning."""
     script = (
-        PLAN.format(", updated_at TEXT") + ";CREATE TABLE audit(id INTEGER PRIMARY KEY, what TEXT, old INTEGER UNIQUE);"
+        PLAN.format(", updated_at TEXT")
+        + ";CREATE TABLE audit(id INTEGER PRIMARY KEY, what TEXT, old INTEGER UNIQUE);"
         "CREATE TRIGGER i AFTER INSERT ON email_schedules BEGIN INSERT OR REPLACE INTO audit(what, old) VALUES ('i', 1); END;"
         "CREATE TRIGGER d AFTER DELETE ON email_schedules BEGIN INSERT OR REPLACE INTO audit(what, old) VALUES ('d', 1); END;"
         "CREATE TRIGGER u AFTER INSERT ON email_schedules BEGIN UPDATE email_schedules SET updated_at = 'now' "
@@ -102,13 +119,19 @@ def test_trigger_that_refuses(tmp_path: Path, how: str) -> None:
     """A trigger that raises is named, with its text, and the file holds what it held."""
     trigger = f"CREATE TRIGGER guard BEFORE DELETE ON email_schedules BEGIN SELECT RAISE({how}, 'it''s kept'); END;"
     path = build(tmp_path / "org.db", contacts(20), PLAN.format("") + ";", ROWS, trigger)
-    before = select(path, "SELECT * FROM email_schedules"), select(path, "SELECT sql FROM sqlite_schema")
+    before = (
+        select(path, "SELECT * FROM email_schedules"),
+        select(path, "SELECT sql FROM sqlite_schema"),
+    )
     with pytest.raises(SchedulerError) as caught:
         run(path, tmp_path)
     assert caught.value.code == ErrorCode.FOREIGN_SCHEMA
     assert "trigger guard" in caught.value.message
     assert "it's kept" in caught.value.message
-    assert (select(path, "SELECT * FROM email_schedules"), select(path, "SELECT sql FROM sqlite_schema")) == before
+    assert (
+        select(path, "SELECT * FROM email_schedules"),
+        select(path, "SELECT sql FROM sqlite_schema"),
+    ) == before
 
 
 def test_trigger_into_a_table_that_refuses(tmp_path: Path) -> None:
@@ -129,7 +152,9 @@ def test_index_that_disagrees_with_its_table(tmp_path: Path) -> None:
     """An index that an earlier release left wrong next to a trigger is found; the remedy is REINDEX, which works."""
     path = build(tmp_path / "org.db", contacts(50), PLAN.format(""))
     run(path, tmp_path)
-    full = "CREATE INDEX email_schedules_status_date ON email_schedules(status, scheduled_send_date)"
+    full = (
+        "CREATE INDEX email_schedules_status_date ON email_schedules(status, scheduled_send_date)"
+    )
     build(
         path,
         f"DROP INDEX email_schedules_status_date; {full} WHERE id > 5; PRAGMA writable_schema = ON;"

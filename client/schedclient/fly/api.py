@@ -21,7 +21,7 @@ from schedproto.version import __version__
 _T = TypeVar("_T")
 
 #: A wait may ask for so long at most (superfly/fly-go, flaps/flaps_machines_wait.go).
-MOST_WAIT_S = 60.0
+MAX_WAIT_S = 60.0
 #: The first part of tokens that go with the scheme FlyV1 (superfly/fly-go, auth.go).
 _MACAROONS = ("fm1r_", "fm2_")
 
@@ -120,7 +120,9 @@ class MachinesApi:
 
     def get(self, machine_id: str) -> Machine:
         """Return a machine as it is now."""
-        return self._decode(self._request("GET", f"/machines/{quote(machine_id, safe='')}"), Machine)
+        return self._decode(
+            self._request("GET", f"/machines/{quote(machine_id, safe='')}"), Machine
+        )
 
     def start(self, machine_id: str) -> None:
         """Ask that a machine starts; its state changes a moment later."""
@@ -133,10 +135,10 @@ class MachinesApi:
     def wait(self, machine_id: str, state: str, timeout_s: float, instance_id: str = "") -> bool:
         """Wait on the server's side until a machine is in a state; returns whether it is.
 
-        timeout_s: 1 to `MOST_WAIT_S`, whole seconds.   instance_id: the version; the documentation asks for it
+        timeout_s: 1 to `MAX_WAIT_S`, whole seconds.   instance_id: the version; the documentation asks for it
         where the state is `stopped`.
         """
-        seconds = int(max(1.0, min(timeout_s, MOST_WAIT_S)))
+        seconds = int(max(1.0, min(timeout_s, MAX_WAIT_S)))
         query = {"state": state, "timeout": str(seconds)}
         if instance_id:
             query["instance_id"] = instance_id
@@ -171,7 +173,9 @@ class MachinesApi:
             headers["Content-Type"], data = "application/json", json.dumps(body).encode()
         timeout = urllib3.Timeout(connect=self._timeout_s, read=timeout_s or self._timeout_s)
         try:
-            answer = self._http.request(method, url, headers=headers, body=data, timeout=timeout, redirect=False)
+            answer = self._http.request(
+                method, url, headers=headers, body=data, timeout=timeout, redirect=False
+            )
         except urllib3.exceptions.HTTPError as error:
             raise FlyApiError(
                 f"the Machines API at {self.base_url} does not answer: {_reason(error)}",
@@ -184,7 +188,9 @@ class MachinesApi:
 
     def _error(self, status: int, body: bytes, request_id: str) -> FlyApiError:
         text, word = _said(body)
-        details = {"status": str(status), "answer": text} | ({"request_id": request_id} if request_id else {})
+        details = {"status": str(status), "answer": text} | (
+            {"request_id": request_id} if request_id else {}
+        )
         if status in {401, 403}:
             error: FlyApiError = FlyTokenError(
                 f"the Machines API rejected the token (HTTP {status}: {text})",
@@ -219,7 +225,11 @@ def _reason(error: Exception) -> str:
     """Return what went wrong, without the request's address and pool that urllib3 puts around it."""
     cause = getattr(error, "reason", None) or error
     text = str(cause)
-    return text.rpartition("object at 0x")[2].partition(": ")[2] or text if "object at 0x" in text else text
+    return (
+        text.rpartition("object at 0x")[2].partition(": ")[2] or text
+        if "object at 0x" in text
+        else text
+    )
 
 
 def _said(body: bytes) -> tuple[str, str]:
@@ -229,6 +239,11 @@ def _said(body: bytes) -> tuple[str, str]:
     except ValueError:
         document = None
     if isinstance(document, dict):
-        text = str(document.get("error") or document.get("message") or document.get("details") or "no reason given")
+        text = str(
+            document.get("error")
+            or document.get("message")
+            or document.get("details")
+            or "no reason given"
+        )
         return text[:500], str(document.get("status") or "")
     return body.decode("utf-8", "replace").strip()[:500] or "no reason given", ""

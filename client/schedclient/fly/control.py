@@ -24,11 +24,28 @@ COMING_UP = frozenset({"starting", "restarting"})
 DOWN = frozenset({"created", "stopped", "suspended", "failed"})
 GONE = frozenset({"destroying", "destroyed", "launch_failed", "migrated", "replaced"})
 #: Process groups of machines that Fly's tools make for a moment (superfly/fly-go, machine_types.go).
-_PASSING_GROUPS = frozenset({"fly_app_release_command", "fly_app_test_machine_command", "fly_app_console"})
+_PASSING_GROUPS = frozenset(
+    {"fly_app_release_command", "fly_app_test_machine_command", "fly_app_console"}
+)
 #: Answers to `start` that mean "not now, as it is just changing", of 409 and 412.
-_CHANGING = ("refusing to start", "current state", "still active", "lease", "replac", "already start", "stopping")
+_CHANGING = (
+    "refusing to start",
+    "current state",
+    "still active",
+    "lease",
+    "replac",
+    "already start",
+    "stopping",
+)
 #: Answers that mean that the host has no room, of 409, 412 and 422.
-_FULL = ("insufficient", "capacity", "no room", "not enough", "resources available", "could not reserve")
+_FULL = (
+    "insufficient",
+    "capacity",
+    "no room",
+    "not enough",
+    "resources available",
+    "could not reserve",
+)
 
 OnState = Callable[[str], None]
 
@@ -77,9 +94,12 @@ class MachineControl:
         lasting = [
             machine
             for machine in machines
-            if machine.state not in GONE and machine.metadata.get("fly_process_group") not in _PASSING_GROUPS
+            if machine.state not in GONE
+            and machine.metadata.get("fly_process_group") not in _PASSING_GROUPS
         ]
-        return sorted(lasting, key=lambda m: (not m.has_volume, m.state != UP, m.state in DOWN, m.id))
+        return sorted(
+            lasting, key=lambda m: (not m.has_volume, m.state != UP, m.state in DOWN, m.id)
+        )
 
     async def look(self) -> Machine:
         """Return the machine as it is now; finds it where it is not known yet or is no more."""
@@ -95,7 +115,11 @@ class MachineControl:
             self._known_id = None
         found = await self.candidates()
         if not found:
-            which = " with " + ", ".join(f"{k}={v}" for k, v in self._metadata.items()) if self._metadata else ""
+            which = (
+                " with " + ", ".join(f"{k}={v}" for k, v in self._metadata.items())
+                if self._metadata
+                else ""
+            )
             raise MachineMissingError(
                 f"the app {self._api.app!r} has no machine{which}",
                 "`schedctl deploy` creates one; see docs/OPERATIONS.md.",
@@ -126,7 +150,9 @@ class MachineControl:
             )
         if machine.state in DOWN:
             pause = self._asked_at + self._pace.busy_s - time.monotonic()
-            if pause > 0:  # somebody here has just asked for it; the state read may be older than that
+            if (
+                pause > 0
+            ):  # somebody here has just asked for it; the state read may be older than that
                 await work.sleep(pause)
                 return None
             self._asked_at = time.monotonic()
@@ -151,8 +177,15 @@ class MachineControl:
 class _Work:
     """One attempt to change a machine's state, within a time: looks, steps, and what errors mean for going on."""
 
-    def __init__(self, control: MachineControl, timeout_s: float, on_state: OnState | None, verb: str) -> None:
-        self._control, self._timeout_s, self._on_state, self._verb = control, timeout_s, on_state, verb
+    def __init__(
+        self, control: MachineControl, timeout_s: float, on_state: OnState | None, verb: str
+    ) -> None:
+        self._control, self._timeout_s, self._on_state, self._verb = (
+            control,
+            timeout_s,
+            on_state,
+            verb,
+        )
         self._deadline = time.monotonic() + timeout_s
         self._api, self._pace = control._api, control._pace  # noqa: SLF001 - two halves of one thing
         self._jitter = control._jitter  # noqa: SLF001
@@ -214,7 +247,12 @@ class _Work:
 
     async def _bear(self, error: FlyApiError) -> None:
         """Pause if a repeat can help, else raise."""
-        if isinstance(error, MachineMissingError) and self._state and not self._vanished and self._control.forget():
+        if (
+            isinstance(error, MachineMissingError)
+            and self._state
+            and not self._vanished
+            and self._control.forget()
+        ):
             # It was there a moment ago: destroyed between two calls, and another one may take its place.
             self._vanished = True
             return
@@ -228,7 +266,9 @@ class _Work:
             if now - self._full_since >= min(self._pace.full_s, self._timeout_s):
                 raise _host_full(error)
             await self.sleep(self._pace.busy_s)
-        elif error.status in {409, 412, 429} or (error.status == 400 and any(word in text for word in _CHANGING)):
+        elif error.status in {409, 412, 429} or (
+            error.status == 400 and any(word in text for word in _CHANGING)
+        ):
             await self.sleep(self._pace.busy_s)
         elif error.retryable:
             await self.pause()
@@ -251,5 +291,10 @@ def _host_full(error: FlyApiError) -> HostFullError:
         "Retry later, or move the volume to another host: docs/OPERATIONS.md, 'The host is full'.",
         retryable=True,
     )
-    full.status, full.answer, full.word, full.details = error.status, error.answer, error.word, error.details
+    full.status, full.answer, full.word, full.details = (
+        error.status,
+        error.answer,
+        error.word,
+        error.details,
+    )
     return full

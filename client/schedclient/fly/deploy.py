@@ -69,11 +69,16 @@ class Flyctl:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise LaunchError(f"`fly {words[0]} {words[1]}` did not end within {CALL_S:g} seconds") from None
+            raise LaunchError(
+                f"`fly {words[0]} {words[1]}` did not end within {CALL_S:g} seconds"
+            ) from None
         if done.returncode:
             said = (done.stderr.strip() or done.stdout.strip()).splitlines()
             text = " | ".join(said[-4:]) or f"exit code {done.returncode}"
-            signed = any(word in text.lower() for word in ("login", "log in", "token", "unauthorized", "authenticat"))
+            signed = any(
+                word in text.lower()
+                for word in ("login", "log in", "token", "unauthorized", "authenticat")
+            )
             raise LaunchError(
                 f"`fly {' '.join(words[:2])}` failed: {text}",
                 "Sign in with `fly auth login`, or set FLY_API_TOKEN." if signed else "",
@@ -86,14 +91,18 @@ class Flyctl:
         try:
             found = json.loads(text or "[]")
         except ValueError:
-            raise LaunchError(f"`fly {' '.join(words[:2])}` printed no JSON: {text[:200]!r}") from None
+            raise LaunchError(
+                f"`fly {' '.join(words[:2])}` printed no JSON: {text[:200]!r}"
+            ) from None
         return list(found or [])
 
     def run(self, *words: str) -> None:
         """Run a command that shows its own progress."""
         code = subprocess.run([self._program, *words], timeout=DEPLOY_S, check=False).returncode
         if code:
-            raise LaunchError(f"`fly {' '.join(words[:2])}` failed with exit code {code}", "Its output is above.")
+            raise LaunchError(
+                f"`fly {' '.join(words[:2])}` failed with exit code {code}", "Its output is above."
+            )
 
 
 def _quoted(secrets: dict[str, str]) -> str:
@@ -116,13 +125,15 @@ def read_keys(folder: Path) -> tuple[str, str]:
         ]
     except OSError as error:
         raise SettingsError(
-            f"no keys in {folder}: {error.strerror}", f"Create them with `schedctl keys new --out {folder}`."
+            f"no keys in {folder}: {error.strerror}",
+            f"Create them with `schedctl keys new --out {folder}`.",
         ) from None
     except ValueError as error:
         raise SettingsError(f"invalid keys in {folder}: {error}") from None
     if not publics:
         raise SettingsError(
-            f"{folder / 'clients'} has no client public key", "Without one, no client is allowed to connect."
+            f"{folder / 'clients'} has no client public key",
+            "Without one, no client is allowed to connect.",
         )
     return secret, " ".join(publics)
 
@@ -130,7 +141,9 @@ def read_keys(folder: Path) -> tuple[str, str]:
 def deploy(plan: Plan, say: Say) -> None:
     """Bring the app to what the plan says. Doing it again changes only what is different. Raises `LaunchError`."""
     if not plan.config.is_file():
-        raise SettingsError(f"no such file: {plan.config}", "Run this in the project's folder, or set --config.")
+        raise SettingsError(
+            f"no such file: {plan.config}", "Run this in the project's folder, or set --config."
+        )
     fly = Flyctl(flyctl(), plan.app)
     if any(_name_of(entry) == plan.app for entry in fly.ask("apps", "list")):
         say(f"The app {plan.app} exists.")
@@ -149,9 +162,15 @@ def deploy(plan: Plan, say: Say) -> None:
 
 def _volume(fly: Flyctl, plan: Plan, say: Say) -> str:
     """Make the volume if there is none; returns its region, where the machine has to be."""
-    volumes = [entry for entry in fly.ask("volumes", "list", "--app", plan.app) if _name_of(entry) == plan.volume]
+    volumes = [
+        entry
+        for entry in fly.ask("volumes", "list", "--app", plan.app)
+        if _name_of(entry) == plan.volume
+    ]
     if volumes:
-        say(f"The volume {plan.volume} exists: {volumes[0].get('id')}, {volumes[0].get('size_gb')} GB.")
+        say(
+            f"The volume {plan.volume} exists: {volumes[0].get('id')}, {volumes[0].get('size_gb')} GB."
+        )
         return str(volumes[0].get("region") or plan.region)
     fly.call(
         *("volumes", "create", plan.volume, "--app", plan.app, "--region", plan.region),
@@ -168,5 +187,12 @@ def _secrets(fly: Flyctl, plan: Plan, say: Say) -> None:
         return
     secret, publics = read_keys(plan.keys)
     # Over standard input: arguments can be seen by every user of this machine.
-    fly.call("secrets", "import", "--app", plan.app, "--stage", given=_quoted({SERVER_KEY: secret, ALLOWED: publics}))
+    fly.call(
+        "secrets",
+        "import",
+        "--app",
+        plan.app,
+        "--stage",
+        given=_quoted({SERVER_KEY: secret, ALLOWED: publics}),
+    )
     say(f"Set the keys of {plan.keys} as secrets.")

@@ -26,7 +26,8 @@ def _resolver(server: str | None) -> dns.asyncresolver.Resolver:
         resolver = dns.asyncresolver.Resolver(configure=server is None)
     except (dns.exception.DNSException, OSError) as error:
         raise LaunchError(
-            f"no name server is configured on this machine: {error}", "Set SCHEDCTL_RESOLVER (on Fly: fdaa::3)."
+            f"no name server is configured on this machine: {error}",
+            "Set SCHEDCTL_RESOLVER (on Fly: fdaa::3).",
         ) from None
     if server is not None:
         host, _, port = server.rpartition(":")
@@ -52,7 +53,9 @@ async def lookup(name: str, server: str | None) -> tuple[list[str], str]:
     return [str(record) for record in answer], ""
 
 
-async def address_of(machine_id: str, app: str, server: str | None, private_ip: str, timeout_s: float) -> str:
+async def address_of(
+    machine_id: str, app: str, server: str | None, private_ip: str, timeout_s: float
+) -> str:
     """Return the address of a started machine.
 
     The name is asked for first, as an address may change while the name stays. It may come to be known a moment

@@ -28,7 +28,9 @@ class FlyLauncher:
 
     can_start = True
 
-    def __init__(self, settings: FlySettings, on_state: OnState | None = None, pace: Pace | None = None) -> None:
+    def __init__(
+        self, settings: FlySettings, on_state: OnState | None = None, pace: Pace | None = None
+    ) -> None:
         if not settings.token:
             raise SettingsError(
                 f"a token is needed to start the machine of {settings.app!r}",
@@ -50,14 +52,18 @@ class FlyLauncher:
             return self._endpoint
         states: list[str] = []
         try:
-            machine = await self.control.up(self.settings.start_timeout_s, lambda state: self._on_state(state, states))
+            machine = await self.control.up(
+                self.settings.start_timeout_s, lambda state: self._on_state(state, states)
+            )
             address = await self._address(machine)
         finally:
             if states and states[0] != "started":
                 self.starting_s += time.monotonic() - now
         if states and states[0] != "started":
             self._count_start(machine)
-        self._endpoint = f"tcp://{f'[{address}]' if ':' in address else address}:{self.settings.port}"
+        self._endpoint = (
+            f"tcp://{f'[{address}]' if ':' in address else address}:{self.settings.port}"
+        )
         self._seen_at = time.monotonic()
         return self._endpoint
 
@@ -66,7 +72,9 @@ class FlyLauncher:
 
         began = time.monotonic()
         timeout_s = DNS_S if self._names_answer else NO_DNS_S
-        address = await address_of(machine.id, self.settings.app, self.settings.resolver, machine.private_ip, timeout_s)
+        address = await address_of(
+            machine.id, self.settings.app, self.settings.resolver, machine.private_ip, timeout_s
+        )
         # Where no name server knows the name at all (no WireGuard, another resolver), it is not waited for each time.
         self._names_answer = time.monotonic() - began < timeout_s / 2
         return address

@@ -48,7 +48,11 @@ def daemon_command() -> list[str]:
     if compiled_program() is not None:
         return ["schedd"]
     beside = Path(sys.executable).with_name("schedd")
-    if find_spec("schedd") is not None and find_spec("apsw") is not None and find_spec("numpy") is not None:
+    if (
+        find_spec("schedd") is not None
+        and find_spec("apsw") is not None
+        and find_spec("numpy") is not None
+    ):
         return [sys.executable, "-m", "schedd"]
     if beside.is_file() and os.access(beside, os.X_OK) and find_spec("schedd") is None:
         return [str(beside)]
@@ -69,7 +73,9 @@ class LocalLauncher:
     #: a local start takes a moment, and counts
     starting_s = 0.0
 
-    def __init__(self, data_dir: Path, idle_timeout_s: float, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, idle_timeout_s: float, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.data_dir = data_dir
         self.idle_timeout_s = idle_timeout_s
         self._environment = os.environ if environment is None else environment
@@ -94,7 +100,8 @@ class LocalLauncher:
             lock = os.open(state / "launch.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise LaunchError(
-                f"cannot write to the data folder {self.data_dir}: {error.strerror}", "Check ownership and permissions."
+                f"cannot write to the data folder {self.data_dir}: {error.strerror}",
+                "Check ownership and permissions.",
             ) from None
         deadline = time.monotonic() + START_TIMEOUT_S
         try:
@@ -161,7 +168,11 @@ class LocalLauncher:
                 process = subprocess.Popen(
                     command,
                     executable=compiled_program(),
-                    env={name: value for name, value in self._environment.items() if not name.startswith("NUITKA_")},
+                    env={
+                        name: value
+                        for name, value in self._environment.items()
+                        if not name.startswith("NUITKA_")
+                    },
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,

@@ -29,7 +29,13 @@ def _print_backups(backups: BackupList) -> None:
     for name in ("file", "stored"):
         table.add_column(name, justify="right", no_wrap=True)
     for entry in backups.backups:
-        table.add_row(entry.backup_id, entry.created_at, entry.run_id, size(entry.size_bytes), size(entry.stored_bytes))
+        table.add_row(
+            entry.backup_id,
+            entry.created_at,
+            entry.run_id,
+            size(entry.size_bytes),
+            size(entry.stored_bytes),
+        )
     out.print(table)
 
 
@@ -50,14 +56,18 @@ def list_command(organization: str, *, as_json: bool, **options: Any) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @connection_options
 @handles_errors
-def restore_command(organization: str, backup_id: str, *, yes: bool, as_json: bool, **options: Any) -> None:
+def restore_command(
+    organization: str, backup_id: str, *, yes: bool, as_json: bool, **options: Any
+) -> None:
     """Restore ORGANIZATION's file from BACKUP.
 
     Refused while a job of ORGANIZATION is queued or running. The current file is backed up first, so the restore can be
     undone. Changes that other programs made after the backup are lost.
     """
     asking = not (yes or as_json) and sys.stdin.isatty()
-    if asking and not click.confirm(f"Overwrite the file of {organization} with backup {backup_id}?", err=True):
+    if asking and not click.confirm(
+        f"Overwrite the file of {organization} with backup {backup_id}?", err=True
+    ):
         click.echo("Nothing was changed.", err=True)
         return
     with make_client(options) as client:

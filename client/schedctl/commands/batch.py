@@ -24,12 +24,16 @@ if TYPE_CHECKING:
     from schedclient.batch import Outcome, Outcomes
 
 #: Rows of the table of progress at most: those in work, then those that have ended, newest first.
-MOST_ROWS = 20
+MAX_ROWS = 20
 #: Lines of a terminal that are not rows: the header, an empty line, the sum, the cursor's.
 _OTHER_LINES = 4
 _BAR_WIDTH = 20
 #: Columns whose width would jump as jobs go on.
-_WIDTHS = {"state": len("succeeded"), "progress": _BAR_WIDTH + len(" publish"), "took": len("000 ms")}
+_WIDTHS = {
+    "state": len("succeeded"),
+    "progress": _BAR_WIDTH + len(" publish"),
+    "took": len("000 ms"),
+}
 
 
 class ProgressTable:
@@ -46,12 +50,20 @@ class ProgressTable:
 
     def __enter__(self) -> Self:
         if self._enabled:
-            self._live = Live(get_renderable=self.render, console=self._console, transient=True, refresh_per_second=8)
+            self._live = Live(
+                get_renderable=self.render,
+                console=self._console,
+                transient=True,
+                refresh_per_second=8,
+            )
             self._live.start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._live is not None:
             self._live.stop()
@@ -76,13 +88,24 @@ class ProgressTable:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("organization", "state", "progress", "contacts", "rows changed", "took"):
             right = name in {"contacts", "rows changed", "took"}
-            table.add_column(name, no_wrap=True, justify="right" if right else "left", min_width=_WIDTHS.get(name))
-        rows = max(1, min(MOST_ROWS, self._console.height - _OTHER_LINES))
+            table.add_column(
+                name,
+                no_wrap=True,
+                justify="right" if right else "left",
+                min_width=_WIDTHS.get(name),
+            )
+        rows = max(1, min(MAX_ROWS, self._console.height - _OTHER_LINES))
         for name in [*active, *reversed(ended)][:rows]:
             table.add_row(name, *_progress_of(jobs[name]))
-        bad = sum(1 for name in ended if (job := jobs[name]) is None or job.state != JobState.SUCCEEDED)
+        bad = sum(
+            1 for name in ended if (job := jobs[name]) is None or job.state != JobState.SUCCEEDED
+        )
         waiting = max(0, self._total - len(jobs))
-        words = [f"{len(ended)} of {self._total or len(jobs)} ended", f"{len(active)} running", f"{waiting} waiting"]
+        words = [
+            f"{len(ended)} of {self._total or len(jobs)} ended",
+            f"{len(active)} running",
+            f"{waiting} waiting",
+        ]
         line = Text(" \u00b7 ".join(words), style="bold")
         if bad:
             line.append(f" \u00b7 {bad} failed", style="red")
@@ -139,16 +162,23 @@ def submit_many(
 def _interrupted(batch: Any) -> str:
     """Ask what becomes of a batch that was left with Ctrl-C, do it, and return the answer."""
     in_work = [
-        outcome for outcome in batch.so_far().outcomes if outcome.job_id and not (outcome.result or outcome.error)
+        outcome
+        for outcome in batch.so_far().outcomes
+        if outcome.job_id and not (outcome.result or outcome.error)
     ]
     what = "1 job is" if len(in_work) == 1 else f"{len(in_work)} jobs are"
-    choice = ask_what_to_do(f"{what} still running.", "[c]ancel all, [d]etach and submit no more, or [g]o on waiting?")
+    choice = ask_what_to_do(
+        f"{what} still running.", "[c]ancel all, [d]etach and submit no more, or [g]o on waiting?"
+    )
     if choice == "cancel":
         batch.cancel()
         click.echo("Cancelling running jobs; the rest is not submitted.", err=True)
     elif choice == "detach":
         batch.stop()
-        click.echo(f"Running jobs continue; the rest is not submitted. List them with: {again('list')}", err=True)
+        click.echo(
+            f"Running jobs continue; the rest is not submitted. List them with: {again('list')}",
+            err=True,
+        )
     return choice
 
 
@@ -178,12 +208,17 @@ def _print_outcomes(outcomes: Outcomes) -> None:
     # Not in the table: sentences in a narrow column are hard to read.
     for outcome in outcomes.outcomes:
         if outcome.error is not None:
-            out.print(Text(f"{outcome.organization}: {outcome.error.message}", style="red"), soft_wrap=True)
+            out.print(
+                Text(f"{outcome.organization}: {outcome.error.message}", style="red"),
+                soft_wrap=True,
+            )
             if outcome.error.hint:
                 out.print(f"  {outcome.error.hint}", soft_wrap=True)
         elif outcome.result is None and outcome.job_id:
             out.print(f"{outcome.organization}: {outcome.job_id} continues", soft_wrap=True)
-    cost = "" if outcomes.cost_usd is None else f", {outcomes.cost_usd:.6f} US dollars of machine time"
+    cost = (
+        "" if outcomes.cost_usd is None else f", {outcomes.cost_usd:.6f} US dollars of machine time"
+    )
     moved = ""
     if outcomes.bytes_whole:
         moved = (

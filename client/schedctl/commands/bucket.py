@@ -23,9 +23,15 @@ if TYPE_CHECKING:
 #: Organizations that are asked about at once: each answer is a round trip.
 _AT_ONCE = 16
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
+)
 version_option = click.option(
-    "--version", "number", type=click.IntRange(min=1), metavar="N", help="An older version (`schedctl bucket history`)."
+    "--version",
+    "number",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="An older version (`schedctl bucket history`).",
 )
 
 
@@ -140,14 +146,18 @@ def history_command(organization: str, *, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @json_option
 @handles_errors
-def fetch_command(organization: str, file: Path | None, *, number: int | None, force: bool, as_json: bool) -> None:
+def fetch_command(
+    organization: str, file: Path | None, *, number: int | None, force: bool, as_json: bool
+) -> None:
     """Download ORGANIZATION from the bucket to FILE (default: ORGANIZATION.db) and verify it."""
     file = file or Path(f"{organization}.db")
     moved = _fetch(organization, file, number, force=force)
     if as_json:
         print_json(moved | {"path": str(file)})
     else:
-        click.echo(f"{file}: {_what(moved)}, {size(moved['size_bytes'])}, {size(moved['bytes_down'])} downloaded")
+        click.echo(
+            f"{file}: {_what(moved)}, {size(moved['size_bytes'])}, {size(moved['bytes_down'])} downloaded"
+        )
 
 
 @bucket_command.command("export")
@@ -156,7 +166,9 @@ def fetch_command(organization: str, file: Path | None, *, number: int | None, f
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @json_option
 @handles_errors
-def export_command(folder: Path, organizations: tuple[str, ...], *, force: bool, as_json: bool) -> None:
+def export_command(
+    folder: Path, organizations: tuple[str, ...], *, force: bool, as_json: bool
+) -> None:
     """Download all or the named organizations to FOLDER as plain SQLite files."""
     from schedclient.bucket import bucket_settings, translated  # noqa: PLC0415 - an extra
 
@@ -194,21 +206,41 @@ def restore_command(organization: str, number: int, *, yes: bool, as_json: bool)
     from schedclient.bucket import OrganizationLease, translated  # noqa: PLC0415 - an extra
 
     asking = not (yes or as_json) and sys.stdin.isatty()
-    if asking and not click.confirm(f"Publish version {number} of {organization} as its newest?", err=True):
+    if asking and not click.confirm(
+        f"Publish version {number} of {organization} as its newest?", err=True
+    ):
         click.echo("Nothing was changed.", err=True)
         return
-    with OrganizationLease(organization) as lease, translated(), tempfile.TemporaryDirectory() as name:
+    with (
+        OrganizationLease(organization) as lease,
+        translated(),
+        tempfile.TemporaryDirectory() as name,
+    ):
         repository, held = lease.parts()
         wanted = _wanted(repository, organization, number)
         old = Path(name) / "old.db"
         repository.fetch(wanted, None, None, old)
         known, sent = repository.publish(
-            old, None, repository.newest(seen=True), Path(name), lease=held, note=f"restore of version {number}"
+            old,
+            None,
+            repository.newest(seen=True),
+            Path(name),
+            lease=held,
+            note=f"restore of version {number}",
         )
     if as_json:
-        print_json({"organization": organization, "version": known.number, "restored": number, "bytes_up": sent})
+        print_json(
+            {
+                "organization": organization,
+                "version": known.number,
+                "restored": number,
+                "bytes_up": sent,
+            }
+        )
     else:
-        click.echo(f"{organization} was restored to version {number}, published as version {known.number}.")
+        click.echo(
+            f"{organization} was restored to version {number}, published as version {known.number}."
+        )
 
 
 def _history(organization: str) -> list[Entry]:
@@ -223,7 +255,9 @@ def _history(organization: str) -> list[Entry]:
 
 
 def _unknown(organization: str) -> SettingsError:
-    return SettingsError(f"the bucket has no organization {organization!r:.60}", "See `schedctl bucket list`.")
+    return SettingsError(
+        f"the bucket has no organization {organization!r:.60}", "See `schedctl bucket list`."
+    )
 
 
 def _wanted(repository: Any, organization: str, number: int | None) -> Any:
@@ -241,15 +275,23 @@ def _wanted(repository: Any, organization: str, number: int | None) -> Any:
     for entry in entries:
         if entry.version == number:
             return known_of(entry)
-    kept = f"{entries[-1].version} to {entries[0].version}" if entries[0].version else "none: the layout is `plain`"
-    raise SettingsError(f"{organization} no longer has version {number}", f"Available versions: {kept}.")
+    kept = (
+        f"{entries[-1].version} to {entries[0].version}"
+        if entries[0].version
+        else "none: the layout is `plain`"
+    )
+    raise SettingsError(
+        f"{organization} no longer has version {number}", f"Available versions: {kept}."
+    )
 
 
 def _fetch(organization: str, file: Path, number: int | None, *, force: bool) -> dict[str, Any]:
     from schedclient.bucket import repository_of, translated  # noqa: PLC0415 - an extra
 
     if file.exists() and not force:
-        raise LocalFileError(f"{file} already exists", "Choose another file, or use --force to replace it.")
+        raise LocalFileError(
+            f"{file} already exists", "Choose another file, or use --force to replace it."
+        )
     repository = repository_of(organization)
     with translated():
         from schedbucket.repository import OtherVersionError  # noqa: PLC0415
@@ -265,7 +307,8 @@ def _fetch(organization: str, file: Path, number: int | None, *, force: bool) ->
                     except OtherVersionError:
                         if last or number is not None:
                             raise SettingsError(
-                                f"{organization} changed in the bucket during the download", "Retry."
+                                f"{organization} changed in the bucket during the download",
+                                "Retry.",
                             ) from None
                         coming.unlink(missing_ok=True)
                         wanted = _wanted(repository, organization, None)

@@ -42,7 +42,9 @@ def _is_file(target: str) -> bool:
 @as_of_option
 @config_option
 @_accept_status
-@click.option("--suggest", is_flag=True, help="Print the suggested configuration as TOML for `config set`.")
+@click.option(
+    "--suggest", is_flag=True, help="Print the suggested configuration as TOML for `config set`."
+)
 @connection_options
 @handles_errors
 def check_command(
@@ -78,7 +80,9 @@ def check_command(
     elif suggest:
         _print_suggestion(report)
     else:
-        show_check.print_report(report, [] if _is_file(target) else _next_steps(target, accept_statuses))
+        show_check.print_report(
+            report, [] if _is_file(target) else _next_steps(target, accept_statuses)
+        )
     errors = any(item.severity == ERROR for item in report.findings)
     return ExitCode.JOB_FAILED if errors and not suggest else ExitCode.OK
 
@@ -100,11 +104,15 @@ def _print_suggestion(report: CheckReport) -> None:
     if not report.settings:
         click.echo("Nothing is suggested.", err=True)
         return
-    click.echo(f"# {report.organization}: configuration suggested by the check as of {report.as_of}")
+    click.echo(
+        f"# {report.organization}: configuration suggested by the check as of {report.as_of}"
+    )
     click.echo(render(report.settings), nl=False)
 
 
-def check_first_run(client: Any, organization: str, as_of: str | None, config: dict[str, Any]) -> None:
+def check_first_run(
+    client: Any, organization: str, as_of: str | None, config: dict[str, Any]
+) -> None:
     """Before an organization's first run, print the errors that a check of its file finds; never stops the run."""
     try:
         report = client.check(organization, as_of=as_of, config=config, first_run_only=True)

@@ -11,7 +11,14 @@ from typing import Any
 import click
 
 from schedclient.errors import SettingsError
-from schedctl.common import TypoGroup, again, connection_options, handles_errors, make_client, print_json
+from schedctl.common import (
+    TypoGroup,
+    again,
+    connection_options,
+    handles_errors,
+    make_client,
+    print_json,
+)
 from schedctl.exitcodes import ExitCode
 from schedctl.views import configuration as show_config
 from schedproto import OrganizationConfiguration
@@ -34,7 +41,8 @@ def _text_of(path: Path) -> str:
         raise SettingsError(f"{name} cannot be read: {error.strerror}", hint) from None
     if len(content) > MAX_TOML_BYTES:
         raise SettingsError(
-            f"{name} is larger than {MAX_TOML_BYTES:,} bytes", "Check that this is a configuration file. " + hint
+            f"{name} is larger than {MAX_TOML_BYTES:,} bytes",
+            "Check that this is a configuration file. " + hint,
         )
     try:
         return content.removeprefix(codecs.BOM_UTF8).decode()
@@ -42,9 +50,13 @@ def _text_of(path: Path) -> str:
         raise SettingsError(f"{name} is not UTF-8 text", hint) from None
 
 
-def _checked_name(_context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
+def _checked_name(
+    _context: click.Context, _option: click.Parameter, name: str | None
+) -> str | None:
     if name is not None and not (name.isprintable() and len(name) <= MAX_NAME_CHARACTERS):
-        raise click.BadParameter(f"a name has at most {MAX_NAME_CHARACTERS} characters, all of them printable")
+        raise click.BadParameter(
+            f"a name has at most {MAX_NAME_CHARACTERS} characters, all of them printable"
+        )
     return name
 
 
@@ -52,7 +64,11 @@ def _checked_name(_context: click.Context, _option: click.Parameter, name: str |
 _version = click.IntRange(0, 2**63 - 1)
 _file = click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 by_option = click.option(
-    "--by", "author", metavar="NAME", callback=_checked_name, help="Author of the change (default: your user name)."
+    "--by",
+    "author",
+    metavar="NAME",
+    callback=_checked_name,
+    help="Author of the change (default: your user name).",
 )
 
 
@@ -102,7 +118,9 @@ def check_command(organization: str, file: Path, *, as_json: bool, **options: An
 @by_option
 @connection_options
 @handles_errors
-def set_command(organization: str, file: Path, *, author: str | None, as_json: bool, **options: Any) -> None:
+def set_command(
+    organization: str, file: Path, *, author: str | None, as_json: bool, **options: Any
+) -> None:
     """Store a TOML FILE (- for standard input) as a new version, which applies from the next run.
 
     A version replaces the previous one completely. Unknown keys and invalid values are rejected.
@@ -127,7 +145,9 @@ def set_command(organization: str, file: Path, *, author: str | None, as_json: b
 @click.argument("version", type=_version, metavar="[VERSION]", required=False)
 @connection_options
 @handles_errors
-def history_command(organization: str, version: int | None, *, as_json: bool, **options: Any) -> ExitCode:
+def history_command(
+    organization: str, version: int | None, *, as_json: bool, **options: Any
+) -> ExitCode:
     """List the stored versions, newest first; with VERSION, print that version's TOML."""
     with make_client(options) as client:
         configuration = client.configuration(organization, version)
@@ -136,7 +156,8 @@ def history_command(organization: str, version: int | None, *, as_json: bool, **
         known = ", ".join(str(entry.version) for entry in configuration.versions[:20]) or "none"
         more = ", ..." if len(configuration.versions) > 20 else ""
         raise SettingsError(
-            f"{organization} has no version {version} of its configuration", f"Existing versions: {known}{more}."
+            f"{organization} has no version {version} of its configuration",
+            f"Existing versions: {known}{more}.",
         )
     if as_json:
         print_json(

@@ -22,7 +22,9 @@ def _price(size: str, region: str, per_hour: float | None) -> tuple[float, str, 
         return per_hour / 3600, "today", "--price-per-hour"
     known = prices.per_second(size, region)
     if known is None:
-        places = ", ".join(f"{name} in {', '.join(regions)}" for name, regions in prices.PER_SECOND.items())
+        places = ", ".join(
+            f"{name} in {', '.join(regions)}" for name, regions in prices.PER_SECOND.items()
+        )
         raise SettingsError(
             f"unknown price for {size} in {region}",
             f"Set it with --price-per-hour (https://fly.io/docs/about/pricing/). Known: {places}.",
@@ -33,7 +35,11 @@ def _price(size: str, region: str, per_hour: float | None) -> tuple[float, str, 
 def _own_rows(options: dict[str, Any], usd_per_s: float, idle_s: float) -> list[cost.CostRow]:
     with make_client(options) as client:
         jobs = client.list(states=["succeeded"], limit=1000)
-    newest = {job.spec.organization: job.result for job in reversed(jobs) if job.result and not job.result.dry_run}
+    newest = {
+        job.spec.organization: job.result
+        for job in reversed(jobs)
+        if job.result and not job.result.dry_run
+    }
     return [
         cost.row(result.contacts, f"last run of {name}", result.wall_s, usd_per_s, idle_s)
         for name, result in sorted(newest.items())
@@ -68,9 +74,18 @@ def _print(table: cost.CostTable) -> None:
 
 
 @click.command("cost")
-@click.option("--vm-size", "size", default=prices.DEFAULT_SIZE, show_default=True, help="Machine size.")
-@click.option("--region", default=prices.DEFAULT_REGION, show_default=True, help="Region of the machine.")
-@click.option("--price-per-hour", type=click.FloatRange(min=0), metavar="DOLLARS", help="Override the hourly price.")
+@click.option(
+    "--vm-size", "size", default=prices.DEFAULT_SIZE, show_default=True, help="Machine size."
+)
+@click.option(
+    "--region", default=prices.DEFAULT_REGION, show_default=True, help="Region of the machine."
+)
+@click.option(
+    "--price-per-hour",
+    type=click.FloatRange(min=0),
+    metavar="DOLLARS",
+    help="Override the hourly price.",
+)
 @click.option(
     "--idle",
     "idle_s",
@@ -81,7 +96,12 @@ def _print(table: cost.CostTable) -> None:
     help="Idle time before the machine stops.",
 )
 @click.option(
-    "--volume-size", "volume_gb", type=click.IntRange(1), default=10, show_default=True, help="Volume size in GB."
+    "--volume-size",
+    "volume_gb",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="Volume size in GB.",
 )
 @click.option("--runs", is_flag=True, help="Use this daemon's past runs instead of the benchmark.")
 @connection_options
@@ -109,7 +129,9 @@ def cost_command(
         price_as_of=as_of,
         price_source=source,
         idle_s=idle_s,
-        rows=_own_rows(options, usd_per_s, idle_s) if runs else cost.measured_rows(usd_per_s, idle_s),
+        rows=_own_rows(options, usd_per_s, idle_s)
+        if runs
+        else cost.measured_rows(usd_per_s, idle_s),
         always_on_usd=usd_per_s * 3600 * cost.HOURS_OF_A_YEAR,
         volume_gb=volume_gb,
         volume_year_usd=volume_gb * prices.VOLUME_GB_MONTH * MONTHS_OF_A_YEAR,

@@ -52,7 +52,11 @@ def _make(path: Path, contacts: int, seed: int, as_of: dt.date) -> None:
     help="Random seed; the same seed creates the same contacts.",
 )
 @click.option("--as-of", metavar="YYYY-MM-DD", help="Date of the run (default: today).")
-@click.option("--out", type=click.Path(path_type=Path), help="Only write the organization's file to this path.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Only write the organization's file to this path.",
+)
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -69,7 +73,14 @@ def _make(path: Path, contacts: int, seed: int, as_of: dt.date) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 @handles_errors
 def demo_command(
-    *, contacts: int, seed: int, as_of: str | None, out: Path | None, data: Path, as_json: bool, **options: Any
+    *,
+    contacts: int,
+    seed: int,
+    as_of: str | None,
+    out: Path | None,
+    data: Path,
+    as_json: bool,
+    **options: Any,
 ) -> ExitCode:
     """Create a synthetic organization and schedule it with a real daemon."""
     day = _date(as_of)
@@ -77,7 +88,9 @@ def demo_command(
     if out is not None:
         _make(out, contacts, seed, day)
         if as_json:
-            print_json({"file": str(out), "contacts": contacts, "seed": seed, "as_of": day.isoformat()})
+            print_json(
+                {"file": str(out), "contacts": contacts, "seed": seed, "as_of": day.isoformat()}
+            )
         else:
             click.echo(f"{out}: {contacts:,} contacts, {terminal.size(out.stat().st_size)}")
         return ExitCode.OK

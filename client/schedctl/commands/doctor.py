@@ -12,7 +12,11 @@ from schedctl.common import connection_arguments, connection_options, handles_er
 from schedctl.exitcodes import ExitCode
 from schedproto.diagnosis import FAILED, Check
 
-_MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "failed": ("FAILED ", "red")}
+_MARKS = {
+    "ok": ("ok     ", "green"),
+    "warning": ("warning", "yellow"),
+    "failed": ("FAILED ", "red"),
+}
 
 
 def _print(check: Check) -> None:
@@ -25,10 +29,16 @@ def _print(check: Check) -> None:
 
 @click.command("doctor")
 @click.argument("organization", required=False)
-@click.option("--start", is_flag=True, help="Start the machine if it is stopped, to check its volume and daemon too.")
+@click.option(
+    "--start",
+    is_flag=True,
+    help="Start the machine if it is stopped, to check its volume and daemon too.",
+)
 @connection_options
 @handles_errors
-def doctor_command(organization: str | None, *, start: bool, as_json: bool, **options: Any) -> ExitCode:
+def doctor_command(
+    organization: str | None, *, start: bool, as_json: bool, **options: Any
+) -> ExitCode:
     """Check the installation for common problems and show how to fix them.
 
     Checks settings, keys, token, app, machine, volume, DNS, daemon, versions, clock and free space, and the integrity
@@ -49,5 +59,7 @@ def doctor_command(organization: str | None, *, start: bool, as_json: bool, **op
     if as_json:
         print_json({"ok": not failed, "checks": checks})
     else:
-        click.echo(f"\n{failed} of {len(checks)} checks failed." if failed else "\nAll checks passed.")
+        click.echo(
+            f"\n{failed} of {len(checks)} checks failed." if failed else "\nAll checks passed."
+        )
     return ExitCode.JOB_FAILED if failed else ExitCode.OK

@@ -26,7 +26,13 @@ from .jobs import follow
 @connection_options
 @handles_errors
 def explain_command(
-    organization: str, contact: int, *, as_of: str | None, config: Path | None, as_json: bool, **options: Any
+    organization: str,
+    contact: int,
+    *,
+    as_of: str | None,
+    config: Path | None,
+    as_json: bool,
+    **options: Any,
 ) -> ExitCode:
     """Explain why a contact gets its e-mails, and why it gets no others.
 
@@ -35,7 +41,9 @@ def explain_command(
     """
     overrides = read_overrides(config)
     with make_client(options) as client:
-        handle = client.submit(organization, as_of=as_of, config=overrides, dry_run=True, explain=[contact])
+        handle = client.submit(
+            organization, as_of=as_of, config=overrides, dry_run=True, explain=[contact]
+        )
         with terminal.JobProgress(quiet=as_json) as progress:
             result = handle.wait(None, progress.update)
     [explanation] = result.explanations
@@ -73,8 +81,12 @@ def preview_command(
     result = handle.job.result
     if save is not None and code == ExitCode.OK:
         if result is None or result.plan is None:
-            raise IncompatibleError("the daemon does not support saved plans", "Upgrade the daemon.")
+            raise IncompatibleError(
+                "the daemon does not support saved plans", "Upgrade the daemon."
+            )
         save_plan(result.plan, save)
         if not as_json:
-            click.echo(f"\nSaved. To write this plan: {again('submit', organization, '--expect', str(save))}")
+            click.echo(
+                f"\nSaved. To write this plan: {again('submit', organization, '--expect', str(save))}"
+            )
     return code

@@ -11,9 +11,22 @@ import msgspec
 
 from schedclient.errors import WaitTimeoutError
 from schedctl import terminal
-from schedctl.common import again, ask_what_to_do, connection_options, handles_errors, make_client, print_json
+from schedctl.common import (
+    again,
+    ask_what_to_do,
+    connection_options,
+    handles_errors,
+    make_client,
+    print_json,
+)
 from schedctl.exitcodes import ExitCode
-from schedctl.options import as_of_option, config_option, read_overrides, timeout_option, workers_option
+from schedctl.options import (
+    as_of_option,
+    config_option,
+    read_overrides,
+    timeout_option,
+    workers_option,
+)
 from schedctl.views import results
 from schedproto import Job, JobState, RunResult
 
@@ -22,7 +35,12 @@ from .batch import submit_many
 
 @click.command("submit")
 @click.argument("organizations", nargs=-1, metavar="[ORGANIZATION]...")
-@click.option("--all", "everyone", is_flag=True, help="Schedule all organizations in the bucket or the data folder.")
+@click.option(
+    "--all",
+    "everyone",
+    is_flag=True,
+    help="Schedule all organizations in the bucket or the data folder.",
+)
 @click.option(
     "--at-once",
     type=click.IntRange(1, 1000),
@@ -40,7 +58,11 @@ from .batch import submit_many
 )
 @config_option
 @click.option("--dry-run", is_flag=True, help="Compute the plan without writing it.")
-@click.option("--accept-changes", is_flag=True, help="Write the plan even if it exceeds a guard, for this run only.")
+@click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="Write the plan even if it exceeds a guard, for this run only.",
+)
 @click.option(
     "--expect",
     type=click.Path(path_type=Path),
@@ -49,7 +71,9 @@ from .batch import submit_many
 )
 @click.option("--detach", is_flag=True, help="Return as soon as the job is accepted.")
 @timeout_option
-@click.option("--key", "idempotency_key", help="Idempotency key; submitting it again returns the first job.")
+@click.option(
+    "--key", "idempotency_key", help="Idempotency key; submitting it again returns the first job."
+)
 @connection_options
 @handles_errors
 def submit_command(
@@ -71,13 +95,22 @@ def submit_command(
     """
     if bool(organizations) == everyone:
         raise click.UsageError(
-            "Name one or more organizations, or use --all." + (" Do not use both." if everyone else "")
+            "Name one or more organizations, or use --all."
+            + (" Do not use both." if everyone else "")
         )
     overrides = None if config is None else read_overrides(config)
     if everyone or len(organizations) > 1:
         if detach or expect or timeout_s is not None or options.pop("idempotency_key") is not None:
-            raise click.UsageError("--expect, --detach, --timeout and --key require exactly one organization.")
-        return submit_many(None if everyone else organizations, at_once, overrides or {}, as_json=as_json, **options)
+            raise click.UsageError(
+                "--expect, --detach, --timeout and --key require exactly one organization."
+            )
+        return submit_many(
+            None if everyone else organizations,
+            at_once,
+            overrides or {},
+            as_json=as_json,
+            **options,
+        )
     [organization] = organizations
     with make_client(options) as client:
         if not as_json and expect is None:
@@ -100,7 +133,9 @@ def submit_command(
 @timeout_option
 @connection_options
 @handles_errors
-def watch_command(job_id: str, *, timeout_s: float | None, as_json: bool, **options: Any) -> ExitCode:
+def watch_command(
+    job_id: str, *, timeout_s: float | None, as_json: bool, **options: Any
+) -> ExitCode:
     """Wait for a job and print its result."""
     with make_client(options) as client:
         return follow(client, client.job(job_id), timeout_s, as_json=as_json)
@@ -131,7 +166,9 @@ def follow(
                 client.cancel(handle.job_id)
                 click.echo("The job is being cancelled.", err=True)
             elif choice == "detach":
-                click.echo(f"The job continues. Resume with: {again('watch', handle.job_id)}", err=True)
+                click.echo(
+                    f"The job continues. Resume with: {again('watch', handle.job_id)}", err=True
+                )
                 if as_json:
                     print_json(handle.job)
                 return ExitCode.DETACHED
@@ -171,7 +208,12 @@ def status_command(job_id: str | None, *, as_json: bool, **options: Any) -> None
     help="Show only jobs in this state.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, metavar="N", help="Maximum number of jobs."
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Maximum number of jobs.",
 )
 @connection_options
 @handles_errors

@@ -23,19 +23,32 @@ def _write_new(path: Path, text: str, mode: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
-        raise SettingsError(f"{path} already exists; keys are never overwritten", "Choose another --out.") from None
+        raise SettingsError(
+            f"{path} already exists; keys are never overwritten", "Choose another --out."
+        ) from None
     except OSError as error:
-        raise SettingsError(f"{path} cannot be written: {error.strerror}", "Choose another --out.") from None
+        raise SettingsError(
+            f"{path} cannot be written: {error.strerror}", "Choose another --out."
+        ) from None
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(text)
 
 
 @keys_command.command("new")
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("keys"), show_default=True, help="Folder to create."
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("keys"),
+    show_default=True,
+    help="Folder to create.",
 )
 @click.option(
-    "--client", "clients", multiple=True, default=("client",), show_default=True, help="Client name (repeatable)."
+    "--client",
+    "clients",
+    multiple=True,
+    default=("client",),
+    show_default=True,
+    help="Client name (repeatable).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 @handles_errors
@@ -45,15 +58,37 @@ def new_command(*, out: Path, clients: tuple[str, ...], as_json: bool) -> None:
 
     for name in clients:
         if not name.isidentifier() and not name.replace("-", "_").isidentifier():
-            raise SettingsError(f"{name!r} is not a valid client name", "Use letters, digits and '-'.")
+            raise SettingsError(
+                f"{name!r} is not a valid client name", "Use letters, digits and '-'."
+            )
     public, secret = (key.decode() for key in zmq.curve_keypair())
-    files = {"server": out / "server.secret", "server_public": out / "server.public", "clients": out / "clients"}
-    _write_new(files["server"], render(public, secret, "secret key of the daemon: --server-key-file"), 0o600)
-    _write_new(files["server_public"], render(public, None, "public key of the daemon: --server-key of clients"), 0o644)
+    files = {
+        "server": out / "server.secret",
+        "server_public": out / "server.public",
+        "clients": out / "clients",
+    }
+    _write_new(
+        files["server"],
+        render(public, secret, "secret key of the daemon: --server-key-file"),
+        0o600,
+    )
+    _write_new(
+        files["server_public"],
+        render(public, None, "public key of the daemon: --server-key of clients"),
+        0o644,
+    )
     for name in clients:
         client_public, client_secret = (key.decode() for key in zmq.curve_keypair())
-        _write_new(out / f"{name}.secret", render(client_public, client_secret, f"secret key of {name}"), 0o600)
-        _write_new(files["clients"] / f"{name}.public", render(client_public, None, f"public key of {name}"), 0o644)
+        _write_new(
+            out / f"{name}.secret",
+            render(client_public, client_secret, f"secret key of {name}"),
+            0o600,
+        )
+        _write_new(
+            files["clients"] / f"{name}.public",
+            render(client_public, None, f"public key of {name}"),
+            0o644,
+        )
     if as_json:
         print_json(
             {
@@ -66,7 +101,9 @@ def new_command(*, out: Path, clients: tuple[str, ...], as_json: bool) -> None:
     click.echo(f"  schedd serve --listen 'tcp://[::]:7300' --server-key-file {files['server']} \\")
     click.echo(f"    --client-keys {files['clients']}")
     click.echo("Connect a client:")
-    click.echo(f"  schedctl status --endpoint tcp://HOST:7300 --key-file {out / f'{clients[0]}.secret'} \\")
+    click.echo(
+        f"  schedctl status --endpoint tcp://HOST:7300 --key-file {out / f'{clients[0]}.secret'} \\"
+    )
     click.echo(f"    --server-key {files['server_public']}")
     click.echo(
         "Or set environment variables: SCHEDD_SERVER_KEY, SCHEDD_ALLOW_CLIENTS; SCHEDCTL_KEY, SCHEDCTL_SERVER_KEY."

@@ -37,16 +37,25 @@ def fly_options(command: Callable[..., Any]) -> Callable[..., Any]:
         (
             click.option("--app", help="Fly app. (SCHEDCTL_APP)"),
             click.option(
-                "--machine", metavar="ID", help="Machine id, if the app has several machines. (SCHEDCTL_MACHINE)"
+                "--machine",
+                metavar="ID",
+                help="Machine id, if the app has several machines. (SCHEDCTL_MACHINE)",
             ),
-            click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output."),
+            click.option(
+                "--json",
+                "as_json",
+                is_flag=True,
+                help="Print one JSON document on standard output.",
+            ),
         )
     ):
         command = option(command)
     return command
 
 
-def launcher_of(app: str | None, machine: str | None, on_state: Callable[[str], None] | None = None) -> FlyLauncher:
+def launcher_of(
+    app: str | None, machine: str | None, on_state: Callable[[str], None] | None = None
+) -> FlyLauncher:
     """Return the launcher for the settings; raises `SettingsError` where no app is set."""
     settings = load({"app": app, "machine": machine})
     if settings.fly is None:
@@ -72,9 +81,13 @@ def _document(machine: Machine) -> dict[str, Any]:
         if guest
         else "",
         "volumes": [f"{mount.get('volume', '?')} at {mount.get('path', '?')}" for mount in mounts],
-        "image": ":".join(str((machine.image_ref or {}).get(part) or "") for part in ("repository", "tag")).strip(":"),
+        "image": ":".join(
+            str((machine.image_ref or {}).get(part) or "") for part in ("repository", "tag")
+        ).strip(":"),
         "host_status": machine.host_status,
-        "last_exit": {name: ended.get(name) for name in ("exit_code", "oom_killed", "requested_stop")}
+        "last_exit": {
+            name: ended.get(name) for name in ("exit_code", "oom_killed", "requested_stop")
+        }
         if ended
         else None,
     }
@@ -105,7 +118,9 @@ def _talk(text: str) -> None:
 def start_command(*, app: str | None, machine: str | None, as_json: bool) -> None:
     """Start the machine and wait until its daemon answers."""
     began = time.monotonic()
-    launcher = launcher_of(app, machine, None if as_json else lambda state: _talk(f"The machine is {state}."))
+    launcher = launcher_of(
+        app, machine, None if as_json else lambda state: _talk(f"The machine is {state}.")
+    )
 
     async def start() -> tuple[Machine, Any]:
         async with AsyncClient(app=app, machine=machine, launcher=launcher) as client:
@@ -117,7 +132,9 @@ def start_command(*, app: str | None, machine: str | None, as_json: bool) -> Non
     if as_json:
         print_json({"machine": _document(found), "health": health, "wall_s": round(took, 3)})
     else:
-        click.echo(f"{found.id} is up; its daemon ({health.daemon_version}) answered after {took:.1f} s.")
+        click.echo(
+            f"{found.id} is up; its daemon ({health.daemon_version}) answered after {took:.1f} s."
+        )
 
 
 @machine_command.command("stop")
@@ -146,7 +163,9 @@ def status_command(*, app: str | None, machine: str | None, as_json: bool) -> No
         if found.state != "started":
             return found, None, ""
         try:
-            async with AsyncClient(app=app, machine=machine, launcher=launcher, timeout_s=HEALTH_S) as client:
+            async with AsyncClient(
+                app=app, machine=machine, launcher=launcher, timeout_s=HEALTH_S
+            ) as client:
                 return found, await client.health(), ""
         except SchedulerClientError as error:
             return found, None, error.message
@@ -157,7 +176,10 @@ def status_command(*, app: str | None, machine: str | None, as_json: bool) -> No
         return
     _print(found)
     if health is not None:
-        jobs = ", ".join(f"{count} {state}" for state, count in health.jobs.items() if count) or "none yet"
+        jobs = (
+            ", ".join(f"{count} {state}" for state, count in health.jobs.items() if count)
+            or "none yet"
+        )
         left = health.idle_exit_in_s
         click.echo(
             f"Its daemon ({health.daemon_version}) is {health.status}; jobs: {jobs}; "

@@ -67,11 +67,14 @@ def _database(text: str) -> tuple[Path, str]:
         return _data(), text
     if path.suffix != DATABASE_SUFFIX:
         raise SettingsError(
-            f"{text} is not a valid name for an organization's file", f"Name it ID{DATABASE_SUFFIX}: {path.stem}.db"
+            f"{text} is not a valid name for an organization's file",
+            f"Name it ID{DATABASE_SUFFIX}: {path.stem}.db",
         )
     folder = path.resolve().parent if len(path.parts) > 1 or path.exists() else _data()
     if not (folder / path.name).exists():
-        raise SettingsError(f"no such file: {folder / path.name}", f"`db-info` lists the databases in {_data()}.")
+        raise SettingsError(
+            f"no such file: {folder / path.name}", f"`db-info` lists the databases in {_data()}."
+        )
     _give_to_the_daemon(folder / path.name)
     return folder, path.stem
 
@@ -89,14 +92,20 @@ def _run(name: str, mode: str, text: str) -> click.Command:
     @click.argument("threads", type=click.IntRange(1, 32), required=False, metavar="[THREADS]")
     @click.option("--as-of", metavar="YYYY-MM-DD", help="Date of the run (default: today).")
     @click.option("--dry-run", is_flag=True, help="Compute the plan without writing it.")
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+    @click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
+    )
     @handles_errors
-    def command(*, database: str, threads: int | None, as_of: str | None, dry_run: bool, as_json: bool) -> ExitCode:
+    def command(
+        *, database: str, threads: int | None, as_of: str | None, dry_run: bool, as_json: bool
+    ) -> ExitCode:
         from schedclient.sync import Client  # noqa: PLC0415 - ZeroMQ is loaded only by commands that talk
 
         folder, organization = _database(database)
         with Client(data=folder) as client:
-            handle = client.submit(organization, mode=mode, workers=threads or _cores(), as_of=as_of, dry_run=dry_run)
+            handle = client.submit(
+                organization, mode=mode, workers=threads or _cores(), as_of=as_of, dry_run=dry_run
+            )
             return follow(client, handle, None, as_json=as_json)
 
     return command
@@ -117,7 +126,8 @@ def _db_info(*, as_json: bool) -> None:
     data = _data()
     if not data.is_dir():
         raise SettingsError(
-            f"the data folder {data} does not exist", "Is the volume mounted? `df -h`, and [mounts] in fly.toml."
+            f"the data folder {data} does not exist",
+            "Is the volume mounted? `df -h`, and [mounts] in fly.toml.",
         )
     mounted, usage = data.is_mount(), shutil.disk_usage(data)
     with Client(data=data) as client:
@@ -125,9 +135,15 @@ def _db_info(*, as_json: bool) -> None:
     if as_json:
         print_json({"data": str(data), "mounted": mounted, "volume": volume, "health": health})
         return
-    where = "on a separate volume" if mounted else "not on a separate volume, part of the root file system"
+    where = (
+        "on a separate volume"
+        if mounted
+        else "not on a separate volume, part of the root file system"
+    )
     click.echo(f"{data}: {where}; {terminal.size(usage.free)} of {terminal.size(usage.total)} free")
-    jobs = ", ".join(f"{count} {state}" for state, count in health.jobs.items() if count) or "none yet"
+    jobs = (
+        ", ".join(f"{count} {state}" for state, count in health.jobs.items() if count) or "none yet"
+    )
     click.echo(
         f"Daemon {health.daemon_version}, up for {health.uptime_s:.0f} s, {health.workers} workers; jobs: {jobs}"
     )

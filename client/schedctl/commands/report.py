@@ -30,7 +30,9 @@ def _write(path: Path, text: str) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise SettingsError(f"{path} cannot be written: {error.strerror}", "Choose another file for --html.") from None
+        raise SettingsError(
+            f"{path} cannot be written: {error.strerror}", "Choose another file for --html."
+        ) from None
 
 
 @click.command("report")
@@ -42,7 +44,9 @@ def _write(path: Path, text: str) -> None:
 )
 @connection_options
 @handles_errors
-def report_command(organization: str, *, html: Path | None, as_json: bool, **options: Any) -> ExitCode:
+def report_command(
+    organization: str, *, html: Path | None, as_json: bool, **options: Any
+) -> ExitCode:
     """Report on an organization's newest run and compare it with the previous one.
 
     With --html FILE, writes a self-contained page: volume per day against the cap before and after balancing, plan by
@@ -55,11 +59,15 @@ def report_command(organization: str, *, html: Path | None, as_json: bool, **opt
         return ExitCode.OK
     if report.latest is None:
         raise SettingsError(
-            f"{organization} has no run to report on yet", f"Schedule it first: {again('submit', organization)}"
+            f"{organization} has no run to report on yet",
+            f"Schedule it first: {again('submit', organization)}",
         )
     if html is None:
         print_result(report.latest)
-        click.echo(f"As an HTML page: {again('report', organization, '--html', f'{organization}.html')}", err=True)
+        click.echo(
+            f"As an HTML page: {again('report', organization, '--html', f'{organization}.html')}",
+            err=True,
+        )
         return ExitCode.OK
     from schedctl.report import render  # noqa: PLC0415 - needed here alone
 

@@ -47,7 +47,9 @@ class VolumeChart:
         days = self.after.keys() | self.before.keys() | self.sent.keys()
         self.first = min(days, default=dt.date(2000, 1, 1))
         self.span = (max(days, default=self.first) - self.first).days + 1
-        height = max([run.daily_limit, *(self.after.get(d, 0) + self.sent.get(d, 0) for d in days), 1])
+        height = max(
+            [run.daily_limit, *(self.after.get(d, 0) + self.sent.get(d, 0) for d in days), 1]
+        )
         peak = max([height, *self.before.values()])
         self.cut = peak > _CUT_ABOVE * height
         self.top = height * _CUT_ABOVE if self.cut else peak
@@ -62,7 +64,9 @@ class VolumeChart:
     def svg(self) -> str:
         """Return the picture."""
         cap, limit = self.run.daily_cap, self.run.daily_limit
-        label = f"E-mails per day from {self.first} on, {self.span} days; cap {cap:,}, limit {limit:,}"
+        label = (
+            f"E-mails per day from {self.first} on, {self.span} days; cap {cap:,}, limit {limit:,}"
+        )
         parts = [
             f'<svg class="chart-wide" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">',
             *self._grid(),
@@ -80,8 +84,12 @@ class VolumeChart:
         count = 0
         while count <= self.top:
             y = self._y(count)
-            parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-            parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{count:,}</text>')
+            parts.append(
+                f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            )
+            parts.append(
+                f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{count:,}</text>'
+            )
             count += self._step
         last_x = -100.0
         for index in range(self.span):
@@ -148,10 +156,17 @@ class VolumeChart:
         """Name the highest days that are cut off."""
         if not self.cut:
             return []
-        high = sorted((d for d, count in self.before.items() if count > self.top), key=lambda d: -self.before[d])
+        high = sorted(
+            (d for d, count in self.before.items() if count > self.top),
+            key=lambda d: -self.before[d],
+        )
         parts = []
         for place, day in enumerate(high[:_NAMED]):
-            anchor, x = ("end", self._x(day) - 6) if self._x(day) > _WIDTH / 2 else ("start", self._x(day) + 8)
+            anchor, x = (
+                ("end", self._x(day) - 6)
+                if self._x(day) > _WIDTH / 2
+                else ("start", self._x(day) + 8)
+            )
             text = f"{day:%d %b %Y}: {self.before[day]:,} before balancing"
             parts.append(
                 f'<text class="on-before" x="{x:.1f}" y="{_TOP + 10 + 15 * place}" text-anchor="{anchor}">{text}</text>'

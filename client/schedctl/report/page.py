@@ -14,7 +14,13 @@ from .style import CSS
 #: Contacts with an issue, and days that changed most, that are listed.
 _ISSUES, _DAYS = 200, 10
 _STATUSES = ("pre-scheduled", "skipped")
-_KINDS = ("year_round", "birthday_window", "effective_date_window", "unreadable_date", "missing_date")
+_KINDS = (
+    "year_round",
+    "birthday_window",
+    "effective_date_window",
+    "unreadable_date",
+    "missing_date",
+)
 
 
 def _n(number: int) -> str:
@@ -29,7 +35,10 @@ def _signed(number: int) -> str:
 
 
 def _table(
-    heads: Sequence[str], rows: Iterable[Sequence[str]], foot: Sequence[str] | None = None, texts: int = 1
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    foot: Sequence[str] | None = None,
+    texts: int = 1,
 ) -> str:
     """Return a table in a box that scrolls by itself. Cells are HTML; the first `texts` columns are text."""
 
@@ -38,7 +47,9 @@ def _table(
         for place, cell in enumerate(row):
             name, scope = ("th", ' scope="row"') if place == 0 and tag == "td" else (tag, "")
             scope = ' scope="col"' if tag == "th" else scope
-            kind = ' class="bar"' if cell.startswith("<i") else "" if place < texts else ' class="n"'
+            kind = (
+                ' class="bar"' if cell.startswith("<i") else "" if place < texts else ' class="n"'
+            )
             parts.append(f"<{name}{scope}{kind}>{cell}</{name}>")
         return f"<tr>{''.join(parts)}</tr>"
 
@@ -76,8 +87,16 @@ def _facts(run: RunResult) -> str:
             _n(changed),
             f"{_n(run.rows_inserted)} new, {_n(run.rows_updated)} updated, {_n(run.rows_deleted)} deleted",
         ),
-        _fact("busiest day", _n(run.volume.get(busiest, 0)), f"{escape(busiest)}; cap {_n(run.daily_cap)}"),
-        _fact("took", f"{run.wall_s:.1f} s", f"{run.contacts_per_s:,.0f} contacts/s, mode {escape(run.mode)}"),
+        _fact(
+            "busiest day",
+            _n(run.volume.get(busiest, 0)),
+            f"{escape(busiest)}; cap {_n(run.daily_cap)}",
+        ),
+        _fact(
+            "took",
+            f"{run.wall_s:.1f} s",
+            f"{run.contacts_per_s:,.0f} contacts/s, mode {escape(run.mode)}",
+        ),
     ]
     return f'<dl class="facts">{"".join(facts)}</dl>'
 
@@ -94,7 +113,10 @@ def _volume(run: RunResult) -> str:
     keys += [("cap", "cap"), ("limit", "limit")]
     days = _table(
         ["day", "planned", "before balancing", "with the sender"],
-        [[f"{day:%a} {day}", _n(after), _n(before), _n(sent)] for day, after, before, sent in chart.days()],
+        [
+            [f"{day:%a} {day}", _n(after), _n(before), _n(sent)]
+            for day, after, before, sent in chart.days()
+        ],
     )
     return (
         f'<figure><figcaption><h2>E-mails per day</h2><p class="soft small">{note}</p></figcaption>'
@@ -114,9 +136,13 @@ def _types(run: RunResult) -> str:
         ]
         for name, counts in run.counts.items()
     ]
-    sums = [_n(sum(counts.get(status, 0) for counts in run.counts.values())) for status in _STATUSES]
+    sums = [
+        _n(sum(counts.get(status, 0) for counts in run.counts.values())) for status in _STATUSES
+    ]
     table = _table(["e-mail type", "goes out", "skipped", ""], rows, ["total", *sums, ""])
-    return _section("Plan by type", "Rows of the plan; skipped ones stay in it with their reason.", table)
+    return _section(
+        "Plan by type", "Rows of the plan; skipped ones stay in it with their reason.", table
+    )
 
 
 def _states(run: RunResult) -> str:
@@ -136,10 +162,15 @@ def _states(run: RunResult) -> str:
     kinds = sorted({name for types in run.states.values() for name in types})
     by_type = _table(
         ["state", *map(escape, kinds)],
-        [[escape(state), *(_n(run.states[state].get(kind, 0)) for kind in kinds)] for state in sorted(run.states)],
+        [
+            [escape(state), *(_n(run.states[state].get(kind, 0)) for kind in kinds)]
+            for state in sorted(run.states)
+        ],
     )
     content += f"<details><summary>By state and type</summary>{by_type}</details>"
-    return _section("Plan by state", "E-mails that go out, by the state of the contact's ZIP.", content)
+    return _section(
+        "Plan by state", "E-mails that go out, by the state of the contact's ZIP.", content
+    )
 
 
 def _exclusions(run: RunResult) -> str:
@@ -157,16 +188,25 @@ def _exclusions(run: RunResult) -> str:
         names = [k for k in _KINDS if any(k in kinds for kinds in by_state.values())]
         names += sorted({k for kinds in by_state.values() for k in kinds} - set(names))
         rows = [
-            [escape(state), *(_n(kinds[k]) if k in kinds else "" for k in names), _n(sum(kinds.values()))]
+            [
+                escape(state),
+                *(_n(kinds[k]) if k in kinds else "" for k in names),
+                _n(sum(kinds.values())),
+            ]
             for state, kinds in sorted(by_state.items())
         ]
         sums = [_n(sum(kinds.get(k, 0) for kinds in by_state.values())) for k in names]
         total = _n(sum(sum(kinds.values()) for kinds in by_state.values()))
-        heads = ["state", *(escape(k.removesuffix("_window").replace("_", " ")) for k in names), "all"]
+        heads = [
+            "state",
+            *(escape(k.removesuffix("_window").replace("_", " ")) for k in names),
+            "all",
+        ]
         content += _table(heads, rows, ["all", *sums, total])
     if others:
         content += _table(
-            ["other reasons", "rows"], [[escape(reason.replace("_", " ")), _n(c)] for reason, c in others.items()]
+            ["other reasons", "rows"],
+            [[escape(reason.replace("_", " ")), _n(c)] for reason, c in others.items()],
         )
     note = "Rows that do not go out: state exclusion windows (rules, section 3), and limits a contact (section 10)."
     return _section("Exclusions by state and rule", note, content or "<p>None.</p>")
@@ -177,17 +217,24 @@ def _issues(report: Report, run: RunResult) -> str:
     if not run.issues:
         return _section("Contacts with issues", note, "<p>None.</p>")
     counts = _table(
-        ["issue", "contacts"], [[escape(name.replace("_", " ")), _n(count)] for name, count in run.issues.items()]
+        ["issue", "contacts"],
+        [[escape(name.replace("_", " ")), _n(count)] for name, count in run.issues.items()],
     )
     shown = report.issues[:_ISSUES]
     rows = [[str(issue.contact_id), escape(issue.reason.replace("_", " "))] for issue in shown]
-    some = f"The first {_n(len(shown))} of {_n(report.issues_total)}" if report.issues_total > len(shown) else "All"
+    some = (
+        f"The first {_n(len(shown))} of {_n(report.issues_total)}"
+        if report.issues_total > len(shown)
+        else "All"
+    )
     listed = f"<details><summary>{some} by contact</summary>{_table(['contact', 'issue'], rows, texts=2)}</details>"
     return _section("Contacts with issues", note, counts + (listed if shown else ""))
 
 
 def _flat(counts: Mapping[str, Mapping[str, int]]) -> dict[tuple[str, str], int]:
-    return {(kind, status): n for kind, statuses in counts.items() for status, n in statuses.items()}
+    return {
+        (kind, status): n for kind, statuses in counts.items() for status, n in statuses.items()
+    }
 
 
 def _comparison(run: RunResult, previous: RunResult | None) -> str:
@@ -235,7 +282,9 @@ def _comparison(run: RunResult, previous: RunResult | None) -> str:
                 for day in sorted(changed[:_DAYS])
             ],
         )
-    note = f"That run was as of {escape(previous.as_of)} and ended {escape(previous.finished_at)} UTC "
+    note = (
+        f"That run was as of {escape(previous.as_of)} and ended {escape(previous.finished_at)} UTC "
+    )
     note += f"({escape(previous.run_id)})."
     content = f'{types}<div class="columns"><div><h3 class="soft small">Numbers</h3>{numbers}</div>'
     content += f'<div><h3 class="soft small">Days that change most ({_n(len(changed))} change)</h3>{volume}</div></div>'

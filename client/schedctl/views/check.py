@@ -21,17 +21,29 @@ _INDENT = 9
 
 def summary(report: CheckReport) -> str:
     """Return how many findings of each severity there are."""
-    counts = {severity: sum(item.severity == severity for item in report.findings) for severity in SEVERITIES}
-    parts = [f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items() if count]
+    counts = {
+        severity: sum(item.severity == severity for item in report.findings)
+        for severity in SEVERITIES
+    }
+    parts = [
+        f"{count} {severity}{'' if count == 1 else 's'}"
+        for severity, count in counts.items()
+        if count
+    ]
     return ", ".join(parts) or "nothing to report"
 
 
-def print_report(report: CheckReport, next_steps: Sequence[str] = (), out: Console | None = None) -> None:
+def print_report(
+    report: CheckReport, next_steps: Sequence[str] = (), out: Console | None = None
+) -> None:
     """Show all findings. next_steps: lines about what to do with the configuration that follows."""
     out = out or console()
     eligible = f"{report.contacts_eligible:,} of {report.contacts:,} contacts eligible"
     out.print(
-        Text.assemble((report.organization, "bold"), f" checked as of {report.as_of}: {eligible}; {summary(report)}"),
+        Text.assemble(
+            (report.organization, "bold"),
+            f" checked as of {report.as_of}: {eligible}; {summary(report)}",
+        ),
         soft_wrap=True,
     )
     for item in report.findings:
@@ -60,7 +72,9 @@ def _print_finding(out: Console, item: CheckFinding) -> None:
     lines = [Text(item.message)]
     if item.values:
         pairs = zip(item.row_ids, item.values, strict=False)
-        lines.append(Text("for example " + "; ".join(f"{row}: {value}" for row, value in pairs), style="dim"))
+        lines.append(
+            Text("for example " + "; ".join(f"{row}: {value}" for row, value in pairs), style="dim")
+        )
     lines.append(Text(f"-> {item.fix}", style="green"))
     for line in lines:
         out.print(Padding(line, (0, 0, 0, _INDENT), expand=False))
@@ -87,11 +101,19 @@ def print_adoption(adoption: Adoption) -> None:
     if not (adoption.changes or adoption.settings):
         out.print(f"Nothing to do to adopt {adoption.organization}.")
     if adoption.settings:
-        out.print(Text(f"New version of the configuration of {adoption.organization}:", style="bold"), soft_wrap=True)
+        out.print(
+            Text(f"New version of the configuration of {adoption.organization}:", style="bold"),
+            soft_wrap=True,
+        )
         before = dict(dotted(adoption.settings_before))
         for key, value in dotted(adoption.settings):
             changed = before.get(key) != value
-            out.print(Text(f"{'+' if changed else ' '} {key} = {inline(value)}", style="green" if changed else ""))
+            out.print(
+                Text(
+                    f"{'+' if changed else ' '} {key} = {inline(value)}",
+                    style="green" if changed else "",
+                )
+            )
     if adoption.changes:
         out.print(Text("Changes to the scheduler's own tables:", style="bold"))
         for change in adoption.changes:
@@ -108,7 +130,15 @@ def print_adopted(adoption: Adoption, command: str) -> None:
     if not adoption.applied:
         click.echo("There was nothing left to do.")
         return
-    version = "" if adoption.version is None else f" Version {adoption.version} of its configuration applies."
-    backup = "" if adoption.backup_id is None else f" Backup {adoption.backup_id} contains the previous file."
+    version = (
+        ""
+        if adoption.version is None
+        else f" Version {adoption.version} of its configuration applies."
+    )
+    backup = (
+        ""
+        if adoption.backup_id is None
+        else f" Backup {adoption.backup_id} contains the previous file."
+    )
     click.echo(f"{adoption.organization} is adopted.{version}{backup}")
     click.echo(f"Show what a run would plan: {command}", err=True)

@@ -83,7 +83,9 @@ def print_versions(configuration: OrganizationConfiguration) -> None:
     for entry in configuration.versions:
         applies = entry.version == configuration.version
         table.add_row(
-            Text(f"{entry.version}{' applies' if applies else ''}", style="green" if applies else ""),
+            Text(
+                f"{entry.version}{' applies' if applies else ''}", style="green" if applies else ""
+            ),
             entry.created_at,
             entry.created_by,
             entry.withdrawn_at or "",

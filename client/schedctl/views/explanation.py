@@ -28,7 +28,10 @@ def print_explanation(contact: Explanation, result: RunResult) -> None:
     if contact.eligible:
         eligible = Text("eligible", style="green")
     else:
-        eligible = Text(f"not eligible: {contact.reason}, so no e-mails are planned (rules, section 1)", style="red")
+        eligible = Text(
+            f"not eligible: {contact.reason}, so no e-mails are planned (rules, section 1)",
+            style="red",
+        )
     print_pairs(
         out,
         {
@@ -52,7 +55,9 @@ def _print_event(out: Console, event: EventExplanation) -> None:
     if event.status is None:
         outcome = Text("no e-mail", style="dim")
     elif event.status == "skipped":
-        outcome = Text(f"skipped on {event.send_date}: {event.skip_reason}", style=_STATUS_STYLE["skipped"])
+        outcome = Text(
+            f"skipped on {event.send_date}: {event.skip_reason}", style=_STATUS_STYLE["skipped"]
+        )
     else:
         outcome = Text(f"goes out on {event.send_date}", style=_STATUS_STYLE["pre-scheduled"])
     out.print(Text.assemble((name, "bold"), "  ", outcome), soft_wrap=True)
@@ -82,7 +87,9 @@ def print_preview(result: RunResult) -> None:
         table.add_column(change, justify="right")
     for name, changes in preview.types.items():
         table.add_row(name, *(f"{getattr(changes, change):,}" for change in _CHANGES))
-    sums = [sum(getattr(changes, change) for changes in preview.types.values()) for change in _CHANGES]
+    sums = [
+        sum(getattr(changes, change) for changes in preview.types.values()) for change in _CHANGES
+    ]
     table.add_row("total", *(f"{number:,}" for number in sums), style="bold")
     out.print(table)
     if not any(sums[: _CHANGES.index("unchanged")]):
@@ -98,7 +105,9 @@ def print_preview(result: RunResult) -> None:
 def _print_days(out: Console, result: RunResult, preview: Preview) -> None:
     """Show the days whose volume changes most, in the order of the calendar."""
     before, after = preview.volume_present, result.volume
-    days = sorted(before.keys() | after.keys(), key=lambda day: -abs(after.get(day, 0) - before.get(day, 0)))
+    days = sorted(
+        before.keys() | after.keys(), key=lambda day: -abs(after.get(day, 0) - before.get(day, 0))
+    )
     changed = [day for day in days if after.get(day, 0) != before.get(day, 0)]
     if not changed:
         return
@@ -108,7 +117,9 @@ def _print_days(out: Console, result: RunResult, preview: Preview) -> None:
         table.add_column(name, justify="left" if name == "day" else "right")
     for day in sorted(changed[:_DAYS]):
         old, new = before.get(day, 0), after.get(day, 0)
-        table.add_row(f"{dt.date.fromisoformat(day):%a} {day}", f"{old:,}", f"{new:,}", f"{new - old:+,}")
+        table.add_row(
+            f"{dt.date.fromisoformat(day):%a} {day}", f"{old:,}", f"{new:,}", f"{new - old:+,}"
+        )
     out.print(table)
 
 

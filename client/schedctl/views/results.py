@@ -8,7 +8,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from schedctl.terminal import PIPE_PICTURE_WIDTH, PIPE_WIDTH, STATE_STYLE, console, print_pairs, seconds, size
+from schedctl.terminal import (
+    PIPE_PICTURE_WIDTH,
+    PIPE_WIDTH,
+    STATE_STYLE,
+    console,
+    print_pairs,
+    seconds,
+    size,
+)
 from schedproto import Job, OrganizationInfo, RunResult, VolumeInfo
 from schedproto.messages import Health
 
@@ -66,7 +74,9 @@ def _print_details(out: Console, result: RunResult) -> None:
             "left out": _left_out(result),
             "time": f"{seconds(result.wall_s)} ({stages})",
             "speed": f"{result.contacts_per_s:,.0f} contacts/s with {_workers(result.workers)}, mode {result.mode}",
-            "cost": None if result.cost_usd is None else f"{result.cost_usd:.6f} US dollars of machine time",
+            "cost": None
+            if result.cost_usd is None
+            else f"{result.cost_usd:.6f} US dollars of machine time",
             "backup": result.backup_id,
             "bucket": _replica(result),
             "run": result.run_id,
@@ -110,7 +120,10 @@ def picture(out: Console, result: RunResult) -> None:
     width = max(10, min(out.width - 2, 120)) if out.width != PIPE_WIDTH else PIPE_PICTURE_WIDTH
     per_column = max(1, -(-span // width))
     columns = [
-        max(days.get(first + dt.timedelta(days=i), 0) for i in range(start, min(start + per_column, span)))
+        max(
+            days.get(first + dt.timedelta(days=i), 0)
+            for i in range(start, min(start + per_column, span))
+        )
         for start in range(0, span, per_column)
     ]
     peak = max(columns)
@@ -120,7 +133,10 @@ def picture(out: Console, result: RunResult) -> None:
         + (f" (a column is {per_column} days)" if per_column > 1 else "")
     )
     for row in range(_PICTURE_ROWS - 1, -1, -1):
-        line = "".join(_BLOCKS[max(0, min(8, round(8 * (count * _PICTURE_ROWS / peak - row))))] for count in columns)
+        line = "".join(
+            _BLOCKS[max(0, min(8, round(8 * (count * _PICTURE_ROWS / peak - row))))]
+            for count in columns
+        )
         out.print(Text(line, style="cyan"), no_wrap=True, crop=True)
     out.print(Text(_months(first, len(columns), per_column), style="dim"), no_wrap=True, crop=True)
     out.print()
@@ -160,10 +176,18 @@ def print_jobs(jobs: list[Job]) -> None:
     table.add_column("rows changed", no_wrap=True)
     for job in jobs:
         result = job.result
-        changed = "" if result is None else f"{result.rows_inserted + result.rows_updated + result.rows_deleted:,}"
+        changed = (
+            ""
+            if result is None
+            else f"{result.rows_inserted + result.rows_updated + result.rows_deleted:,}"
+        )
         submitted = _local(job.submitted_at)
         between = (
-            [(result.as_of if result else job.spec.as_of) or "", submitted, seconds(result.wall_s) if result else ""]
+            [
+                (result.as_of if result else job.spec.as_of) or "",
+                submitted,
+                seconds(result.wall_s) if result else "",
+            ]
             if wide
             else [submitted[len("2026-") : -len(":00")]]
         )
@@ -223,7 +247,10 @@ def print_volume(volume: VolumeInfo) -> None:
     out = console()
     print_pairs(
         out,
-        {"data folder": volume.data_dir, "free space": f"{size(volume.free_bytes)} of {size(volume.total_bytes)}"},
+        {
+            "data folder": volume.data_dir,
+            "free space": f"{size(volume.free_bytes)} of {size(volume.total_bytes)}",
+        },
     )
     out.print()
     if not volume.organizations:
@@ -247,13 +274,18 @@ def print_organization(info: OrganizationInfo) -> None:
             "organization": info.organization,
             "file": f"{info.path} ({size(info.size_bytes)}, journal mode {info.journal_mode})",
             "contacts": None if info.contacts is None else f"{info.contacts:,}",
-            "plan": ", ".join(f"{count:,} {status}" for status, count in info.plan.items()) or "none yet",
+            "plan": ", ".join(f"{count:,} {status}" for status, count in info.plan.items())
+            or "none yet",
             "issues": ", ".join(f"{count:,} {reason}" for reason, count in info.issues.items()),
-            "configuration": "defaults" if info.config_version is None else f"version {info.config_version}",
+            "configuration": "defaults"
+            if info.config_version is None
+            else f"version {info.config_version}",
             "last run": None
             if run is None
             else f"{run.run_id}, as of {run.as_of}, {run.status}, {run.finished_at} UTC",
-            "next days": ", ".join(f"{day[5:]} {count:,}" for day, count in list(info.next_dates.items())[:7]),
+            "next days": ", ".join(
+                f"{day[5:]} {count:,}" for day, count in list(info.next_dates.items())[:7]
+            ),
             "error": None if info.error is None else Text(info.error.message, style="red"),
         },
     )
@@ -264,5 +296,7 @@ def print_organization(info: OrganizationInfo) -> None:
     table.add_column("missing columns")
     for entry in info.tables:
         rows = "-" if entry.rows is None else f"{entry.rows:,}"
-        table.add_row(entry.name, rows if entry.present else "missing", ", ".join(entry.missing_columns))
+        table.add_row(
+            entry.name, rows if entry.present else "missing", ", ".join(entry.missing_columns)
+        )
     out.print(table)

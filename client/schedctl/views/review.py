@@ -24,10 +24,18 @@ def _print_guards(out: Console, result: RunResult) -> None:
         return
     out.print()
     if result.dry_run:
-        out.print(Text("A run would stop and write nothing, unless --accept-changes is given:", style="bold red"))
+        out.print(
+            Text(
+                "A run would stop and write nothing, unless --accept-changes is given:",
+                style="bold red",
+            )
+        )
     else:
         out.print(
-            Text("Written although it exceeds the guards, because the changes were accepted:", style="bold yellow")
+            Text(
+                "Written although it exceeds the guards, because the changes were accepted:",
+                style="bold yellow",
+            )
         )
     for measure in exceeded:
         out.print(f"  {measure.message}", soft_wrap=True)

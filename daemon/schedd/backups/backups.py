@@ -26,7 +26,7 @@ from .pages import Digests
 
 INDEX, DIGESTS = "index.json", ".digests"
 #: A new copy is made where more than this share of the pages has changed since the last one.
-MOST_CHANGED = 0.5
+MAX_CHANGED = 0.5
 _TIME = "%Y-%m-%d %H:%M:%S"
 
 
@@ -154,7 +154,9 @@ class Backups:
             return backup_id
 
     def _new_id(self, index: Index) -> str:
-        number = 1 + max((int(entry.backup_id.rpartition("-")[2]) for entry in index.entries), default=0)
+        number = 1 + max(
+            (int(entry.backup_id.rpartition("-")[2]) for entry in index.entries), default=0
+        )
         return f"{self._now():%Y%m%d}-{number:04d}"
 
     def _make(self, descriptor: int, backup_id: str, run_id: str, mark: str, index: Index) -> Entry:
@@ -162,7 +164,7 @@ class Backups:
         page_size = pages.page_size_of(os.pread(descriptor, 100, 0))
         digests = pages.digests_of(descriptor, size_bytes, page_size)
         changed = self._changed(index, page_size, digests)
-        if changed is None or len(changed) > len(digests) * MOST_CHANGED:
+        if changed is None or len(changed) > len(digests) * MAX_CHANGED:
             kind = "copy"
             self._copy(descriptor, size_bytes, digests, page_size, backup_id)
         else:
@@ -180,7 +182,9 @@ class Backups:
             fingerprint=mark,
         )
         self._write(self.folder / (backup_id + DIGESTS), digests.tobytes())
-        return msgspec.structs.replace(entry, stored_bytes=(self.folder / entry.file).stat().st_size)
+        return msgspec.structs.replace(
+            entry, stored_bytes=(self.folder / entry.file).stat().st_size
+        )
 
     def _changed(self, index: Index, page_size: int, digests: Digests) -> NDArray[np.int64] | None:
         """Return the pages that differ from the newest state, None where a patch to it is not the thing to make."""
@@ -189,7 +193,9 @@ class Backups:
         chain = index.chain_of(index.entries[-1].backup_id)
         patched = sum(entry.stored_bytes for entry in chain[1:])
         oldest = dt.datetime.strptime(chain[0].created_at, _TIME).replace(tzinfo=dt.UTC)
-        if patched > chain[0].size_bytes * MOST_CHANGED or self._now() - oldest > dt.timedelta(days=self.keep_days):
+        if patched > chain[0].size_bytes * MAX_CHANGED or self._now() - oldest > dt.timedelta(
+            days=self.keep_days
+        ):
             return None
         if any(not (self.folder / entry.file).is_file() for entry in chain):
             return None
@@ -197,7 +203,11 @@ class Backups:
             raw = (self.folder / (chain[-1].backup_id + DIGESTS)).read_bytes()
         except OSError:
             return None
-        before = np.frombuffer(raw, np.uint64).reshape(-1, 2) if len(raw) % 16 == 0 else np.zeros((0, 2), np.uint64)
+        before = (
+            np.frombuffer(raw, np.uint64).reshape(-1, 2)
+            if len(raw) % 16 == 0
+            else np.zeros((0, 2), np.uint64)
+        )
         if pages.whole(before) != chain[-1].whole:
             return None
         common = min(len(before), len(digests))
@@ -205,7 +215,9 @@ class Backups:
         differs[:common] = (digests[:common] != before[:common]).any(axis=1)
         return np.flatnonzero(differs)
 
-    def _copy(self, descriptor: int, size_bytes: int, digests: Digests, page_size: int, backup_id: str) -> None:
+    def _copy(
+        self, descriptor: int, size_bytes: int, digests: Digests, page_size: int, backup_id: str
+    ) -> None:
         """Copy the whole file, as blocks that the kernel may share where the file system can; read it back."""
         path = self.folder / f"{backup_id}.db"
         with path.open("xb") as file:
@@ -236,7 +248,9 @@ class Backups:
         with (self.folder / f"{backup_id}.patch").open("x+b") as file:
             os.fchmod(file.fileno(), 0o600)
             for first, block in pages.blocks(descriptor, size_bytes, page_size):
-                chosen = changed[np.searchsorted(changed, first) : np.searchsorted(changed, first + len(block))]
+                chosen = changed[
+                    np.searchsorted(changed, first) : np.searchsorted(changed, first + len(block))
+                ]
                 if len(chosen):
                     file.write(np.ascontiguousarray(block[chosen - first]).data)
             end = msgspec.json.encode(PatchEnd(len(changed), page_size, size_bytes))

@@ -42,7 +42,9 @@ def fingerprint(descriptor: int) -> str:
     return f"{info.st_size}-{info.st_mtime_ns}-{changes}-{info.st_ino}"
 
 
-def blocks(descriptor: int, size_bytes: int, page_size: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def blocks(
+    descriptor: int, size_bytes: int, page_size: int
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Yield (number of the first page from 0, pages x bytes) of a file that nobody changes meanwhile."""
     step = max(1, BLOCK_BYTES // page_size)
     pages = size_bytes // page_size
@@ -53,7 +55,9 @@ def blocks(descriptor: int, size_bytes: int, page_size: int) -> Iterator[tuple[i
         while done < len(block):
             got = os.preadv(descriptor, [memoryview(block)[done:]], first * page_size + done)
             if not got:
-                raise OSError(f"the file ends at byte {first * page_size + done}, before its {size_bytes} bytes")
+                raise OSError(
+                    f"the file ends at byte {first * page_size + done}, before its {size_bytes} bytes"
+                )
             done += got
         yield first, np.frombuffer(block, np.uint8).reshape(count, page_size)
 

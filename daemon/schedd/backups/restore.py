@@ -32,7 +32,9 @@ def rebuild(backups: Backups, backup_id: str, target: Path) -> None:
     if not chain:
         known = ", ".join(backup.backup_id for backup in backups.list()[:10]) or "none"
         raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT, f"there is no backup {backup_id!r:.60}", hint=f"Newest backups: {known}."
+            ErrorCode.INVALID_ARGUMENT,
+            f"there is no backup {backup_id!r:.60}",
+            hint=f"Newest backups: {known}.",
         )
     source = backups.folder / chain[0].file
     with disk_errors(target.parent):
@@ -89,7 +91,9 @@ def _read_end(patch: BinaryIO) -> tuple[PatchEnd, NDArray[np.uint32]]:
 
 def _verify(descriptor: int, entry: Entry, path: Path) -> None:
     if os.fstat(descriptor).st_size != entry.size_bytes:
-        raise no_backup(f"{path.name} and its patches do not have the size of the backed-up state", path)
+        raise no_backup(
+            f"{path.name} and its patches do not have the size of the backed-up state", path
+        )
     if pages.whole(pages.digests_of(descriptor, entry.size_bytes, entry.page_size)) != entry.whole:
         raise no_backup(f"{path.name} and its patches were changed since the backup", path)
 

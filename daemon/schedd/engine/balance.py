@@ -16,7 +16,7 @@ from .calendar import NONE, Ordinals
 from .configuration import BalanceLimits
 from .contacts import People
 from .hashing import email_hash
-from .rows import EFFECTIVE_DATE, Classes
+from .rows import EFFECTIVE_DATE, RowClasses
 from .windows import Windows
 
 # How the sort key of the cap is packed: priority rank, latest date, and as much of the hash as fits. What is
@@ -26,27 +26,27 @@ _FLAT = 1 << 15
 
 
 @dataclass
-class Movable:
+class MovableRows:
     """The pre-scheduled rows of all contacts, follow-ups aside; columns as in `rows.Rows`.
 
-    `who` counts through all chunks' people, in the order of `Balance.people`.
+    `contact_index` counts through all chunks' people, in the order of `Balance.people`.
     """
 
-    who: NDArray[np.int32]
-    cls: NDArray[np.int32]
+    contact_index: NDArray[np.int32]
+    row_class: NDArray[np.int32]
     date: Ordinals
     event: Ordinals
     latest: Ordinals
 
     def __len__(self) -> int:
-        return len(self.who)
+        return len(self.contact_index)
 
 
 @dataclass
 class Move:
     """What the cap did to a watched row on one day: `target` is the day it moved to, `NONE` where it had none.
 
-    count: all rows of the day.   room: how many movable ones may stay.   place: the row's place in their order.
+    count: all rows of the day.   room: how many movable ones may stay.   rank: the row's position in their order.
     """
 
     row: int
@@ -54,7 +54,7 @@ class Move:
     target: int
     count: int
     room: int
-    place: int
+    rank: int
 
 
 class Balance:
@@ -69,9 +69,9 @@ class Balance:
         limits: BalanceLimits,
         smoothing_window: int,
         rules: Windows,
-        classes: Classes,
+        classes: RowClasses,
         people: People,
-        rows: Movable,
+        rows: MovableRows,
     ) -> None:
         self.as_of = as_of
         self.limits = limits
@@ -88,12 +88,16 @@ class Balance:
     def _hashes(self, chosen: NDArray[Any]) -> NDArray[np.uint64]:
         rows = self.rows
         years = calendar.year_of(rows.event[chosen])
-        return email_hash(self.people.ids[rows.who[chosen]], self.classes.salt[rows.cls[chosen]], years)
+        return email_hash(
+            self.people.ids[rows.contact_index[chosen]],
+            self.classes.salt[rows.row_class[chosen]],
+            years,
+        )
 
     def smooth(self) -> int:
         """Spread crowded effective-date days; returns how many rows moved."""
         rows = self.rows
-        of_type = np.flatnonzero(rows.cls == EFFECTIVE_DATE)
+        of_type = np.flatnonzero(rows.row_class == EFFECTIVE_DATE)
         if not len(of_type) or self.smoothing_window == 1:
             return 0
         offsets = rows.date[of_type] - self.as_of
@@ -106,7 +110,7 @@ class Balance:
         date = rows.date[chosen] + shift
         good = (shift != 0) & (date >= self.as_of) & (date <= rows.latest[chosen])
         chosen, date = chosen[good], date[good]
-        free = self.windows.excluded(self.people, rows.who[chosen], date) == 0
+        free = self.windows.excluded(self.people, rows.contact_index[chosen], date) == 0
         rows.date[chosen[free]] = date[free]
         return int(free.sum())
 
@@ -130,8 +134,12 @@ class Balance:
         """Return the packed key of (priority, latest, h) of each row, and h whole."""
         rows = self.rows
         hashes = self._hashes(chosen)
-        rank = np.minimum(self.classes.priority_rank[rows.cls[chosen]], (1 << _RANK_BITS) - 1).astype(np.uint64)
-        latest = np.minimum(rows.latest[chosen] - self.as_of, (1 << _LATEST_BITS) - 1).astype(np.uint64)
+        rank = np.minimum(
+            self.classes.priority_rank[rows.row_class[chosen]], (1 << _RANK_BITS) - 1
+        ).astype(np.uint64)
+        latest = np.minimum(rows.latest[chosen] - self.as_of, (1 << _LATEST_BITS) - 1).astype(
+            np.uint64
+        )
         key = (rank << np.uint64(_LATEST_BITS + _HASH_BITS)) | (latest << np.uint64(_HASH_BITS))
         return key | (hashes >> np.uint64(64 - _HASH_BITS)), hashes
 
@@ -141,11 +149,14 @@ class Balance:
         date = np.full(len(chosen), day + 1, np.int32)
         if self._bound is None:
             limited = self.windows.has_windows | self.windows.year_round
-            self._bound = limited[self.people.state][rows.who] & self.classes.respects[rows.cls]
+            self._bound = (
+                limited[self.people.state][rows.contact_index]
+                & self.classes.respects[rows.row_class]
+            )
         bound = np.flatnonzero(self._bound[chosen])
-        kinds = self.windows.excluded(self.people, rows.who[chosen[bound]], date[bound])
+        kinds = self.windows.excluded(self.people, rows.contact_index[chosen[bound]], date[bound])
         inside = bound[kinds > 0]
-        ends = self.windows.ends(self.people, rows.who[chosen[inside]], date[inside])
+        ends = self.windows.ends(self.people, rows.contact_index[chosen[inside]], date[inside])
         date[inside] = np.where(ends == NONE, NONE, ends + 1)
         date[date > rows.latest[chosen]] = NONE
         return date
@@ -162,7 +173,9 @@ def _values(dates: Ordinals) -> list[int]:
 class _Queue:
     """Rows in the order of the cap: row numbers, and their packed keys and hashes beside them."""
 
-    def __init__(self, rows: NDArray[np.int64], keys: NDArray[np.uint64], hashes: NDArray[np.uint64]) -> None:
+    def __init__(
+        self, rows: NDArray[np.int64], keys: NDArray[np.uint64], hashes: NDArray[np.uint64]
+    ) -> None:
         self.rows, self.keys, self.hashes = rows, keys, hashes
 
     def part(self, chosen: NDArray[Any] | slice) -> _Queue:
@@ -187,11 +200,16 @@ class _Cascade:
         offset, last = 0, len(self.bounds) - 2
         while offset <= last or self.arrived:
             day = balance.as_of + offset
-            fresh = self._fresh(offset)
+            planned_today = self._fresh(offset)
             parts = self.arrived.pop(offset, [])
             fixed = self.fixed.get(day, 0)
-            if fixed + len(fresh) + sum(len(part.rows) for part in parts) > balance.limits.limit:
-                moves += self._spill(day, fresh, parts, max(0, balance.limits.cap - fixed))
+            if (
+                fixed + len(planned_today) + sum(len(part.rows) for part in parts)
+                > balance.limits.limit
+            ):
+                moves += self._overflow(
+                    day, planned_today, parts, max(0, balance.limits.cap - fixed)
+                )
             else:
                 for part in parts:
                     balance.rows.date[part.rows] = day
@@ -203,8 +221,10 @@ class _Cascade:
             return np.zeros(0, np.int64)
         return self.order[self.bounds[offset] : self.bounds[offset + 1]].astype(np.int64)
 
-    def _spill(self, day: int, fresh: NDArray[np.int64], parts: list[_Queue], room: int) -> int:
-        queue = self._sorted(_Queue(fresh, *self.balance.sort_keys(fresh)))
+    def _overflow(
+        self, day: int, planned_today: NDArray[np.int64], parts: list[_Queue], room: int
+    ) -> int:
+        queue = self._sorted(_Queue(planned_today, *self.balance.sort_keys(planned_today)))
         for part in sorted(parts, key=lambda part: len(part.rows)):
             queue = self._merged(part, queue)
         rest = queue.part(slice(room, None))
@@ -229,12 +249,12 @@ class _Cascade:
             self.balance.moves.append(Move(row, day, target, count + fixed, room, room + index))
 
     def _sorted(self, queue: _Queue) -> _Queue:
-        return self._settled(queue.part(np.argsort(queue.keys, kind="stable")))
+        return self._break_ties(queue.part(np.argsort(queue.keys, kind="stable")))
 
     def _merged(self, one: _Queue, other: _Queue) -> _Queue:
         small, large = (one, other) if len(one.rows) < len(other.rows) else (other, one)
         at = np.searchsorted(large.keys, small.keys)
-        return self._settled(
+        return self._break_ties(
             _Queue(
                 np.insert(large.rows, at, small.rows),
                 np.insert(large.keys, at, small.keys),
@@ -242,7 +262,7 @@ class _Cascade:
             )
         )
 
-    def _settled(self, queue: _Queue) -> _Queue:
+    def _break_ties(self, queue: _Queue) -> _Queue:
         """Put rows with equal packed keys into their exact order."""
         equal = np.flatnonzero(queue.keys[1:] == queue.keys[:-1])
         if not len(equal):
@@ -250,17 +270,17 @@ class _Cascade:
         places = np.union1d(equal, equal + 1)
         tied = queue.part(places)
         rows, classes = self.balance.rows, self.balance.classes
-        cls = rows.cls[tied.rows]
+        row_class = rows.row_class[tied.rows]
         order = np.lexsort(
             (
                 # Two targets of one contact in one instance can be equal in all that the rules name; then the
                 # order of the table decides.
                 tied.rows,
-                classes.instance[cls],
-                self.balance.people.ids[rows.who[tied.rows]],
+                classes.instance[row_class],
+                self.balance.people.ids[rows.contact_index[tied.rows]],
                 tied.hashes,
                 rows.latest[tied.rows],
-                classes.priority_rank[cls],
+                classes.priority_rank[row_class],
                 tied.keys,
             )
         )

@@ -81,7 +81,7 @@ class Targets:
     trigger: `NONE` where unreadable.   waiting: whether the status is `pending` or `scheduled`.
     """
 
-    who: NDArray[np.int32]
+    contact_index: NDArray[np.int32]
     instance: NDArray[np.int32]
     trigger: Ordinals
     waiting: NDArray[np.bool_]
@@ -124,13 +124,21 @@ def _campaign_type(row: Mapping[str, Any]) -> CampaignType:
 
 
 def active_instances(
-    types: Mapping[str, CampaignType], rows: Iterable[Mapping[str, Any]], as_of: int, dates: Dates, findings: Findings
+    types: Mapping[str, CampaignType],
+    rows: Iterable[Mapping[str, Any]],
+    as_of: int,
+    dates: Dates,
+    findings: Findings,
 ) -> list[Instance]:
     """Return the instances that are active on `as_of`, in the order of their ids (section 7).
 
     An instance with a value that is set but unreadable is left out and named in `findings`.
     """
-    found = [instance for row in rows if (instance := _instance(types, row, as_of, dates, findings)) is not None]
+    found = [
+        instance
+        for row in rows
+        if (instance := _instance(types, row, as_of, dates, findings)) is not None
+    ]
     ids = Counter(instance.id for instance in found)
     for instance in found:
         if ids[instance.id] > 1:
@@ -143,7 +151,11 @@ def _not_planned(findings: Findings, row_id: RowId, column: str, value: Any, tab
 
 
 def _instance(
-    types: Mapping[str, CampaignType], row: Mapping[str, Any], as_of: int, dates: Dates, findings: Findings
+    types: Mapping[str, CampaignType],
+    row: Mapping[str, Any],
+    as_of: int,
+    dates: Dates,
+    findings: Findings,
 ) -> Instance | None:
     """Return an instance if it is active, else None."""
     kind = types.get(text_of(row.get("campaign_type")))
@@ -154,7 +166,9 @@ def _instance(
 
     number = integer_of(row.get("id"))
     row_id: RowId = shown(row.get("id")) if number is None else number
-    unreadable = [(column, row[column], "campaign_instances") for column in _DATES if not read[column][1]]
+    unreadable = [
+        (column, row[column], "campaign_instances") for column in _DATES if not read[column][1]
+    ]
     if number is None:
         unreadable.append(("id", row.get("id"), "campaign_instances"))
     if kind is None:
@@ -178,7 +192,9 @@ def _instance(
         start=start,
         end=end,
         spread=(first, last) if kind.spread_evenly and NONE not in {first, last} else None,
-        states=None if states is None else frozenset(state for state in map(state_of, states) if state is not None),
+        states=None
+        if states is None
+        else frozenset(state for state in map(state_of, states) if state is not None),
         carriers=None if carriers is None else frozenset(trimmed(c).casefold() for c in carriers),
     )
 
@@ -187,9 +203,11 @@ def _text(value: Any) -> str | None:
     return None if value is None else text_of(value)
 
 
-def _first_of_each(who: NDArray[np.int32], trigger: Ordinals, *, spread: bool) -> NDArray[np.intp]:
+def _first_of_each(
+    contact_index: NDArray[np.int32], trigger: Ordinals, *, spread: bool
+) -> NDArray[np.intp]:
     """Return the first target of each contact and trigger date, in order; of a spread, of each contact."""
-    keys = who.astype(np.int64) << 32
+    keys = contact_index.astype(np.int64) << 32
     if not spread:
         keys += trigger
     first: NDArray[np.intp] = np.sort(np.unique(keys, return_index=True)[1])
@@ -199,16 +217,26 @@ def _first_of_each(who: NDArray[np.int32], trigger: Ordinals, *, spread: bool) -
 class Campaigns:
     """Section 7 for one run."""
 
-    def __init__(self, as_of: int, configuration: Configuration, rules: Windows, instances: Sequence[Instance]) -> None:
+    def __init__(
+        self,
+        as_of: int,
+        configuration: Configuration,
+        rules: Windows,
+        instances: Sequence[Instance],
+    ) -> None:
         self.as_of = as_of
         self.configuration = configuration
         self.windows = rules
         self.instances = instances
         self.ids = np.array([i.id for i in instances], np.int64)
         self._days_before = (
-            np.array([i.type.days_before for i in instances], np.float64).clip(-4e6, 4e6).astype(np.int64)
+            np.array([i.type.days_before for i in instances], np.float64)
+            .clip(-4e6, 4e6)
+            .astype(np.int64)
         )
-        self._end = np.array([i.end if i.end != NONE else calendar.LAST for i in instances], np.int64)
+        self._end = np.array(
+            [i.end if i.end != NONE else calendar.LAST for i in instances], np.int64
+        )
         self._spread = np.array([i.spread is not None for i in instances], np.bool_)
         self._first = np.array([i.spread[0] if i.spread else 0 for i in instances], np.int64)
         self._last = np.array([i.spread[1] if i.spread else 0 for i in instances], np.int64)
@@ -223,10 +251,10 @@ class Campaigns:
         class_types: NDArray[Any],
     ) -> Rows:
         """Return the rows of section 7. `class_types`: class -> type number, as in `history`."""
-        who, instance, trigger = self.audience(people, carriers, targets)
-        open_ = ~self.handled(who, instance, history, class_types)
-        who, instance, trigger = who[open_], instance[open_], trigger[open_]
-        return self.dates(people, who, instance, trigger)
+        contact_index, instance, trigger = self.audience(people, carriers, targets)
+        open_ = ~self.handled(contact_index, instance, history, class_types)
+        contact_index, instance, trigger = contact_index[open_], instance[open_], trigger[open_]
+        return self.dates(people, contact_index, instance, trigger)
 
     def audience(
         self, people: People, carriers: Sequence[str], targets: Targets
@@ -241,17 +269,23 @@ class Campaigns:
             rows = order[bounds[number] : bounds[number + 1]]
             if not instance.type.target_all:
                 rows = rows[targets.waiting[rows]]
-            rows = rows[_first_of_each(targets.who[rows], targets.trigger[rows], spread=instance.spread is not None)]
-            who = targets.who[rows]
+            rows = rows[
+                _first_of_each(
+                    targets.contact_index[rows],
+                    targets.trigger[rows],
+                    spread=instance.spread is not None,
+                )
+            ]
+            contact_index = targets.contact_index[rows]
             trigger = targets.trigger[rows].astype(np.int64)
             if instance.type.target_all and (instance.start != NONE or instance.spread):
                 listed = np.zeros(len(people), np.bool_)
-                listed[who] = True
+                listed[contact_index] = True
                 others = np.flatnonzero(~listed).astype(np.int32)
-                who = np.concatenate([who, others])
+                contact_index = np.concatenate([contact_index, others])
                 trigger = np.concatenate([trigger, np.full(len(others), instance.start, np.int64)])
-            chosen = self.narrowed(people, carriers, instance, who)
-            whos.append(who[chosen])
+            chosen = self.narrowed(people, carriers, instance, contact_index)
+            whos.append(contact_index[chosen])
             triggers.append(trigger[chosen])
             instances.append(np.full(len(whos[-1]), number, np.int32))
         if not whos:
@@ -259,22 +293,28 @@ class Campaigns:
         return np.concatenate(whos), np.concatenate(instances), np.concatenate(triggers)
 
     def narrowed(
-        self, people: People, carriers: Sequence[str], instance: Instance, who: NDArray[np.int32]
+        self,
+        people: People,
+        carriers: Sequence[str],
+        instance: Instance,
+        contact_index: NDArray[np.int32],
     ) -> NDArray[np.bool_]:
         """Return which contacts the instance does not leave out by state, carrier or underwriting."""
-        chosen = np.ones(len(who), np.bool_)
+        chosen = np.ones(len(contact_index), np.bool_)
         if instance.states is not None:
-            chosen &= np.isin(people.state[who], np.array(sorted(instance.states), np.int8))
+            chosen &= np.isin(
+                people.state[contact_index], np.array(sorted(instance.states), np.int8)
+            )
         if instance.carriers is not None:
             accepted = [number for number, name in enumerate(carriers) if name in instance.carriers]
-            chosen &= np.isin(people.carrier[who], np.array(accepted, np.int32))
+            chosen &= np.isin(people.carrier[contact_index], np.array(accepted, np.int32))
         if instance.type.skip_failed or self.configuration.exclude_failed_underwriting:
-            chosen &= ~people.failed_underwriting[who]
+            chosen &= ~people.failed_underwriting[contact_index]
         return chosen
 
     def handled(
         self,
-        who: NDArray[np.int32],
+        contact_index: NDArray[np.int32],
         instance: NDArray[np.int32],
         history: History,
         class_types: NDArray[Any],
@@ -284,17 +324,21 @@ class Campaigns:
         class_types: class -> folded type number. A row without any date handles all instances of its type.
         """
         if not len(self.ids) or not len(history):
-            return np.zeros(len(who), np.bool_)
+            return np.zeros(len(contact_index), np.bool_)
         types = class_types[len(FIXED_TYPES) :]
         index = np.searchsorted(self.ids, history.instance).clip(0, len(self.ids) - 1)
         same = (self.ids[index] == history.instance) & (types[index] == history.type_number)
-        sent = history.who[same].astype(np.int64) * len(self.ids) + index[same]
-        handled: NDArray[np.bool_] = np.isin(who.astype(np.int64) * len(self.ids) + instance, sent)
+        sent = history.contact_index[same].astype(np.int64) * len(self.ids) + index[same]
+        handled: NDArray[np.bool_] = np.isin(
+            contact_index.astype(np.int64) * len(self.ids) + instance, sent
+        )
 
         undated = np.flatnonzero((history.own_date == NONE) & np.isin(history.type_number, types))
         if len(undated):
-            sent = (history.who[undated].astype(np.int64) << 32) + history.type_number[undated]
-            handled |= np.isin((who.astype(np.int64) << 32) + types[instance], sent)
+            sent = (history.contact_index[undated].astype(np.int64) << 32) + history.type_number[
+                undated
+            ]
+            handled |= np.isin((contact_index.astype(np.int64) << 32) + types[instance], sent)
         return handled
 
     def bounds(
@@ -309,7 +353,11 @@ class Campaigns:
         return event, np.minimum(latest, self._end[instance])
 
     def ideal(
-        self, people: People, who: NDArray[np.int32], instance: NDArray[np.int32], event: NDArray[np.int64]
+        self,
+        people: People,
+        contact_index: NDArray[np.int32],
+        instance: NDArray[np.int32],
+        event: NDArray[np.int64],
     ) -> NDArray[np.int64]:
         """Return the ideal date of candidates; of an even spread, the contact's own day in it."""
         ideal = event - self._days_before[instance]
@@ -317,18 +365,32 @@ class Campaigns:
         if len(rows):
             number = instance[rows]
             lengths = np.maximum(self._last[number] - self._first[number] + 1, 1)
-            offsets = self.hashes(people, who[rows], number, event[rows]) % lengths.astype(np.uint64)
+            offsets = self.hashes(
+                people, contact_index[rows], number, event[rows]
+            ) % lengths.astype(np.uint64)
             ideal[rows] = event[rows] + offsets.astype(np.int64)
         return ideal
 
     def hashes(
-        self, people: People, who: NDArray[np.int32], instance: NDArray[np.int32], event: NDArray[np.int64]
+        self,
+        people: People,
+        contact_index: NDArray[np.int32],
+        instance: NDArray[np.int32],
+        event: NDArray[np.int64],
     ) -> NDArray[np.uint64]:
         """Return the hashes of candidates (section 2)."""
-        return email_hash(people.ids[who], int(Salt.CAMPAIGN) + self.ids[instance], calendar.year_of(event))
+        return email_hash(
+            people.ids[contact_index],
+            int(Salt.CAMPAIGN) + self.ids[instance],
+            calendar.year_of(event),
+        )
 
     def dates(
-        self, people: People, who: NDArray[np.int32], instance: NDArray[np.int32], trigger: NDArray[np.int64]
+        self,
+        people: People,
+        contact_index: NDArray[np.int32],
+        instance: NDArray[np.int32],
+        trigger: NDArray[np.int64],
     ) -> Rows:
         """Return the rows of those candidates that have a day to go out on."""
         event, latest = self.bounds(instance, trigger)
@@ -336,24 +398,31 @@ class Campaigns:
         possible = (latest >= self.as_of) & (latest <= calendar.LAST) & (event <= calendar.LAST)
         possible &= ~self._spread[instance] | (self._first[instance] <= self._last[instance])
         rows = np.flatnonzero(possible)
-        who, instance, event, latest = who[rows], instance[rows], event[rows], latest[rows]
-        ideal = self.ideal(people, who, instance, event)
+        contact_index, instance, event, latest = (
+            contact_index[rows],
+            instance[rows],
+            event[rows],
+            latest[rows],
+        )
+        ideal = self.ideal(people, contact_index, instance, event)
         date = ideal.copy()
         late = np.flatnonzero(ideal < self.as_of)
         if len(late):
-            hashes = self.hashes(people, who[late], instance[late], event[late])
+            hashes = self.hashes(people, contact_index[late], instance[late], event[late])
             spread = self.configuration.catch_up_spread_days
             date[late] = catch_up(self.as_of, hashes, latest[late].astype(np.int32), spread)
         possible = ideal <= latest
-        who, instance, date = who[possible], instance[possible], date[possible]
-        kinds = np.zeros(len(who), np.int8)
+        contact_index, instance, date = contact_index[possible], instance[possible], date[possible]
+        kinds = np.zeros(len(contact_index), np.int8)
         bound = np.flatnonzero(self._respects[instance])
-        kinds[bound] = self.windows.excluded(people, who[bound], date[bound].astype(np.int32))
+        kinds[bound] = self.windows.excluded(
+            people, contact_index[bound], date[bound].astype(np.int32)
+        )
         return make_rows(
-            who,
+            contact_index,
             len(FIXED_TYPES) + instance,
             date,
             event[possible],
             latest[possible],
-            exclusion_reason(people.state[who], kinds),
+            exclusion_reason(people.state[contact_index], kinds),
         )

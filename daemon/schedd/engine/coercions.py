@@ -182,7 +182,11 @@ def contact_date(value: Any, formats: Sequence[str]) -> tuple[int, bool]:
     text = text.partition(" ")[0].partition("T")[0]
     for name in formats:
         match = _DATE_PATTERNS[name].fullmatch(text)
-        day = None if match is None else _day(int(match["year"]), int(match["month"]), int(match["day"]))
+        day = (
+            None
+            if match is None
+            else _day(int(match["year"]), int(match["month"]), int(match["day"]))
+        )
         if day is not None:
             return day, True
     return int(NONE), False

@@ -48,9 +48,9 @@ EXCLUDE, IGNORE = "exclude", "ignore"
 
 @dataclass(frozen=True)
 class Layer:
-    """One source of settings; `place` is how an error names it, for example "the job's overrides"."""
+    """One source of settings; `name` is how an error names it, for example "the job's overrides"."""
 
-    place: str
+    name: str
     values: Mapping[str, Any]
 
 
@@ -91,7 +91,15 @@ class Configuration:
         "deceased",
     )
     date_formats: tuple[str, ...] = ("YYYY-MM-DD",)
-    void_statuses: tuple[str, ...] = ("failed", "cancelled", "canceled", "dropped", "rejected", "error", "draft")
+    void_statuses: tuple[str, ...] = (
+        "failed",
+        "cancelled",
+        "canceled",
+        "dropped",
+        "rejected",
+        "error",
+        "draft",
+    )
     #: e-mail type of a dispatched row -> the type that it is compared as
     aliases: Mapping[str, str] = field(default_factory=dict)
     birthday_days_before: int = 14
@@ -154,10 +162,16 @@ _KEYS: dict[tuple[str, str], tuple[str, validators.Check]] = {
     ("contacts", "active_statuses"): ("active_statuses", validators.names("statuses")),
     ("contacts", "opt_out_columns"): ("opt_out_columns", validators.names("names of columns")),
     ("contacts", "date_formats"): ("date_formats", validators.choices(DATE_FORMATS)),
-    ("history", "void_statuses"): ("void_statuses", validators.names("statuses", without=PLAN_STATUSES)),
+    ("history", "void_statuses"): (
+        "void_statuses",
+        validators.names("statuses", without=PLAN_STATUSES),
+    ),
     ("history", "aliases"): ("aliases", validators.aliases),
     ("anniversary", "birthday_days_before"): ("birthday_days_before", validators.integer(0, 180)),
-    ("anniversary", "effective_date_days_before"): ("effective_date_days_before", validators.integer(0, 180)),
+    ("anniversary", "effective_date_days_before"): (
+        "effective_date_days_before",
+        validators.integer(0, 180),
+    ),
     ("anniversary", "effective_date_first_anniversary"): (
         "effective_date_first_anniversary",
         validators.integer(1, 99),
@@ -165,13 +179,19 @@ _KEYS: dict[tuple[str, str], tuple[str, validators.Check]] = {
     ("anniversary", "aep_days"): ("aep_days", validators.month_days),
     ("anniversary", "aep_slack_days"): ("aep_slack_days", validators.integer(0, 90)),
     ("anniversary", "enable_post_window"): ("enable_post_window", validators.boolean),
-    ("anniversary", "exclude_failed_underwriting"): ("exclude_failed_underwriting", validators.boolean),
+    ("anniversary", "exclude_failed_underwriting"): (
+        "exclude_failed_underwriting",
+        validators.boolean,
+    ),
     ("exclusion", "pre_window_days"): ("pre_window_days", validators.integer(0, 120)),
     ("exclusion", "unreadable_dates"): ("unreadable_dates", validators.choice((EXCLUDE, IGNORE))),
     ("exclusion", "missing_dates"): ("missing_dates", validators.choice((EXCLUDE, IGNORE))),
     ("exclusion", "preset"): ("preset", validators.choice(tuple(PRESETS))),
     ("balance", "daily_cap_percent"): ("daily_cap", validators.hundredths(1, 10_000)),
-    ("balance", "effective_date_soft_limit"): ("effective_date_soft_limit", validators.integer(1, 100_000_000)),
+    ("balance", "effective_date_soft_limit"): (
+        "effective_date_soft_limit",
+        validators.integer(1, 100_000_000),
+    ),
     ("balance", "smoothing_window_days"): ("smoothing_window_days", validators.odd_integer(1, 31)),
     ("balance", "catch_up_spread_days"): ("catch_up_spread_days", validators.integer(1, 60)),
     ("frequency", "max_emails_per_period"): ("max_emails_per_period", validators.integer(1, 1000)),
@@ -179,7 +199,10 @@ _KEYS: dict[tuple[str, str], tuple[str, validators.Check]] = {
     ("followup", "enable"): ("enable_followups", validators.boolean),
     ("followup", "lookback_days"): ("lookback_days", validators.integer(0, 366)),
     ("followup", "delay_days"): ("delay_days", validators.integer(0, 366)),
-    ("guard", "max_ineligible_increase_percent"): ("guard_max_ineligible_increase", validators.hundredths(0, 10_000)),
+    ("guard", "max_ineligible_increase_percent"): (
+        "guard_max_ineligible_increase",
+        validators.hundredths(0, 10_000),
+    ),
     ("guard", "max_removed_percent"): ("guard_max_removed", validators.hundredths(0, 10_000)),
     ("guard", "max_unreadable_percent"): ("guard_max_unreadable", validators.hundredths(0, 10_000)),
     ("guard", "max_days_over_cap"): ("guard_max_days_over_cap", validators.integer(0, 1000)),
@@ -188,16 +211,22 @@ _KEYS: dict[tuple[str, str], tuple[str, validators.Check]] = {
 #: (section, key) -> field of `Configuration`
 SETTING_KEYS: dict[tuple[str, str], str] = {place: field for place, (field, _) in _KEYS.items()}
 #: Fields that are written in percent and kept in hundredths of a percent.
-PERCENT_FIELDS = frozenset(field for (_, key), (field, _) in _KEYS.items() if key.endswith("_percent"))
+PERCENT_FIELDS = frozenset(
+    field for (_, key), (field, _) in _KEYS.items() if key.endswith("_percent")
+)
 _SECTIONS = (*dict.fromkeys(section for section, _ in _KEYS if section), "templates")
 
 
-def _check_layer(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+def _check_layer(
+    values: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
     """Return the checked fields, the state rules and the templates of one layer."""
     fields: dict[str, Any] = {}
     rules: dict[str, Any] = {}
     templates: dict[str, str] = {}
-    validators.known_keys(values, [key for section, key in _KEYS if not section] + list(_SECTIONS), "")
+    validators.known_keys(
+        values, [key for section, key in _KEYS if not section] + list(_SECTIONS), ""
+    )
     for name, value in values.items():
         if ("", name) in _KEYS:
             target, check = _KEYS["", name]
@@ -234,7 +263,7 @@ def build(*layers: Layer) -> Configuration:
                 new_fields["aliases"] = fields.get("aliases", {}) | new_fields["aliases"]
                 validators.no_chains(new_fields["aliases"], "history.aliases")
         except ConfigurationError as error:
-            raise ConfigurationError(f"{layer.place}: {error}") from None
+            raise ConfigurationError(f"{layer.name}: {error}") from None
         fields |= new_fields
         rules |= new_rules
         templates |= new_templates
@@ -252,7 +281,8 @@ def effective(configuration: Configuration) -> dict[str, Any]:
         table = result.setdefault(section, {}) if section else result
         table[key] = value
     result["exclusion"]["rules"] = {
-        state: [exclusion.written(rule) for rule in rules] for state, rules in sorted(configuration.rules.items())
+        state: [exclusion.written(rule) for rule in rules]
+        for state, rules in sorted(configuration.rules.items())
     }
     if configuration.templates:
         result["templates"] = dict(sorted(configuration.templates.items()))
@@ -282,4 +312,4 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def sources(layers: Sequence[Layer]) -> dict[str, str]:
     """Return dotted key -> the place of the layer whose value applies, for keys that some layer sets."""
-    return {key: layer.place for layer in layers for key, _ in dotted(layer.values)}
+    return {key: layer.name for layer in layers for key, _ in dotted(layer.values)}

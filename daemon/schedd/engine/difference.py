@@ -21,9 +21,11 @@ _TYPE_BITS, DATE_BITS = 20, 22
 FOREIGN = np.int64(-1)
 
 
-def pack_keys(who: NDArray[Any], type_number: NDArray[Any], date: NDArray[Any]) -> NDArray[np.int64]:
+def pack_keys(
+    contact_index: NDArray[Any], type_number: NDArray[Any], date: NDArray[Any]
+) -> NDArray[np.int64]:
     """Return one integer for each (contact, type, date), in their order. All must be known (not negative)."""
-    contact = who.astype(np.int64) << (_TYPE_BITS + DATE_BITS)
+    contact = contact_index.astype(np.int64) << (_TYPE_BITS + DATE_BITS)
     return contact | (type_number.astype(np.int64) << DATE_BITS) | (date.astype(np.int64) - FIRST)
 
 
@@ -41,7 +43,7 @@ class Difference:
     unchanged: int
 
 
-def without_held(
+def drop_conflicting_keys(
     planned: NDArray[np.int64], dispatched: NDArray[np.int64], others: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], int]:
     """Return which planned keys are free, and how many are held by rows that are neither history nor plan.

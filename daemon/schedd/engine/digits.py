@@ -32,7 +32,9 @@ def _pairs(words: Words) -> Words:
 
 def are_digits(words: Words) -> NDArray[np.bool_]:
     """Return which words have digits alone."""
-    clean: NDArray[np.bool_] = ((words & _HIGH_HALVES) == _ZEROS) & (((words + _SIXES) & _HIGH_HALVES) == _ZEROS)
+    clean: NDArray[np.bool_] = ((words & _HIGH_HALVES) == _ZEROS) & (
+        ((words + _SIXES) & _HIGH_HALVES) == _ZEROS
+    )
     return clean
 
 
@@ -52,7 +54,9 @@ def dates(first: Words, last: Words) -> tuple[Ordinals, NDArray[np.bool_]]:
 
     first: the words of the characters 0 to 7; last: those of the characters 2 to 9.
     """
-    words = (first & _u(0xFFFFFFFF)) | ((first >> _u(8)) & _u(0xFFFF << 32)) | (last & _u(0xFFFF << 48))
+    words = (
+        (first & _u(0xFFFFFFFF)) | ((first >> _u(8)) & _u(0xFFFF << 32)) | (last & _u(0xFFFF << 48))
+    )
     dashes = (((first >> _u(32)) & _u(0xFF)) == _DASH) & ((first >> _u(56)) == _DASH)
     real = dashes & are_digits(words)
     pairs = _pairs(words)

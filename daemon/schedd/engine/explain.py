@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .balance import Move
 from .calendar import NONE, iso
 from .configuration import BalanceLimits
-from .difference import pack_keys, without_held
+from .difference import drop_conflicting_keys, pack_keys
 from .frequency import limit_frequency, one_a_key
 from .rows import FREQUENCY, NOT_SKIPPED, SAME_DAY, Rows, make_rows
 from .run import ChunkInput, Run
@@ -26,7 +26,7 @@ class BalanceNote:
     """
 
     contact_id: int
-    cls: int
+    row_class: int
     event: int
     latest: int
     before: int
@@ -50,10 +50,10 @@ def explain(
     """Return the events of the one eligible contact of a chunk, from their beginning to the plan."""
     found = traces(run, chunk)
     _balanced(run, found, list(notes), limits)
-    planned = [trace for trace in found if trace.row and trace.cls >= 0]
+    planned = [trace for trace in found if trace.row and trace.row_class >= 0]
     rows = make_rows(
         np.zeros(len(planned), np.int32),
-        np.array([trace.cls for trace in planned], np.int32),
+        np.array([trace.row_class for trace in planned], np.int32),
         np.array([trace.date for trace in planned], np.int32),
         np.array([trace.event for trace in planned], np.int32),
         np.array([trace.latest for trace in planned], np.int32),
@@ -66,24 +66,32 @@ def explain(
         planned[index].row = False
         text = "another row of the plan has the same type and date; one row a contact, type and date stays"
         planned[index].add("10", "duplicate_dropped", text)
-    keys = pack_keys(rows.who[chosen], run.classes.type_number[rows.cls[chosen]], rows.date[chosen])
+    keys = pack_keys(
+        rows.contact_index[chosen],
+        run.classes.type_number[rows.row_class[chosen]],
+        rows.date[chosen],
+    )
     for index, key in zip(chosen.tolist(), keys.tolist(), strict=True):
         _hold(planned[index], key, held)
     number = {name: index for index, name in enumerate(run.classes.types)}
     for trace in found:
-        if trace.row and trace.cls < 0:
-            [key] = pack_keys(np.zeros(1), np.array([number[trace.email_type]]), np.array([trace.date])).tolist()
+        if trace.row and trace.row_class < 0:
+            [key] = pack_keys(
+                np.zeros(1), np.array([number[trace.email_type]]), np.array([trace.date])
+            ).tolist()
             _hold(trace, key, held)
     return found
 
 
-def _balanced(run: Run, found: list[Trace], notes: list[BalanceNote], limits: BalanceLimits) -> None:
+def _balanced(
+    run: Run, found: list[Trace], notes: list[BalanceNote], limits: BalanceLimits
+) -> None:
     """Take over the dates of section 9. Rows and notes of one contact come in the same order."""
     for trace in found:
-        if not trace.row or trace.cls < 0 or trace.reason != NOT_SKIPPED:
+        if not trace.row or trace.row_class < 0 or trace.reason != NOT_SKIPPED:
             continue
-        key = (trace.cls, trace.event, trace.latest, trace.date)
-        note = next(n for n in notes if (n.cls, n.event, n.latest, n.before) == key)
+        key = (trace.row_class, trace.event, trace.latest, trace.date)
+        note = next(n for n in notes if (n.row_class, n.event, n.latest, n.before) == key)
         notes.remove(note)
         if note.smoothed != note.before:
             trace.smoothed = note.smoothed
@@ -96,10 +104,12 @@ def _balanced(run: Run, found: list[Trace], notes: list[BalanceNote], limits: Ba
         for move in note.moves:
             crowded = (
                 f"{iso(move.day)} has {move.count:,} e-mails, more than the limit of {limits.limit:,}; in the order of "
-                f"priority, latest date and hash this one is number {move.place + 1:,}, and {move.room:,} may stay"
+                f"priority, latest date and hash this one is number {move.rank + 1:,}, and {move.room:,} may stay"
             )
             if move.target == NONE:
-                trace.add("9", "stayed", f"{crowded}; no later day is open to it, so it stays", move.day)
+                trace.add(
+                    "9", "stayed", f"{crowded}; no later day is open to it, so it stays", move.day
+                )
             else:
                 trace.capped = move.target
                 trace.add("9", "capped", f"{crowded}; it moves to {iso(move.target)}", move.target)
@@ -111,17 +121,23 @@ def _limited(run: Run, chunk: ChunkInput, planned: list[Trace], rows: Rows) -> N
     history, classes = chunk.history, run.classes
 
     def order(index: int) -> tuple[int, int, int, int, int]:
-        cls = int(rows.cls[index])
-        rank, instance = int(classes.priority_rank[cls]), int(classes.instance[cls])
-        return rank, int(rows.date[index]), instance, int(classes.type_number[cls]), index
+        row_class = int(rows.row_class[index])
+        rank, instance = int(classes.priority_rank[row_class]), int(classes.instance[row_class])
+        return rank, int(rows.date[index]), instance, int(classes.type_number[row_class]), index
 
-    sent = [(int(day), "with the sender already") for day in history.date[~history.followup].tolist() if day != NONE]
+    sent = [
+        (int(day), "with the sender already")
+        for day in history.date[~history.followup].tolist()
+        if day != NONE
+    ]
     accepted = np.flatnonzero(rows.reason == NOT_SKIPPED).tolist()
     for index, trace in enumerate(planned):
         if trace.reason == rows.reason[index]:
             continue
         trace.reason = int(rows.reason[index])
-        before = [(int(rows.date[i]), planned[i].email_type) for i in accepted if order(i) < order(index)]
+        before = [
+            (int(rows.date[i]), planned[i].email_type) for i in accepted if order(i) < order(index)
+        ]
         _tell_limit(run, trace, sorted(sent + before))
 
 
@@ -133,7 +149,11 @@ def _tell_limit(run: Run, trace: Trace, others: list[tuple[int, str]]) -> None:
         text = f"another e-mail of the contact is on {iso(trace.date)}: {same}"
         trace.add("10", "same_day_conflict", text, trace.date)
     elif trace.reason == FREQUENCY:
-        near = [f"{iso(day)} ({what})" for day, what in others if abs(day - trace.date) < settings.period_days]
+        near = [
+            f"{iso(day)} ({what})"
+            for day, what in others
+            if abs(day - trace.date) < settings.period_days
+        ]
         text = (
             f"at most {settings.max_emails_per_period} e-mails within {settings.period_days} days; "
             f"those around {iso(trace.date)}: {', '.join(near)}"
@@ -143,11 +163,13 @@ def _tell_limit(run: Run, trace: Trace, others: list[tuple[int, str]]) -> None:
 
 def _hold(trace: Trace, key: int, held: Held) -> None:
     """Leave out a row whose key a row has that is not the plan's."""
-    free, by_others = without_held(np.array([key]), held.dispatched, held.others)
+    free, by_others = drop_conflicting_keys(np.array([key]), held.dispatched, held.others)
     if free[0]:
         return
     trace.row = False
     rule, whose = (
-        ("11", "a row that is not the scheduler's") if by_others else ("10", "a row that the sender has already")
+        ("11", "a row that is not the scheduler's")
+        if by_others
+        else ("10", "a row that the sender has already")
     )
     trace.add(rule, "key_held", f"{whose} has the same contact, type and date")

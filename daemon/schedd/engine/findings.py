@@ -22,7 +22,9 @@ def shown(value: Any) -> str:
     """Return a value for people: short, on one line, without control characters."""
     if value is None:
         return "NULL"
-    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text_of(value)[: MAX_SHOWN + 1])
+    text = "".join(
+        c if c.isprintable() else f"\\x{ord(c):02x}" for c in text_of(value)[: MAX_SHOWN + 1]
+    )
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
@@ -65,9 +67,22 @@ class Findings:
     def __len__(self) -> int:
         return len(self._found)
 
-    def add(self, code: str, table: str, column: str, row_id: RowId | None, value: Any, name: str = "") -> None:
+    def add(
+        self, code: str, table: str, column: str, row_id: RowId | None, value: Any, name: str = ""
+    ) -> None:
         """Count one row; `row_id` is None where the table has none."""
-        self.extend([Finding(code, table, column, name, 1, [("?" if row_id is None else row_id, shown(value))])])
+        self.extend(
+            [
+                Finding(
+                    code,
+                    table,
+                    column,
+                    name,
+                    1,
+                    [("?" if row_id is None else row_id, shown(value))],
+                )
+            ]
+        )
 
     def extend(self, found: Iterable[Finding]) -> None:
         """Add the counts and examples of others."""

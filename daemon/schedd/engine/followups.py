@@ -21,7 +21,7 @@ from .windows import Windows
 class Parents:
     """Sent or delivered rows whose type has follow-ups. sent: the day t, `NONE` where unreadable."""
 
-    who: NDArray[np.int32]
+    contact_index: NDArray[np.int32]
     row_id: NDArray[np.int64]
     sent: Ordinals
 
@@ -41,7 +41,7 @@ class Engagement:
 class FollowUps:
     """Planned follow-ups, at most one a contact. parent: index into `Parents`; kind: index of the type."""
 
-    who: NDArray[np.int32]
+    contact_index: NDArray[np.int32]
     kind: NDArray[np.int8]
     date: Ordinals
     event: Ordinals
@@ -49,7 +49,7 @@ class FollowUps:
     reason: NDArray[np.int16]
 
     def __len__(self) -> int:
-        return len(self.who)
+        return len(self.contact_index)
 
 
 def says_yes(metadata: Any) -> bool:
@@ -79,20 +79,20 @@ def plan_followups(
     recent = (parents.sent <= as_of) & (parents.sent >= as_of - configuration.lookback_days)
     rows = np.flatnonzero(recent & (parents.sent != NONE))
     # The latest parent of each contact: the last one in the order (contact, day, row id).
-    rows = rows[np.lexsort((parents.row_id[rows], parents.sent[rows], parents.who[rows]))]
-    who = parents.who[rows]
+    rows = rows[np.lexsort((parents.row_id[rows], parents.sent[rows], parents.contact_index[rows]))]
+    contact_index = parents.contact_index[rows]
     last = np.ones(len(rows), np.bool_)
-    last[:-1] = who[1:] != who[:-1]
-    rows, who = rows[last], who[last]
+    last[:-1] = contact_index[1:] != contact_index[:-1]
+    rows, contact_index = rows[last], contact_index[last]
     sent = parents.sent[rows]
 
     since = np.full(len(people), np.iinfo(np.int32).max, np.int32)
-    since[who] = sent
+    since[contact_index] = sent
 
     def engaged(contact: NDArray[np.int32], day: Ordinals) -> NDArray[np.bool_]:
         found = np.zeros(len(people), np.bool_)
         found[contact[(day != NONE) & (day >= since[contact])]] = True
-        return found[who]
+        return found[contact_index]
 
     answered = engaged(engagement.answer_who, engagement.answer_day)
     yes = engagement.answer_yes
@@ -101,7 +101,14 @@ def plan_followups(
     kind = np.where(yes_answered, 3, np.where(answered, 2, np.where(clicked, 1, 0))).astype(np.int8)
 
     chosen = ~engaged(*dispatched)
-    who, rows, sent, kind = who[chosen], rows[chosen], sent[chosen], kind[chosen]
+    contact_index, rows, sent, kind = (
+        contact_index[chosen],
+        rows[chosen],
+        sent[chosen],
+        kind[chosen],
+    )
     date = np.maximum(sent + np.int32(configuration.delay_days), np.int32(as_of))
-    kinds = rules.excluded(people, who, date)
-    return FollowUps(who, kind, date, sent, rows, exclusion_reason(people.state[who], kinds))
+    kinds = rules.excluded(people, contact_index, date)
+    return FollowUps(
+        contact_index, kind, date, sent, rows, exclusion_reason(people.state[contact_index], kinds)
+    )

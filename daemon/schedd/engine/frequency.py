@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from .calendar import NONE
 from .configuration import Configuration
 from .difference import pack_keys
-from .rows import FREQUENCY, NOT_SKIPPED, SAME_DAY, Classes, History, Rows
+from .rows import FREQUENCY, NOT_SKIPPED, SAME_DAY, History, RowClasses, Rows
 
 
-def limit_frequency(configuration: Configuration, classes: Classes, rows: Rows, history: History) -> None:
+def limit_frequency(
+    configuration: Configuration, classes: RowClasses, rows: Rows, history: History
+) -> None:
     """Skip the pre-scheduled rows that section 10 does not accept, in place (`reason`)."""
     planned = np.flatnonzero(rows.reason == NOT_SKIPPED)
     past = np.flatnonzero(~history.followup & (history.date != NONE))
@@ -25,49 +27,65 @@ def limit_frequency(configuration: Configuration, classes: Classes, rows: Rows, 
     if not len(risky):
         return
     # A contact may have rows in one of the two alone, and either may be empty.
-    marked = np.zeros(1 + max(int(column.max(initial=0)) for column in (rows.who, history.who)), np.bool_)
+    marked = np.zeros(
+        1
+        + max(int(column.max(initial=0)) for column in (rows.contact_index, history.contact_index)),
+        np.bool_,
+    )
     marked[risky] = True
-    planned = planned[marked[rows.who[planned]]]
-    past = past[marked[history.who[past]]]
+    planned = planned[marked[rows.contact_index[planned]]]
+    past = past[marked[history.contact_index[past]]]
     order = np.lexsort(
         (
-            classes.type_number[rows.cls[planned]],
-            classes.instance[rows.cls[planned]],
+            classes.type_number[rows.row_class[planned]],
+            classes.instance[rows.row_class[planned]],
             rows.date[planned],
-            classes.priority_rank[rows.cls[planned]],
-            rows.who[planned],
+            classes.priority_rank[rows.row_class[planned]],
+            rows.contact_index[planned],
         )
     )
     planned = planned[order]
-    past = past[np.argsort(history.who[past], kind="stable")]
-    _judge(configuration, rows, planned, history, past)
+    past = past[np.argsort(history.contact_index[past], kind="stable")]
+    _evaluate(configuration, rows, planned, history, past)
 
 
 def _risky(
-    configuration: Configuration, rows: Rows, planned: NDArray[Any], history: History, past: NDArray[Any]
+    configuration: Configuration,
+    rows: Rows,
+    planned: NDArray[Any],
+    history: History,
+    past: NDArray[Any],
 ) -> NDArray[np.int32]:
     """Return the contacts for whom a same day or a full period is possible at all."""
-    who = np.concatenate([rows.who[planned], history.who[past]])
+    contact_index = np.concatenate([rows.contact_index[planned], history.contact_index[past]])
     date = np.concatenate([rows.date[planned], history.date[past]])
     # The date is shifted to be never negative, so that it stays apart from the contact's bits.
-    key = np.sort((who.astype(np.int64) << 32) + date.astype(np.int64) + (1 << 31))
-    who, date = (key >> 32).astype(np.int32), key & 0xFFFFFFFF
+    key = np.sort((contact_index.astype(np.int64) << 32) + date.astype(np.int64) + (1 << 31))
+    contact_index, date = (key >> 32).astype(np.int32), key & 0xFFFFFFFF
     same_day = key[1:] == key[:-1]
-    found = [who[1:][same_day]]
+    found = [contact_index[1:][same_day]]
     # A row that is limited has `most` others less than a period away, so all of them lie within two periods.
     most = configuration.max_emails_per_period
-    if len(who) > most:
-        near = (who[most:] == who[:-most]) & (date[most:] - date[:-most] <= 2 * (configuration.period_days - 1))
-        found.append(who[most:][near])
+    if len(contact_index) > most:
+        near = (contact_index[most:] == contact_index[:-most]) & (
+            date[most:] - date[:-most] <= 2 * (configuration.period_days - 1)
+        )
+        found.append(contact_index[most:][near])
     return np.unique(np.concatenate(found))
 
 
-def _judge(
-    configuration: Configuration, rows: Rows, planned: NDArray[Any], history: History, past: NDArray[Any]
+def _evaluate(
+    configuration: Configuration,
+    rows: Rows,
+    planned: NDArray[Any],
+    history: History,
+    past: NDArray[Any],
 ) -> None:
     """Judge the planned rows (grouped by contact, in order), the n-th of every contact in round n."""
-    contacts, start, count = np.unique(rows.who[planned], return_index=True, return_counts=True)
-    past_who = history.who[past]
+    contacts, start, count = np.unique(
+        rows.contact_index[planned], return_index=True, return_counts=True
+    )
+    past_who = history.contact_index[past]
     past_start = np.searchsorted(past_who, contacts)
     past_count = np.searchsorted(past_who, contacts, side="right") - past_start
     # Contacts of similar size together, so that a few with very many rows do not widen everybody's table.
@@ -112,12 +130,12 @@ def _round(
     table[lines[good], column[good]] = date[good]
 
 
-def key_order(classes: Classes, rows: Rows) -> NDArray[np.intp]:
+def key_order(classes: RowClasses, rows: Rows) -> NDArray[np.intp]:
     """Return the order of (contact, type, date), and among equal keys the one that stays first (section 10).
 
     The accepted row of a key stays, else the one with the lowest (priority, campaign instance).
     """
-    keys = pack_keys(rows.who, classes.type_number[rows.cls], rows.date)
+    keys = pack_keys(rows.contact_index, classes.type_number[rows.row_class], rows.date)
     # The rows of each class are in the order of the contacts, so this merges some sorted runs.
     order: NDArray[np.intp] = np.argsort(keys, kind="stable")
     ordered = keys[order]
@@ -125,23 +143,30 @@ def key_order(classes: Classes, rows: Rows) -> NDArray[np.intp]:
     if len(equal):
         places = np.union1d(equal, equal + 1)
         tied = order[places]
-        cls = rows.cls[tied]
+        row_class = rows.row_class[tied]
         settled = np.lexsort(
-            (classes.instance[cls], classes.priority_rank[cls], rows.reason[tied] != NOT_SKIPPED, keys[tied])
+            (
+                classes.instance[row_class],
+                classes.priority_rank[row_class],
+                rows.reason[tied] != NOT_SKIPPED,
+                keys[tied],
+            )
         )
         order[places] = tied[settled]
     return order
 
 
-def one_a_key(classes: Classes, rows: Rows) -> NDArray[np.intp]:
+def one_a_key(classes: RowClasses, rows: Rows) -> NDArray[np.intp]:
     """Return the rows that stay, in the order of (contact, type, date), one of each."""
     order = key_order(classes, rows)
-    keys = pack_keys(rows.who[order], classes.type_number[rows.cls[order]], rows.date[order])
+    keys = pack_keys(
+        rows.contact_index[order], classes.type_number[rows.row_class[order]], rows.date[order]
+    )
     chosen: NDArray[np.intp] = order[np.concatenate([[True], keys[1:] != keys[:-1]])[: len(order)]]
     return chosen
 
 
-def drop_duplicates(classes: Classes, rows: Rows) -> tuple[Rows, int]:
+def drop_duplicates(classes: RowClasses, rows: Rows) -> tuple[Rows, int]:
     """Return the rows in key order with one row a key, and how many were left out."""
     chosen = one_a_key(classes, rows)
     return rows.take(chosen), len(rows) - len(chosen)

@@ -71,7 +71,9 @@ def differences(
     rules: Mapping[str, tuple[WindowRule, ...]], other: Mapping[str, tuple[WindowRule, ...]]
 ) -> tuple[RuleDifference, ...]:
     """Return the states whose rules differ in two tables, in the order of their codes."""
-    pairs = ((state, rules.get(state, ()), other.get(state, ())) for state in sorted({*rules, *other}))
+    pairs = (
+        (state, rules.get(state, ()), other.get(state, ())) for state in sorted({*rules, *other})
+    )
     return tuple(RuleDifference(*pair) for pair in pairs if set(pair[1]) != set(pair[2]))
 
 
@@ -89,7 +91,9 @@ _ENTRIES_2026 = {
         (WindowRule(_BIRTHDAY, 30, 60),),
         "SB 407 of 2019, Insurance Code 10192.11 (legiscan.com, senior65.com); 30 days before: amacbrokers.com",
         "2020-07-01",
-        _noted("the law counts 60 days from the birthday; insurers take applications from 30 days before"),
+        _noted(
+            "the law counts 60 days from the birthday; insurers take applications from 30 days before"
+        ),
     ),
     "CT": Entry(
         _YEAR_ROUND,
@@ -122,7 +126,9 @@ _ENTRIES_2026 = {
         (WindowRule(_BIRTHDAY, 0, 63),),
         "RS 22:1112 (copy at self-law.org)",
         None,
-        _noted("same insurer or an affiliate; older pages say 45 days, or 30 days before to 63 after"),
+        _noted(
+            "same insurer or an affiliate; older pages say 45 days, or 30 days before to 63 after"
+        ),
     ),
     "MA": Entry(
         _YEAR_ROUND,
@@ -205,7 +211,10 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         Preset(
             DEFAULT,
-            {state: Entry(rules, "the table of docs/RULES.md, section 3") for state, rules in DEFAULT_RULES.items()},
+            {
+                state: Entry(rules, "the table of docs/RULES.md, section 3")
+                for state, rules in DEFAULT_RULES.items()
+            },
         ),
         Preset("2026", _ENTRIES_2026, _OPEN_2026),
     )

@@ -13,7 +13,7 @@ from .calendar import Ordinals
 from .configuration import KINDS
 from .states import STATES
 
-#: Classes that every run has; campaign instances follow.
+#: RowClasses that every run has; campaign instances follow.
 AEP, BIRTHDAY, EFFECTIVE_DATE, POST_WINDOW = 0, 1, 2, 3
 FIXED_TYPES = ("aep", "birthday", "effective_date", "post_window")
 FIXED_PRIORITIES = (30, 10, 20, 40)
@@ -48,7 +48,7 @@ def exclusion_reason(states: NDArray[Any], kinds: NDArray[Any]) -> NDArray[np.in
 
 
 @dataclass(frozen=True)
-class Classes:
+class RowClasses:
     """What the rows of one class share; element n is class n.
 
     types: names in the order of their text, which is the order of the unique key.
@@ -76,20 +76,20 @@ class Classes:
 class Rows:
     """Planned e-mails, follow-ups aside.
 
-    who: index of the contact in its chunk's `People`.   cls: class.   date: send date.
+    contact_index: index of the contact in its chunk's `People`.   row_class: class.   date: send date.
     event, latest: the event date and the latest send date.   reason: number in `SKIP_REASONS`; 0 for a row that
     goes out (`pre-scheduled`).
     """
 
-    who: NDArray[np.int32]
-    cls: NDArray[np.int32]
+    contact_index: NDArray[np.int32]
+    row_class: NDArray[np.int32]
     date: Ordinals
     event: Ordinals
     latest: Ordinals
     reason: NDArray[np.int16]
 
     def __len__(self) -> int:
-        return len(self.who)
+        return len(self.contact_index)
 
     def take(self, chosen: NDArray[Any]) -> Rows:
         """Return the rows chosen by a mask or by indices."""
@@ -98,26 +98,28 @@ class Rows:
     @staticmethod
     def concatenate(parts: Sequence[Rows]) -> Rows:
         """Return all rows of some parts, in their order."""
-        return Rows(*(np.concatenate([getattr(p, column.name) for p in parts]) for column in fields(Rows)))
+        return Rows(
+            *(np.concatenate([getattr(p, column.name) for p in parts]) for column in fields(Rows))
+        )
 
 
 def make_rows(
-    who: NDArray[Any],
-    cls: NDArray[Any] | int,
+    contact_index: NDArray[Any],
+    row_class: NDArray[Any] | int,
     date: NDArray[Any],
     event: NDArray[Any],
     latest: NDArray[Any],
     reason: NDArray[Any] | int = NOT_SKIPPED,
 ) -> Rows:
     """Return rows with every column in its type; single numbers stand for whole columns."""
-    size = len(who)
+    size = len(contact_index)
 
     def column(values: NDArray[Any] | int, kind: type[np.generic]) -> NDArray[Any]:
         return np.broadcast_to(np.asarray(values, kind), size).copy()
 
     return Rows(
-        column(who, np.int32),
-        column(cls, np.int32),
+        column(contact_index, np.int32),
+        column(row_class, np.int32),
         column(date, np.int32),
         column(event, np.int32),
         column(latest, np.int32),
@@ -129,14 +131,14 @@ def make_rows(
 class History:
     """Dispatched rows of a chunk (section 4), in the order of (contact, id).
 
-    who: index into `People`; rows of others are not here.   type_number: index into `Classes.types` of the type
-    in lower case and after the aliases (`Classes.folded`), -1 for a type that this run does not plan.
+    contact_index: index into `People`; rows of others are not here.   type_number: index into `RowClasses.types` of the type
+    in lower case and after the aliases (`RowClasses.folded`), -1 for a type that this run does not plan.
     date: the send date, `NONE` where unreadable.   own_date: the date that says which event the row belongs to,
     `NONE` for none.   instance: campaign instance id, `NO_INSTANCE` for none.   followup: whether the type is a
     follow-up's.
     """
 
-    who: NDArray[np.int32]
+    contact_index: NDArray[np.int32]
     type_number: NDArray[np.int32]
     date: Ordinals
     own_date: Ordinals
@@ -144,7 +146,7 @@ class History:
     followup: NDArray[np.bool_]
 
     def __len__(self) -> int:
-        return len(self.who)
+        return len(self.contact_index)
 
     def take(self, chosen: NDArray[Any]) -> History:
         """Return the rows chosen by a mask or by indices."""

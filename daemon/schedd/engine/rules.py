@@ -12,7 +12,13 @@ from .states import STATE_INDEX
 from .validators import ConfigurationError
 
 #: Kinds of exclusion, in the order in which the first that applies is named (section 5).
-KINDS = ("year_round", "birthday_window", "effective_date_window", "unreadable_date", "missing_date")
+KINDS = (
+    "year_round",
+    "birthday_window",
+    "effective_date_window",
+    "unreadable_date",
+    "missing_date",
+)
 #: The kinds that a rule can have; the others say that a rule's date cannot be read or is absent.
 RULE_KINDS = KINDS[:3]
 
@@ -44,7 +50,10 @@ Rules = Mapping[str, tuple[WindowRule, ...]]
 
 _day = validators.day(FIRST_DAY, LAST_DAY)
 #: key in TOML -> (field, check)
-_DATED: dict[str, tuple[str, validators.Check]] = {"from": ("from_date", _day), "until": ("until_date", _day)}
+_DATED: dict[str, tuple[str, validators.Check]] = {
+    "from": ("from_date", _day),
+    "until": ("until_date", _day),
+}
 _WINDOW: dict[str, tuple[str, validators.Check]] = {
     "before": ("before", validators.integer(0, 366)),
     "after": ("after", validators.integer(0, 366)),
@@ -82,7 +91,9 @@ def _rule(value: Any, key: str) -> WindowRule:
     rule = WindowRule(kind, **fields)
     for low, high in (("from", "until"), ("min_age", "max_age")):
         if low in table and high in table and fields[_WINDOW[low][0]] > fields[_WINDOW[high][0]]:
-            raise ConfigurationError(f"{key}.{low} = {table[low]} is after {key}.{high} = {table[high]}")
+            raise ConfigurationError(
+                f"{key}.{low} = {table[low]} is after {key}.{high} = {table[high]}"
+            )
     return rule
 
 
@@ -94,7 +105,9 @@ def checked(value: Any, key: str) -> dict[str, tuple[WindowRule, ...]]:
         if state not in STATE_INDEX:
             raise ConfigurationError(f"{place}: {state!r} is not a state's two-letter code")
         items = validators.array(rules, place)
-        result[state] = tuple(_rule(rule, f"{place}[{number}]") for number, rule in enumerate(items))
+        result[state] = tuple(
+            _rule(rule, f"{place}[{number}]") for number, rule in enumerate(items)
+        )
     return result
 
 

@@ -32,14 +32,14 @@ from .rows import (
     FIXED_TYPES,
     FOLLOWUP_TYPES,
     POST_WINDOW,
-    Classes,
     History,
+    RowClasses,
     Rows,
 )
 from .windows import Windows
 
 
-def make_classes(configuration: Configuration, instances: Sequence[Instance]) -> Classes:
+def make_classes(configuration: Configuration, instances: Sequence[Instance]) -> RowClasses:
     """Return the classes of a run: the four fixed types, then one for each active campaign instance."""
     names = [*FIXED_TYPES, *(CAMPAIGN_PREFIX + instance.type.name for instance in instances)]
     types = tuple(sorted({*names, *FOLLOWUP_TYPES}))
@@ -52,7 +52,7 @@ def make_classes(configuration: Configuration, instances: Sequence[Instance]) ->
     fixed = len(FIXED_TYPES)
     salts = [int(Salt.AEP), int(Salt.BIRTHDAY), int(Salt.EFFECTIVE_DATE), int(Salt.POST_WINDOW)]
     ids = [instance.id for instance in instances]
-    return Classes(
+    return RowClasses(
         types=types,
         folded=np.array([lower[name.lower()] for name in types], np.int32),
         type_number=np.array([number[name] for name in names], np.int32),
@@ -61,18 +61,23 @@ def make_classes(configuration: Configuration, instances: Sequence[Instance]) ->
         respects=np.array([True] * fixed + [i.type.respects_windows for i in instances], np.bool_),
         instance=np.array([0] * fixed + ids, np.int64),
         # Sums wrap around, as all of the hash's arithmetic does.
-        salt=np.concatenate([np.array(salts, np.int64), np.int64(Salt.CAMPAIGN) + np.array(ids, np.int64)]),
+        salt=np.concatenate(
+            [np.array(salts, np.int64), np.int64(Salt.CAMPAIGN) + np.array(ids, np.int64)]
+        ),
         email_template=(
             *(configuration.template(name) for name in FIXED_TYPES),
             *(instance.email_template for instance in instances),
         ),
-        sms_template=(*(None for _ in FIXED_TYPES), *(instance.sms_template for instance in instances)),
+        sms_template=(
+            *(None for _ in FIXED_TYPES),
+            *(instance.sms_template for instance in instances),
+        ),
     )
 
 
 @dataclass
 class ChunkInput:
-    """What the store read for one chunk of contacts. `who` columns count through `eligible(contacts)`."""
+    """What the store read for one chunk of contacts. `contact_index` columns count through `eligible(contacts)`."""
 
     contacts: Contacts
     people: People
@@ -106,7 +111,9 @@ class Run:
         #: what the campaign tables have that cannot be read
         self.findings = Findings()
         self.types: dict[str, CampaignType] = campaign_types(type_rows)
-        self.instances: list[Instance] = active_instances(self.types, instance_rows, as_of, self.dates, self.findings)
+        self.instances: list[Instance] = active_instances(
+            self.types, instance_rows, as_of, self.dates, self.findings
+        )
         self.windows = Windows.of(configuration)
         self.classes = make_classes(configuration, self.instances)
         #: class -> number of its type in `History`
@@ -117,7 +124,9 @@ class Run:
     @property
     def parent_types(self) -> list[str]:
         """Return the e-mail types, in lower case, that have follow-ups (section 8)."""
-        campaigns = [(CAMPAIGN_PREFIX + t.name).lower() for t in self.types.values() if t.enable_followups]
+        campaigns = [
+            (CAMPAIGN_PREFIX + t.name).lower() for t in self.types.values() if t.enable_followups
+        ]
         return [*FIXED_TYPES, *campaigns] if self.configuration.enable_followups else []
 
     @property
@@ -142,12 +151,17 @@ class Run:
 
     def plan_chunk(self, chunk: ChunkInput) -> ChunkPlan:
         """Return the rows of sections 5 to 8."""
-        numbers = {cls: int(self.folded_types[cls]) for cls in (AEP, BIRTHDAY, EFFECTIVE_DATE, POST_WINDOW)}
+        numbers = {
+            row_class: int(self.folded_types[row_class])
+            for row_class in (AEP, BIRTHDAY, EFFECTIVE_DATE, POST_WINDOW)
+        }
         people, history = chunk.people, chunk.history
         parts = [self.anniversaries.plan(people, history, numbers)]
         if self.instances:
             parts.append(
-                self.campaigns.plan(people, chunk.contacts.carriers, chunk.targets, history, self.folded_types)
+                self.campaigns.plan(
+                    people, chunk.contacts.carriers, chunk.targets, history, self.folded_types
+                )
             )
         return ChunkPlan(Rows.concatenate(parts), self.followups(chunk))
 
@@ -161,7 +175,7 @@ class Run:
             chunk.people,
             chunk.parents,
             chunk.engagement,
-            (chunk.history.who[followup], chunk.history.date[followup]),
+            (chunk.history.contact_index[followup], chunk.history.date[followup]),
         )
 
     def finish_chunk(self, rows: Rows, history: History) -> tuple[Rows, int]:

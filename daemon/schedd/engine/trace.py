@@ -48,11 +48,11 @@ class TraceStep:
 class Trace:
     """One event of the contact on its way. Dates are ordinals, `NONE` where there is none.
 
-    cls: class of its row.   row: whether the plan has a row for it so far.   reason: number in `SKIP_REASONS`.
+    row_class: class of its row.   row: whether the plan has a row for it so far.   reason: number in `SKIP_REASONS`.
     """
 
     email_type: str
-    cls: int = -1
+    row_class: int = -1
     instance: int | None = None
     event: int = int(NONE)
     ideal: int = int(NONE)
@@ -97,49 +97,78 @@ def exclude(trace: Trace, run: Run, people: People, date: int) -> None:
     trace.add("3", "excluded", f"{iso(date)} is excluded: {texts}", date)
 
 
-def _dispatched(run: Run, chunk: ChunkInput, cls: int, event: Event) -> str:
+def _dispatched(run: Run, chunk: ChunkInput, row_class: int, event: Event) -> str:
     """Return the days of the dispatched rows that handle the one event of the one contact."""
-    number = int(run.folded_types[cls])
+    number = int(run.folded_types[row_class])
     days = []
     for index in np.flatnonzero(chunk.history.type_number == number).tolist():
         row = chunk.history.take(np.array([index]))
-        if not len(run.anniversaries.unhandled(cls, event, chunk.people, row, number).who):
+        if not len(
+            run.anniversaries.unhandled(row_class, event, chunk.people, row, number).contact_index
+        ):
             day, own = int(row.date[0]), int(row.own_date[0])
             days.append(
-                iso(day) if day != NONE else f"event {iso(own)}" if own != NONE else "a day that cannot be read"
+                iso(day)
+                if day != NONE
+                else f"event {iso(own)}"
+                if own != NONE
+                else "a day that cannot be read"
             )
     return ", ".join(sorted(days))
 
 
-def _missing(run: Run, cls: int, people: People) -> tuple[str, str]:
+def _missing(run: Run, row_class: int, people: People) -> tuple[str, str]:
     """Return (rule, text): why there is no next event of a type, or none whose e-mail could still go out."""
-    if not run.anniversaries.eligible_for_all(people)[0] and cls != AEP:
-        return "5", "the contact failed underwriting, and exclude_failed_underwriting leaves only AEP e-mails"
-    if cls == BIRTHDAY and people.birth_day[0] < 0:
-        return "1", "the contact has a birth date that cannot be read" if people.unreadable_birth[0] else _NO_BIRTH
-    if cls == EFFECTIVE_DATE:
+    if not run.anniversaries.eligible_for_all(people)[0] and row_class != AEP:
+        return (
+            "5",
+            "the contact failed underwriting, and exclude_failed_underwriting leaves only AEP e-mails",
+        )
+    if row_class == BIRTHDAY and people.birth_day[0] < 0:
+        return "1", "the contact has a birth date that cannot be read" if people.unreadable_birth[
+            0
+        ] else _NO_BIRTH
+    if row_class == EFFECTIVE_DATE:
         if people.effective_day[0] < 0:
             return "1", _NO_EFFECTIVE if not people.unreadable_effective[0] else (
                 "the contact has an effective date that cannot be read"
             )
-        count = int(run.anniversaries.next_year[people.effective_day[0]]) - int(people.effective_year[0])
+        count = int(run.anniversaries.next_year[people.effective_day[0]]) - int(
+            people.effective_year[0]
+        )
         first = run.configuration.effective_date_first_anniversary
         if count < first:
-            return "5", f"the next anniversary is number {count}, before number {first} (first_anniversary)"
+            return (
+                "5",
+                f"the next anniversary is number {count}, before number {first} (first_anniversary)",
+            )
     return "5", "the last day on which the e-mail of the next event may go out has passed"
 
 
-def _before(run: Run, cls: int) -> int:
+def _before(run: Run, row_class: int) -> int:
     settings = run.configuration
-    return {BIRTHDAY: settings.birthday_days_before, EFFECTIVE_DATE: settings.effective_date_days_before}.get(cls, 0)
+    return {
+        BIRTHDAY: settings.birthday_days_before,
+        EFFECTIVE_DATE: settings.effective_date_days_before,
+    }.get(row_class, 0)
 
 
 def _place(trace: Trace, run: Run, event: Event, before: int, what: str) -> None:
     """Fill in event, ideal and candidate date."""
-    trace.event, trace.latest, trace.date = int(event.event[0]), int(event.latest[0]), int(event.date[0])
+    trace.event, trace.latest, trace.date = (
+        int(event.event[0]),
+        int(event.latest[0]),
+        int(event.date[0]),
+    )
     trace.ideal = trace.event - before
-    trace.add("5", "event", f"the next {what} is {iso(trace.event)}; the e-mail may go out until {iso(trace.latest)}")
-    trace.add("5", "ideal", f"its ideal date is {iso(trace.ideal)}, {before} days before", trace.ideal)
+    trace.add(
+        "5",
+        "event",
+        f"the next {what} is {iso(trace.event)}; the e-mail may go out until {iso(trace.latest)}",
+    )
+    trace.add(
+        "5", "ideal", f"its ideal date is {iso(trace.ideal)}, {before} days before", trace.ideal
+    )
     _catch_up(trace, run)
 
 
@@ -151,43 +180,49 @@ def _catch_up(trace: Trace, run: Run) -> None:
         trace.add("5", "caught_up", text, trace.date)
 
 
-def anniversary_traces(run: Run, chunk: ChunkInput, outcomes: dict[int, EventOutcome]) -> Iterator[Trace]:
+def anniversary_traces(
+    run: Run, chunk: ChunkInput, outcomes: dict[int, EventOutcome]
+) -> Iterator[Trace]:
     """Yield the next birthday, effective date and AEP events (sections 4 and 5)."""
     people = chunk.people
-    for cls in (BIRTHDAY, EFFECTIVE_DATE, AEP):
-        trace = Trace(FIXED_TYPES[cls], cls)
-        upcoming, _ = run.anniversaries.events(cls, people)
-        following = outcomes[cls].following
-        if not len(upcoming.who):
-            rule, text = _missing(run, cls, people)
+    for row_class in (BIRTHDAY, EFFECTIVE_DATE, AEP):
+        trace = Trace(FIXED_TYPES[row_class], row_class)
+        upcoming, _ = run.anniversaries.events(row_class, people)
+        following = outcomes[row_class].following
+        if not len(upcoming.contact_index):
+            rule, text = _missing(run, row_class, people)
             trace.add(rule, "none", text)
-        elif not len(following.who):
-            _place(trace, run, upcoming, _before(run, cls), _NAMES[cls])
-            sent = _dispatched(run, chunk, cls, upcoming)
-            trace.add("4", "handled", f"the sender has an e-mail of this type for this event already ({sent})")
+        elif not len(following.contact_index):
+            _place(trace, run, upcoming, _before(run, row_class), _NAMES[row_class])
+            sent = _dispatched(run, chunk, row_class, upcoming)
+            trace.add(
+                "4",
+                "handled",
+                f"the sender has an e-mail of this type for this event already ({sent})",
+            )
         else:
-            _place(trace, run, following, _before(run, cls), _NAMES[cls])
+            _place(trace, run, following, _before(run, row_class), _NAMES[row_class])
             trace.row = True
-            if outcomes[cls].kinds[0]:
+            if outcomes[row_class].kinds[0]:
                 exclude(trace, run, people, trace.date)
         yield trace
 
 
-def post_window_traces(run: Run, chunk: ChunkInput, outcomes: dict[int, EventOutcome]) -> Iterator[Trace]:
+def post_window_traces(
+    run: Run, chunk: ChunkInput, outcomes: dict[int, EventOutcome]
+) -> Iterator[Trace]:
     """Yield the post-window e-mails that swallowed events lead to, one for each day (section 6)."""
     people, found = chunk.people, dict[int, Trace]()
     state = STATES[int(people.state[0])]
-    for cls in (AEP, BIRTHDAY, EFFECTIVE_DATE):
-        for event in outcomes[cls].excluded_events:
-            if not len(event.who):
+    for row_class in (AEP, BIRTHDAY, EFFECTIVE_DATE):
+        for event in outcomes[row_class].excluded_events:
+            if not len(event.contact_index):
                 continue
-            lost = (
-                f"the {FIXED_TYPES[cls]} e-mail for {iso(int(event.event[0]))} fell on {iso(int(event.date[0]))}, in "
-            )
+            lost = f"the {FIXED_TYPES[row_class]} e-mail for {iso(int(event.event[0]))} fell on {iso(int(event.date[0]))}, in "
             spans = run.windows.containing(people, 0, int(event.date[0]))
             lost += "; ".join(span_text(span, state) for span in spans)
             after = run.anniversaries.days_after(people, event)
-            if not len(after.who):
+            if not len(after.contact_index):
                 trace = Trace(FIXED_TYPES[POST_WINDOW], POST_WINDOW)
                 trace.add("6", "none", f"{lost}; its windows follow each other without end")
                 yield trace
@@ -198,31 +233,39 @@ def post_window_traces(run: Run, chunk: ChunkInput, outcomes: dict[int, EventOut
                 known.add("6", "post_window", f"{lost}; the day after is the same")
                 continue
             trace = found[day] = Trace(FIXED_TYPES[POST_WINDOW], POST_WINDOW, event=day)
-            trace.add("6", "post_window", f"{lost}; the day after the window's end is {iso(day)}", day)
+            trace.add(
+                "6", "post_window", f"{lost}; the day after the window's end is {iso(day)}", day
+            )
             _evaluate_post_window(trace, run, chunk, after, day)
     yield from found.values()
 
 
-def _evaluate_post_window(trace: Trace, run: Run, chunk: ChunkInput, after: Event, day: int) -> None:
+def _evaluate_post_window(
+    trace: Trace, run: Run, chunk: ChunkInput, after: Event, day: int
+) -> None:
     number = int(run.folded_types[POST_WINDOW])
     trace.ideal, trace.latest = day, day + POST_WINDOW_SLACK
     found = run.anniversaries.post_window_events(chunk.people, chunk.history, after, number)
     if trace.latest < run.as_of:
-        trace.add("6", "none", f"the last day on which it may go out, {iso(trace.latest)}, has passed")
-    elif not len(found.who):
+        trace.add(
+            "6", "none", f"the last day on which it may go out, {iso(trace.latest)}, has passed"
+        )
+    elif not len(found.contact_index):
         sent = _dispatched(run, chunk, POST_WINDOW, after)
         trace.add("4", "handled", f"the sender has a post-window e-mail already ({sent})")
     else:
         trace.date, trace.row = int(found.date[0]), True
         _catch_up(trace, run)
-        if run.windows.excluded(chunk.people, found.who, found.date)[0]:
+        if run.windows.excluded(chunk.people, found.contact_index, found.date)[0]:
             exclude(trace, run, chunk.people, trace.date)
 
 
 def campaign_traces(run: Run, chunk: ChunkInput) -> Iterator[Trace]:
     """Yield the active campaign instances: each candidate, or why the contact is none (section 7)."""
     people, campaigns = chunk.people, run.campaigns
-    who, instances, triggers = campaigns.audience(people, chunk.contacts.carriers, chunk.targets)
+    contact_index, instances, triggers = campaigns.audience(
+        people, chunk.contacts.carriers, chunk.targets
+    )
     everybody = np.zeros(1, np.int32)
     for number, instance in enumerate(run.instances):
         candidates = np.flatnonzero(instances == number)
@@ -232,14 +275,20 @@ def campaign_traces(run: Run, chunk: ChunkInput) -> Iterator[Trace]:
             yield first
         for index in candidates.tolist():
             chosen = slice(index, index + 1)
-            trace = Trace(first.email_type, first.cls, instance.id)
+            trace = Trace(first.email_type, first.row_class, instance.id)
             event, latest = campaigns.bounds(instances[chosen], triggers[chosen])
-            ideal = campaigns.ideal(people, who[chosen], instances[chosen], event)
+            ideal = campaigns.ideal(people, contact_index[chosen], instances[chosen], event)
             _campaign_dates(trace, int(event[0]), int(ideal[0]), int(latest[0]))
-            rows = campaigns.dates(people, who[chosen], instances[chosen], triggers[chosen])
+            rows = campaigns.dates(
+                people, contact_index[chosen], instances[chosen], triggers[chosen]
+            )
             numbers = run.folded_types
-            if campaigns.handled(who[chosen], instances[chosen], chunk.history, numbers)[0]:
-                trace.add("4", "handled", "the sender has an e-mail of this campaign instance already")
+            if campaigns.handled(contact_index[chosen], instances[chosen], chunk.history, numbers)[
+                0
+            ]:
+                trace.add(
+                    "4", "handled", "the sender has an e-mail of this campaign instance already"
+                )
             elif not len(rows):
                 trace.add("7", "none", "there is no day left on which it may go out")
             else:
@@ -248,7 +297,12 @@ def campaign_traces(run: Run, chunk: ChunkInput) -> Iterator[Trace]:
                 if rows.reason[0]:
                     exclude(trace, run, people, trace.date)
                 elif not instance.type.respects_windows:
-                    trace.add("7", "windows_ignored", "this campaign does not respect exclusion windows", trace.date)
+                    trace.add(
+                        "7",
+                        "windows_ignored",
+                        "this campaign does not respect exclusion windows",
+                        trace.date,
+                    )
             yield trace
 
 
@@ -257,14 +311,23 @@ def _campaign_dates(trace: Trace, event: int, ideal: int, latest: int) -> None:
         return iso(day) if calendar.FIRST <= day <= calendar.LAST else "no day of the calendar"
 
     trace.event, trace.ideal, trace.latest = event, ideal, latest
-    trace.add("7", "event", f"its event is {shown(event)}; the e-mail may go out until {shown(latest)}")
+    trace.add(
+        "7", "event", f"its event is {shown(event)}; the e-mail may go out until {shown(latest)}"
+    )
     trace.add("7", "ideal", f"its ideal date is {shown(ideal)}", ideal)
 
 
-def _no_candidate(run: Run, chunk: ChunkInput, number: int, who: np.ndarray[tuple[int], np.dtype[np.int32]]) -> str:
+def _no_candidate(
+    run: Run,
+    chunk: ChunkInput,
+    number: int,
+    contact_index: np.ndarray[tuple[int], np.dtype[np.int32]],
+) -> str:
     instance, targets = run.instances[number], chunk.targets
     rows = np.flatnonzero(targets.instance == number)
-    if not run.campaigns.narrowed(chunk.people, chunk.contacts.carriers, instance, who)[0]:
+    if not run.campaigns.narrowed(chunk.people, chunk.contacts.carriers, instance, contact_index)[
+        0
+    ]:
         return "the contact is left out by target_states, target_carriers or failed underwriting"
     if not len(rows):
         return "the contact is not a target of this instance, and it does not target all contacts"
@@ -286,7 +349,9 @@ def followup_traces(run: Run, chunk: ChunkInput) -> Iterator[Trace]:
     sent = int(parents.sent[latest])
     trace = Trace("followup", event=sent)
     trace.add(
-        "8", "event", f"the latest e-mail that has follow-ups was sent on {iso(sent)} (row {parents.row_id[latest]})"
+        "8",
+        "event",
+        f"the latest e-mail that has follow-ups was sent on {iso(sent)} (row {parents.row_id[latest]})",
     )
     if not len(plan):
         trace.add("4", "handled", "the sender has a follow-up since that day already")
@@ -295,7 +360,12 @@ def followup_traces(run: Run, chunk: ChunkInput) -> Iterator[Trace]:
     trace.email_type = FOLLOWUP_TYPES[int(plan.kind[0])]
     trace.date = trace.ideal = int(plan.date[0])
     trace.row, trace.reason = True, int(plan.reason[0])
-    trace.add("8", "ideal", f"{_ENGAGEMENT[int(plan.kind[0])]}: {trace.email_type} on {iso(trace.date)}", trace.date)
+    trace.add(
+        "8",
+        "ideal",
+        f"{_ENGAGEMENT[int(plan.kind[0])]}: {trace.email_type} on {iso(trace.date)}",
+        trace.date,
+    )
     if trace.reason:
         exclude(trace, run, chunk.people, trace.date)
     yield trace
@@ -313,8 +383,10 @@ def traces(run: Run, chunk: ChunkInput) -> list[Trace]:
     """Return all events of the one contact of a chunk, in the order of the sections."""
     numbers = run.folded_types
     outcomes = {
-        cls: run.anniversaries.evaluate(cls, chunk.people, chunk.history, int(numbers[cls]))
-        for cls in (AEP, BIRTHDAY, EFFECTIVE_DATE)
+        row_class: run.anniversaries.evaluate(
+            row_class, chunk.people, chunk.history, int(numbers[row_class])
+        )
+        for row_class in (AEP, BIRTHDAY, EFFECTIVE_DATE)
     }
     return [
         *anniversary_traces(run, chunk, outcomes),

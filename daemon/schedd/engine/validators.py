@@ -96,7 +96,11 @@ def hundredths(low: int, high: int) -> Check:
 
     def check(value: Any, key: str) -> int:
         accepted = f"a number from {low / 100:g} to {high / 100:g} with at most two decimals"
-        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value * 100 <= high:
+        if (
+            not isinstance(value, int | float)
+            or isinstance(value, bool)
+            or not low <= value * 100 <= high
+        ):
             raise _fail(key, value, accepted)
         number = round(value * 100)
         if abs(number - value * 100) > 1e-6:
@@ -122,7 +126,11 @@ def choices(options: tuple[str, ...]) -> Check:
     accepted = "an array of one or more of " + ", ".join(options) + ", each once"
 
     def check(value: Any, key: str) -> tuple[str, ...]:
-        if not isinstance(value, list) or not value or len({str(item) for item in value}) < len(value):
+        if (
+            not isinstance(value, list)
+            or not value
+            or len({str(item) for item in value}) < len(value)
+        ):
             raise _fail(key, value, accepted)
         for item in value:
             if not isinstance(item, str) or item not in options:
@@ -165,7 +173,9 @@ def aliases(value: Any, key: str) -> dict[str, str]:
     for alias, meant in table(value, key).items():
         known = name(alias, f"{key}: the key {alias!r:.60}")
         if known in result:
-            raise ConfigurationError(f"{key} has the key {known!r} twice; keys are case-insensitive")
+            raise ConfigurationError(
+                f"{key} has the key {known!r} twice; keys are case-insensitive"
+            )
         result[known] = name(meant, f"{key}.{known}")
     return result
 

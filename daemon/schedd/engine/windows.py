@@ -95,11 +95,13 @@ class _Slot:
             self.max_age[state] = rule.max_age
         self.aged |= rule.min_age is not None or rule.max_age is not None
 
-    def days(self, people: People, who: NDArray[Any], kinds: NDArray[np.int8]) -> NDArray[np.int32]:
+    def days(
+        self, people: People, contact_index: NDArray[Any], kinds: NDArray[np.int8]
+    ) -> NDArray[np.int32]:
         """Return the yearday that a rule of each kind counts from; -1 where there is none."""
-        days: NDArray[np.int32] = np.where(kinds == BIRTHDAY, people.birth_day[who], people.effective_day[who]).astype(
-            np.int32
-        )
+        days: NDArray[np.int32] = np.where(
+            kinds == BIRTHDAY, people.birth_day[contact_index], people.effective_day[contact_index]
+        ).astype(np.int32)
         if self.fixed:
             days[kinds == YEAR_ROUND] = -1
         return days
@@ -142,7 +144,9 @@ class Windows:
             self.year_round[number] = any(_is_plain_year_round(rule) for rule in items)
             windows[number] = [rule for rule in items if not _is_plain_year_round(rule)]
         self._slots = [
-            _Slot.of({n: items[i] for n, items in windows.items() if i < len(items)}, pre_window_days)
+            _Slot.of(
+                {n: items[i] for n, items in windows.items() if i < len(items)}, pre_window_days
+            )
             for i in range(max(map(len, windows.values()), default=0))
         ]
         #: states with other rules
@@ -160,18 +164,22 @@ class Windows:
             configuration.missing_dates,
         )
 
-    def excluded(self, people: People, who: NDArray[Any], dates: Ordinals) -> NDArray[np.int8]:
-        """Return what excludes each date for each contact `who` (indices into `people`); 0 for nothing."""
-        states = people.state[who]
+    def excluded(
+        self, people: People, contact_index: NDArray[Any], dates: Ordinals
+    ) -> NDArray[np.int8]:
+        """Return what excludes each date for each contact `contact_index` (indices into `people`); 0 for nothing."""
+        states = people.state[contact_index]
         kinds: NDArray[np.int8] = self.year_round[states].astype(np.int8)
         rows = np.flatnonzero(self.has_windows[states] & (kinds == 0))
         if len(rows):
-            kinds[rows] = self._containing(people, who[rows], dates[rows])[0]
+            kinds[rows] = self._containing(people, contact_index[rows], dates[rows])[0]
         return kinds
 
-    def always(self, people: People, who: NDArray[Any] | None = None) -> NDArray[np.bool_]:
-        """Return for which contacts (all, or those of the indices `who`) a rule excludes every date."""
-        chosen = np.arange(len(people)) if who is None else who
+    def always(
+        self, people: People, contact_index: NDArray[Any] | None = None
+    ) -> NDArray[np.bool_]:
+        """Return for which contacts (all, or those of the indices `contact_index`) a rule excludes every date."""
+        chosen = np.arange(len(people)) if contact_index is None else contact_index
         states = people.state[chosen]
         result: NDArray[np.bool_] = self.year_round[states]
         for slot in self._slots:
@@ -182,37 +190,51 @@ class Windows:
             result[rows] |= self._closed(people, chosen[rows], kinds) > 0
         return result
 
-    def _closed(self, people: People, who: NDArray[Any], rule_kinds: NDArray[np.int8]) -> NDArray[np.int8]:
+    def _closed(
+        self, people: People, contact_index: NDArray[Any], rule_kinds: NDArray[np.int8]
+    ) -> NDArray[np.int8]:
         """Return the kind of exclusion of rules that are year-round or whose date is absent; 0 for no exclusion."""
-        unreadable = np.where(rule_kinds == BIRTHDAY, people.unreadable_birth[who], people.unreadable_effective[who])
-        closed = np.where(unreadable, UNREADABLE * self._closed_by_unreadable, MISSING * self._closed_by_missing)
+        unreadable = np.where(
+            rule_kinds == BIRTHDAY,
+            people.unreadable_birth[contact_index],
+            people.unreadable_effective[contact_index],
+        )
+        closed = np.where(
+            unreadable, UNREADABLE * self._closed_by_unreadable, MISSING * self._closed_by_missing
+        )
         return np.where(rule_kinds == YEAR_ROUND, YEAR_ROUND, closed).astype(np.int8)
 
-    def _containing(self, people: People, who: NDArray[Any], dates: Ordinals) -> tuple[NDArray[np.int8], Ordinals]:
+    def _containing(
+        self, people: People, contact_index: NDArray[Any], dates: Ordinals
+    ) -> tuple[NDArray[np.int8], Ordinals]:
         """Return the first kind of window that contains each date, and the latest end of those that do.
 
         Windows without an end have the end `_FOREVER`; `year_round` states are not looked at.
         """
-        states = people.state[who]
+        states = people.state[contact_index]
         years = calendar.year_of(dates)
-        kinds = np.full(len(who), _NO_KIND, np.int8)
-        ends = np.full(len(who), NONE, np.int32)
+        kinds = np.full(len(contact_index), _NO_KIND, np.int8)
+        ends = np.full(len(contact_index), NONE, np.int32)
         for slot in self._slots:
             slot_kinds = slot.kind[states]
-            days = slot.days(people, who, slot_kinds)
+            days = slot.days(people, contact_index, slot_kinds)
             used = slot_kinds > 0
             if slot.dated:
                 used &= (dates >= slot.first[states]) & (dates <= slot.last[states])
             rows = np.flatnonzero(used & (days >= 0))
             if len(rows) < np.count_nonzero(used):
                 others = np.flatnonzero(used & (days < 0))
-                closed = self._closed(people, who[others], slot_kinds[others])
+                closed = self._closed(people, contact_index[others], slot_kinds[others])
                 hit, closed = others[closed > 0], closed[closed > 0]
                 kinds[hit] = np.minimum(kinds[hit], closed)
                 ends[hit] = np.maximum(ends[hit], slot.last[states[hit]])
             if len(rows):
-                born = people.birth_year[who[rows]].astype(np.int32) if slot.aged else None
-                hit, latest = _in_windows(slot, states[rows], days[rows], dates[rows], years[rows], born)
+                born = (
+                    people.birth_year[contact_index[rows]].astype(np.int32) if slot.aged else None
+                )
+                hit, latest = _in_windows(
+                    slot, states[rows], days[rows], dates[rows], years[rows], born
+                )
                 hit = rows[hit]
                 kinds[hit] = np.minimum(kinds[hit], slot_kinds[hit])
                 # A row that two windows contain is here twice: the later one, which ends later, counts.
@@ -220,11 +242,11 @@ class Windows:
         kinds[kinds == _NO_KIND] = 0
         return kinds, ends
 
-    def containing(self, people: People, who: int, date: int) -> list[Span]:
+    def containing(self, people: People, contact_index: int, date: int) -> list[Span]:
         """Return the windows of one contact that contain a date."""
-        state = int(people.state[who])
+        state = int(people.state[contact_index])
         spans = [Span(YEAR_ROUND, None, None, None)] if self.year_round[state] else []
-        chosen = np.array([who])
+        chosen = np.array([contact_index])
         for slot in self._slots:
             kind = slot.kind[[state]]
             first, last = int(slot.first[state]), int(slot.last[state])
@@ -232,7 +254,7 @@ class Windows:
                 continue
             day = int(slot.days(people, chosen, kind)[0])
             if day >= 0:
-                spans += self._spans(slot, people, who, day, date)
+                spans += self._spans(slot, people, contact_index, day, date)
                 continue
             closed = int(self._closed(people, chosen, kind)[0])
             if closed:
@@ -240,9 +262,11 @@ class Windows:
                 spans.append(Span(closed, start, None if last == _FOREVER else last, None))
         return spans
 
-    def _spans(self, slot: _Slot, people: People, who: int, day: int, date: int) -> list[Span]:
+    def _spans(
+        self, slot: _Slot, people: People, contact_index: int, day: int, date: int
+    ) -> list[Span]:
         """Return the windows of one rule that contain a date on which it applies."""
-        state, born = int(people.state[who]), int(people.birth_year[who])
+        state, born = int(people.state[contact_index]), int(people.birth_year[contact_index])
         if slot.month_start[state]:
             day = int(MONTH_START[YEARDAY_MONTH[day]])
         year = int(calendar.year_of(np.array([date]))[0])
@@ -258,18 +282,18 @@ class Windows:
                 spans.append(Span(int(slot.kind[state]), start, end, base))
         return spans
 
-    def ends(self, people: People, who: NDArray[Any], dates: Ordinals) -> Ordinals:
+    def ends(self, people: People, contact_index: NDArray[Any], dates: Ordinals) -> Ordinals:
         """Return the window end of each excluded date; `calendar.NONE` where it has none (section 3).
 
         The pairs must be excluded, by whatever kind.
         """
-        result = np.full(len(who), NONE, np.int32)
-        rows = np.flatnonzero(~self.always(people, who))
+        result = np.full(len(contact_index), NONE, np.int32)
+        rows = np.flatnonzero(~self.always(people, contact_index))
         day = dates[rows]
-        settled = np.maximum(self._settled(people, who), dates)
+        settled = np.maximum(self._settled(people, contact_index), dates)
         last = np.full(len(rows), NONE, np.int32)
         while len(rows):
-            kinds, ends = self._containing(people, who[rows], day)
+            kinds, ends = self._containing(people, contact_index[rows], day)
             open_ = kinds > 0
             result[rows[~open_]] = last[~open_]
             going = open_ & (ends < calendar.LAST) & (ends - settled[rows] < ENDLESS_DAYS)
@@ -277,17 +301,17 @@ class Windows:
             day = (last + 1).astype(np.int32)
         return result
 
-    def _settled(self, people: People, who: NDArray[Any]) -> Ordinals:
+    def _settled(self, people: People, contact_index: NDArray[Any]) -> Ordinals:
         """Return the day from which on each contact's rules no longer change; `NONE` where they never do."""
-        states = people.state[who]
-        result = np.full(len(who), NONE, np.int32)
+        states = people.state[contact_index]
+        result = np.full(len(contact_index), NONE, np.int32)
         for slot in self._slots:
             if slot.dated:
                 last = np.where(slot.last == _FOREVER, NONE, slot.last)
                 result = np.maximum(result, np.maximum(slot.first, last)[states])
             if slot.aged:
                 oldest = np.where(slot.max_age == _NO_MAX_AGE, slot.min_age, slot.max_age)[states]
-                born = people.birth_year[who].astype(np.int32)
+                born = people.birth_year[contact_index].astype(np.int32)
                 # A window reaches into the years before and after its own.
                 changed = calendar.JANUARY_1[np.clip(born + oldest + 2, 0, 10000)]
                 result = np.where(born > 0, np.maximum(result, changed), result)

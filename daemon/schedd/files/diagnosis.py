@@ -21,7 +21,7 @@ from schedproto.layout import state_folder
 #: Less free space than this is worth a warning: a job needs room for its log and for a backup.
 LOW_BYTES = 1 << 30
 #: Files that are checked when no organization is named, and how long others are begun; a check reads the whole file.
-MOST_FILES, MOST_S = 20, 60.0
+MAX_FILES, MAX_S = 20, 60.0
 
 
 def diagnose(
@@ -41,10 +41,13 @@ def diagnose(
         checks.append(_bucket(replica))
     names = [organization] if organization is not None else _organizations(data)
     if not names:
-        text, remedy = "there are no organization files", "Upload one with `schedctl push FILE org-123`."
+        text, remedy = (
+            "there are no organization files",
+            "Upload one with `schedctl push FILE org-123`.",
+        )
         checks.append(Check(name="databases", state=WARNING, text=text, remedy=remedy))
     began, looked_at = time.monotonic(), 0
-    while looked_at < min(len(names), MOST_FILES) and time.monotonic() - began < MOST_S:
+    while looked_at < min(len(names), MAX_FILES) and time.monotonic() - began < MAX_S:
         path = data / f"{names[looked_at]}{DATABASE_SUFFIX}"
         database = _database(path)
         checks.append(database)
@@ -54,7 +57,12 @@ def diagnose(
     if len(names) > looked_at:
         text = f"{len(names) - looked_at} older files were not checked"
         checks.append(
-            Check(name="databases", state=SKIPPED, text=text, remedy="Check one with `schedctl doctor org-123`.")
+            Check(
+                name="databases",
+                state=SKIPPED,
+                text=text,
+                remedy="Check one with `schedctl doctor org-123`.",
+            )
         )
     return Diagnosis(now=dt.datetime.now(dt.UTC), checks=checks)
 
@@ -76,19 +84,31 @@ def _bucket(replica: ReplicaPlace) -> Check:
             text=f"{store.describe()} does not support conditional writes: {broken}",
             remedy="Use a server (on Tigris: a location) with strongly consistent conditional writes.",
         )
-    return Check(name="bucket", state=OK, text=f"{store.describe()} is reachable and supports conditional writes")
+    return Check(
+        name="bucket",
+        state=OK,
+        text=f"{store.describe()} is reachable and supports conditional writes",
+    )
 
 
 def _organizations(data: Path) -> list[str]:
-    files = [path for path in data.glob(f"*{DATABASE_SUFFIX}") if ORGANIZATION_ID.fullmatch(path.stem)]
-    return [path.stem for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)]
+    files = [
+        path for path in data.glob(f"*{DATABASE_SUFFIX}") if ORGANIZATION_ID.fullmatch(path.stem)
+    ]
+    return [
+        path.stem for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
+    ]
 
 
 def _mounted(data: Path, *, on_fly: bool) -> Check:
     if data.is_mount():
         return Check(name="volume", state=OK, text=f"a volume is mounted at {data}")
     if not on_fly:
-        return Check(name="volume", state=SKIPPED, text=f"{data} is a folder, not a volume; this machine is not on Fly")
+        return Check(
+            name="volume",
+            state=SKIPPED,
+            text=f"{data} is a folder, not a volume; this machine is not on Fly",
+        )
     return Check(
         name="volume",
         state=FAILED,
@@ -147,7 +167,10 @@ def _database(path: Path) -> Check:
 
 def _contents(path: Path, check: Callable[[Path], CheckReport]) -> Check:
     """Say how many errors and warnings a check of the file finds; `schedctl check` shows them."""
-    name, command = f"contents {path.stem}", f"`schedctl check {path.stem}` shows all of them and how to fix them."
+    name, command = (
+        f"contents {path.stem}",
+        f"`schedctl check {path.stem}` shows all of them and how to fix them.",
+    )
     try:
         report = check(path)
     except SchedulerError as error:
@@ -155,7 +178,12 @@ def _contents(path: Path, check: Callable[[Path], CheckReport]) -> Check:
     errors = [item for item in report.findings if item.severity == ERROR]
     warnings = sum(item.severity == SERIOUS for item in report.findings)
     if errors:
-        return Check(name=name, state=FAILED, text=f"{len(errors)} errors, first: {errors[0].message}", remedy=command)
+        return Check(
+            name=name,
+            state=FAILED,
+            text=f"{len(errors)} errors, first: {errors[0].message}",
+            remedy=command,
+        )
     if warnings:
         return Check(name=name, state=OK, text=f"no errors, {warnings} warnings", remedy=command)
     return Check(name=name, state=OK, text="runs can read all of it")

@@ -81,9 +81,18 @@ OrganizationRequest = (
     | AdoptOrganization
 )
 FileTransferRequest = (
-    OpenPull | OpenPush | GetDigests | GetBlocks | OfferDigests | PutBlocks | CommitPush | CloseTransfer
+    OpenPull
+    | OpenPush
+    | GetDigests
+    | GetBlocks
+    | OfferDigests
+    | PutBlocks
+    | CommitPush
+    | CloseTransfer
 )
-ConfigurationRequest = GetConfiguration | CheckConfiguration | SetConfiguration | WithdrawConfiguration
+ConfigurationRequest = (
+    GetConfiguration | CheckConfiguration | SetConfiguration | WithdrawConfiguration
+)
 
 
 def _now() -> dt.datetime:
@@ -124,16 +133,25 @@ class Files:
             if request.organization is not None:
                 resolve_database(self._data, request.organization)
             found = diagnose(
-                self._data, request.organization, self._contents, on_fly=self._on_fly, replica=self._replica
+                self._data,
+                request.organization,
+                self._contents,
+                on_fly=self._on_fly,
+                replica=self._replica,
             )
             return DiagnosisReply(id=request.id, diagnosis=found)
         path = resolve_database(self._data, request.organization)
         if isinstance(request, FileTransferRequest):
             return self._about_transfer(path, request)
-        with self._turns.setdefault(request.organization, threading.Lock()), self._replicated(request):
+        with (
+            self._turns.setdefault(request.organization, threading.Lock()),
+            self._replicated(request),
+        ):
             return self._about_organization(path, request)
 
-    def _replicated(self, request: OrganizationRequest | FileTransferRequest) -> AbstractContextManager[None]:
+    def _replicated(
+        self, request: OrganizationRequest | FileTransferRequest
+    ) -> AbstractContextManager[None]:
         """Fetch what is asked about, and publish what is changed, where the organizations live in a bucket."""
         place, name = self._replica, request.organization
         if place is None or isinstance(request, GetBackups):
@@ -171,11 +189,15 @@ class Files:
 
     def _about_transfer(self, path: Path, request: FileTransferRequest) -> FileReply:
         if isinstance(request, GetDigests | GetBlocks | PutBlocks | CloseTransfer):
-            return self._transfers.answer(request, path)  # of these none touches the organization's file
+            return self._transfers.answer(
+                request, path
+            )  # of these none touches the organization's file
         with self._turns.setdefault(request.organization, threading.Lock()):
             if isinstance(request, CommitPush):
                 with self._replicated(request):
-                    return self._transfers.commit(request, lambda new: self._put_in_place(new, path))
+                    return self._transfers.commit(
+                        request, lambda new: self._put_in_place(new, path)
+                    )
             with self._replicated(request) if isinstance(request, OpenPull) else nullcontext():
                 return self._transfers.answer(request, path)
 
@@ -187,12 +209,23 @@ class Files:
     def _about_organization(self, path: Path, request: OrganizationRequest) -> FileReply:
         match request:
             case GetOrganization():
-                return OrganizationReply(id=request.id, organization=info.describe(path, request.organization))
-            case GetConfiguration() | CheckConfiguration() | SetConfiguration() | WithdrawConfiguration():
-                return ConfigurationReply(id=request.id, configuration=self._configuration(path, request))
+                return OrganizationReply(
+                    id=request.id, organization=info.describe(path, request.organization)
+                )
+            case (
+                GetConfiguration()
+                | CheckConfiguration()
+                | SetConfiguration()
+                | WithdrawConfiguration()
+            ):
+                return ConfigurationReply(
+                    id=request.id, configuration=self._configuration(path, request)
+                )
             case GetReport():
                 now = _now().strftime("%Y-%m-%d %H:%M:%S")
-                return ReportReply(id=request.id, report=read_report(path, request.organization, now))
+                return ReportReply(
+                    id=request.id, report=read_report(path, request.organization, now)
+                )
             case GetBackups() | RestoreBackup():
                 return BackupsReply(id=request.id, backups=self._backups(path, request))
             case CheckOrganization():
@@ -200,16 +233,22 @@ class Files:
             case PlanAdoption() | AdoptOrganization():
                 return AdoptionReply(id=request.id, adoption=self._adoption(path, request))
 
-    def _configuration(self, path: Path, request: ConfigurationRequest) -> OrganizationConfiguration:
+    def _configuration(
+        self, path: Path, request: ConfigurationRequest
+    ) -> OrganizationConfiguration:
         now = _now().strftime("%Y-%m-%d %H:%M:%S")
         name, defaults = request.organization, self._defaults
         match request:
             case CheckConfiguration():
                 return configurations.check(path, name, defaults, request.toml)
             case SetConfiguration():
-                return configurations.set_version(path, name, defaults, request.toml, request.created_by, now)
+                return configurations.set_version(
+                    path, name, defaults, request.toml, request.created_by, now
+                )
             case WithdrawConfiguration():
-                return configurations.withdraw(path, name, defaults, request.version, request.withdrawn_by, now)
+                return configurations.withdraw(
+                    path, name, defaults, request.version, request.withdrawn_by, now
+                )
             case GetConfiguration():
                 return configurations.show(path, name, defaults, request.version)
 
@@ -221,7 +260,9 @@ class Files:
         if isinstance(request, RestoreBackup):
             restore(backups, request.backup_id, path)
             restored = request.backup_id
-        return BackupList(organization=request.organization, backups=backups.list(), restored=restored)
+        return BackupList(
+            organization=request.organization, backups=backups.list(), restored=restored
+        )
 
     def _check(self, path: Path, request: CheckOrganization) -> CheckReport:
         from schedd.inspection.report import check  # noqa: PLC0415 - as above

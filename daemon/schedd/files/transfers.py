@@ -27,8 +27,8 @@ from schedproto.messages import Done, FileReply
 from schedproto.transfers import (
     BLOCK_BYTES,
     DIGEST_BYTES,
-    MOST_BLOCKS,
-    MOST_DIGESTS,
+    MAX_BLOCKS,
+    MAX_DIGESTS,
     BlocksReply,
     CloseTransfer,
     CommitPush,
@@ -53,7 +53,7 @@ PULL_EXPIRY_S, PUSH_EXPIRY_DAYS = 600.0, 7.0
 #: Blocks read at once.
 _STEP_BLOCKS = 1024
 #: The largest file that SQLite can make (sqlite.org/limits.html).
-MOST_BYTES = 281 * 10**12
+MAX_BYTES = 281 * 10**12
 
 
 @dataclass
@@ -81,13 +81,21 @@ class Transfers:
 
     def answer(
         self,
-        request: OpenPull | OpenPush | GetDigests | GetBlocks | OfferDigests | PutBlocks | CloseTransfer,
+        request: OpenPull
+        | OpenPush
+        | GetDigests
+        | GetBlocks
+        | OfferDigests
+        | PutBlocks
+        | CloseTransfer,
         path: Path,
     ) -> FileReply:
         """Return the answer. path: the organization's file. Raises `SchedulerError`."""
         match request:
             case OpenPull():
-                return TransferReply(id=request.id, transfer=self._open_pull(request.organization, path))
+                return TransferReply(
+                    id=request.id, transfer=self._open_pull(request.organization, path)
+                )
             case OpenPush():
                 return TransferReply(id=request.id, transfer=self._open_push(request))
             case GetDigests():
@@ -125,13 +133,15 @@ class Transfers:
                 copy.unlink(missing_ok=True)
                 raise
             size = copy.stat().st_size
-        pull = _Open(organization, copy, size, whole_digest(bytes(digests)), push=False, digests=digests)
+        pull = _Open(
+            organization, copy, size, whole_digest(bytes(digests)), push=False, digests=digests
+        )
         return self._begin(transfer_id, pull)
 
     def _digests(self, request: GetDigests) -> bytes:
         pull = self._find(request.transfer_id, push=False)
-        if request.first < 0 or not 0 < request.count <= MOST_DIGESTS:
-            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"count must be 1-{MOST_DIGESTS}")
+        if request.first < 0 or not 0 < request.count <= MAX_DIGESTS:
+            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"count must be 1-{MAX_DIGESTS}")
         start = request.first * DIGEST_BYTES
         return bytes(pull.digests[start : start + request.count * DIGEST_BYTES])
 
@@ -139,14 +149,19 @@ class Transfers:
         pull = self._find(request.transfer_id, push=False)
         _check_numbers(request.blocks, blocks_of(pull.size_bytes))
         with _disk_errors(pull.path), _descriptor(pull.path, os.O_RDONLY) as descriptor:
-            return b"".join(os.pread(descriptor, BLOCK_BYTES, number * BLOCK_BYTES) for number in request.blocks)
+            return b"".join(
+                os.pread(descriptor, BLOCK_BYTES, number * BLOCK_BYTES) for number in request.blocks
+            )
 
     # Push ------------------------------------------------------------------------------------------------
 
     def _open_push(self, request: OpenPush) -> Transfer:
         self._sweep()
-        if not 0 < request.size_bytes <= MOST_BYTES:
-            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"a file of {request.size_bytes} bytes is not a database")
+        if not 0 < request.size_bytes <= MAX_BYTES:
+            raise SchedulerError(
+                ErrorCode.INVALID_ARGUMENT,
+                f"a file of {request.size_bytes} bytes is not a database",
+            )
         for transfer_id, other in list(self._open.items()):
             # Whoever began last goes on; the other finds its transfer unknown.
             if other.push and other.organization == request.organization:
@@ -168,13 +183,18 @@ class Transfers:
         """Note the digests of blocks, take those over that the organization's file has, and tell the others."""
         push = self._find(request.transfer_id, push=True)
         count = len(request.digests) // DIGEST_BYTES
-        if len(request.digests) % DIGEST_BYTES or not 0 < count <= MOST_DIGESTS:
-            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"an offer must have 1-{MOST_DIGESTS} digests")
+        if len(request.digests) % DIGEST_BYTES or not 0 < count <= MAX_DIGESTS:
+            raise SchedulerError(
+                ErrorCode.INVALID_ARGUMENT, f"an offer must have 1-{MAX_DIGESTS} digests"
+            )
         with push.lock, _disk_errors(push.path), _descriptor(push.path, os.O_RDWR) as descriptor:
             start, at = request.first * DIGEST_BYTES, request.first * BLOCK_BYTES
-            if not 0 <= start <= len(push.digests) or request.first + count > blocks_of(push.size_bytes):
+            if not 0 <= start <= len(push.digests) or request.first + count > blocks_of(
+                push.size_bytes
+            ):
                 raise SchedulerError(
-                    ErrorCode.INVALID_ARGUMENT, "digests must be offered in order, starting with the first"
+                    ErrorCode.INVALID_ARGUMENT,
+                    "digests must be offered in order, starting with the first",
                 )
             push.digests[start : start + len(request.digests)] = request.digests
             data = os.pread(descriptor, count * BLOCK_BYTES, at)
@@ -184,10 +204,16 @@ class Transfers:
         return [request.first + number for number in wanted]
 
     @staticmethod
-    def _take_over(descriptor: int, path: Path, request: OfferDigests, wanted: list[int]) -> list[int]:
+    def _take_over(
+        descriptor: int, path: Path, request: OfferDigests, wanted: list[int]
+    ) -> list[int]:
         # Another program may be writing there: what is read is what is wanted only if its digest says so.
         with _descriptor(path, os.O_RDONLY) as present:
-            data = os.pread(present, len(request.digests) // DIGEST_BYTES * BLOCK_BYTES, request.first * BLOCK_BYTES)
+            data = os.pread(
+                present,
+                len(request.digests) // DIGEST_BYTES * BLOCK_BYTES,
+                request.first * BLOCK_BYTES,
+            )
         missing = set(differing(request.digests, digests_of(data)))
         for number in wanted:
             if number not in missing:
@@ -204,9 +230,14 @@ class Transfers:
                 length = min(BLOCK_BYTES, push.size_bytes - number * BLOCK_BYTES)
                 block = request.data[taken : taken + length]
                 taken += length
-                if digests_of(block) != push.digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]:
+                if (
+                    digests_of(block)
+                    != push.digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
+                ):
                     raise SchedulerError(
-                        ErrorCode.TRANSFER_DAMAGED, f"block {number} was corrupted in transfer", hint="Push again."
+                        ErrorCode.TRANSFER_DAMAGED,
+                        f"block {number} was corrupted in transfer",
+                        hint="Push again.",
                     )
                 os.pwrite(descriptor, block, number * BLOCK_BYTES)
 
@@ -267,13 +298,17 @@ class Transfers:
             oldest = self._now().timestamp() - PUSH_EXPIRY_DAYS * 86_400
             with suppress(OSError):
                 for path in (state_folder(self._data) / "transfers").glob("*/*"):
-                    if path not in known and (path.name.startswith("pull-") or path.stat().st_mtime < oldest):
+                    if path not in known and (
+                        path.name.startswith("pull-") or path.stat().st_mtime < oldest
+                    ):
                         path.unlink()
 
 
 def _check_numbers(numbers: list[int], count: int) -> None:
-    if not 0 < len(numbers) <= MOST_BLOCKS or not all(0 <= number < count for number in numbers):
-        raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"block numbers out of range (1-{MOST_BLOCKS} per request)")
+    if not 0 < len(numbers) <= MAX_BLOCKS or not all(0 <= number < count for number in numbers):
+        raise SchedulerError(
+            ErrorCode.INVALID_ARGUMENT, f"block numbers out of range (1-{MAX_BLOCKS} per request)"
+        )
 
 
 def _read(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -28,7 +28,9 @@ class Addresses:
     hashes: list[NDArray[np.int64]] = field(default_factory=list)
     silent: list[NDArray[np.int64]] = field(default_factory=list)
 
-    def add(self, connection: apsw.Connection, chunk: Range, contacts: Contacts, order: str) -> None:
+    def add(
+        self, connection: apsw.Connection, chunk: Range, contacts: Contacts, order: str
+    ) -> None:
         """Read the addresses of a chunk. order: what the group aggregates of the chunk are ordered by."""
         # An address with a line break is not valid, so it is not shared by eligible contacts.
         email = "CASE WHEN instr(email, char(10)) = 0 THEN email ELSE '' END"
@@ -84,6 +86,8 @@ class Addresses:
 def _examples(inspection: Inspection, ids: NDArray[np.int64]) -> list[tuple[int, str]]:
     chosen = np.sort(ids)[:5]
     rows = inspection.values.rows(
-        "carray(?) AS wanted CROSS JOIN contacts ON id = wanted.value", ["id", "email"], (apsw.carray(chosen),)
+        "carray(?) AS wanted CROSS JOIN contacts ON id = wanted.value",
+        ["id", "email"],
+        (apsw.carray(chosen),),
     )
     return [(row_id, trimmed(value)) for row_id, value in rows]

@@ -102,7 +102,14 @@ class Adopter:
         schema = read_schema(connection)
         settings = Settings(self.defaults, applicable_configuration(connection, schema), {})
         report = inspect(
-            connection, schema, self.path, self.organization, settings, None, self.accept_statuses, self.now
+            connection,
+            schema,
+            self.path,
+            self.organization,
+            settings,
+            None,
+            self.accept_statuses,
+            self.now,
         )
         changes = list(_changes(connection, schema))
         before = dict(settings.stored_values)
@@ -155,7 +162,9 @@ class Adopter:
             if descriptor >= 0:
                 os.close(descriptor)
 
-    def _change(self, connection: apsw.Connection, adoption: Adoption, toml: str, created_by: str) -> int | None:
+    def _change(
+        self, connection: apsw.Connection, adoption: Adoption, toml: str, created_by: str
+    ) -> int | None:
         """Make the changes, inside the transaction; returns the version of the configuration, if one is stored."""
         try:
             with foreign.explained(connection):
@@ -194,7 +203,9 @@ def _sent_rows(connection: apsw.Connection) -> tuple[Any, ...] | None:
         return None
     foreign = f"(status IS NULL OR NOT {PLANNED})"
     parts = ", ".join(f"total(length(CAST({name} AS BLOB)))" for name in (*PLAN_KEY, "status"))
-    row = connection.execute(f"SELECT count(*), total(id), {parts} FROM {PLAN} WHERE {foreign}").fetchone()
+    row = connection.execute(
+        f"SELECT count(*), total(id), {parts} FROM {PLAN} WHERE {foreign}"
+    ).fetchone()
     return tuple(row or ())
 
 
@@ -238,9 +249,13 @@ def _plan_changes(connection: apsw.Connection, schema: Schema) -> Iterator[Table
         yield TableChange(table=PLAN, message=f"add to {PLAN}: {', '.join(missing)}")
     plan = read_table(connection, PLAN)
     if not schema_module.has_key(plan):
-        yield TableChange(table=PLAN, message=f"create the unique index on {PLAN}({', '.join(PLAN_KEY)})")
+        yield TableChange(
+            table=PLAN, message=f"create the unique index on {PLAN}({', '.join(PLAN_KEY)})"
+        )
     if plan is None or not any(index.is_on(SENDER_INDEX_COLUMNS) for index in plan.indexes):
-        yield TableChange(table=PLAN, message=f"create the index on {PLAN}({', '.join(SENDER_INDEX_COLUMNS)})")
+        yield TableChange(
+            table=PLAN, message=f"create the index on {PLAN}({', '.join(SENDER_INDEX_COLUMNS)})"
+        )
 
 
 def _dropped(index: UniqueIndex) -> TableChange:

@@ -28,7 +28,9 @@ def _words(name: str) -> tuple[str, ...]:
 
 
 def _contains(words: tuple[str, ...], part: tuple[str, ...]) -> bool:
-    return any(words[start : start + len(part)] == part for start in range(len(words) - len(part) + 1))
+    return any(
+        words[start : start + len(part)] == part for start in range(len(words) - len(part) + 1)
+    )
 
 
 def suggested_type(name: str, known: Iterable[str]) -> str | None:

@@ -44,7 +44,11 @@ def campaign_findings(inspection: Inspection, people: People) -> Iterator[CheckF
                 count=1,
                 examples=[(instance, names[instance])],
             )
-    yield from (_target(item) for item in people.findings if item.table == _TARGETS and item.code in _TARGET_TEXTS)
+    yield from (
+        _target(item)
+        for item in people.findings
+        if item.table == _TARGETS and item.code in _TARGET_TEXTS
+    )
     if inspection.schema.has(_TARGETS, "contact_id", "campaign_instance_id"):
         yield from _unknown_campaigns(inspection)
         yield from contact_ids(inspection, _TARGETS)
@@ -66,7 +70,9 @@ def _target(item: Finding) -> CheckFinding:
     return finding(
         item.code,
         f"{plural(item.count, 'row')} {text}.",
-        fix="Write the dates as YYYY-MM-DD in the application." if item.code == "unreadable_date" else "",
+        fix="Write the dates as YYYY-MM-DD in the application."
+        if item.code == "unreadable_date"
+        else "",
         table=item.table,
         column=item.column,
         count=item.count,
@@ -77,7 +83,9 @@ def _target(item: Finding) -> CheckFinding:
 def _unknown_campaigns(inspection: Inspection) -> Iterator[CheckFinding]:
     known = set()
     if inspection.schema.has("campaign_instances", "id"):
-        known = {integer_of(value) for (value,) in inspection.values.rows("campaign_instances", ["id"])}
+        known = {
+            integer_of(value) for (value,) in inspection.values.rows("campaign_instances", ["id"])
+        }
     unknown = Group()
     for value, count, row_id in inspection.distinct(_TARGETS, ["campaign_instance_id"]):
         if integer_of(value) is not None and integer_of(value) not in known:

@@ -20,9 +20,15 @@ _RENAME = "Rename the column in the application, or add a generated column with 
 
 #: In the order of the documentation: the file, contacts, states, history, campaigns, engagement.
 CODES: dict[str, Code] = {
-    "contacts_missing": Code((ERROR,), "The file has no table `contacts`.", "Check that this is the right file."),
-    "contacts_empty": Code((ERROR,), "The table `contacts` has no rows.", "Check that this is the right file."),
-    "column_missing": Code((ERROR,), "A required column is missing, or `id` is not the key.", _RENAME),
+    "contacts_missing": Code(
+        (ERROR,), "The file has no table `contacts`.", "Check that this is the right file."
+    ),
+    "contacts_empty": Code(
+        (ERROR,), "The table `contacts` has no rows.", "Check that this is the right file."
+    ),
+    "column_missing": Code(
+        (ERROR,), "A required column is missing, or `id` is not the key.", _RENAME
+    ),
     "foreign_schema": Code(
         (ERROR,),
         "A table, constraint, trigger or index of the application rejects what a run writes.",
@@ -59,7 +65,9 @@ CODES: dict[str, Code] = {
         "No action needed: `schedctl adopt` or the first run adds them.",
     ),
     "other_column_name": Code(
-        (ERROR,), "A column that a run reads is missing or empty, and another one looks like it.", _RENAME
+        (ERROR,),
+        "A column that a run reads is missing or empty, and another one looks like it.",
+        _RENAME,
     ),
     "nobody_eligible": Code(
         (ERROR,),
@@ -87,7 +95,9 @@ CODES: dict[str, Code] = {
         "Correct the values in the application.",
     ),
     "improbable_birth_date": Code(
-        (WARNING,), "Birth dates before 1900, which are probably typing errors.", "Correct the values."
+        (WARNING,),
+        "Birth dates before 1900, which are probably typing errors.",
+        "Correct the values.",
     ),
     "placeholder_birth_date": Code(
         (WARNING,),
@@ -126,10 +136,14 @@ CODES: dict[str, Code] = {
         "Add the ZIPs.",
     ),
     "unknown_zip": Code(
-        (WARNING,), "ZIPs have a form that is not read, or are not in the ZIP table.", "Correct the ZIPs."
+        (WARNING,),
+        "ZIPs have a form that is not read, or are not in the ZIP table.",
+        "Correct the ZIPs.",
     ),
     "zip_forms": Code(
-        (NOTE,), "ZIPs that are not five digits, but are read.", "No action needed; check some of the examples."
+        (NOTE,),
+        "ZIPs that are not five digits, but are read.",
+        "No action needed; check some of the examples.",
     ),
     "suppressed_status": Code(
         (WARNING,),
@@ -178,7 +192,9 @@ CODES: dict[str, Code] = {
         "Add the name to `history.aliases`, if it is another name of a known type.",
     ),
     "unreadable_contact_id": Code(
-        (ERROR, WARNING), "Rows have a contact id that cannot be read; they match no contact.", "Correct the ids."
+        (ERROR, WARNING),
+        "Rows have a contact id that cannot be read; they match no contact.",
+        "Correct the ids.",
     ),
     "text_contact_id": Code(
         (NOTE,),
@@ -206,7 +222,11 @@ CODES: dict[str, Code] = {
         "Remove the rows or correct the ids.",
     ),
     "missing_date": Code(
-        (WARNING,), "Targets of a campaign have no trigger date, so they get no e-mail.", "Add the dates."
+        (WARNING,),
+        "Targets of a campaign have no trigger date, so they get no e-mail.",
+        "Add the dates.",
     ),
-    "unreadable_integer": Code((WARNING,), "Values cannot be read as a whole number.", "Correct the values."),
+    "unreadable_integer": Code(
+        (WARNING,), "Values cannot be read as a whole number.", "Correct the values."
+    ),
 }

@@ -47,11 +47,43 @@ OPT_IN_COLUMNS = _words(
 #: Other names of the columns that a run reads.
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "email": ("email_address", "emailaddress", "e_mail", "email1", "primary_email", "mail"),
-    "zip_code": ("zip", "zipcode", "zip5", "zip_5", "postal_code", "postalcode", "postcode", "mailing_zip", "home_zip"),
-    "birth_date": ("dob", "date_of_birth", "dateofbirth", "birthdate", "birthday", "birth_day", "born", "born_on"),
+    "zip_code": (
+        "zip",
+        "zipcode",
+        "zip5",
+        "zip_5",
+        "postal_code",
+        "postalcode",
+        "postcode",
+        "mailing_zip",
+        "home_zip",
+    ),
+    "birth_date": (
+        "dob",
+        "date_of_birth",
+        "dateofbirth",
+        "birthdate",
+        "birthday",
+        "birth_day",
+        "born",
+        "born_on",
+    ),
     "effective_date": (
-        *("effectivedate", "eff_date", "effective", "effective_on", "policy_effective_date", "policy_start_date"),
-        *("policy_date", "coverage_start_date", "coverage_start", "plan_effective_date", "start_date"),
+        *(
+            "effectivedate",
+            "eff_date",
+            "effective",
+            "effective_on",
+            "policy_effective_date",
+            "policy_start_date",
+        ),
+        *(
+            "policy_date",
+            "coverage_start_date",
+            "coverage_start",
+            "plan_effective_date",
+            "start_date",
+        ),
     ),
     "status": ("contact_status", "client_status", "lead_status", "customer_status"),
 }
@@ -77,7 +109,9 @@ def status_findings(inspection: Inspection) -> Iterator[CheckFinding]:
         if status and status not in active:
             suppressed.setdefault(status, Group()).add(count, row_id, value)
     accepted = [status for status in suppressed if status in inspection.accept_statuses]
-    unknown = [status for status in inspection.accept_statuses if status not in {*active, *accepted}]
+    unknown = [
+        status for status in inspection.accept_statuses if status not in {*active, *accepted}
+    ]
     if unknown:
         raise SchedulerError(
             ErrorCode.INVALID_ARGUMENT,
@@ -175,7 +209,9 @@ class _Opinion:
 
 def _opt_in(inspection: Inspection, column: str) -> Iterator[CheckFinding]:
     no = Group()
-    for value, count, row_id in inspection.distinct("contacts", [column], f"{quoted(column)} IS NOT NULL"):
+    for value, count, row_id in inspection.distinct(
+        "contacts", [column], f"{quoted(column)} IS NOT NULL"
+    ):
         if boolean_of(value) is False and not is_blank(value):
             no.add(count, row_id, value)
     if no.count:
@@ -213,7 +249,11 @@ def _filled(inspection: Inspection, column: str) -> int:
 def _other_name(column: str, filled: Sequence[tuple[str, int]], *, missing: bool) -> CheckFinding:
     name, count = max(filled, key=lambda item: item[1])
     fix = f"Rename it: ALTER TABLE contacts RENAME COLUMN {name} TO {column}"
-    fix += f", or add ALTER TABLE contacts ADD COLUMN {column} AS ({name})." if missing else " (drop the empty one)."
+    fix += (
+        f", or add ALTER TABLE contacts ADD COLUMN {column} AS ({name})."
+        if missing
+        else " (drop the empty one)."
+    )
     return finding(
         "other_column_name",
         f"The column contacts.{column} is {'missing' if missing else 'empty'}, so {_LOST[column]}; "

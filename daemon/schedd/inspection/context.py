@@ -67,7 +67,9 @@ class Inspection:
         """Return the SQL of a table's row id, NULL where it has none."""
         return self.schema.row_id(table)
 
-    def distinct(self, table: str, columns: Sequence[str], where: str = "1") -> list[tuple[Any, ...]]:
+    def distinct(
+        self, table: str, columns: Sequence[str], where: str = "1"
+    ) -> list[tuple[Any, ...]]:
         """Return the different values of columns, and of each the number of rows and the lowest row id."""
         names = [quoted(name) for name in columns]
         # Compared as bytes: a column may have a collation that this program does not know.

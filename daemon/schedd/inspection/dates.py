@@ -56,7 +56,9 @@ class ColumnDates:
     def format_of(self, readings: frozenset[str]) -> str:
         """Return the format that reads a value, `AMBIGUOUS`, `MIXED`, or an empty text where there is none."""
         decided = {self.decisions[_layout_of(name)] for name in readings}
-        return next((name for name in sorted(decided) if name in readings or name in {AMBIGUOUS, MIXED}), "")
+        return next(
+            (name for name in sorted(decided) if name in readings or name in {AMBIGUOUS, MIXED}), ""
+        )
 
 
 @dataclass
@@ -73,7 +75,9 @@ def _layout_of(name: str) -> str:
 
 def scan_dates(inspection: Inspection) -> DateFormats:
     """Find the unreadable dates of contacts and the formats that would read them."""
-    columns = [_scan(inspection, name) for name in _YEARS if inspection.schema.has("contacts", name)]
+    columns = [
+        _scan(inspection, name) for name in _YEARS if inspection.schema.has("contacts", name)
+    ]
     present = inspection.configuration.date_formats
     wanted: Counter[str] = Counter()
     for column in columns:
@@ -90,7 +94,9 @@ def scan_dates(inspection: Inspection) -> DateFormats:
             for column in columns:
                 if column.decisions.get(names[0]) in names:
                     column.decisions[names[0]] = MIXED
-    return DateFormats(columns, (*present, *(name for name, _ in wanted.most_common() if name not in present)))
+    return DateFormats(
+        columns, (*present, *(name for name, _ in wanted.most_common() if name not in present))
+    )
 
 
 def _scan(inspection: Inspection, column: str) -> ColumnDates:
@@ -98,7 +104,9 @@ def _scan(inspection: Inspection, column: str) -> ColumnDates:
     where = f"{name} IS NOT NULL"
     if "YYYY-MM-DD" in formats:
         # SQLite's date() gives back exactly what is a real day in this form; the calendar begins with year 1.
-        where += f" AND ({name} COLLATE BINARY IS NOT date({name}) OR {name} COLLATE BINARY < '0001')"
+        where += (
+            f" AND ({name} COLLATE BINARY IS NOT date({name}) OR {name} COLLATE BINARY < '0001')"
+        )
     year = dt.date.fromisoformat(iso(inspection.as_of)).year
     before, after = _YEARS[column]
     values, layouts = [], defaultdict[str, _Layout](_Layout)
@@ -113,7 +121,9 @@ def _scan(inspection: Inspection, column: str) -> ColumnDates:
                 layouts[layout].reads[reading] += count
                 if readings == {reading}:
                     layouts[layout].only[reading] += count
-    return ColumnDates(column, values, {layout: found.decision() for layout, found in layouts.items()})
+    return ColumnDates(
+        column, values, {layout: found.decision() for layout, found in layouts.items()}
+    )
 
 
 def date_findings(inspection: Inspection, found: DateFormats) -> Iterator[CheckFinding]:
@@ -129,7 +139,12 @@ def date_findings(inspection: Inspection, found: DateFormats) -> Iterator[CheckF
 
 
 def _finding(
-    inspection: Inspection, column: str, outcome: str, pattern: str, group: Group, settings: dict[str, Any]
+    inspection: Inspection,
+    column: str,
+    outcome: str,
+    pattern: str,
+    group: Group,
+    settings: dict[str, Any],
 ) -> CheckFinding:
     many = f"{plural(group.count, 'value')} of contacts.{column} with the pattern {pattern}"
     fields: dict[str, Any] = {
@@ -141,7 +156,9 @@ def _finding(
     }
     if outcome == AMBIGUOUS:
         return finding(
-            AMBIGUOUS, f"{many} can be read as month and day or as day and month, so they are not read.", **fields
+            AMBIGUOUS,
+            f"{many} can be read as month and day or as day and month, so they are not read.",
+            **fields,
         )
     if outcome == MIXED:
         return finding(

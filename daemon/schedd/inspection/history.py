@@ -41,13 +41,19 @@ def _statuses_and_types(inspection: Inspection) -> tuple[dict[str, Group], dict[
     """Return the rows with unknown statuses by status, and dispatched rows by their type after the aliases."""
     statuses: dict[str, Group] = {}
     types: dict[str, Group] = {}
-    for status, email_type, count, row_id in inspection.distinct(PLAN, ["status", "email_type"], _FOREIGN):
+    for status, email_type, count, row_id in inspection.distinct(
+        PLAN, ["status", "email_type"], _FOREIGN
+    ):
         if _is_void(inspection, status):
             continue
         name = trimmed(status).lower()
         if name not in KNOWN_STATUSES:
-            statuses.setdefault("NULL" if status is None else name, Group()).add(count, row_id, status)
-        types.setdefault(inspection.run.canonical_type(email_type), Group()).add(count, row_id, email_type)
+            statuses.setdefault("NULL" if status is None else name, Group()).add(
+                count, row_id, status
+            )
+        types.setdefault(inspection.run.canonical_type(email_type), Group()).add(
+            count, row_id, email_type
+        )
     return statuses, types
 
 
@@ -70,7 +76,11 @@ def _unknown_types(inspection: Inspection, types: dict[str, Group]) -> Iterator[
     known = inspection.run.known_types
     unknown = {name: group for name, group in types.items() if name not in known}
     present = inspection.configuration.aliases
-    likely = {name: meant for name in unknown if name and (meant := suggested_type(name, known - {*present}))}
+    likely = {
+        name: meant
+        for name in unknown
+        if name and (meant := suggested_type(name, known - {*present}))
+    }
     settings = {"history": {"aliases": {**present, **likely}}}
     for name, group in largest_first(unknown).items():
         meant = likely.get(name)
@@ -91,7 +101,9 @@ def _unknown_types(inspection: Inspection, types: dict[str, Group]) -> Iterator[
                 **fields,
             )
         else:
-            yield finding("unknown_type", f"{many}; they only fill their day.", severity=WARNING, **fields)
+            yield finding(
+                "unknown_type", f"{many}; they only fill their day.", severity=WARNING, **fields
+            )
 
 
 def _unreadable_dates(inspection: Inspection) -> Iterator[CheckFinding]:
@@ -101,14 +113,20 @@ def _unreadable_dates(inspection: Inspection) -> Iterator[CheckFinding]:
     column = "scheduled_send_date"
     where = f"{_FOREIGN} AND {column} COLLATE BINARY IS NOT date({column})"
     dated, undated = Group(), Group()
-    for value, status, *event, count, row_id in inspection.distinct(PLAN, [column, "status", *events], where):
+    for value, status, *event, count, row_id in inspection.distinct(
+        PLAN, [column, "status", *events], where
+    ):
         if _is_void(inspection, status):
             continue
         day, readable = inspection.run.dates.read(value)
         if not readable or day == NONE:
             (dated if _is_event(event) else undated).add(count, row_id, value)
     for group, severity, what in (
-        (undated, ERROR, "and they have no event date, so their contacts get no e-mail of this type at all"),
+        (
+            undated,
+            ERROR,
+            "and they have no event date, so their contacts get no e-mail of this type at all",
+        ),
         (dated, WARNING, "so they count for no day"),
     ):
         if group.count:
@@ -180,7 +198,9 @@ def _orphans(inspection: Inspection, table: str, where: str) -> Iterator[CheckFi
     lost = f"{where} AND {digits} AND NOT EXISTS (SELECT 1 FROM contacts c WHERE c.id = {number})"
     count = int(inspection.connection.execute(f"SELECT count(*) FROM {table} WHERE {lost}").get)
     if count:
-        examples = inspection.values.rows(f"{table} WHERE {lost} LIMIT 5", [inspection.row_id(table), "contact_id"])
+        examples = inspection.values.rows(
+            f"{table} WHERE {lost} LIMIT 5", [inspection.row_id(table), "contact_id"]
+        )
         yield finding(
             "orphan_rows",
             f"{plural(count, 'row')} of {table} {'belongs' if count == 1 else 'belong'} to contacts that do not exist; "

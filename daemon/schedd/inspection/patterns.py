@@ -50,7 +50,11 @@ SAME_LAYOUT = [tuple(name for name, _ in readings) for _, readings in _LAYOUTS i
 
 def readings_of(value: Any, first_year: int, last_year: int) -> frozenset[str]:
     """Return the ways in which a value can be read as a date in these years."""
-    text = f"{value:08d}" if isinstance(value, int) else re.split("[T ]", trimmed(value), maxsplit=1)[0]
+    text = (
+        f"{value:08d}"
+        if isinstance(value, int)
+        else re.split("[T ]", trimmed(value), maxsplit=1)[0]
+    )
     found = set()
     for expression, readings in _LAYOUTS:
         match = expression.fullmatch(text)
@@ -104,7 +108,9 @@ def _read_form(value: Any) -> str:
         return "2139.0"
     if isinstance(value, int) or len(text) < 5:
         return "a number, zeros on the left restored"
-    return {5: "02139", 8: "nine digits, a zero restored", 9: "nine digits"}.get(len(text), "02139-1234")
+    return {5: "02139", 8: "nine digits, a zero restored", 9: "nine digits"}.get(
+        len(text), "02139-1234"
+    )
 
 
 # E-mail addresses --------------------------------------------------------------------------------------------
@@ -122,7 +128,10 @@ _FAULTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("invisible characters", lambda address: any(map(_is_invisible, address))),
     ("a mailto: prefix", lambda address: address.lower().startswith("mailto:")),
     ("angle brackets", lambda address: "<" in address or ">" in address),
-    ("several addresses", lambda address: address.count("@") > 1 and bool(re.search("[,; ]", address))),
+    (
+        "several addresses",
+        lambda address: address.count("@") > 1 and bool(re.search("[,; ]", address)),
+    ),
     ("spaces", lambda address: any(c.isspace() for c in address)),
     ("no @", lambda address: "@" not in address),
     ("several @", lambda address: address.count("@") > 1),
@@ -130,7 +139,10 @@ _FAULTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("nothing before or after the @", lambda address: address[0] == "@" or address[-1] == "@"),
     ("double dots", lambda address: ".." in address),
     ("a dot, comma or semicolon at the end", lambda address: address[-1] in ".,;:"),
-    ("a leading or trailing dot", lambda address: address[0] == "." or ".@" in address or "@." in address),
+    (
+        "a leading or trailing dot",
+        lambda address: address[0] == "." or ".@" in address or "@." in address,
+    ),
     ("no dot in the domain", lambda address: "." not in address.partition("@")[2]),
 )
 

@@ -68,7 +68,9 @@ def read_people(inspection: Inspection, date_formats: tuple[str, ...]) -> People
     run, people = inspection.run, People()
     configuration = replace(inspection.configuration, date_formats=date_formats)
     carriers = any(instance.carriers is not None for instance in run.instances)
-    reader = ContactReader(inspection.connection, inspection.schema, configuration, carriers=carriers)
+    reader = ContactReader(
+        inspection.connection, inspection.schema, configuration, carriers=carriers
+    )
     targets = CampaignReader(inspection.connection, inspection.schema, run, inspection.as_of)
     states = np.zeros(len(STATES), np.int64)
     reached = np.zeros(len(run.instances), np.int64)
@@ -84,9 +86,15 @@ def read_people(inspection: Inspection, date_formats: tuple[str, ...]) -> People
         states += np.bincount(eligible.state, minlength=len(STATES))
         if run.instances:
             found = targets.targets(chunk, eligible.ids, first=low == starts[0])
-            rows = run.campaigns.plan(eligible, contacts.carriers, found, _nothing_sent(), run.folded_types)
-            reached += np.bincount(rows.cls, minlength=len(run.classes))[-len(reached) :]
-    people.states = {STATES[state]: int(states[state]) for state in np.argsort(-states, kind="stable") if states[state]}
+            rows = run.campaigns.plan(
+                eligible, contacts.carriers, found, _nothing_sent(), run.folded_types
+            )
+            reached += np.bincount(rows.row_class, minlength=len(run.classes))[-len(reached) :]
+    people.states = {
+        STATES[state]: int(states[state])
+        for state in np.argsort(-states, kind="stable")
+        if states[state]
+    }
     people.reached = dict(zip((i.id for i in run.instances), reached.tolist(), strict=True))
     people.findings.extend(reader.findings)
     people.findings.extend(targets.findings)
@@ -121,7 +129,9 @@ def address_findings(inspection: Inspection, people: People) -> Iterator[CheckFi
             count=people.total,
         )
     yield from _missing(people, Reason.MISSING_EMAIL, "missing_email", "email", "no e-mail address")
-    for fault, group in _grouped(inspection, people.of(Reason.INVALID_EMAIL), "email", email_fault).items():
+    for fault, group in _grouped(
+        inspection, people.of(Reason.INVALID_EMAIL), "email", email_fault
+    ).items():
         yield finding(
             "invalid_email",
             f"{plural(group.count, 'e-mail address', 'e-mail addresses')} with this fault: {fault}; "
@@ -149,7 +159,9 @@ def address_findings(inspection: Inspection, people: People) -> Iterator[CheckFi
     yield from people.addresses.findings(inspection)
 
 
-def _missing(people: People, reason: Reason, code: str, column: str, what: str) -> Iterator[CheckFinding]:
+def _missing(
+    people: People, reason: Reason, code: str, column: str, what: str
+) -> Iterator[CheckFinding]:
     ids = people.of(reason)
     if len(ids):
         yield finding(
@@ -162,7 +174,9 @@ def _missing(people: People, reason: Reason, code: str, column: str, what: str) 
         )
 
 
-def _grouped(inspection: Inspection, ids: NDArray[np.int64], column: str, form: Any) -> dict[str, Group]:
+def _grouped(
+    inspection: Inspection, ids: NDArray[np.int64], column: str, form: Any
+) -> dict[str, Group]:
     """Return contacts by the form of their value in a column."""
     groups: dict[str, Group] = defaultdict(Group)
     if len(ids):
@@ -220,7 +234,9 @@ def birth_findings(inspection: Inspection, people: People) -> Iterator[CheckFind
                 column="birth_date",
                 name=calendar.iso(day),
                 count=count,
-                examples=[(row_id, calendar.iso(day)) for row_id in born[births == day][:5].tolist()],
+                examples=[
+                    (row_id, calendar.iso(day)) for row_id in born[births == day][:5].tolist()
+                ],
             )
     future = births > inspection.as_of
     early = (births < calendar.ordinal(_FIRST_DAY)) & ~placeholder

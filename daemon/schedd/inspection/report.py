@@ -51,12 +51,16 @@ class Settings:
     def _layer(self) -> Layer:
         if self.stored is None:
             return Layer("no version", {})
-        return self.stored.layer(f"version {self.stored.version} of the organization's configuration")
+        return self.stored.layer(
+            f"version {self.stored.version} of the organization's configuration"
+        )
 
     def build(self) -> Configuration:
         """Return what a run would use. Raises `SchedulerError`."""
         try:
-            return build(self.defaults, self._layer(), Layer("the check's configuration", self.overrides))
+            return build(
+                self.defaults, self._layer(), Layer("the check's configuration", self.overrides)
+            )
         except ConfigurationError as error:
             raise invalid(error) from None
 
@@ -77,7 +81,11 @@ def _merged(values: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any
     result = dict(values)
     for key, value in more.items():
         old = result.get(key)
-        result[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        result[key] = (
+            _merged(old, value)
+            if isinstance(old, Mapping) and isinstance(value, Mapping)
+            else value
+        )
     return result
 
 
@@ -98,7 +106,9 @@ def check(
     """
     began = time.monotonic()
     try:
-        report = _checked(path, organization, defaults, as_of, overrides, accept_statuses, now, first_run_only)
+        report = _checked(
+            path, organization, defaults, as_of, overrides, accept_statuses, now, first_run_only
+        )
     except SchedulerError as error:
         if error.code != ErrorCode.FOREIGN_SCHEMA:
             raise
@@ -125,7 +135,9 @@ def _checked(
             if first_run_only and has_completed_run(connection, schema):
                 return CheckReport(organization=organization, checked=False)
             settings = Settings(defaults, applicable_configuration(connection, schema), overrides)
-            return inspect(connection, schema, path, organization, settings, as_of, accept_statuses, now)
+            return inspect(
+                connection, schema, path, organization, settings, as_of, accept_statuses, now
+            )
     finally:
         connection.close()
 
@@ -134,7 +146,12 @@ def has_completed_run(connection: apsw.Connection, schema: Schema) -> bool:
     """Return whether a run of the organization has been completed."""
     if not schema.has("scheduler_runs", "status"):
         return False
-    return connection.execute("SELECT 1 FROM scheduler_runs WHERE status = 'completed' LIMIT 1").fetchone() is not None
+    return (
+        connection.execute(
+            "SELECT 1 FROM scheduler_runs WHERE status = 'completed' LIMIT 1"
+        ).fetchone()
+        is not None
+    )
 
 
 def inspect(

@@ -45,13 +45,21 @@ class UniqueIndex:
 
 
 def refusals(
-    connection: apsw.Connection, schema: Schema, path: Path, configuration: Configuration, as_of: int
+    connection: apsw.Connection,
+    schema: Schema,
+    path: Path,
+    configuration: Configuration,
+    as_of: int,
 ) -> Iterator[CheckFinding]:
     """Yield what a run would refuse the file for, each table on its own."""
     plan = read_table(connection, PLAN)
     checks: list[Callable[[], None]] = [
         lambda: schema_module.check_contacts(connection, schema, str(path)),
-        *(partial(foreign.check_readable, connection, name, schema) for name in READ_TABLES if name in schema.columns),
+        *(
+            partial(foreign.check_readable, connection, name, schema)
+            for name in READ_TABLES
+            if name in schema.columns
+        ),
         *([] if plan is None else [partial(foreign.check_plan, connection, plan)]),
         *(partial(foreign.check_own, connection, name) for name in OWN_TABLES),
     ]
@@ -59,7 +67,11 @@ def refusals(
     if not found:
         # Rows like those of a run, in a copy of the tables in memory: they meet CHECK constraints and types.
         sample = Sample(as_of, configuration.send_time, "check", "2000-01-01 00:00:00")
-        found = [error for error in [_error_of(partial(try_rows, connection, sample))] if error is not None]
+        found = [
+            error
+            for error in [_error_of(partial(try_rows, connection, sample))]
+            if error is not None
+        ]
     yield from map(refused, found)
 
 
@@ -100,7 +112,9 @@ def unique_indexes(connection: apsw.Connection) -> list[UniqueIndex]:
     plan = read_table(connection, PLAN)
     if plan is None:
         return []
-    rows = connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'index' AND sql NOT NULL")
+    rows = connection.execute(
+        "SELECT name, sql FROM main.sqlite_schema WHERE type = 'index' AND sql NOT NULL"
+    )
     scripts = {str(name): str(sql) for name, sql in rows}
     found = []
     for index in sorted(plan.indexes, key=lambda index: index.name):
@@ -119,7 +133,9 @@ def _can_refuse(columns: tuple[str | None, ...], plan: Table) -> bool:
     if {*PLAN_KEY} <= {*columns} or "id" in columns:
         return False
     # NULL equals nothing: a column that the scheduler leaves NULL keeps all its rows apart.
-    others = [plan.columns[name] for name in columns if name is not None and name not in PLAN_COLUMNS]
+    others = [
+        plan.columns[name] for name in columns if name is not None and name not in PLAN_COLUMNS
+    ]
     return not any(column.default is None and not column.generated for column in others)
 
 
@@ -141,7 +157,8 @@ def _concerns_plan(names: set[str], sql: str) -> bool:
 
 #: A trigger that can refuse rows, or that changes the plan.
 _ACTIVE_TRIGGER = re.compile(
-    rf"\braise\s*\(|\b(?:update(?:\s+or\s+\w+)?|into|delete\s+from)\s+(?:main\s*\.\s*)?[\"'`\[]?{PLAN}\b", re.IGNORECASE
+    rf"\braise\s*\(|\b(?:update(?:\s+or\s+\w+)?|into|delete\s+from)\s+(?:main\s*\.\s*)?[\"'`\[]?{PLAN}\b",
+    re.IGNORECASE,
 )
 
 
@@ -163,7 +180,9 @@ def _triggers(connection: apsw.Connection) -> Iterator[CheckFinding]:
             )
 
 
-def plan_findings(connection: apsw.Connection, schema: Schema, *, refused: bool) -> Iterator[CheckFinding]:
+def plan_findings(
+    connection: apsw.Connection, schema: Schema, *, refused: bool
+) -> Iterator[CheckFinding]:
     """Yield what is to be known of the plan's own table. refused: whether it cannot take a plan as it is."""
     if PLAN not in schema.columns:
         return

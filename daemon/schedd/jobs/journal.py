@@ -165,13 +165,17 @@ class Journal:
 
     def unfinished(self) -> list[Job]:
         """Return the jobs that have not ended, in the order of their submission."""
-        return self._rows(f"SELECT {_COLUMNS} FROM jobs WHERE state IN ('queued', 'running') ORDER BY number")
+        return self._rows(
+            f"SELECT {_COLUMNS} FROM jobs WHERE state IN ('queued', 'running') ORDER BY number"
+        )
 
     def counts(self) -> dict[str, int]:
         """Return state -> jobs."""
         counts = {state.value: 0 for state in JobState}
         with sqlite_errors(self._path):
-            for state, number in self._connection.execute("SELECT state, count(*) FROM jobs GROUP BY 1"):
+            for state, number in self._connection.execute(
+                "SELECT state, count(*) FROM jobs GROUP BY 1"
+            ):
                 counts[str(state)] = int(number)
         return counts
 
@@ -186,21 +190,32 @@ class Journal:
 
     def worker_died(self, job_id: str) -> int:
         """Note that the worker of a job died; the job is queued again. Returns how often that happened."""
-        self._change("UPDATE jobs SET state = 'queued', worker_deaths = worker_deaths + 1 WHERE job_id = ?", (job_id,))
+        self._change(
+            "UPDATE jobs SET state = 'queued', worker_deaths = worker_deaths + 1 WHERE job_id = ?",
+            (job_id,),
+        )
         with sqlite_errors(self._path):
-            [(deaths,)] = self._connection.execute("SELECT worker_deaths FROM jobs WHERE job_id = ?", (job_id,))
+            [(deaths,)] = self._connection.execute(
+                "SELECT worker_deaths FROM jobs WHERE job_id = ?", (job_id,)
+            )
         return int(deaths)
 
     def requeued(self, job_id: str) -> None:
         """Note that a running job was stopped with the daemon and is to continue at the next start."""
-        self._change("UPDATE jobs SET state = 'queued' WHERE job_id = ? AND state = 'running'", (job_id,))
+        self._change(
+            "UPDATE jobs SET state = 'queued' WHERE job_id = ? AND state = 'running'", (job_id,)
+        )
 
     def cancel_requested(self, job_id: str) -> None:
         """Note that a job is to end."""
         self._change("UPDATE jobs SET cancel_requested = 1 WHERE job_id = ?", (job_id,))
 
     def finished(
-        self, job_id: str, state: JobState, result: RunResult | None = None, error: ErrorInfo | None = None
+        self,
+        job_id: str,
+        state: JobState,
+        result: RunResult | None = None,
+        error: ErrorInfo | None = None,
     ) -> None:
         """Note how a job ended."""
         self._change(

@@ -90,7 +90,12 @@ class JobService:
         for job in self._queue:
             if job.state == JobState.RUNNING:
                 self.journal.requeued(job.job_id)
-            self._log.info("job taken up", job_id=job.job_id, organization=job.spec.organization, state=job.state)
+            self._log.info(
+                "job taken up",
+                job_id=job.job_id,
+                organization=job.spec.organization,
+                state=job.state,
+            )
 
     @property
     def active(self) -> bool:
@@ -113,13 +118,16 @@ class JobService:
         """Accept a job, or return the one that was accepted under this key. Raises `SchedulerError`."""
         if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
             raise SchedulerError(
-                ErrorCode.INVALID_ARGUMENT, f"an idempotency key must have 1 to {MAX_KEY_LENGTH} characters"
+                ErrorCode.INVALID_ARGUMENT,
+                f"an idempotency key must have 1 to {MAX_KEY_LENGTH} characters",
             )
         check_spec(spec)
         resolve_database(self.data_dir, spec.organization)
         if not self.accepting:
             raise SchedulerError(
-                ErrorCode.SHUTTING_DOWN, "the daemon is shutting down", hint="Submit again after the restart."
+                ErrorCode.SHUTTING_DOWN,
+                "the daemon is shutting down",
+                hint="Submit again after the restart.",
             )
         job_id = new_job_id()
         self._check_limits(spec.organization, key)
@@ -152,7 +160,9 @@ class JobService:
         job = self.journal.get(job_id)
         position = None
         if job.state == JobState.QUEUED:
-            position = next((i for i, waiting in enumerate(self._queue) if waiting.job_id == job_id), None)
+            position = next(
+                (i for i, waiting in enumerate(self._queue) if waiting.job_id == job_id), None
+            )
         return msgspec.structs.replace(job, progress=self._progress.get(job_id), position=position)
 
     def page(
@@ -160,7 +170,11 @@ class JobService:
     ) -> tuple[list[Job], bool]:
         """Return jobs, newest first, and whether there are more."""
         if not 1 <= limit <= 1000:
-            raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"limit = {limit} is out of range", hint="Use 1 to 1000.")
+            raise SchedulerError(
+                ErrorCode.INVALID_ARGUMENT,
+                f"limit = {limit} is out of range",
+                hint="Use 1 to 1000.",
+            )
         unknown = [state for state in states if state not in set(JobState)]
         if unknown:
             raise SchedulerError(
@@ -169,7 +183,9 @@ class JobService:
                 hint=f"States: {', '.join(JobState)}.",
             )
         jobs, more = self.journal.page(organization, states, limit, before)
-        return [msgspec.structs.replace(job, progress=self._progress.get(job.job_id)) for job in jobs], more
+        return [
+            msgspec.structs.replace(job, progress=self._progress.get(job.job_id)) for job in jobs
+        ], more
 
     def cancel(self, job_id: str) -> Job:
         """End a job: at once while it waits, within `CANCEL_GRACE_S` while it runs; ended ones stay as they are."""
@@ -190,7 +206,9 @@ class JobService:
     @contextmanager
     def hold(self, organization: str) -> Iterator[None]:
         """Keep an organization's jobs from beginning; refused while one of them waits or runs."""
-        busy = {job.spec.organization for job in (*self._queue, *self._running.values())} | self._held
+        busy = {
+            job.spec.organization for job in (*self._queue, *self._running.values())
+        } | self._held
         if organization in busy:
             raise SchedulerError(
                 ErrorCode.ORGANIZATION_BUSY,
@@ -222,7 +240,11 @@ class JobService:
             try:
                 attempt = self.journal.started(job.job_id)
             except SchedulerError as error:
-                self._log.error("the journal cannot be written; waiting", code=str(error.code), error=error.message)
+                self._log.error(
+                    "the journal cannot be written; waiting",
+                    code=str(error.code),
+                    error=error.message,
+                )
                 self._spawn(self._start_later())
                 return
             self._queue.remove(job)
@@ -252,7 +274,9 @@ class JobService:
             replica=self._replica,
         )
         done = pool.lead(message, job.spec.workers, self._on_progress)
-        self._log.info("job begins", job_id=job.job_id, run_id=run_id, organization=job.spec.organization)
+        self._log.info(
+            "job begins", job_id=job.job_id, run_id=run_id, organization=job.spec.organization
+        )
         self.changed(job.job_id)
         follower = self._spawn(self._follow(job, run_id, folder, done))
         self._followers.add(follower)
@@ -273,7 +297,9 @@ class JobService:
         )
         self.changed(message.job_id)
 
-    async def _follow(self, job: Job, run_id: str, folder: Path, done: asyncio.Future[RunResult]) -> None:
+    async def _follow(
+        self, job: Job, run_id: str, folder: Path, done: asyncio.Future[RunResult]
+    ) -> None:
         log = self._log.bind(job_id=job.job_id, run_id=run_id, organization=job.spec.organization)
         try:
             result = await done
@@ -308,7 +334,9 @@ class JobService:
         self._running.pop(job.job_id, None)
         self._progress.pop(job.job_id, None)
 
-    def _worker_died(self, job: Job, error: WorkerDiedError, log: structlog.stdlib.BoundLogger) -> None:
+    def _worker_died(
+        self, job: Job, error: WorkerDiedError, log: structlog.stdlib.BoundLogger
+    ) -> None:
         if self._stopping:
             self.journal.requeued(job.job_id)
             return
@@ -329,14 +357,20 @@ class JobService:
         self._finish(job.job_id, JobState.FAILED, error=cause.info())
 
     def _finish(
-        self, job_id: str, state: JobState, result: RunResult | None = None, error: ErrorInfo | None = None
+        self,
+        job_id: str,
+        state: JobState,
+        result: RunResult | None = None,
+        error: ErrorInfo | None = None,
     ) -> None:
         try:
             self.journal.finished(job_id, state, result, error)
             self.journal.forget(self._keep_jobs)
         except SchedulerError as trouble:
             # The work is done and in the organization's file; only the note of it has to wait.
-            self._log.error("the journal cannot be written; trying again", code=str(trouble.code), job_id=job_id)
+            self._log.error(
+                "the journal cannot be written; trying again", code=str(trouble.code), job_id=job_id
+            )
             self._spawn(self._finish_later(job_id, state, result, error))
             return
         self.ended(self.journal.get(job_id))
@@ -365,4 +399,6 @@ class JobService:
 
 
 def _cancelled() -> ErrorInfo:
-    return SchedulerError(ErrorCode.CANCELLED, "the job was cancelled", hint="It changed nothing.").info()
+    return SchedulerError(
+        ErrorCode.CANCELLED, "the job was cancelled", hint="It changed nothing."
+    ).info()

@@ -39,7 +39,9 @@ def writing(
     copy = place.copy(organization, keeper_of_changed(backups, place, organization))
     try:
         with copy.locked(wait=False):
-            lease = Lease.acquire(copy.repository.register, place.holder, duration_s=place.lease_s, wait_s=WAIT_S)
+            lease = Lease.acquire(
+                copy.repository.register, place.holder, duration_s=place.lease_s, wait_s=WAIT_S
+            )
             with lease:
                 try:
                     copy.refresh(seen=True)

@@ -32,7 +32,7 @@ from .location import ReplicaPlace
 TRIES = 5
 #: Plans of more rows are computed anew rather than carried over: comparing whole tables takes longer than planning
 #: them (docs/PERFORMANCE.md), and memory for the changeset.
-MOST_CARRIED_ROWS = 200_000
+MAX_CARRIED_ROWS = 200_000
 OURS, BEFORE, UNPUBLISHED = "ours.db", "before.db", "unpublished.db"
 
 
@@ -59,16 +59,31 @@ def run_job(
     place = context.replica
     if place is None:
         return run()
-    copy = place.copy(spec.organization, keeper_of_changed(context.backups, place, spec.organization), context.check)
+    copy = place.copy(
+        spec.organization,
+        keeper_of_changed(context.backups, place, spec.organization),
+        context.check,
+    )
     with copy.locked():
         return _Replicated(spec, place, copy, context, run).run()
 
 
 class _Replicated:
     def __init__(
-        self, spec: JobSpec, place: ReplicaPlace, copy: Copy, context: ReplicaContext, run: Callable[[], RunResult]
+        self,
+        spec: JobSpec,
+        place: ReplicaPlace,
+        copy: Copy,
+        context: ReplicaContext,
+        run: Callable[[], RunResult],
     ) -> None:
-        self._spec, self._place, self._copy, self._context, self._run = spec, place, copy, context, run
+        self._spec, self._place, self._copy, self._context, self._run = (
+            spec,
+            place,
+            copy,
+            context,
+            run,
+        )
         self._stages = Stages()
         self._use = ReplicaUse()
 
@@ -105,7 +120,9 @@ class _Replicated:
         if known is not None:
             self._add(version_before=known.number, bytes_down=got, bytes_whole=known.size_bytes)
 
-    def _add(self, *, bytes_down: int = 0, bytes_up: int = 0, bytes_whole: int = 0, **values: int) -> None:
+    def _add(
+        self, *, bytes_down: int = 0, bytes_up: int = 0, bytes_whole: int = 0, **values: int
+    ) -> None:
         use = self._use
         self._use = msgspec.structs.replace(
             use,
@@ -144,7 +161,7 @@ class _Replicated:
             for left in (ours, before):
                 left.unlink(missing_ok=True)
             try:
-                if result.rows_planned <= MOST_CARRIED_ROWS:
+                if result.rows_planned <= MAX_CARRIED_ROWS:
                     copy.path.rename(ours)
                     with suppress(FileNotFoundError):
                         os.link(folder / "base.db", before)

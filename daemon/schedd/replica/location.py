@@ -13,7 +13,9 @@ import msgspec
 
 from schedproto.layout import database_path, replica_folder, state_folder
 
-if TYPE_CHECKING:  # a daemon without a bucket loads none of it, and one with a bucket after it listens
+if (
+    TYPE_CHECKING
+):  # a daemon without a bucket loads none of it, and one with a bucket after it listens
     from schedbucket import BucketSettings, Copy, Repository
     from schedd.backups.backups import Backups
 
@@ -42,7 +44,9 @@ class ReplicaPlace(msgspec.Struct, frozen=True, kw_only=True):
         """Return the bucket's settings. Raises `SchedulerError` (`invalid_argument`)."""
         from schedbucket import load_settings  # noqa: PLC0415
 
-        settings = load_settings(os.environ, self.folder or None, self.layout or None, self.timeout_s)
+        settings = load_settings(
+            os.environ, self.folder or None, self.layout or None, self.timeout_s
+        )
         assert settings is not None
         return settings
 
@@ -91,7 +95,9 @@ def holder_name(data: Path, machine_id: str | None) -> str:
     return f"{machine_id or socket.gethostname()}/{own}"
 
 
-def keeper_of_changed(backups: Backups | None, place: ReplicaPlace, organization: str) -> Callable[[Path], None]:
+def keeper_of_changed(
+    backups: Backups | None, place: ReplicaPlace, organization: str
+) -> Callable[[Path], None]:
     """Return what keeps a changed copy: as a backup, else as one file beside what is known of the copy."""
 
     def keep(path: Path) -> None:

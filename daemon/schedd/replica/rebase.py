@@ -29,13 +29,17 @@ def _tables(connection: apsw.Connection, database: str) -> dict[str, tuple[tuple
     """Return table -> (column, whether it is of the primary key), for tables that have one."""
     found = {}
     # `database` is one of this module's two names.
-    rows = connection.execute(f"SELECT name FROM {database}.sqlite_schema WHERE type = 'table'").fetchall()  # noqa: S608
+    rows = connection.execute(
+        f"SELECT name FROM {database}.sqlite_schema WHERE type = 'table'"
+    ).fetchall()  # noqa: S608
     for name in (str(row[0]) for row in rows):
         if name.startswith("sqlite_"):
             continue
         columns = tuple(
             (str(column), bool(key))
-            for column, key in connection.execute("SELECT name, pk FROM pragma_table_info(?, ?)", (name, database))
+            for column, key in connection.execute(
+                "SELECT name, pk FROM pragma_table_info(?, ?)", (name, database)
+            )
         )
         if any(key for _, key in columns):
             found[name] = columns
@@ -123,7 +127,9 @@ def inputs_differ(before: Path, after: Path) -> bool:
             ):
                 return True
             keyed = _tables(connection, "main")
-            tables = connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall()
+            tables = connection.execute(
+                "SELECT name FROM main.sqlite_schema WHERE type = 'table'"
+            ).fetchall()
             for table in (str(row[0]) for row in tables):
                 if table.startswith("sqlite_") or table in {"scheduler_runs", "contact_issues"}:
                     continue  # the scheduler's own notes, which no plan depends on

@@ -20,8 +20,15 @@ from .context import RunContext
 class Keeper:
     """Makes the backup of one run, at most once, and only if the run comes to write anything."""
 
-    def __init__(self, database: Path, backups: Backups | None, run_id: str, descriptor: int) -> None:
-        self._database, self._backups, self._run_id, self._descriptor = database, backups, run_id, descriptor
+    def __init__(
+        self, database: Path, backups: Backups | None, run_id: str, descriptor: int
+    ) -> None:
+        self._database, self._backups, self._run_id, self._descriptor = (
+            database,
+            backups,
+            run_id,
+            descriptor,
+        )
         #: set once there is a backup of this run's beginning
         self.backup_id: str | None = None
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schedd.engine.balance import Balance, Movable
+from schedd.engine.balance import Balance, MovableRows
 from schedd.engine.contacts import People
 from schedd.engine.explain import BalanceNote
 from schedd.engine.rows import EFFECTIVE_DATE, NOT_SKIPPED
@@ -38,9 +38,13 @@ def balance_chunks(
         return np.concatenate([chunk[f"people.{name}"] for chunk in chunks])
 
     def column(name: str) -> NDArray[Any]:
-        parts = [chunk[f"rows.{name}"][chosen] for chunk, chosen in zip(chunks, movable, strict=True)]
+        parts = [
+            chunk[f"rows.{name}"][chosen] for chunk, chosen in zip(chunks, movable, strict=True)
+        ]
         if name == "who":
-            parts = [part + np.int32(offset) for part, offset in zip(parts, offsets[:-1], strict=True)]
+            parts = [
+                part + np.int32(offset) for part, offset in zip(parts, offsets[:-1], strict=True)
+            ]
         return np.concatenate(parts)
 
     # What section 9 does not look at is left empty.
@@ -56,12 +60,16 @@ def balance_chunks(
         failed_underwriting=np.zeros(0, np.bool_),
         carrier=np.zeros(0, np.int32),
     )
-    rows = Movable(column("who"), column("cls"), column("date"), column("event"), column("latest"))
+    rows = MovableRows(
+        column("who"), column("cls"), column("date"), column("event"), column("latest")
+    )
     window = run.configuration.smoothing_window_days
     limits = run.configuration.limits(contacts)
     balance = Balance(run.as_of, limits, window, run.windows, run.classes, everybody, rows)
     if len(watched):
-        balance.watched = np.flatnonzero(np.isin(everybody.ids[rows.who], np.array(watched, np.int64)))
+        balance.watched = np.flatnonzero(
+            np.isin(everybody.ids[rows.contact_index], np.array(watched, np.int64))
+        )
     before = rows.date.copy() if len(watched) else rows.date
     balance.smooth()
     smoothed = rows.date[balance.watched]
@@ -74,15 +82,17 @@ def balance_chunks(
     return _notes(balance, before, smoothed)
 
 
-def _notes(balance: Balance, before: NDArray[np.int32], smoothed: NDArray[np.int32]) -> list[BalanceNote]:
+def _notes(
+    balance: Balance, before: NDArray[np.int32], smoothed: NDArray[np.int32]
+) -> list[BalanceNote]:
     """Return what happened to the watched rows; `before`: the dates of all rows at first."""
     rows, notes = balance.rows, []
-    crowds = rows.cls == EFFECTIVE_DATE
+    crowds = rows.row_class == EFFECTIVE_DATE
     for row, date in zip(balance.watched.tolist(), smoothed.tolist(), strict=True):
         notes.append(
             BalanceNote(
-                contact_id=int(balance.people.ids[rows.who[row]]),
-                cls=int(rows.cls[row]),
+                contact_id=int(balance.people.ids[rows.contact_index[row]]),
+                row_class=int(rows.row_class[row]),
                 event=int(rows.event[row]),
                 latest=int(rows.latest[row]),
                 before=int(before[row]),

@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from schedd.engine import contacts as engine_contacts
 from schedd.engine.calendar import FIRST, NONE, iso, parts
 from schedd.engine.configuration import Layer, build
-from schedd.engine.difference import DATE_BITS, FOREIGN, Difference, difference, pack_keys, without_held
+from schedd.engine.difference import (
+    DATE_BITS,
+    FOREIGN,
+    Difference,
+    difference,
+    drop_conflicting_keys,
+    pack_keys,
+)
 from schedd.engine.findings import MAX_EXAMPLES, Finding, Findings, RowId
 from schedd.engine.rows import NOT_SKIPPED, SKIP_REASONS, History, Rows
 from schedd.engine.run import ChunkInput, Run, day_counts
@@ -27,7 +34,15 @@ from schedd.store import campaigns as campaign_store
 from schedd.store.connection import open_reader
 from schedd.store.contacts import ContactReader, Range, new_learned
 from schedd.store.errors import sqlite_errors
-from schedd.store.existing import DISPATCHED, SCHEDULED, SKIPPED, VOID, ExistingRows, event_number, history_of
+from schedd.store.existing import (
+    DISPATCHED,
+    SCHEDULED,
+    SKIPPED,
+    VOID,
+    ExistingRows,
+    event_number,
+    history_of,
+)
 from schedd.store.followups import existing_followups
 from schedd.store.odd_values import Learned
 from schedd.store.outside_rows import OutsideRows
@@ -141,7 +156,9 @@ def _shared(folder: str) -> tuple[Run, RunInput, dict[str, Learned]]:
 
 
 @lru_cache(maxsize=1)
-def _shared_of(folder: str, _inode: int, _changed_ns: int) -> tuple[Run, RunInput, dict[str, Learned]]:
+def _shared_of(
+    folder: str, _inode: int, _changed_ns: int
+) -> tuple[Run, RunInput, dict[str, Learned]]:
     value = msgspec.msgpack.decode((Path(folder) / "run").read_bytes(), type=RunInput)
     configuration = build(*(Layer(place, values) for place, values in value.layers))
     run = Run(value.as_of, configuration, value.campaign_types, value.campaign_instances)
@@ -175,13 +192,19 @@ class ChunkReader:
     """Reads chunks for a run over one connection. outside: the rows that no range of contact ids finds."""
 
     def __init__(
-        self, run: Run, connection: Any, outside: OutsideRows, learned: dict[str, Learned] | None = None
+        self,
+        run: Run,
+        connection: Any,
+        outside: OutsideRows,
+        learned: dict[str, Learned] | None = None,
     ) -> None:
         self._run, self._connection = run, connection
         self.schema: Schema = read_schema(connection)
         carriers = any(instance.carriers is not None for instance in run.instances)
         since = run.as_of - run.configuration.lookback_days
-        self._contacts = ContactReader(connection, self.schema, run.configuration, carriers=carriers, learned=learned)
+        self._contacts = ContactReader(
+            connection, self.schema, run.configuration, carriers=carriers, learned=learned
+        )
         self._schedules = ScheduleReader(connection, self.schema, run, since, outside)
         self._campaigns = campaign_store.CampaignReader(connection, self.schema, run, since)
         self._future = Findings()
@@ -194,7 +217,9 @@ class ChunkReader:
         people = run.people(contacts)
         existing = self._schedules.read(chunk)
         sent = existing.sent_lately
-        parents, values = self._campaigns.parents(existing.row_id[sent], existing.contact_id[sent], people.ids)
+        parents, values = self._campaigns.parents(
+            existing.row_id[sent], existing.contact_id[sent], people.ids
+        )
         read = ChunkInput(
             contacts=contacts,
             people=people,
@@ -216,8 +241,12 @@ class ChunkReader:
         future = np.flatnonzero(contacts.birth > self._run.as_of)
         if len(future):
             shown = future[:MAX_EXAMPLES].tolist()
-            examples: list[tuple[RowId, str]] = [(int(contacts.ids[i]), iso(int(contacts.birth[i]))) for i in shown]
-            self._future.extend([Finding("future_date", "contacts", "birth_date", "", len(future), examples)])
+            examples: list[tuple[RowId, str]] = [
+                (int(contacts.ids[i]), iso(int(contacts.birth[i]))) for i in shown
+            ]
+            self._future.extend(
+                [Finding("future_date", "contacts", "birth_date", "", len(future), examples)]
+            )
 
     @property
     def findings(self) -> Findings:
@@ -230,7 +259,12 @@ class ChunkReader:
 
 def _plan(run: Run, task: ChunkTask, connection: Any, reader: ChunkReader) -> Planned:
     read = reader.read(Range(task.low, task.high), first=task.first)
-    contacts, people, history, parents = read.chunk.contacts, read.chunk.people, read.chunk.history, read.chunk.parents
+    contacts, people, history, parents = (
+        read.chunk.contacts,
+        read.chunk.people,
+        read.chunk.history,
+        read.chunk.parents,
+    )
     existing = read.existing
     plan = run.plan_chunk(read.chunk)
     issue_contacts, issue_kinds = engine_contacts.issues(contacts)
@@ -245,7 +279,9 @@ def _plan(run: Run, task: ChunkTask, connection: Any, reader: ChunkReader) -> Pl
     }
     arrays |= _guard_arrays(existing, people.ids, arrays["present.key"], ahead)
     extra = {
-        "followups": followup_rows(run, people.ids, plan.followups, parents.row_id, read.parent_values),
+        "followups": followup_rows(
+            run, people.ids, plan.followups, parents.row_id, read.parent_values
+        ),
         "existing_followups": existing_followups(connection, reader.schema, existing),
         "followup_days": plan.followups.date[plan.followups.reason == NOT_SKIPPED].tolist(),
         "followups_ahead": existing.contact_id[ahead & existing.followup].tolist(),
@@ -260,9 +296,13 @@ def _plan(run: Run, task: ChunkTask, connection: Any, reader: ChunkReader) -> Pl
         eligible=len(people),
         rows=len(plan.rows) + len(plan.followups),
         existing=int((existing.kind <= SKIPPED).sum()),
-        dispatched=day_counts(existing.date[(existing.kind == DISPATCHED) & (existing.date != NONE)]),
+        dispatched=day_counts(
+            existing.date[(existing.kind == DISPATCHED) & (existing.date != NONE)]
+        ),
         followups=day_counts(followup_days),
-        volume=day_counts(np.concatenate([plan.rows.date[plan.rows.reason == NOT_SKIPPED], followup_days])),
+        volume=day_counts(
+            np.concatenate([plan.rows.date[plan.rows.reason == NOT_SKIPPED], followup_days])
+        ),
         warnings=to_warnings(reader.findings),
         unreadable=reader.unreadable(contacts),
         ahead=day_counts(existing.date[ahead]),
@@ -271,7 +311,10 @@ def _plan(run: Run, task: ChunkTask, connection: Any, reader: ChunkReader) -> Pl
 
 
 def _guard_arrays(
-    existing: ExistingRows, people: NDArray[np.int64], keys: NDArray[np.int64], ahead: NDArray[np.bool_]
+    existing: ExistingRows,
+    people: NDArray[np.int64],
+    keys: NDArray[np.int64],
+    ahead: NDArray[np.bool_],
 ) -> dict[str, NDArray[Any]]:
     """Return what the guards look at of the existing plan rows, follow-ups aside, in the order of their `keys`.
 
@@ -280,12 +323,12 @@ def _guard_arrays(
     plan = _plain_plan(existing)
     odd = np.flatnonzero(keys < 0)
     contact, types = existing.contact_id[plan[odd]], existing.written_type[plan[odd]]
-    who = np.searchsorted(people, contact)
-    known = (who < len(people)) & (types >= 0)
-    known[known] = people[who[known]] == contact[known]
+    contact_index = np.searchsorted(people, contact)
+    known = (contact_index < len(people)) & (types >= 0)
+    known[known] = people[contact_index[known]] == contact[known]
     group = np.full(len(odd), -1, np.int64)
     no_date = np.full(int(known.sum()), FIRST, np.int32)
-    group[known] = pack_keys(who[known], types[known], no_date) >> DATE_BITS
+    group[known] = pack_keys(contact_index[known], types[known], no_date) >> DATE_BITS
     return {"present.ahead": ahead[plan], "present.odd": odd, "present.odd_group": group}
 
 
@@ -298,11 +341,11 @@ def existing_arrays(
 ) -> dict[str, NDArray[Any]]:
     """Return the existing rows as keys and contents; a key is -1 where no planned row can have it.
 
-    folded: as in `rows.Classes`.   held.dispatched, held.other: the keys that dispatched and void rows hold.
+    folded: as in `rows.RowClasses`.   held.dispatched, held.other: the keys that dispatched and void rows hold.
     """
-    who = np.searchsorted(people, existing.contact_id)
-    there = who < len(people)
-    there[there] = people[who[there]] == existing.contact_id[there]
+    contact_index = np.searchsorted(people, existing.contact_id)
+    there = contact_index < len(people)
+    there[there] = people[contact_index[there]] == existing.contact_id[there]
     # A row that is not the plan's holds its key as it is read (sections 0, 10 and 11); a row of the plan has it only
     # if it is stored as a planned row is.
     dispatched = existing.kind == DISPATCHED
@@ -311,7 +354,7 @@ def existing_arrays(
     def keys_of(types: NDArray[Any]) -> NDArray[np.int64]:
         known = there & (types >= 0)
         keys = np.full(len(existing), -1, np.int64)
-        keys[known] = pack_keys(who[known], types[known], existing.date[known])
+        keys[known] = pack_keys(contact_index[known], types[known], existing.date[known])
         return keys
 
     keys = keys_of(existing.written_type)
@@ -322,9 +365,14 @@ def existing_arrays(
         held.append(keys_of(np.where(same, number, -1))[same])
     held_keys = np.concatenate(held)
     plan = _plain_plan(existing)
-    fits = existing.regular & (existing.cls >= 0) & (existing.reason >= 0) & (existing.event >= 0)
+    fits = (
+        existing.regular
+        & (existing.row_class >= 0)
+        & (existing.reason >= 0)
+        & (existing.event >= 0)
+    )
     fits &= (existing.kind == SCHEDULED) == (existing.reason == NOT_SKIPPED)
-    content = np.where(fits, _content(existing.cls, existing.reason, existing.event), FOREIGN)
+    content = np.where(fits, _content(existing.row_class, existing.reason, existing.event), FOREIGN)
     return {
         "present.key": keys[plan],
         "present.content": content[plan],
@@ -334,8 +382,10 @@ def existing_arrays(
     }
 
 
-def _content(cls: NDArray[Any], reason: NDArray[Any], event: NDArray[Any]) -> NDArray[np.int64]:
-    kinds: NDArray[np.int64] = cls.astype(np.int64) * len(SKIP_REASONS) + reason
+def _content(
+    row_class: NDArray[Any], reason: NDArray[Any], event: NDArray[Any]
+) -> NDArray[np.int64]:
+    kinds: NDArray[np.int64] = row_class.astype(np.int64) * len(SKIP_REASONS) + reason
     packed: NDArray[np.int64] = kinds * 10_000_000 + event
     return packed
 
@@ -348,15 +398,15 @@ def finish_chunk(task: ChunkTask) -> Finished:
     rows = Rows(*(arrays[f"rows.{name}"] for name in _ROW_COLUMNS))
     history = History(*(arrays[f"history.{name}"] for name in _HISTORY_COLUMNS))
     rows, dropped = run.finish_chunk(rows, history)
-    keys = pack_keys(rows.who, run.classes.type_number[rows.cls], rows.date)
-    free, held = without_held(keys, arrays["held.dispatched"], arrays["held.other"])
+    keys = pack_keys(rows.contact_index, run.classes.type_number[rows.row_class], rows.date)
+    free, held = drop_conflicting_keys(keys, arrays["held.dispatched"], arrays["held.other"])
     if not free.all():
         rows, keys = rows.take(free), keys[free]
     years, months, days = parts(rows.event)
-    content = _content(rows.cls, rows.reason, event_number(years, months, days))
+    content = _content(rows.row_class, rows.reason, event_number(years, months, days))
     change = difference(keys, content, arrays["present.key"], arrays["present.content"])
     followups = finish_followups(run, arrays, extra)
-    contact_id = arrays["people.ids"][rows.who]
+    contact_id = arrays["people.ids"][rows.contact_index]
     out: dict[str, NDArray[Any]] = {}
     for name, chosen in (("insert", change.insert), ("update", change.update)):
         out[f"{name}.contact_id"] = contact_id[chosen]
@@ -365,11 +415,18 @@ def finish_chunk(task: ChunkTask) -> Finished:
     out["update.row_id"] = arrays["present.row_id"][change.updated]
     out["delete"] = np.concatenate([arrays["present.row_id"][change.delete], followups.delete])
     shared_arrays.save(path.with_suffix(".out"), out)
-    kinds = (rows.cls * len(SKIP_REASONS) + rows.reason).astype(np.int32)
+    kinds = (rows.row_class * len(SKIP_REASONS) + rows.reason).astype(np.int32)
     goes = rows.reason == NOT_SKIPPED
     volume = np.concatenate([rows.date[goes], np.array(followups.days, np.int32)])
-    states = arrays["people.state"][rows.who[goes]].astype(np.int32) * len(run.classes.types)
-    states = np.concatenate([states + run.classes.type_number[rows.cls[goes]], np.array(followups.states, np.int32)])
+    states = arrays["people.state"][rows.contact_index[goes]].astype(np.int32) * len(
+        run.classes.types
+    )
+    states = np.concatenate(
+        [
+            states + run.classes.type_number[rows.row_class[goes]],
+            np.array(followups.states, np.int32),
+        ]
+    )
     return Finished(
         planned=len(rows) + followups.planned,
         unchanged=change.unchanged + followups.unchanged,
@@ -395,7 +452,9 @@ def _removed(
     change: Difference,
     followups: FollowUpChange,
 ) -> int:
-    existing = guards.ExistingPlan(*(arrays[f"present.{name}"] for name in ("key", "odd", "odd_group", "ahead")))
+    existing = guards.ExistingPlan(
+        *(arrays[f"present.{name}"] for name in ("key", "odd", "odd_group", "ahead"))
+    )
     plain = guards.removed_rows(change, keys, goes, existing)
     return plain + guards.removed_followups(extra["followups_ahead"], followups.rows)
 

@@ -97,7 +97,10 @@ def _event(trace: Trace, state: str | None) -> EventExplanation:
         status=status,
         skip_reason=SKIP_REASONS[trace.reason] or None if trace.row else None,
         windows=[_window(span, state) for span in trace.spans],
-        steps=[Step(rule=step.rule, kind=step.kind, text=step.text, date=_day(step.date)) for step in trace.steps],
+        steps=[
+            Step(rule=step.rule, kind=step.kind, text=step.text, date=_day(step.date))
+            for step in trace.steps
+        ],
     )
 
 

@@ -36,10 +36,10 @@ def followup_rows(
         metadata = {"parent_id": int(parent_ids[parent]), "parent_type": parent_type}
         rows.append(
             [
-                int(followups.who[index]),
+                int(followups.contact_index[index]),
                 int(followups.date[index]),
                 reason,
-                int(people[followups.who[index]]),
+                int(people[followups.contact_index[index]]),
                 kind,
                 iso(int(followups.date[index])),
                 "skipped" if reason else "pre-scheduled",
@@ -86,7 +86,9 @@ class FollowUpChange(msgspec.Struct):
         return np.array([row[0] for row in self.deleted], np.int64)
 
 
-def finish_followups(run: Run, arrays: dict[str, NDArray[Any]], extra: dict[str, Any]) -> FollowUpChange:
+def finish_followups(
+    run: Run, arrays: dict[str, NDArray[Any]], extra: dict[str, Any]
+) -> FollowUpChange:
     """Compare planned follow-ups, few and with columns of their own, with the existing ones row by row."""
     number = {name: index for index, name in enumerate(run.classes.types)}
     dispatched = set(arrays["held.dispatched"].tolist())
@@ -99,8 +101,10 @@ def finish_followups(run: Run, arrays: dict[str, NDArray[Any]], extra: dict[str,
     ]
     change = FollowUpChange([], [], [], [], [], [], [], [])
     counts: dict[tuple[str, int], int] = {}
-    for who, day, reason, *row in extra["followups"]:
-        [key] = pack_keys(np.array([who]), np.array([number[row[1]]]), np.array([day])).tolist()
+    for contact_index, day, reason, *row in extra["followups"]:
+        [key] = pack_keys(
+            np.array([contact_index]), np.array([number[row[1]]]), np.array([day])
+        ).tolist()
         if key in others or key in dispatched:
             change.held += key in others
             continue
@@ -108,7 +112,9 @@ def finish_followups(run: Run, arrays: dict[str, NDArray[Any]], extra: dict[str,
         change.rows.append(row)
         if not reason:
             change.days.append(day)
-            change.states.append(int(arrays["people.state"][who]) * len(number) + number[row[1]])
+            change.states.append(
+                int(arrays["people.state"][contact_index]) * len(number) + number[row[1]]
+            )
         old = existing.pop((row[0], row[1], row[2]), None)
         if old is None:
             change.insert.append(row)

@@ -58,9 +58,13 @@ class Guards:
     def judge_unreadable(self, count: int) -> None:
         """Judge the number of contacts that have a date or a boolean that cannot be read."""
         what = f"{self._share(count, self._contacts, 'contacts')} have a date or a boolean that cannot be read"
-        self._add_share(UNREADABLE, count, self._contacts, self._configuration.guard_max_unreadable, what)
+        self._add_share(
+            UNREADABLE, count, self._contacts, self._configuration.guard_max_unreadable, what
+        )
 
-    def judge_ineligible(self, issues: Iterable[tuple[NDArray[np.int64], NDArray[np.int8]]]) -> None:
+    def judge_ineligible(
+        self, issues: Iterable[tuple[NDArray[np.int64], NDArray[np.int8]]]
+    ) -> None:
         """Judge the contacts that are not eligible, chunk by chunk as `engine.contacts.issues` returns them."""
         if self._last is None or self._last.ineligible is None:
             return
@@ -69,9 +73,13 @@ class Guards:
             reasons.update(newly_ineligible(contacts, kinds, self._last))
         count = reasons.total()
         why = ", ".join(f"{number:,} {reason}" for reason, number in sorted(reasons.items()))
-        what = f"{self._share(count, self._contacts, 'contacts')} became ineligible since the last run"
+        what = (
+            f"{self._share(count, self._contacts, 'contacts')} became ineligible since the last run"
+        )
         limit = self._configuration.guard_max_ineligible_increase
-        self._add_share(INELIGIBLE_INCREASE, count, self._contacts, limit, what + (f" ({why})" if why else ""))
+        self._add_share(
+            INELIGIBLE_INCREASE, count, self._contacts, limit, what + (f" ({why})" if why else "")
+        )
 
     def judge_removed(self, removed: int, planned: int) -> None:
         """Judge how many of the existing planned e-mails of the run's date and later the plan no longer has."""
@@ -81,7 +89,11 @@ class Guards:
         self._add_share(REMOVED, removed, planned, self._configuration.guard_max_removed, what)
 
     def judge_days(
-        self, planned: Mapping[int, int], existing: Mapping[int, int], dispatched: Mapping[int, int], limit: int
+        self,
+        planned: Mapping[int, int],
+        existing: Mapping[int, int],
+        dispatched: Mapping[int, int],
+        limit: int,
     ) -> None:
         """Judge the days that the plan leaves above the daily limit and that the existing plan does not.
 
@@ -92,7 +104,9 @@ class Guards:
         over = [
             day
             for day, count in planned.items()
-            if count + dispatched.get(day, 0) > limit >= existing.get(day, 0) + dispatched.get(day, 0)
+            if count + dispatched.get(day, 0)
+            > limit
+            >= existing.get(day, 0) + dispatched.get(day, 0)
         ]
         rows = sum(planned[day] for day in over)
         allowed = self._configuration.guard_max_days_over_cap
@@ -102,13 +116,16 @@ class Guards:
                 code=DAYS_OVER_CAP,
                 count=len(over),
                 allowed=float(allowed),
-                exceeded=len(over) > allowed < _ANY_DAYS and rows >= self._configuration.guard_min_count,
+                exceeded=len(over) > allowed < _ANY_DAYS
+                and rows >= self._configuration.guard_min_count,
                 message=f"{subject} the daily limit of {limit:,} e-mails and did not before; at most {allowed:,} may.",
             )
         )
 
     def _add_share(self, code: str, count: int, total: int, limit: int, what: str) -> None:
-        exceeded = count * _HUNDREDTHS > limit * total and count >= self._configuration.guard_min_count
+        exceeded = (
+            count * _HUNDREDTHS > limit * total and count >= self._configuration.guard_min_count
+        )
         self.measures.append(
             GuardMeasure(
                 code=code,
@@ -166,7 +183,9 @@ def guards_of(
     return guards
 
 
-def _last_run(connection: apsw.Connection, schema: Schema, parts: Sequence[PlannedFigures]) -> LastRun | None:
+def _last_run(
+    connection: apsw.Connection, schema: Schema, parts: Sequence[PlannedFigures]
+) -> LastRun | None:
     if not has_completed_run(connection, schema):
         return None
     issues = ineligible_contacts(connection, schema)
@@ -174,7 +193,9 @@ def _last_run(connection: apsw.Connection, schema: Schema, parts: Sequence[Plann
         return LastRun()
     ineligible, highest = issues
     known = [highest, *(part.highest for part in parts)]
-    return LastRun(ineligible, max((contact for contact in known if contact is not None), default=None))
+    return LastRun(
+        ineligible, max((contact for contact in known if contact is not None), default=None)
+    )
 
 
 def _percent(count: int, total: int) -> str:
@@ -185,10 +206,16 @@ def _percent(count: int, total: int) -> str:
 
 def _details(measure: GuardMeasure) -> list[tuple[str, str]]:
     total = [(f"{measure.code}_of", str(measure.total))] if measure.total else []
-    return [(measure.code, str(measure.count)), *total, (f"{measure.code}_allowed", f"{measure.allowed:g}")]
+    return [
+        (measure.code, str(measure.count)),
+        *total,
+        (f"{measure.code}_allowed", f"{measure.allowed:g}"),
+    ]
 
 
-def newly_ineligible(contacts: NDArray[np.int64], kinds: NDArray[np.int8], last: LastRun) -> dict[str, int]:
+def newly_ineligible(
+    contacts: NDArray[np.int64], kinds: NDArray[np.int8], last: LastRun
+) -> dict[str, int]:
     """Return reason -> contacts that are not eligible now and were eligible at the last run.
 
     A contact above every contact that the file's plan, history and issues know is new and was neither.
@@ -198,7 +225,9 @@ def newly_ineligible(contacts: NDArray[np.int64], kinds: NDArray[np.int8], last:
     chosen = (kinds < INVALID_BIRTH_DATE) & (contacts <= last.highest)
     chosen[chosen] = ~np.isin(contacts[chosen], last.ineligible)
     found, counts = np.unique(kinds[chosen], return_counts=True)
-    return {ISSUES[kind]: count for kind, count in zip(found.tolist(), counts.tolist(), strict=True)}
+    return {
+        ISSUES[kind]: count for kind, count in zip(found.tolist(), counts.tolist(), strict=True)
+    }
 
 
 @dataclass(frozen=True)
@@ -231,7 +260,10 @@ class ExistingPlan:
 
 
 def removed_rows(
-    change: Difference, planned_keys: NDArray[np.int64], goes: NDArray[np.bool_], existing: ExistingPlan
+    change: Difference,
+    planned_keys: NDArray[np.int64],
+    goes: NDArray[np.bool_],
+    existing: ExistingPlan,
 ) -> int:
     """Return how many e-mails a contact has fewer of one type in the plan than before, summed over all.
 

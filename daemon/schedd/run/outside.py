@@ -14,7 +14,12 @@ _NAME = "outside"
 
 def save_outside(folder: Path, rows: OutsideRows) -> None:
     """Leave the rows for the other processes."""
-    arrays = {"row_id": rows.row_id, "contact_id": rows.contact_id, "exact": rows.exact, "nobody": rows.nobody}
+    arrays = {
+        "row_id": rows.row_id,
+        "contact_id": rows.contact_id,
+        "exact": rows.exact,
+        "nobody": rows.nobody,
+    }
     shared_arrays.save(folder / _NAME, arrays, rows.converted)
 
 

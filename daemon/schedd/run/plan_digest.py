@@ -48,7 +48,9 @@ def _value_sums(kind: str, values: Sequence[Any]) -> Sums:
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
 
 
-def row_sums(run: Run, contact_ids: NDArray[np.int64], rows: Rows, kinds: NDArray[np.int32]) -> Sums:
+def row_sums(
+    run: Run, contact_ids: NDArray[np.int64], rows: Rows, kinds: NDArray[np.int32]
+) -> Sums:
     """Return the digest of a chunk's planned rows, follow-ups aside.
 
     contact_ids: of the chunk's people.   kinds: class * len(SKIP_REASONS) + reason of each row.
@@ -61,23 +63,23 @@ def row_sums(run: Run, contact_ids: NDArray[np.int64], rows: Rows, kinds: NDArra
     dates = (rows.date - calendar.FIRST).astype(np.uint64) << _DATE_SHIFT
     dates |= (rows.event - calendar.FIRST).astype(np.uint64)
     first, second = (
-        _sum(mix64(contact_ids.astype(np.uint64) ^ seed)[rows.who] ^ dates ^ table[kinds])
+        _sum(mix64(contact_ids.astype(np.uint64) ^ seed)[rows.contact_index] ^ dates ^ table[kinds])
         for seed, table in zip(_SEEDS, tables, strict=True)
     )
     return first, second
 
 
-def _kind_values(run: Run, cls: int, reason: int) -> list[Any]:
+def _kind_values(run: Run, row_class: int, reason: int) -> list[Any]:
     """Return what all rows of a class and a reason say: the columns that the store writes of them."""
     classes = run.classes
     return [
-        classes.types[classes.type_number[cls]],
+        classes.types[classes.type_number[row_class]],
         run.configuration.send_time,
         SKIP_REASONS[reason],
-        classes.priorities[cls],
-        None if cls < len(FIXED_TYPES) else int(classes.instance[cls]),
-        classes.email_template[cls],
-        classes.sms_template[cls],
+        classes.priorities[row_class],
+        None if row_class < len(FIXED_TYPES) else int(classes.instance[row_class]),
+        classes.email_template[row_class],
+        classes.sms_template[row_class],
     ]
 
 
@@ -132,7 +134,8 @@ def check_expected(expected: SavedPlan, plan: SavedPlan) -> None:
 def differences(expected: SavedPlan, plan: SavedPlan) -> list[tuple[str, str, str]]:
     """Return what differs between two plans, as far as their numbers say it: name, then, now."""
     versions: list[str] = [
-        "the daemon's defaults" if p.config_version is None else f"version {p.config_version}" for p in (expected, plan)
+        "the daemon's defaults" if p.config_version is None else f"version {p.config_version}"
+        for p in (expected, plan)
     ]
     if versions[0] == versions[1] and expected.settings != plan.settings:
         versions = [f"{versions[0]} ({p.settings})" for p in (expected, plan)]
@@ -144,13 +147,17 @@ def differences(expected: SavedPlan, plan: SavedPlan) -> list[tuple[str, str, st
         ("rows", expected.rows, plan.rows),
     ]
     by_type = [
-        (f"{kind} {status}", expected.counts.get(kind, {}).get(status, 0), plan.counts.get(kind, {}).get(status, 0))
+        (
+            f"{kind} {status}",
+            expected.counts.get(kind, {}).get(status, 0),
+            plan.counts.get(kind, {}).get(status, 0),
+        )
         for kind in sorted(expected.counts.keys() | plan.counts.keys())
         for status in ("pre-scheduled", "skipped")
     ]
-    pairs += sorted((pair for pair in by_type if pair[1] != pair[2]), key=lambda p: (-abs(p[1] - p[2]), p[0]))[
-        :_MAX_TYPES
-    ]
+    pairs += sorted(
+        (pair for pair in by_type if pair[1] != pair[2]), key=lambda p: (-abs(p[1] - p[2]), p[0])
+    )[:_MAX_TYPES]
     pairs += [
         (f"contacts with {reason}", expected.issues.get(reason, 0), plan.issues.get(reason, 0))
         for reason in sorted(expected.issues.keys() | plan.issues.keys())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from schedd.engine.calendar import NONE, iso
 from schedd.engine.difference import Difference
-from schedd.engine.rows import NOT_SKIPPED, SKIP_REASONS, Classes, Rows
+from schedd.engine.rows import NOT_SKIPPED, SKIP_REASONS, RowClasses, Rows
 from schedd.store.existing import SKIPPED, ExistingRows
 from schedd.store.odd_values import email_types
 from schedproto import Preview, RowChange, TypeChanges
@@ -35,13 +35,17 @@ class _Side:
     reason: NDArray[np.int16]
 
     def take(self, chosen: NDArray[Any]) -> _Side:
-        return _Side(self.contact[chosen], self.kind[chosen], self.date[chosen], self.reason[chosen])
+        return _Side(
+            self.contact[chosen], self.kind[chosen], self.date[chosen], self.reason[chosen]
+        )
 
     def __len__(self) -> int:
         return len(self.contact)
 
 
-def shown_rows(connection: Any, present: ExistingRows, classes: Classes) -> tuple[dict[str, NDArray[Any]], list[str]]:
+def shown_rows(
+    connection: Any, present: ExistingRows, classes: RowClasses
+) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """Return what is to be told of the present plan rows, follow-ups aside, and the names of their types.
 
     The arrays are in the order of the chunk's `present.key`; types that the run does not know come behind its own.
@@ -50,7 +54,9 @@ def shown_rows(connection: Any, present: ExistingRows, classes: Classes) -> tupl
     names, kinds = list(classes.types), present.type_number[rows].astype(np.int64)
     odd = np.flatnonzero(kinds < 0)
     number: dict[str, int] = {}
-    for place, name in zip(odd.tolist(), email_types(connection, present.row_id[rows[odd]]), strict=True):
+    for place, name in zip(
+        odd.tolist(), email_types(connection, present.row_id[rows[odd]]), strict=True
+    ):
         if name not in number:
             number[name] = len(names)
             names.append(name)
@@ -61,12 +67,14 @@ def shown_rows(connection: Any, present: ExistingRows, classes: Classes) -> tupl
         "shown.kind": kinds,
         "shown.date": present.date[rows],
         # A row that is skipped for no reason at all has another reason than any of ours.
-        "shown.reason": np.where(skipped & (present.reason[rows] == NOT_SKIPPED), -1, present.reason[rows]),
+        "shown.reason": np.where(
+            skipped & (present.reason[rows] == NOT_SKIPPED), -1, present.reason[rows]
+        ),
     }, names
 
 
 def preview(
-    classes: Classes,
+    classes: RowClasses,
     arrays: dict[str, NDArray[Any]],
     names: Sequence[str],
     rows: Rows,
@@ -74,8 +82,10 @@ def preview(
 ) -> Preview:
     """Return what a chunk's difference changes, follow-ups aside. rows: the plan, as in `change`."""
     before = _Side(*(arrays[f"shown.{name}"] for name in ("contact", "kind", "date", "reason")))
-    contact = arrays["people.ids"][rows.who]
-    after = _Side(contact, classes.type_number[rows.cls].astype(np.int64), rows.date, rows.reason)
+    contact = arrays["people.ids"][rows.contact_index]
+    after = _Side(
+        contact, classes.type_number[rows.row_class].astype(np.int64), rows.date, rows.reason
+    )
     inserted, deleted = change.insert, change.delete
     moved_to, moved_from = _moves(after.take(inserted), before.take(deleted))
     moves = (deleted[moved_from], inserted[moved_to])
@@ -104,7 +114,9 @@ def _moves(after: _Side, before: _Side) -> tuple[NDArray[np.intp], NDArray[np.in
     keys = contact * (int(kind.max()) + 1) + kind
     ranks = np.concatenate([_ranks(keys[: len(after)]), _ranks(keys[len(after) :])])
     keys = keys * (int(ranks.max()) + 1) + ranks
-    _, one, other = np.intersect1d(keys[: len(after)], keys[len(after) :], assume_unique=True, return_indices=True)
+    _, one, other = np.intersect1d(
+        keys[: len(after)], keys[len(after) :], assume_unique=True, return_indices=True
+    )
     return one, other
 
 
@@ -149,7 +161,9 @@ class Counter:
                 facts = _facts(before, index, "before") | _facts(after, index, "after")
                 contact = int((after if len(after) else before).contact[index])
                 self.examples.append(
-                    RowChange(contact_id=contact, email_type=self._names[kind], change=change, **facts)
+                    RowChange(
+                        contact_id=contact, email_type=self._names[kind], change=change, **facts
+                    )
                 )
 
 
@@ -173,9 +187,13 @@ def of_followups(change: FollowUpChange, present: Sequence[Sequence[Any]]) -> Pr
         counts = types.setdefault(kind, {})
         counts[what] = counts.get(what, 0) + number
 
-    def tell(what: str, contact: int, kind: str, before: Sequence[Any], after: Sequence[Any]) -> None:
+    def tell(
+        what: str, contact: int, kind: str, before: Sequence[Any], after: Sequence[Any]
+    ) -> None:
         count(kind, what)
-        facts: dict[str, Any] = dict(zip(_BEFORE, before, strict=False)) | dict(zip(_AFTER, after, strict=False))
+        facts: dict[str, Any] = dict(zip(_BEFORE, before, strict=False)) | dict(
+            zip(_AFTER, after, strict=False)
+        )
         facts = {name: None if value is None else str(value) for name, value in facts.items()}
         examples.append(RowChange(contact_id=contact, email_type=kind, change=what, **facts))
 
@@ -195,7 +213,13 @@ def of_followups(change: FollowUpChange, present: Sequence[Sequence[Any]]) -> Pr
         if was[5] == "pre-scheduled" and was[3] is not None:
             volume[was[3]] = volume.get(was[3], 0) + 1
     return merge(
-        [Preview(types={k: TypeChanges(**v) for k, v in types.items()}, volume_present=volume, examples=examples)]
+        [
+            Preview(
+                types={k: TypeChanges(**v) for k, v in types.items()},
+                volume_present=volume,
+                examples=examples,
+            )
+        ]
     )
 
 

@@ -52,7 +52,12 @@ class Review:
         as_of: int,
         stored: StoredConfiguration | None,
     ) -> None:
-        self._spec, self._configuration, self._contacts, self._as_of = spec, configuration, contacts, as_of
+        self._spec, self._configuration, self._contacts, self._as_of = (
+            spec,
+            configuration,
+            contacts,
+            as_of,
+        )
         self._version = None if stored is None else stored.version
         self.measures: list[GuardMeasure] = []
         self.plan: SavedPlan | None = None
@@ -72,9 +77,13 @@ class Review:
         Where nothing depends on the sums over all chunks, they come while others are still being finished.
         """
         chunks = (shared_arrays.load(context.scratch / task.name)[0] for task in complete.tasks)
-        guards = guards_of(connection, schema, self._configuration, self._contacts, complete.parts, chunks)
+        guards = guards_of(
+            connection, schema, self._configuration, self._contacts, complete.parts, chunks
+        )
         self.measures = guards.measures
-        answers: Iterable[tuple[ChunkTask, Finished]] = _added_up(complete.tasks, finished, tally, context.scratch)
+        answers: Iterable[tuple[ChunkTask, Finished]] = _added_up(
+            complete.tasks, finished, tally, context.scratch
+        )
         ahead = sum_days([complete.orphans.ahead, *(part.ahead for part in complete.parts)])
         replaces = guards.compares and bool(ahead)
         if replaces or wants_digest(self._spec):
@@ -95,7 +104,9 @@ class Review:
         """Keep the plan for a later job to expect; raise `plan_differs` if it is not the expected one."""
         if not wants_digest(self._spec):
             return
-        self.plan = tally.saved_plan(self._spec, self._as_of, self._version, self._configuration, self._contacts)
+        self.plan = tally.saved_plan(
+            self._spec, self._as_of, self._version, self._configuration, self._contacts
+        )
         if self._spec.expect is not None:
             plan_digest.check_expected(self._spec.expect, self.plan)
 

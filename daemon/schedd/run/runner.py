@@ -178,7 +178,9 @@ class _Job:
         configuration = self._configuration()[1]
         self._try_rows(connection, configuration, self._as_of(configuration))
 
-    def _try_rows(self, connection: apsw.Connection, configuration: Configuration, as_of: int) -> None:
+    def _try_rows(
+        self, connection: apsw.Connection, configuration: Configuration, as_of: int
+    ) -> None:
         """Raise if the file's constraints take no rows like those of this run."""
         now = self.clock().strftime("%Y-%m-%d %H:%M:%S")
         try_rows(connection, Sample(as_of, configuration.send_time, self.context.run_id, now))
@@ -193,27 +195,43 @@ class _Job:
             foreign.check_tables(connection, present)
             self._try_rows(connection, configuration, self.as_of)
         [(self.contacts,)] = connection.execute("SELECT count(*) FROM contacts")
-        self.workers = self.spec.workers or (self.context.default_workers if self.contacts >= PARALLEL_CONTACTS else 1)
+        self.workers = self.spec.workers or (
+            self.context.default_workers if self.contacts >= PARALLEL_CONTACTS else 1
+        )
         types, instances = campaign_store.campaign_tables(connection, present)
         run = Run(self.as_of, configuration, types, instances)
         write_run_input(
             self.context.scratch,
-            RunInput(str(self.database), self.as_of, [(la.place, dict(la.values)) for la in layers], types, instances),
+            RunInput(
+                str(self.database),
+                self.as_of,
+                [(la.name, dict(la.values)) for la in layers],
+                types,
+                instances,
+            ),
         )
         findings = Findings(run.findings)
         outside = read_outside_rows(connection, present, findings)
         save_outside(self.context.scratch, outside)
-        plan = self._plan(connection, run, ScheduleReader(connection, present, run, self.as_of, outside))
+        plan = self._plan(
+            connection, run, ScheduleReader(connection, present, run, self.as_of, outside)
+        )
         explanations = []
         limits = configuration.limits(self.contacts)
         if self.spec.explain:
-            explanations = explain_contacts(run, self.database, self.spec.explain, plan.notes, limits, outside)
+            explanations = explain_contacts(
+                run, self.database, self.spec.explain, plan.notes, limits, outside
+            )
         tally = Tally(run.classes, sum(part.eligible for part in plan.parts))
         tally.volume_before = sum_days(part.volume for part in plan.parts)
-        tally.dispatched = {day: count for day, count in plan.dispatched.items() if day >= self.as_of}
+        tally.dispatched = {
+            day: count for day, count in plan.dispatched.items() if day >= self.as_of
+        }
         review = Review(self.spec, configuration, self.contacts, self.as_of, self.stored)
         finished = self._stream("finish", plan.tasks, Finished)
-        answers = review.judge(connection, present, plan, finished, tally, self.context, self.stages)
+        answers = review.judge(
+            connection, present, plan, finished, tally, self.context, self.stages
+        )
         if self.spec.dry_run and plan.orphans.plan:
             tally.previews.append(previews.of_orphans(connection, plan.orphans.plan))
         writer = None
@@ -223,9 +241,14 @@ class _Job:
                 self._keep()
                 schema.complete(connection, present)
             now = self.clock().strftime("%Y-%m-%d %H:%M:%S")
-            writer = PlanWriter(connection, run.classes, configuration.send_time, self.context.run_id, now)
+            writer = PlanWriter(
+                connection, run.classes, configuration.send_time, self.context.run_id, now
+            )
         self._write_all(connection, plan, answers, writer, tally, created=created)
-        warnings = [*to_warnings(findings), *(warning for part in plan.parts for warning in part.warnings)]
+        warnings = [
+            *to_warnings(findings),
+            *(warning for part in plan.parts for warning in part.warnings),
+        ]
         result = tally.result(
             self.spec,
             self.context.run_id,
@@ -263,7 +286,9 @@ class _Job:
             orphans = reader.orphans(tasks[0].low)
             dispatched = sum_days([Counter(orphans.days), *(part.dispatched for part in parts)])
             fixed = sum_days([dispatched, *(part.followups for part in parts)])
-            notes = balance_chunks(run, files, self.contacts, fixed, self.context.check, self.spec.explain)
+            notes = balance_chunks(
+                run, files, self.contacts, fixed, self.context.check, self.spec.explain
+            )
         return CompletePlan(tasks, parts, dispatched, notes, orphans, reader.findings)
 
     def _write_all(
@@ -293,7 +318,9 @@ class _Job:
                     self.warnings += verify.verify_issues(connection, issues)
         if writer is not None:
             with self.stages.stage("write"):
-                self.warnings += verify.verify_plan(connection, writer, verify.planned_by_status(tally.counts))
+                self.warnings += verify.verify_plan(
+                    connection, writer, verify.planned_by_status(tally.counts)
+                )
 
     def _keep(self) -> None:
         """Before something is written: see to the backup, once."""
@@ -313,7 +340,9 @@ class _Job:
 
     def _as_of(self, configuration: Configuration) -> int:
         if self.spec.as_of is None:
-            return calendar.ordinal(self.clock().astimezone(zoneinfo.ZoneInfo(configuration.timezone)).date())
+            return calendar.ordinal(
+                self.clock().astimezone(zoneinfo.ZoneInfo(configuration.timezone)).date()
+            )
         return calendar.ordinal(parse_as_of(self.spec.as_of))
 
     def _tasks(self, connection: apsw.Connection) -> list[ChunkTask]:
@@ -324,7 +353,15 @@ class _Job:
         ends = [*starts[1:], None]
         folder = str(self.context.scratch)
         return [
-            ChunkTask(folder, f"chunk{number}", low, high, number == 0, self.spec.dry_run, wants_digest(self.spec))
+            ChunkTask(
+                folder,
+                f"chunk{number}",
+                low,
+                high,
+                number == 0,
+                self.spec.dry_run,
+                wants_digest(self.spec),
+            )
             for number, (low, high) in enumerate(zip(starts, ends, strict=True))
         ]
 
@@ -335,13 +372,21 @@ class _Job:
             yield msgspec.msgpack.decode(answer, type=kind)
 
     def _each(
-        self, task: str, tasks: list[ChunkTask], kind: type[_T], stage: str, start: float, end: float
+        self,
+        task: str,
+        tasks: list[ChunkTask],
+        kind: type[_T],
+        stage: str,
+        start: float,
+        end: float,
     ) -> list[_T]:
         results = []
         for answer in self._stream(task, tasks, kind):
             results.append(answer)
             share = len(results) / len(tasks)
-            self.context.progress(stage, start + (end - start) * share, int(self.contacts * share), self.contacts)
+            self.context.progress(
+                stage, start + (end - start) * share, int(self.contacts * share), self.contacts
+            )
         return results
 
     def _write(
@@ -375,7 +420,9 @@ class _Job:
                 writer.insert_followups(answer.followups)
             path.unlink()
             share = number / total
-            self.context.progress("write", 0.5 + 0.45 * share, int(self.contacts * share), self.contacts)
+            self.context.progress(
+                "write", 0.5 + 0.45 * share, int(self.contacts * share), self.contacts
+            )
 
     def _record(self, result: RunResult | None, error: str | None = None) -> RunRecord:
         return run_record(
@@ -396,7 +443,11 @@ class _Job:
         cause = error if isinstance(error, SchedulerError) else None
         if cause is None and isinstance(error, apsw.Error):
             cause = translate(error, self.database)
-        if cause is None or cause.code not in {ErrorCode.CANCELLED, ErrorCode.INTERNAL} or self.spec.dry_run:
+        if (
+            cause is None
+            or cause.code not in {ErrorCode.CANCELLED, ErrorCode.INTERNAL}
+            or self.spec.dry_run
+        ):
             return
         try:
             connection.set_progress_handler(None)
@@ -409,4 +460,6 @@ class _Job:
 
 
 def _rows(arrays: dict[str, np.ndarray], name: str) -> PlainRows:
-    return PlainRows(*(arrays[f"{name}.{c}"] for c in ("contact_id", "cls", "reason", "date", "event")))
+    return PlainRows(
+        *(arrays[f"{name}.{c}"] for c in ("contact_id", "cls", "reason", "date", "event"))
+    )

@@ -23,11 +23,15 @@ def parse_as_of(text: str) -> dt.date:
         day = dt.datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a date has no time zone
     except ValueError:
         raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT, f"as_of = {text!r:.40} is not a date", hint="Use YYYY-MM-DD."
+            ErrorCode.INVALID_ARGUMENT,
+            f"as_of = {text!r:.40} is not a date",
+            hint="Use YYYY-MM-DD.",
         ) from None
     if not FIRST_AS_OF <= day <= LAST_AS_OF:
         raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT, f"as_of = {text} is out of range", hint=f"Use {FIRST_AS_OF} to {LAST_AS_OF}."
+            ErrorCode.INVALID_ARGUMENT,
+            f"as_of = {text} is out of range",
+            hint=f"Use {FIRST_AS_OF} to {LAST_AS_OF}.",
         )
     return day
 
@@ -39,7 +43,9 @@ def check_spec(spec: JobSpec) -> None:
         parse_as_of(spec.as_of)
     if spec.mode not in set(Mode):
         raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT, f"unknown mode {spec.mode!r:.40}", hint=f"Modes: {', '.join(Mode)}."
+            ErrorCode.INVALID_ARGUMENT,
+            f"unknown mode {spec.mode!r:.40}",
+            hint=f"Modes: {', '.join(Mode)}.",
         )
     if spec.workers is not None and not MIN_WORKERS <= spec.workers <= MAX_WORKERS:
         raise SchedulerError(
@@ -50,12 +56,15 @@ def check_spec(spec: JobSpec) -> None:
     if spec.explain and not (spec.dry_run and len(spec.explain) <= MAX_EXPLAINED):
         raise SchedulerError(
             ErrorCode.INVALID_ARGUMENT,
-            f"explain = {len(spec.explain)} contacts" + ("" if spec.dry_run else " without dry_run"),
+            f"explain = {len(spec.explain)} contacts"
+            + ("" if spec.dry_run else " without dry_run"),
             hint=f"A dry run explains at most {MAX_EXPLAINED} contacts.",
         )
     if any(abs(contact) >= 1 << 62 for contact in spec.explain):
         raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT, "explain: contact id out of range", hint="Contact ids have 62 bits."
+            ErrorCode.INVALID_ARGUMENT,
+            "explain: contact id out of range",
+            hint="Contact ids have 62 bits.",
         )
     if spec.expect is not None:
         _check_expected(spec, spec.expect)

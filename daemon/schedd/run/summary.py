@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from schedd.engine import calendar
 from schedd.engine.configuration import BalanceLimits, Configuration
 from schedd.engine.contacts import ISSUES
-from schedd.engine.rows import SKIP_REASONS, Classes
+from schedd.engine.rows import SKIP_REASONS, RowClasses
 from schedd.engine.states import STATES
 from schedd.store.write import Changes
 from schedproto import JobSpec, Preview, RunResult, SavedPlan
@@ -37,7 +37,7 @@ def _dates(days: Mapping[int, int]) -> dict[str, int]:
 class Tally:
     """Counts of one run, of the plan (`planned`, `counts`, ...) and of the difference (`inserted`, ...)."""
 
-    def __init__(self, classes: Classes, eligible: int) -> None:
+    def __init__(self, classes: RowClasses, eligible: int) -> None:
         self.classes = classes
         self.eligible = eligible
         self.planned = self.unchanged = self.dropped = self.held = 0
@@ -53,7 +53,9 @@ class Tally:
         self.previews: list[Preview] = []
         self._issues: list[tuple[NDArray[Any], NDArray[Any]]] = []
 
-    def add(self, answer: Finished, out: dict[str, NDArray[Any]], chunk: dict[str, NDArray[Any]]) -> None:
+    def add(
+        self, answer: Finished, out: dict[str, NDArray[Any]], chunk: dict[str, NDArray[Any]]
+    ) -> None:
         """Add one finished chunk: its answer, the rows it writes, and its columns."""
         self.planned += answer.planned
         self.unchanged += answer.unchanged
@@ -65,8 +67,8 @@ class Tally:
         self.changes.updated += len(out["update.date"]) + len(answer.followup_updates)
         self.changes.deleted += len(out["delete"])
         for number, count in answer.counts.items():
-            cls, reason = divmod(number, len(SKIP_REASONS))
-            self._count(self.classes.types[self.classes.type_number[cls]], reason, count)
+            row_class, reason = divmod(number, len(SKIP_REASONS))
+            self._count(self.classes.types[self.classes.type_number[row_class]], reason, count)
         for kind, reason, count in answer.followup_counts:
             self._count(kind, reason, count)
         self.volume = sum_days([self.volume, answer.volume])
@@ -96,7 +98,10 @@ class Tally:
     def issue_counts(self) -> dict[str, int]:
         """Return reason -> contacts."""
         kinds, numbers = np.unique(self.issue_columns()[1], return_counts=True)
-        return {ISSUES[kind]: count for kind, count in zip(kinds.tolist(), numbers.tolist(), strict=True)}
+        return {
+            ISSUES[kind]: count
+            for kind, count in zip(kinds.tolist(), numbers.tolist(), strict=True)
+        }
 
     def _by_state(self) -> dict[str, dict[str, int]]:
         types = self.classes.types
@@ -107,7 +112,12 @@ class Tally:
         return dict(sorted(states.items()))
 
     def saved_plan(
-        self, spec: JobSpec, as_of: int, config_version: int | None, configuration: Configuration, contacts: int
+        self,
+        spec: JobSpec,
+        as_of: int,
+        config_version: int | None,
+        configuration: Configuration,
+        contacts: int,
     ) -> SavedPlan:
         """Return the plan as a later job can expect it; all chunks have added their sums."""
         return SavedPlan(

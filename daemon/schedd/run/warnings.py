@@ -41,7 +41,9 @@ def to_warnings(findings: Iterable[Finding]) -> list[RunWarning]:
 
 def _finding(warning: RunWarning) -> Finding:
     examples = list(zip(warning.row_ids, warning.values, strict=True))
-    return Finding(warning.code, warning.table, warning.column, warning.name, warning.count, examples)
+    return Finding(
+        warning.code, warning.table, warning.column, warning.name, warning.count, examples
+    )
 
 
 def merged(parts: Iterable[RunWarning]) -> list[RunWarning]:
@@ -56,7 +58,9 @@ def merged(parts: Iterable[RunWarning]) -> list[RunWarning]:
         key=lambda w: (order[w.code], w.table, w.column, -w.count, w.name),
     )
     written = [part for part in parts if part.message]
-    return written + [msgspec.structs.replace(warning, message=_message(warning)) for warning in found]
+    return written + [
+        msgspec.structs.replace(warning, message=_message(warning)) for warning in found
+    ]
 
 
 def _message(warning: RunWarning) -> str:

@@ -33,7 +33,12 @@ def check_endpoint(endpoint: str, *, has_keys: bool) -> None:
     """Raise `FatalError` for an endpoint that is malformed, or reachable by others without keys."""
     scheme, separator, address = endpoint.partition("://")
     port = address.rpartition(":")[2]
-    if scheme not in {"ipc", "tcp"} or not separator or not address or (scheme == "tcp" and not port.isdigit()):
+    if (
+        scheme not in {"ipc", "tcp"}
+        or not separator
+        or not address
+        or (scheme == "tcp" and not port.isdigit())
+    ):
         raise FatalError(
             ExitCode.USAGE,
             f"{endpoint!r} is not a valid endpoint",

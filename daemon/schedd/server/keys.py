@@ -17,7 +17,9 @@ def server_secret(key_file: Path | None, key: str | None) -> bytes | None:
         text = key if key_file is None else key_file.read_text(encoding="ascii")
         return parse_secret_key(text or "")
     except OSError as error:
-        raise FatalError(ExitCode.USAGE, f"the key file {key_file} cannot be read: {error.strerror}") from None
+        raise FatalError(
+            ExitCode.USAGE, f"the key file {key_file} cannot be read: {error.strerror}"
+        ) from None
     except (KeyFormatError, UnicodeDecodeError) as error:
         raise FatalError(
             ExitCode.USAGE, f"invalid server key: {error}", "Create one with `schedctl keys new`."
@@ -29,10 +31,16 @@ def admitted_clients(source: Path | None, keys: Iterable[str]) -> frozenset[byte
     texts = list(keys)
     try:
         if source is not None:
-            files = sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]
-            texts += [file.read_text(encoding="ascii") for file in files if not file.name.startswith(".")]
+            files = (
+                sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]
+            )
+            texts += [
+                file.read_text(encoding="ascii") for file in files if not file.name.startswith(".")
+            ]
         return frozenset(key for text in texts for key in parse_public_keys(text))
     except OSError as error:
-        raise FatalError(ExitCode.USAGE, f"the client keys {source} cannot be read: {error.strerror}") from None
+        raise FatalError(
+            ExitCode.USAGE, f"the client keys {source} cannot be read: {error.strerror}"
+        ) from None
     except (KeyFormatError, UnicodeDecodeError) as error:
         raise FatalError(ExitCode.USAGE, f"invalid client keys: {error}") from None

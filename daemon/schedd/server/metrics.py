@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: Upper ends of the buckets of durations, in seconds: from a small file to the largest.
 BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 #: How long a request may take to arrive and its answer to leave, how long its head may be, how many at once.
-REQUEST_S, MOST_HEAD_BYTES, MOST_CONNECTIONS = 5.0, 8192, 16
+REQUEST_S, MAX_HEAD_BYTES, MAX_CONNECTIONS = 5.0, 8192, 16
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 #: name -> (type, meaning); docs/OPERATIONS.md has this table.
@@ -33,12 +33,21 @@ METRICS: dict[str, tuple[str, str]] = {
     "schedd_build_info": ("gauge", "Always 1, labelled with the daemon's version."),
     "schedd_uptime_seconds": ("gauge", "Seconds since the daemon started."),
     "schedd_jobs": ("gauge", "Current jobs, by state: queued or running."),
-    "schedd_jobs_total": ("counter", "Jobs that ended since the daemon started, by state and mode."),
-    "schedd_job_duration_seconds": ("histogram", "Seconds from the first start of a job to its end, by mode."),
+    "schedd_jobs_total": (
+        "counter",
+        "Jobs that ended since the daemon started, by state and mode.",
+    ),
+    "schedd_job_duration_seconds": (
+        "histogram",
+        "Seconds from the first start of a job to its end, by mode.",
+    ),
     "schedd_job_wait_seconds": ("histogram", "Seconds that a job waited before it started."),
     "schedd_rows_total": ("counter", "Plan rows by change."),
     "schedd_contacts_total": ("counter", "Contacts processed."),
-    "schedd_cost_dollars_total": ("counter", "Machine cost of ended runs in US dollars, if the price is known."),
+    "schedd_cost_dollars_total": (
+        "counter",
+        "Machine cost of ended runs in US dollars, if the price is known.",
+    ),
     "schedd_queue_limit": ("gauge", "Maximum queued jobs."),
     "schedd_workers": ("gauge", "Worker processes."),
     "schedd_workers_busy": ("gauge", "Busy worker processes."),
@@ -123,13 +132,19 @@ class Metrics:
         states = {"queued": service.waiting, "running": service.running}
         return {
             "schedd_build_info": [f'schedd_build_info{{version="{_escaped(__version__)}"}} 1'],
-            "schedd_uptime_seconds": [f"schedd_uptime_seconds {time.monotonic() - self._started:.3f}"],
-            "schedd_jobs": [f'schedd_jobs{{state="{state}"}} {count}' for state, count in states.items()],
+            "schedd_uptime_seconds": [
+                f"schedd_uptime_seconds {time.monotonic() - self._started:.3f}"
+            ],
+            "schedd_jobs": [
+                f'schedd_jobs{{state="{state}"}} {count}' for state, count in states.items()
+            ],
             "schedd_jobs_total": [
                 f'schedd_jobs_total{{state="{_escaped(state)}",mode="{_escaped(mode)}"}} {count}'
                 for (state, mode), count in sorted(self._ended.items())
             ],
-            "schedd_job_duration_seconds": self._durations.lines("schedd_job_duration_seconds", "mode"),
+            "schedd_job_duration_seconds": self._durations.lines(
+                "schedd_job_duration_seconds", "mode"
+            ),
             "schedd_job_wait_seconds": self._waits.lines("schedd_job_wait_seconds", ""),
             "schedd_rows_total": [
                 f'schedd_rows_total{{change="{change}"}} {self._rows[change]}'
@@ -140,8 +155,12 @@ class Metrics:
             "schedd_queue_limit": [f"schedd_queue_limit {self._queue_limit}"],
             "schedd_workers": [f"schedd_workers {len(pool.workers) if pool else 0}"],
             "schedd_workers_busy": [f"schedd_workers_busy {pool.busy if pool else 0}"],
-            "schedd_worker_deaths_total": [f"schedd_worker_deaths_total {pool.deaths if pool else 0}"],
-            "schedd_idle_exit_seconds": [] if idle is None else [f"schedd_idle_exit_seconds {idle:.3f}"],
+            "schedd_worker_deaths_total": [
+                f"schedd_worker_deaths_total {pool.deaths if pool else 0}"
+            ],
+            "schedd_idle_exit_seconds": []
+            if idle is None
+            else [f"schedd_idle_exit_seconds {idle:.3f}"],
             "schedd_free_bytes": [f"schedd_free_bytes {stats.f_bavail * stats.f_frsize}"],
         }
 
@@ -169,9 +188,13 @@ class MetricsServer:
             listening = (
                 socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
                 if both
-                else socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+                else socket.create_server(
+                    (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+                )
             )
-            self._server = await asyncio.start_server(self._serve, sock=listening, limit=MOST_HEAD_BYTES)
+            self._server = await asyncio.start_server(
+                self._serve, sock=listening, limit=MAX_HEAD_BYTES
+            )
         except OSError as error:
             raise FatalError(
                 ExitCode.BIND,
@@ -188,7 +211,7 @@ class MetricsServer:
         self._connections += 1
         try:
             async with asyncio.timeout(REQUEST_S):
-                if self._connections <= MOST_CONNECTIONS:
+                if self._connections <= MAX_CONNECTIONS:
                     writer.write(await self._answer(reader))
                     await writer.drain()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):

@@ -179,7 +179,9 @@ class Server:
         except Exception as error:  # noqa: BLE001 - nothing that arrives may end the loop
             self._log.exception("a request failed", request=type(request).__name__)
             hint = "This is a fault of the daemon; see its log."
-            cause = SchedulerError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}", hint=hint)
+            cause = SchedulerError(
+                ErrorCode.INTERNAL, f"{type(error).__name__}: {error}", hint=hint
+            )
             reply = Failure(id=request.id, error=cause.info())
         if reply is not None:
             self._send(peer, reply)
@@ -208,7 +210,9 @@ class Server:
             job, duplicate = service.submit(request.spec, request.idempotency_key)
             return JobReply(id=request.id, job=job, duplicate=duplicate)
         if isinstance(request, ListJobs):
-            jobs, more = service.page(request.organization, request.states, request.limit, request.before)
+            jobs, more = service.page(
+                request.organization, request.states, request.limit, request.before
+            )
             return JobList(id=request.id, jobs=jobs, more=more)
         if isinstance(request, Cancel):
             return JobReply(id=request.id, job=service.cancel(request.job_id))
@@ -258,7 +262,11 @@ class Server:
         async with self._info:
             reply: Reply
             try:
-                with self.service.hold(request.organization) if isinstance(request, HELD) else nullcontext():
+                with (
+                    self.service.hold(request.organization)
+                    if isinstance(request, HELD)
+                    else nullcontext()
+                ):
                     reply = await asyncio.to_thread(self._ask_files, request)
             except SchedulerError as error:
                 reply = Failure(id=request.id, error=error.info())
@@ -290,7 +298,10 @@ class Server:
     def _watch(self, peer: Peer, request: Watch) -> None:
         self.service.job(request.job_id)
         watches = self._watches.setdefault(peer, {})
-        if len(watches) >= MAX_WATCHES_PER_CLIENT or sum(map(len, self._watches.values())) >= MAX_WATCHES:
+        if (
+            len(watches) >= MAX_WATCHES_PER_CLIENT
+            or sum(map(len, self._watches.values())) >= MAX_WATCHES
+        ):
             raise SchedulerError(
                 ErrorCode.QUEUE_FULL,
                 "too many watched jobs",

@@ -53,14 +53,18 @@ class Block:
         if not self._rows:
             return np.zeros(0, np.uint64)
         # A copy, as what is computed with it next is faster on words that lie side by side.
-        words: digits.Words = np.ndarray((self._rows,), "<u8", self._bytes, end, (self._width,)).copy()
+        words: digits.Words = np.ndarray(
+            (self._rows,), "<u8", self._bytes, end, (self._width,)
+        ).copy()
         return words
 
     def column(self, place: int) -> NDArray[np.uint8]:
         """Return one character of each text."""
         if not self._rows:
             return np.zeros(0, np.uint8)
-        column: NDArray[np.uint8] = np.ndarray((self._rows,), np.uint8, self._bytes, _WORD + place, (self._width,))
+        column: NDArray[np.uint8] = np.ndarray(
+            (self._rows,), np.uint8, self._bytes, _WORD + place, (self._width,)
+        )
         return column
 
     def number(self, start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

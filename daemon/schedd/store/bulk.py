@@ -59,7 +59,9 @@ class BulkLoad:
         first = last_row_id - len(days) + 1
         self._packable &= first >= 1 and last_row_id < 1 << _ROW_ID_BITS
         self._packable &= int(days.min()) >= 0 and int(days.max()) < 1 << _DAY_BITS
-        keys = (skipped.astype(np.int64) << (_DAY_BITS + _ROW_ID_BITS)) | (days.astype(np.int64) << _ROW_ID_BITS)
+        keys = (skipped.astype(np.int64) << (_DAY_BITS + _ROW_ID_BITS)) | (
+            days.astype(np.int64) << _ROW_ID_BITS
+        )
         self._keys.append(keys | np.arange(first, last_row_id + 1))
 
     def build(self) -> None:
@@ -92,13 +94,18 @@ class BulkLoad:
         Without triggers and conflict clauses SQLite stores what it is asked to, so all rows are counted, and a sample
         is compared: it finds whatever else would change rows. Reading all of them would cost a twentieth of a run.
         """
-        [(count,)] = self._connection.execute(f"SELECT count(*) FROM {PLAN} NOT INDEXED WHERE id >= {first}")
+        [(count,)] = self._connection.execute(
+            f"SELECT count(*) FROM {PLAN} NOT INDEXED WHERE id >= {first}"
+        )
         [(last,)] = self._connection.execute(f"SELECT max(id) FROM {PLAN}")
         if count != len(keys) or last != int(ids.max()):
             return False
         sample = keys[:: max(1, len(keys) // SAMPLE_ROWS)]
         asked = [
-            (_STATUSES[key >> (_DAY_BITS + _ROW_ID_BITS)], iso(key >> _ROW_ID_BITS & ((1 << _DAY_BITS) - 1)))
+            (
+                _STATUSES[key >> (_DAY_BITS + _ROW_ID_BITS)],
+                iso(key >> _ROW_ID_BITS & ((1 << _DAY_BITS) - 1)),
+            )
             for key in sample.tolist()
         ]
         wanted = np.ascontiguousarray(sample & ((1 << _ROW_ID_BITS) - 1))
@@ -110,11 +117,17 @@ class BulkLoad:
 
     def _adopt(self, name: str, sql: str, keys: NDArray[np.int64], first: int) -> None:
         execute = self._connection.execute
-        [(table,)] = execute(f"SELECT name FROM main.sqlite_schema WHERE type = 'table' AND lower(name) = '{PLAN}'")
+        [(table,)] = execute(
+            f"SELECT name FROM main.sqlite_schema WHERE type = 'table' AND lower(name) = '{PLAN}'"
+        )
         execute("CREATE TEMP TABLE IF NOT EXISTS load_day(id INTEGER PRIMARY KEY, text TEXT)")
         days = np.flatnonzero(np.bincount((keys >> _ROW_ID_BITS) & ((1 << _DAY_BITS) - 1))).tolist()
-        self._connection.executemany("INSERT OR IGNORE INTO load_day VALUES (?, ?)", [(d, iso(d)) for d in days])
-        execute(f"CREATE TABLE main.{_BUILD}(status, day, row_id, PRIMARY KEY (status, day, row_id)) WITHOUT ROWID")
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO load_day VALUES (?, ?)", [(d, iso(d)) for d in days]
+        )
+        execute(
+            f"CREATE TABLE main.{_BUILD}(status, day, row_id, PRIMARY KEY (status, day, row_id)) WITHOUT ROWID"
+        )
         skipped_from = int(np.searchsorted(keys, 1 << (_DAY_BITS + _ROW_ID_BITS)))
         # In the order of the statuses' texts, so that the b-tree grows at its end.
         self._copy_present(first, "status IS NULL OR status < 'pre-scheduled'")
@@ -151,13 +164,17 @@ class BulkLoad:
 
 
 @contextmanager
-def bulk_load(connection: apsw.Connection, new_rows: int, *, active: bool, created: bool) -> Iterator[BulkLoad | None]:
+def bulk_load(
+    connection: apsw.Connection, new_rows: int, *, active: bool, created: bool
+) -> Iterator[BulkLoad | None]:
     """Build the sender's indexes after the block instead of during it, when it adds more rows than there are.
 
     created: whether the run has made the table itself; another program's is checked afterwards.
     """
     plan = read_table(connection, PLAN) if active and new_rows >= BULK_ROWS else None
-    taken = connection.execute("SELECT 1 FROM main.sqlite_schema WHERE name = ?", (_BUILD,)).fetchone()
+    taken = connection.execute(
+        "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (_BUILD,)
+    ).fetchone()
     if plan is None or plan.triggers or taken:
         yield None
         return
@@ -192,12 +209,18 @@ def _check(connection: apsw.Connection, indexes: Mapping[str, str]) -> None:
         )
 
 
-def _statistics(connection: apsw.Connection, indexes: Iterable[str]) -> list[tuple[str, tuple[Any, ...]]]:
+def _statistics(
+    connection: apsw.Connection, indexes: Iterable[str]
+) -> list[tuple[str, tuple[Any, ...]]]:
     """Return what ANALYZE has noted about indexes, which SQLite forgets with them: (table, row)."""
     found: list[tuple[str, tuple[Any, ...]]] = []
     for table in ("sqlite_stat1", "sqlite_stat4"):
-        if connection.execute("SELECT 1 FROM main.sqlite_schema WHERE name = ?", (table,)).fetchone():
+        if connection.execute(
+            "SELECT 1 FROM main.sqlite_schema WHERE name = ?", (table,)
+        ).fetchone():
             for name in indexes:
-                rows = connection.execute(f"SELECT * FROM main.{table} WHERE idx = ?", (name,)).fetchall()
+                rows = connection.execute(
+                    f"SELECT * FROM main.{table} WHERE idx = ?", (name,)
+                ).fetchall()
                 found += [(table, tuple(row)) for row in rows]
     return found

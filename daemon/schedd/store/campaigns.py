@@ -29,7 +29,10 @@ Row = dict[str, Any]
 def campaign_tables(connection: apsw.Connection, schema: Schema) -> tuple[list[Row], list[Row]]:
     """Return the rows of `campaign_types` and `campaign_instances` as dictionaries of the columns there are."""
     tables: list[list[Row]] = []
-    for table, needed in (("campaign_types", ["name"]), ("campaign_instances", ["id", "campaign_type"])):
+    for table, needed in (
+        ("campaign_types", ["name"]),
+        ("campaign_instances", ["id", "campaign_type"]),
+    ):
         if not schema.has(table, *needed):
             tables.append([])
             continue
@@ -37,7 +40,13 @@ def campaign_tables(connection: apsw.Connection, schema: Schema) -> tuple[list[R
         rows = OddValues(connection).rows(f"{table}{schema.table_order(table)}", columns)
         # A BLOB is read as the text that its bytes are (rules, section 0).
         tables.append(
-            [{c: text_of(v) if isinstance(v, bytes) else v for c, v in zip(columns, row, strict=True)} for row in rows]
+            [
+                {
+                    c: text_of(v) if isinstance(v, bytes) else v
+                    for c, v in zip(columns, row, strict=True)
+                }
+                for row in rows
+            ]
         )
     types, instances = tables
     return types, instances
@@ -71,20 +80,26 @@ class CampaignReader:
         first: whether the chunk is the first one, which reports the rows that are in no chunk.
         """
         table = "contact_campaigns"
-        if not len(self._instances) or not self._schema.has(table, "contact_id", "campaign_instance_id"):
+        if not len(self._instances) or not self._schema.has(
+            table, "contact_id", "campaign_instance_id"
+        ):
             return no_targets()
-        names = [name if self._schema.has(table, name) else "NULL" for name in ("trigger_date", "status")]
+        names = [
+            name if self._schema.has(table, name) else "NULL" for name in ("trigger_date", "status")
+        ]
         rows = self._rows(table, chunk, ["campaign_instance_id", *names], "", first=first)
         rows = [row for row in self._with_instances(rows) if row[2] in self._active]
         if not rows:
             return no_targets()
         _, contacts, numbers, triggers, statuses = zip(*rows, strict=True)
         days = np.array([day for day, _ in map(self._date, triggers)], np.int32)
-        self._note_missing_triggers([rows[index] for index in np.flatnonzero(days == NONE).tolist()])
-        who, there = _indices(people, contacts)
+        self._note_missing_triggers(
+            [rows[index] for index in np.flatnonzero(days == NONE).tolist()]
+        )
+        contact_index, there = _indices(people, contacts)
         instances = np.searchsorted(self._instances, np.array(numbers, np.int64))
         return Targets(
-            who=who[there],
+            contact_index=contact_index[there],
             instance=instances[there].astype(np.int32),
             trigger=days[there],
             waiting=np.array(list(map(self._waiting, statuses)), np.bool_)[there],
@@ -98,7 +113,13 @@ class CampaignReader:
         for row in rows:
             instance = integer_of(row[2])
             if instance is None:
-                self.findings.add("unreadable_integer", "contact_campaigns", "campaign_instance_id", row[0], row[2])
+                self.findings.add(
+                    "unreadable_integer",
+                    "contact_campaigns",
+                    "campaign_instance_id",
+                    row[0],
+                    row[2],
+                )
             else:
                 found.append((*row[:2], instance, *row[3:]))
         return found
@@ -115,10 +136,16 @@ class CampaignReader:
     ) -> tuple[Parents, list[tuple[Any, ...]]]:
         """Return the rows with these ids that may have a follow-up, and of each (email_type, priority, instance id)."""
         types = set(self._run.parent_types)
-        names = ("actual_send_datetime", "scheduled_send_date", "email_type", "priority", "campaign_instance_id")
+        names = (
+            "actual_send_datetime",
+            "scheduled_send_date",
+            "email_type",
+            "priority",
+            "campaign_instance_id",
+        )
         columns = [f"s.{name}" if self._schema.has(PLAN, name) else "NULL" for name in names]
         rows = self._values.by_id(PLAN, row_ids, columns) if types else []
-        who, there = _indices(people, contact_ids.tolist() if rows else [])
+        contact_index, there = _indices(people, contact_ids.tolist() if rows else [])
         chosen: list[int] = []
         sent: list[int] = []
         values: list[tuple[Any, ...]] = []
@@ -128,16 +155,20 @@ class CampaignReader:
                 continue
             day, readable = self._date(actual)
             if not readable:
-                self.findings.add("unreadable_date", PLAN, "actual_send_datetime", int(row_ids[index]), actual)
+                self.findings.add(
+                    "unreadable_date", PLAN, "actual_send_datetime", int(row_ids[index]), actual
+                )
             if day == NONE:
                 day = self._date(date)[0]
             number = integer_of(priority)
             chosen.append(index)
             sent.append(day)
             # A priority that cannot be read counts as absent (docs/DATABASE.md, "Defaults").
-            values.append((text_of(email_type), 10 if number is None else number, integer_of(instance)))
+            values.append(
+                (text_of(email_type), 10 if number is None else number, integer_of(instance))
+            )
         parents = Parents(
-            who=who[chosen] if chosen else np.zeros(0, np.int32),
+            contact_index=contact_index[chosen] if chosen else np.zeros(0, np.int32),
             row_id=row_ids[chosen] if chosen else np.zeros(0, np.int64),
             sent=np.array(sent, np.int32),
         )
@@ -153,7 +184,9 @@ class CampaignReader:
         if self._schema.has("contact_events", "contact_id", "event_type", "created_at"):
             metadata = "metadata" if self._schema.has("contact_events", "metadata") else "NULL"
             lately = f" AND CAST(event_type AS TEXT) = 'eligibility_answered' AND {self._lately('created_at')}"
-            answers = self._rows("contact_events", chunk, ["created_at", metadata], lately, first=first)
+            answers = self._rows(
+                "contact_events", chunk, ["created_at", metadata], lately, first=first
+            )
         click_who, click_there = _indices(people, [row[1] for row in clicks])
         answer_who, answer_there = _indices(people, [row[1] for row in answers])
         click_days = [self._engaged_on("tracking_clicks", "clicked_at", row) for row in clicks]
@@ -220,7 +253,9 @@ def _contact_conditions(chunk: Range, affinity: str) -> tuple[str | None, str]:
     return None, f"((CAST(contact_id AS INTEGER) >= {chunk.low}{high}) OR NOT ({plain}))"
 
 
-def _indices(ids: NDArray[np.int64], wanted: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+def _indices(
+    ids: NDArray[np.int64], wanted: Sequence[int]
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Return the index of each wanted contact in `ids` (ascending), and which are there."""
     contact = np.array(wanted, np.int64)
     index = np.searchsorted(ids, contact).astype(np.int32)

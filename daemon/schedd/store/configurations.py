@@ -12,8 +12,23 @@ from pathlib import Path
 
 import apsw
 
-from schedd.engine.configuration import Configuration, ConfigurationError, Layer, build, effective, parse_toml, sources
-from schedproto import ConfigurationVersion, ErrorCode, ErrorInfo, Mode, OrganizationConfiguration, SchedulerError
+from schedd.engine.configuration import (
+    Configuration,
+    ConfigurationError,
+    Layer,
+    build,
+    effective,
+    parse_toml,
+    sources,
+)
+from schedproto import (
+    ConfigurationVersion,
+    ErrorCode,
+    ErrorInfo,
+    Mode,
+    OrganizationConfiguration,
+    SchedulerError,
+)
 from schedproto.configurations import MAX_NAME_CHARACTERS, MAX_TOML_BYTES
 
 from .connection import open_reader, open_writer
@@ -27,7 +42,7 @@ TABLE = "scheduler_config"
 #: What is read of a version beside its number.
 _COLUMNS = ("toml", "created_at", "created_by", "withdrawn_at", "withdrawn_by")
 #: An answer stays well within the limit of a message: so many versions, and so many bytes of their texts.
-MOST_VERSIONS, MOST_TEXT_BYTES = 1000, 4 << 20
+MAX_VERSIONS, MAX_TEXT_BYTES = 1000, 4 << 20
 _NEWEST_NUMBER = 2**63 - 1
 
 
@@ -40,7 +55,9 @@ def invalid(error: ConfigurationError) -> SchedulerError:
     )
 
 
-def show(path: Path, organization: str, defaults: Layer, version: int | None = None) -> OrganizationConfiguration:
+def show(
+    path: Path, organization: str, defaults: Layer, version: int | None = None
+) -> OrganizationConfiguration:
     """Return what applies and the versions; raises `SchedulerError`.
 
     defaults: the daemon's configuration file.   version: one whose text is wanted in any case.
@@ -52,7 +69,9 @@ def show(path: Path, organization: str, defaults: Layer, version: int | None = N
 def check(path: Path, organization: str, defaults: Layer, toml: str) -> OrganizationConfiguration:
     """Return what a text would make of the configuration, or raise what is wrong with it."""
     with _reading(path) as connection:
-        return _described(connection, organization, defaults, instead=_parsed(toml, "the text to check"))
+        return _described(
+            connection, organization, defaults, instead=_parsed(toml, "the text to check")
+        )
 
 
 def set_version(
@@ -214,7 +233,7 @@ def _described(
         effective=effective(_built(layers)),
         sources=sources(layers),
         versions=_versions(connection, numbers, wanted),
-        versions_more=len(numbers) > MOST_VERSIONS,
+        versions_more=len(numbers) > MAX_VERSIONS,
         error=error,
     )
 
@@ -224,32 +243,39 @@ def _numbers(connection: apsw.Connection) -> list[int]:
     if not read_schema(connection).has(TABLE, "version", "toml"):
         return []
     return [
-        number for (number,) in connection.execute(f"SELECT {VERSION} FROM {TABLE} WHERE {HAS_VERSION} ORDER BY 1 DESC")
+        number
+        for (number,) in connection.execute(
+            f"SELECT {VERSION} FROM {TABLE} WHERE {HAS_VERSION} ORDER BY 1 DESC"
+        )
     ]
 
 
-def _versions(connection: apsw.Connection, numbers: Sequence[int], wanted: int | None) -> list[ConfigurationVersion]:
+def _versions(
+    connection: apsw.Connection, numbers: Sequence[int], wanted: int | None
+) -> list[ConfigurationVersion]:
     """Return the newest versions and the wanted one, newest first, with as much text as an answer can hold."""
     if not numbers:
         return []
     present = read_schema(connection).columns[TABLE]
     columns = ", ".join(f"CAST({name} AS BLOB)" if name in present else "NULL" for name in _COLUMNS)
-    oldest = numbers[:MOST_VERSIONS][-1]
+    oldest = numbers[:MAX_VERSIONS][-1]
     rows = connection.execute(
         f"SELECT {VERSION}, {columns} FROM {TABLE} WHERE {HAS_VERSION} AND ({VERSION} >= ? OR {VERSION} = ?) "
-        f"ORDER BY 1 DESC LIMIT {MOST_VERSIONS + 1}",
+        f"ORDER BY 1 DESC LIMIT {MAX_VERSIONS + 1}",
         (oldest, wanted if wanted in numbers else None),
     )
-    encoding, room_bytes, result = encoding_of(connection), MOST_TEXT_BYTES, []
+    encoding, room_bytes, result = encoding_of(connection), MAX_TEXT_BYTES, []
     for number, *raw in rows:
         # What is no text is shown as far as it is one.
         texts = [None if part is None else part.decode(encoding, "replace") for part in raw]
         toml = texts[0] or ""
         size_bytes = len(toml.encode())
-        fits = size_bytes <= (MOST_TEXT_BYTES if number == wanted else room_bytes)
+        fits = size_bytes <= (MAX_TEXT_BYTES if number == wanted else room_bytes)
         if fits and number != wanted:
             room_bytes -= size_bytes
-        created_at, created_by, withdrawn_at, withdrawn_by = (t and t[:MAX_NAME_CHARACTERS] for t in texts[1:])
+        created_at, created_by, withdrawn_at, withdrawn_by = (
+            t and t[:MAX_NAME_CHARACTERS] for t in texts[1:]
+        )
         result.append(
             ConfigurationVersion(
                 version=number,

@@ -93,7 +93,9 @@ def open_reader(path: Path) -> apsw.Connection:
     """Open for reading only; SQLite itself refuses writes. Raises `SchedulerError`."""
     check_file(path)
     with sqlite_errors(path):
-        connection = _base(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX))
+        connection = _base(
+            apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX)
+        )
         connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
         # Finds out now whether this is a database at all.
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
@@ -105,7 +107,9 @@ def open_writer(path: Path, mode: Mode) -> apsw.Connection:
     check_file(path)
     check_writable(path)
     with sqlite_errors(path):
-        connection = _base(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX))
+        connection = _base(
+            apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX)
+        )
         cache_kib = WRITER_CACHE_KIB
         if mode is Mode.HIGHPERF:
             cache_kib = min(HIGHPERF_CACHE_KIB, cache_kib + path.stat().st_size // 1024)

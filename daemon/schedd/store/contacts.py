@@ -52,7 +52,9 @@ class Range:
 
     def where(self, column: str) -> str:
         """Return the SQL condition; texts, which sort behind all numbers, are in no chunk."""
-        return f"{column} >= {self.low} AND {column} < " + ("''" if self.high is None else str(self.high))
+        return f"{column} >= {self.low} AND {column} < " + (
+            "''" if self.high is None else str(self.high)
+        )
 
 
 def chunk_starts(connection: apsw.Connection, size: int) -> list[int]:
@@ -98,20 +100,33 @@ class ContactReader:
         columns = schema.columns["contacts"]
         self._columns = {
             name: name if name in columns else "NULL"
-            for name in ("email", "zip_code", "birth_date", "effective_date", "status", "failed_underwriting")
+            for name in (
+                "email",
+                "zip_code",
+                "birth_date",
+                "effective_date",
+                "status",
+                "failed_underwriting",
+            )
         }
         self._opt_outs = [name for name in configuration.opt_out_columns if name in columns]
         #: what the group aggregates are ordered by, where the order of the table is not that of the ids
         self._order = "" if schema.ordered_contacts else " ORDER BY id"
         learned = learned or new_learned()
         self._statuses = Dictionary(
-            connection, "run_contact_status", self._columns["status"], self._judge_status, learned["status"]
+            connection,
+            "run_contact_status",
+            self._columns["status"],
+            self._judge_status,
+            learned["status"],
         )
 
         names = [name for name in ("carrier", "current_carrier") if name in columns]
         self._carrier = names[0] if carriers and names else None
         self._carriers = learned["carrier"].names
-        self._carrier_numbers = {name: number for number, name in enumerate(self._carriers, start=1)}
+        self._carrier_numbers = {
+            name: number for number, name in enumerate(self._carriers, start=1)
+        }
         if self._carrier is not None:
             self._carrier_codes = Dictionary(
                 connection, "run_carrier", self._carrier, self._judge_carrier, learned["carrier"]
@@ -156,12 +171,22 @@ class ContactReader:
         if not clean.all():
             raise MisalignedError
         flags -= _FLAGS_BASE
-        ids = np.arange(low, high + 1, dtype=np.int64) if dense else blocks.numbers(row[0], count) + low
+        ids = (
+            np.arange(low, high + 1, dtype=np.int64)
+            if dense
+            else blocks.numbers(row[0], count) + low
+        )
         self._read_new_statuses(ids, flags)
         birth, odd_birth = self._dates(row[1], count)
         effective, odd_effective = self._dates(row[2], count)
         state, zip_reason, odd_zip = _zips(row[3], count)
-        odd = odd_birth | odd_effective | odd_zip | self._odd_emails(row[4], count) | ((flags & _ODD) != 0)
+        odd = (
+            odd_birth
+            | odd_effective
+            | odd_zip
+            | self._odd_emails(row[4], count)
+            | ((flags & _ODD) != 0)
+        )
         reason = np.where((flags & _OPTED_OUT) != 0, int(Reason.OPTED_OUT), zip_reason)
         reason = np.where((flags & _SUPPRESSED) != 0, int(Reason.SUPPRESSED), reason)
         contacts = Contacts(
@@ -176,7 +201,7 @@ class ContactReader:
             carrier=np.full(count, -1, np.int32),
             carriers=[],
         )
-        self._judge(contacts, np.flatnonzero(odd))
+        self._evaluate(contacts, np.flatnonzero(odd))
         self._read_carriers(contacts, where)
         return contacts
 
@@ -225,8 +250,14 @@ class ContactReader:
     def _flags(self) -> str:
         """Return the SQL of the flags of a contact as a number of two digits."""
         # Compared as bytes: the column may have a collation that this program does not know.
-        status, failed = (f"{self._columns[name]} COLLATE BINARY" for name in ("status", "failed_underwriting"))
-        active = [name for name in self._configuration.active_statuses if name.isascii() and "'" not in name]
+        status, failed = (
+            f"{self._columns[name]} COLLATE BINARY" for name in ("status", "failed_underwriting")
+        )
+        active = [
+            name
+            for name in self._configuration.active_statuses
+            if name.isascii() and "'" not in name
+        ]
         plain = ", ".join(f"'{name}'" for name in ("", *active))
         parts = [
             f"CASE WHEN {status} IS NULL OR {status} IN ({plain}) THEN 0 ELSE {self._statuses.number(_NEW_STATUS)} END",
@@ -258,7 +289,9 @@ class ContactReader:
 
     def _by_value(self, where: str) -> Contacts:
         """Return the contacts of a chunk whose values are too odd for blocks."""
-        rows = self._connection.execute(f"SELECT id FROM contacts WHERE {where} ORDER BY id").fetchall()
+        rows = self._connection.execute(
+            f"SELECT id FROM contacts WHERE {where} ORDER BY id"
+        ).fetchall()
         count = len(rows)
         contacts = Contacts(
             ids=np.array([row[0] for row in rows], np.int64),
@@ -272,11 +305,11 @@ class ContactReader:
             carrier=np.full(count, -1, np.int32),
             carriers=[],
         )
-        self._judge(contacts, np.arange(count))
+        self._evaluate(contacts, np.arange(count))
         self._read_carriers(contacts, where)
         return contacts
 
-    def _judge(self, contacts: Contacts, odd: NDArray[Any]) -> None:
+    def _evaluate(self, contacts: Contacts, odd: NDArray[Any]) -> None:
         """Judge some contacts value by value, in place; `odd` is ascending."""
         if not len(odd):
             return
@@ -333,8 +366,12 @@ class ContactReader:
 
     def _read_carrier_codes(self, where: str, count: int) -> NDArray[np.int64]:
         """Return the number of each contact's carrier: 0 for none, `_NEW` for one that was not met yet."""
-        code = f"CASE WHEN {self._carrier} IS NULL THEN 0 ELSE {self._carrier_codes.number(_NEW)} END"
-        [(block,)] = self._connection.execute(f"SELECT {blocks.number(code, self._order)} FROM contacts WHERE {where}")
+        code = (
+            f"CASE WHEN {self._carrier} IS NULL THEN 0 ELSE {self._carrier_codes.number(_NEW)} END"
+        )
+        [(block,)] = self._connection.execute(
+            f"SELECT {blocks.number(code, self._order)} FROM contacts WHERE {where}"
+        )
         return blocks.numbers(block, count)
 
 
@@ -366,13 +403,17 @@ def _fixed_zip(column: str, octets: int) -> str:
     )
 
 
-def _zips(block: bytes | None, count: int) -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.bool_]]:
+def _zips(
+    block: bytes | None, count: int
+) -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.bool_]]:
     """Return states, reasons, and which have to be looked at one by one."""
     texts = blocks.Block(block, count, 5)
     codes, clean = texts.number(0, 5)
     state = zips.state_of(np.where(clean, codes, 0).astype(np.int32))
     state[~clean] = zips.UNKNOWN
     blank = texts.blank()
-    reason = np.where(state == zips.UNKNOWN, int(Reason.UNKNOWN_ZIP), int(Reason.OK)).astype(np.int8)
+    reason = np.where(state == zips.UNKNOWN, int(Reason.UNKNOWN_ZIP), int(Reason.OK)).astype(
+        np.int8
+    )
     reason[blank] = Reason.MISSING_ZIP
     return state, reason, ~(clean | blank)

@@ -74,7 +74,10 @@ def odd_emails(block: bytes | None, count: int) -> NDArray[np.bool_]:
     last = text[stop - 1] | 0x20
     odd |= (last < ord("a")) | (last > ord("z"))
     odd |= (
-        (at - start < 2) | (at - start > MAX_LOCAL + 1) | (stop - at > MAX_LABEL + 1) | (stop - start > MAX_EMAIL + 1)
+        (at - start < 2)
+        | (at - start > MAX_LOCAL + 1)
+        | (stop - at > MAX_LABEL + 1)
+        | (stop - start > MAX_EMAIL + 1)
     )
     odd |= ~_has_dot(text, special[kinds == _DOT], at, stop)
     return odd

@@ -70,7 +70,12 @@ _TABLE: list[tuple[type[Exception] | tuple[type[Exception], ...], ErrorCode, str
         "needs more memory than available",
         "Use a machine with more memory, or fewer workers.",
     ),
-    (apsw.InterruptError, ErrorCode.CANCELLED, "was not processed further because the job was cancelled", ""),
+    (
+        apsw.InterruptError,
+        ErrorCode.CANCELLED,
+        "was not processed further because the job was cancelled",
+        "",
+    ),
     (
         apsw.IOError,
         ErrorCode.DATABASE_UNREADABLE,
@@ -86,14 +91,17 @@ REINDEX_HINT = (
     "`PRAGMA integrity_check` still reports errors, restore the file from a backup."
 )
 # SQLite's texts. A schema that SQLite cannot parse names the object, and after a dash the reason.
-_MALFORMED = re.compile(r"malformed database schema \((?P<name>.*?)\)(?: - (?P<reason>.*))?", re.DOTALL)
+_MALFORMED = re.compile(
+    r"malformed database schema \((?P<name>.*?)\)(?: - (?P<reason>.*))?", re.DOTALL
+)
 _DAMAGE = ("", "invalid rootpage", "orphan index")
 _CHECK = re.compile(r"CHECK constraint failed: (?P<constraint>.*)", re.DOTALL)
 _NOT_NULL = re.compile(r"NOT NULL constraint failed: (?P<table>[^.]*)\.(?P<column>.*)", re.DOTALL)
 _UNIQUE_INDEX = re.compile(r"UNIQUE constraint failed: index '(?P<constraint>.*)'", re.DOTALL)
 _UNIQUE = re.compile(r"UNIQUE constraint failed: (?P<columns>.*)", re.DOTALL)
 _TYPE = re.compile(
-    r"cannot store (?P<given>\w+) value in (?P<type>\w+) column (?P<table>[^.]*)\.(?P<column>.*)", re.DOTALL
+    r"cannot store (?P<given>\w+) value in (?P<type>\w+) column (?P<table>[^.]*)\.(?P<column>.*)",
+    re.DOTALL,
 )
 
 MIGRATE_HINT = (
@@ -107,7 +115,9 @@ def foreign_schema(message: str, hint: str, **details: str) -> SchedulerError:
 
     details: `table`, and `column`, `constraint`, `trigger` or `object` as far as they are known.
     """
-    return SchedulerError(ErrorCode.FOREIGN_SCHEMA, message, hint=f"{hint} Nothing was changed.", details=details)
+    return SchedulerError(
+        ErrorCode.FOREIGN_SCHEMA, message, hint=f"{hint} Nothing was changed.", details=details
+    )
 
 
 def add_to_message(refusal: SchedulerError, more: str) -> None:
@@ -155,7 +165,9 @@ def of_constraint(error: apsw.Error, table: str = "") -> SchedulerError | None:
         return unique_violation(table, found["constraint"], "")
     if found := _UNIQUE.fullmatch(text):
         names = found["columns"].split(", ")
-        return unique_violation(table or names[0].split(".")[0], "", ", ".join(n.split(".", 1)[-1] for n in names))
+        return unique_violation(
+            table or names[0].split(".")[0], "", ", ".join(n.split(".", 1)[-1] for n in names)
+        )
     return None
 
 
@@ -211,7 +223,9 @@ def translate(error: apsw.Error, path: Path) -> SchedulerError:
     if isinstance(error, apsw.ConstraintError) and (refusal := of_constraint(error)):
         refusal.details |= details
         return refusal
-    if isinstance(error, (apsw.ConstraintError, apsw.SQLError, apsw.MismatchError, apsw.TooBigError)):
+    if isinstance(
+        error, (apsw.ConstraintError, apsw.SQLError, apsw.MismatchError, apsw.TooBigError)
+    ):
         return SchedulerError(
             ErrorCode.FOREIGN_SCHEMA,
             f"SQLite cannot process {path.name}: {error}",

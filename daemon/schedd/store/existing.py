@@ -31,16 +31,18 @@ PARENT_STATUSES = frozenset(("sent", "delivered", "opened", "clicked"))
 
 
 #: Columns that hold numbers, besides the ids of row and contact.
-NUMBER_COLUMNS = frozenset(("priority", "campaign_instance_id", "event_year", "event_month", "event_day"))
+NUMBER_COLUMNS = frozenset(
+    ("priority", "campaign_instance_id", "event_year", "event_month", "event_day")
+)
 
 
 @dataclass
 class ExistingRows:
     """All rows of a chunk, in no particular order.
 
-    kind: SCHEDULED, SKIPPED, DISPATCHED or VOID.   type_number: index into `Classes.types`, of a dispatched row of the
+    kind: SCHEDULED, SKIPPED, DISPATCHED or VOID.   type_number: index into `RowClasses.types`, of a dispatched row of the
     folded type; -1 for a type that this run does not plan.   written_type: the same of the type as it is written.
-    cls: the class whose type and instance the row has, -1 for none.   reason: number in `SKIP_REASONS`, -1 for
+    row_class: the class whose type and instance the row has, -1 for none.   reason: number in `SKIP_REASONS`, -1 for
     another text.   event: the event date as `event_number` packs it, -1 for anything else.   regular: whether all other
     columns are as in a new row of the class.   followup: whether the type is a follow-up's.
     exact_key: whether contact and date are stored as those of a planned row are.
@@ -53,7 +55,7 @@ class ExistingRows:
     kind: NDArray[np.int8]
     type_number: NDArray[np.int32]
     written_type: NDArray[np.int32]
-    cls: NDArray[np.int32]
+    row_class: NDArray[np.int32]
     date: Ordinals
     own_date: Ordinals
     reason: NDArray[np.int16]
@@ -72,7 +74,9 @@ class ExistingRows:
         if len(parts) == 1:
             return parts[0]
         names = [column.name for column in fields(ExistingRows)]
-        return ExistingRows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+        return ExistingRows(
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        )
 
 
 def event_number(years: Any, months: Any, days: Any) -> Any:
@@ -92,13 +96,15 @@ def history_of(rows: ExistingRows, run: Run, people: NDArray[np.int64]) -> Histo
     index = np.searchsorted(people, rows.contact_id[chosen])
     there = index < len(people)
     there[there] = people[index[there]] == rows.contact_id[chosen[there]]
-    chosen, who = chosen[there], index[there].astype(np.int32)
-    cls = rows.cls[chosen]
+    chosen, contact_index = chosen[there], index[there].astype(np.int32)
+    row_class = rows.row_class[chosen]
     return History(
-        who=who,
+        contact_index=contact_index,
         type_number=rows.type_number[chosen],
         date=rows.date[chosen],
         own_date=rows.own_date[chosen],
-        instance=np.where(cls >= len(FIXED_TYPES), run.classes.instance[cls], NO_INSTANCE),
+        instance=np.where(
+            row_class >= len(FIXED_TYPES), run.classes.instance[row_class], NO_INSTANCE
+        ),
         followup=rows.followup[chosen],
     )

@@ -41,7 +41,9 @@ class ExpectedRows:
 
     def add_updated(self, columns: str, select: str, bindings: Sequence[Any]) -> None:
         """Note rows that are to be updated: a SELECT of the row id and of these columns."""
-        self._connection.execute(f"INSERT INTO {_TABLE}(row_id, {columns}) {select}", tuple(bindings))
+        self._connection.execute(
+            f"INSERT INTO {_TABLE}(row_id, {columns}) {select}", tuple(bindings)
+        )
         keys = ", ".join(PLAN_KEY)
         self._connection.execute(
             f"UPDATE {_TABLE} SET ({keys}) = (SELECT {keys} FROM main.{PLAN} s WHERE s.id = row_id) "

@@ -15,7 +15,9 @@ from .odd_values import OddValues
 from .schema import PLAN, PLAN_CONTENT, Schema
 
 
-def existing_followups(connection: apsw.Connection, schema: Schema, existing: ExistingRows) -> list[list[Any]]:
+def existing_followups(
+    connection: apsw.Connection, schema: Schema, existing: ExistingRows
+) -> list[list[Any]]:
     """Return (id, contact_id, email_type, scheduled_send_date, then `PLAN_CONTENT`, exact) of the plan's follow-ups.
 
     exact: whether contact and date are stored as those of a planned row are; other rows are replaced.
@@ -29,7 +31,10 @@ def existing_followups(connection: apsw.Connection, schema: Schema, existing: Ex
         PLAN, existing.row_id[chosen], ["s.id", "s.email_type", "s.scheduled_send_date", *names]
     )
     # A column that holds numbers as TEXT or REAL says what it was given.
-    converted = [name in NUMBER_COLUMNS and schema.affinity(PLAN, name) in {"TEXT", "REAL"} for name in PLAN_CONTENT]
+    converted = [
+        name in NUMBER_COLUMNS and schema.affinity(PLAN, name) in {"TEXT", "REAL"}
+        for name in PLAN_CONTENT
+    ]
     result = []
     for index, (row_id, email_type, date, *values) in zip(chosen.tolist(), rows, strict=True):
         contact = int(existing.contact_id[index])
@@ -40,7 +45,9 @@ def existing_followups(connection: apsw.Connection, schema: Schema, existing: Ex
         exact, day = bool(existing.exact_key[index]), int(existing.date[index])
         # A date that is not written as a planned row's is shown as the day that it stands for.
         written = date if exact else iso(day) if day != NONE else None
-        result.append([row_id, contact, text_of(email_type), written, *map(_packable, shown), exact])
+        result.append(
+            [row_id, contact, text_of(email_type), written, *map(_packable, shown), exact]
+        )
     return result
 
 

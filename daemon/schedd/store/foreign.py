@@ -61,7 +61,9 @@ def check_tables(connection: apsw.Connection, schema: Schema) -> None:
 def check_readable(connection: apsw.Connection, name: str, schema: Schema) -> None:
     """Raise unless each column that may be read can be: a generated one may need a missing function."""
     columns = [column for column in READ_TABLES[name] if column in schema.columns[name]]
-    _compile_columns(connection, name, columns, lambda some: f"SELECT {', '.join(some)} FROM {name}")
+    _compile_columns(
+        connection, name, columns, lambda some: f"SELECT {', '.join(some)} FROM {name}"
+    )
 
 
 def check_plan(connection: apsw.Connection, plan: Table) -> None:
@@ -87,7 +89,9 @@ def check_plan(connection: apsw.Connection, plan: Table) -> None:
         connection,
         PLAN,
         written,
-        lambda some: f"UPDATE {PLAN} SET {', '.join(f'{name} = NULL' for name in some)} WHERE id = 1",
+        lambda some: (
+            f"UPDATE {PLAN} SET {', '.join(f'{name} = NULL' for name in some)} WHERE id = 1"
+        ),
     )
     _compile_columns(
         connection,
@@ -226,13 +230,21 @@ def _wrong_column(table: Table, strangers: set[str]) -> str:
         wanted = {"contact_id": "INTEGER", "reason": "TEXT"}.get(column.name, column.type)
         if table.name.lower() == "contact_issues" and column.type.upper() != wanted.upper():
             return f"its column {column.name} has the type {column.type or 'none'}, not {wanted}"
-        if column.name in strangers and column.not_null and column.default is None and not column.generated:
+        if (
+            column.name in strangers
+            and column.not_null
+            and column.default is None
+            and not column.generated
+        ):
             return f"its column {column.name} is NOT NULL without a default"
     return ""
 
 
 def _compile_columns(
-    connection: apsw.Connection, table: str, columns: Sequence[str], statement: Callable[[Sequence[str]], str]
+    connection: apsw.Connection,
+    table: str,
+    columns: Sequence[str],
+    statement: Callable[[Sequence[str]], str],
 ) -> None:
     """Compile a statement with all columns; where that fails, with one column at a time, to name it."""
     try:
@@ -260,7 +272,9 @@ def _compile(connection: apsw.Connection, table: str, sql: str, column: str) -> 
         raise _uncompilable(connection, table, column, str(error)) from None
 
 
-def _uncompilable(connection: apsw.Connection, table: str, column: str, text: str) -> SchedulerError:
+def _uncompilable(
+    connection: apsw.Connection, table: str, column: str, text: str
+) -> SchedulerError:
     found = objects_with(connection, table, text)
     details = {"table": table, "sqlite": text}
     if column:
@@ -281,7 +295,9 @@ def _uncompilable(connection: apsw.Connection, table: str, column: str, text: st
 
 def objects_with(connection: apsw.Connection, table: str, text: str) -> list[tuple[str, str]]:
     """Return (kind, name) of the table's triggers and indexes whose SQL has what an error of SQLite names."""
-    names = [part for part in re.findall(r"[\w$]+", text.rpartition(":")[2]) if part.lower() != "main"]
+    names = [
+        part for part in re.findall(r"[\w$]+", text.rpartition(":")[2]) if part.lower() != "main"
+    ]
     if not names:
         return []
     rows = texts(
@@ -315,7 +331,9 @@ def explained(connection: apsw.Connection) -> Iterator[None]:
 
 def _ids_are_used_up(connection: apsw.Connection) -> bool:
     """Return whether AUTOINCREMENT has no number left, which SQLite reports as a full disk."""
-    if not connection.execute("SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence'").fetchone():
+    if not connection.execute(
+        "SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence'"
+    ).fetchone():
         return False
     row = connection.execute(
         "SELECT 1 FROM main.sqlite_sequence WHERE lower(name) = ? AND seq >= ?", (PLAN, 2**63 - 1)
@@ -330,15 +348,21 @@ def _refused_row(connection: apsw.Connection, error: apsw.ConstraintError) -> Sc
     refusal = of_constraint(error)
     if refusal is None:
         return foreign_schema(
-            f"a constraint of the file rejects a row: {text}", "Check the constraints of its tables.", sqlite=text
+            f"a constraint of the file rejects a row: {text}",
+            "Check the constraints of its tables.",
+            sqlite=text,
         )
     if code == apsw.SQLITE_CONSTRAINT_CHECK:
-        refusal = of_constraint(error, _table_with(connection, refusal.details["constraint"])) or refusal
+        refusal = (
+            of_constraint(error, _table_with(connection, refusal.details["constraint"])) or refusal
+        )
     name, columns = refusal.details.get("table", ""), refusal.details.get("column", "")
     table = read_table(connection, name) if name else None
     if table is not None and code == apsw.SQLITE_CONSTRAINT_UNIQUE and columns:
         wanted = tuple(columns.lower().split(", "))
-        named = [i.name for i in table.indexes if i.unique and i.columns == wanted and i.origin == "c"]
+        named = [
+            i.name for i in table.indexes if i.unique and i.columns == wanted and i.origin == "c"
+        ]
         refusal = unique_violation(table.name, named[0] if named else "", columns)
     if name and name.lower() not in {PLAN, *OWN_TABLES}:
         add_to_message(refusal, f"; a trigger of {PLAN} writes into {name}")
@@ -370,11 +394,11 @@ def _raised(connection: apsw.Connection, text: str) -> SchedulerError:
     if saying:
         name, table, _ = saying[0]
         details |= {"table": str(table), "trigger": str(name)}
-        who = f"the trigger {name} of {table}"
+        subject = f"the trigger {name} of {table}"
     else:
-        who = "a trigger of the file"
+        subject = "a trigger of the file"
     return foreign_schema(
-        f"{who} rejects what the scheduler writes: {text}",
+        f"{subject} rejects what the scheduler writes: {text}",
         "Change the trigger so that rows with the status 'pre-scheduled' or 'skipped' can be inserted, updated "
         "and deleted, or drop it.",
         **details,

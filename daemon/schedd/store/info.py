@@ -38,7 +38,10 @@ def describe(path: Path, organization: str) -> OrganizationInfo:
             size_bytes=path.stat().st_size,
             journal_mode=str(journal),
             page_size=int(page_size),
-            tables=[TableInfo(name=name, present=name in present.columns) for name in (*READ_TABLES, PLAN)],
+            tables=[
+                TableInfo(name=name, present=name in present.columns)
+                for name in (*READ_TABLES, PLAN)
+            ],
         )
         try:
             with sqlite_errors(path):
@@ -54,7 +57,9 @@ def _replaced(info: OrganizationInfo, **changes: object) -> OrganizationInfo:
     return OrganizationInfo(**(values | changes))
 
 
-def _details(connection: apsw.Connection, present: Schema, info: OrganizationInfo) -> OrganizationInfo:
+def _details(
+    connection: apsw.Connection, present: Schema, info: OrganizationInfo
+) -> OrganizationInfo:
     tables = []
     for name in (*READ_TABLES, PLAN, *OWN_TABLES):
         if name not in present.columns:
@@ -79,7 +84,9 @@ def _details(connection: apsw.Connection, present: Schema, info: OrganizationInf
         )
     issues = {}
     if present.has("contact_issues", "reason"):
-        issues = _counts(connection, "SELECT reason, count(*) FROM contact_issues GROUP BY 1 ORDER BY 1")
+        issues = _counts(
+            connection, "SELECT reason, count(*) FROM contact_issues GROUP BY 1 ORDER BY 1"
+        )
     stored = applicable_configuration(connection, present)
     return _replaced(
         info,

@@ -20,7 +20,9 @@ _OF_AN_INDEX = re.compile(
     r"row \S+ missing from index |wrong # of entries in index |row \S+ values differ from index |"
     r"rowid not at end-of-record for row "
 )
-_OF_VALUES = re.compile(r"NULL value in |CHECK constraint failed in |(TEXT|NUMERIC|INT|REAL|BLOB|non-\w+) value in ")
+_OF_VALUES = re.compile(
+    r"NULL value in |CHECK constraint failed in |(TEXT|NUMERIC|INT|REAL|BLOB|non-\w+) value in "
+)
 
 
 def findings(connection: apsw.Connection, *, indexes: bool) -> list[str]:

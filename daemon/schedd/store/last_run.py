@@ -15,18 +15,24 @@ from .odd_values import OddValues
 from .schema import Schema
 
 #: Reasons in `contact_issues` with which a contact is eligible.
-_ELIGIBLE = ", ".join(f"'{ISSUES[number]}'" for number in (INVALID_BIRTH_DATE, INVALID_EFFECTIVE_DATE))
+_ELIGIBLE = ", ".join(
+    f"'{ISSUES[number]}'" for number in (INVALID_BIRTH_DATE, INVALID_EFFECTIVE_DATE)
+)
 
 
 def has_completed_run(connection: apsw.Connection, schema: Schema) -> bool:
     """Return whether a run of the scheduler has completed in this file."""
     if not schema.has("scheduler_runs", "run_id", "status"):
         return False
-    [(found,)] = connection.execute("SELECT EXISTS(SELECT 1 FROM scheduler_runs WHERE status = 'completed')")
+    [(found,)] = connection.execute(
+        "SELECT EXISTS(SELECT 1 FROM scheduler_runs WHERE status = 'completed')"
+    )
     return bool(found)
 
 
-def ineligible_contacts(connection: apsw.Connection, schema: Schema) -> tuple[NDArray[np.int64], int | None] | None:
+def ineligible_contacts(
+    connection: apsw.Connection, schema: Schema
+) -> tuple[NDArray[np.int64], int | None] | None:
     """Return the contacts that were not eligible at the last run, and the highest contact that had any issue.
 
     None where the table of issues is not there.

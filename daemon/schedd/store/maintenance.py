@@ -115,7 +115,9 @@ def whole_copy(source: Path, path: Path) -> None:
 def check_file(path: Path, organization: str) -> None:
     """Raise unless a file that was sent for an organization is a database that SQLite finds sound; else remove it."""
     try:
-        connection = apsw.Connection(f"file:{path}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        connection = apsw.Connection(
+            f"file:{path}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        )
         try:
             found = integrity.findings(connection, indexes=True)
         finally:
@@ -123,7 +125,9 @@ def check_file(path: Path, organization: str) -> None:
     except apsw.NotADBError:
         path.unlink()
         raise SchedulerError(
-            ErrorCode.DATABASE_NOT_SQLITE, "the uploaded file is not an SQLite database", hint="Check the file name."
+            ErrorCode.DATABASE_NOT_SQLITE,
+            "the uploaded file is not an SQLite database",
+            hint="Check the file name.",
         ) from None
     except apsw.Error as error:
         refusal = translate(error, path)

@@ -50,7 +50,9 @@ class OddValues:
         self._connection = connection
         self._encoding = encoding_of(connection)
 
-    def rows(self, source: str, expressions: Sequence[str], bindings: Sequence[Any] = ()) -> list[Any]:
+    def rows(
+        self, source: str, expressions: Sequence[str], bindings: Sequence[Any] = ()
+    ) -> list[Any]:
         """Return rows of Python values: int, float, bytes (of a BLOB), None, and str of a TEXT.
 
         source: what follows FROM.
@@ -62,14 +64,18 @@ class OddValues:
         except UnicodeDecodeError:
             return self._decoded(source, expressions, bindings)
 
-    def by_id(self, table: str, row_ids: NDArray[np.int64], expressions: Sequence[str]) -> list[Any]:
+    def by_id(
+        self, table: str, row_ids: NDArray[np.int64], expressions: Sequence[str]
+    ) -> list[Any]:
         """Return the same of the rows of a table with these ids, in their order; in `expressions` the table is `s`."""
         if not len(row_ids):
             return []
         source = f"carray(?) AS wanted CROSS JOIN {table} s ON s.id = wanted.value"
         return self.rows(source, expressions, (apsw.carray(np.ascontiguousarray(row_ids)),))
 
-    def _decoded(self, source: str, expressions: Sequence[str], bindings: Sequence[Any]) -> list[Any]:
+    def _decoded(
+        self, source: str, expressions: Sequence[str], bindings: Sequence[Any]
+    ) -> list[Any]:
         """Return the rows, one of which has a TEXT that is not valid."""
         columns = ", ".join(map(typed, expressions))
         result = []
@@ -110,10 +116,17 @@ class Dictionary:
         judge: Callable[[Any], int],
         learned: Learned,
     ) -> None:
-        self._connection, self._name, self._expression, self._judge = connection, name, expression, judge
+        self._connection, self._name, self._expression, self._evaluate = (
+            connection,
+            name,
+            expression,
+            judge,
+        )
         self._learned = learned
         # Without types, so that a value is compared as what it is.
-        connection.execute(f"CREATE TEMP TABLE {name}(id INTEGER PRIMARY KEY, value UNIQUE, number INTEGER)")
+        connection.execute(
+            f"CREATE TEMP TABLE {name}(id INTEGER PRIMARY KEY, value UNIQUE, number INTEGER)"
+        )
         connection.executemany(
             f"INSERT OR IGNORE INTO {name}(value, number) "
             "VALUES (CASE ?1 WHEN 1 THEN CAST(?2 AS TEXT) ELSE ?2 END, ?3)",
@@ -135,8 +148,10 @@ class Dictionary:
         new: list[Any] = self._connection.execute(sql).fetchall()
         encoding = encoding_of(self._connection)
         for row_id, is_text, value in new:
-            number = self._judge(value.decode(encoding, "replace") if is_text else value)
-            self._connection.execute(f"UPDATE {self._name} SET number = ? WHERE id = ?", (number, row_id))
+            number = self._evaluate(value.decode(encoding, "replace") if is_text else value)
+            self._connection.execute(
+                f"UPDATE {self._name} SET number = ? WHERE id = ?", (number, row_id)
+            )
             if len(self._learned.rows) < MAX_LEARNED:
                 self._learned.rows.append((is_text, value, number))
 

@@ -44,7 +44,11 @@ class OutsideRows:
     def of(self, chunk: Range) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         """Return row ids, contact ids and exactness of the rows of a chunk."""
         first = np.searchsorted(self.contact_id, chunk.low)
-        last = len(self.contact_id) if chunk.high is None else np.searchsorted(self.contact_id, chunk.high)
+        last = (
+            len(self.contact_id)
+            if chunk.high is None
+            else np.searchsorted(self.contact_id, chunk.high)
+        )
         return self.row_id[first:last], self.contact_id[first:last], self.exact[first:last]
 
     def before(self, first: int) -> NDArray[np.int64]:
@@ -60,13 +64,13 @@ def _plain_condition(affinity: str) -> str:
             "AND contact_id GLOB '[1-9]*' AND contact_id NOT GLOB '*[^0-9]*'"
         )
     if affinity == "REAL":
-        return (
-            "typeof(contact_id) = 'real' AND contact_id BETWEEN 0 AND 1e14 AND contact_id = CAST(contact_id AS INTEGER)"
-        )
+        return "typeof(contact_id) = 'real' AND contact_id BETWEEN 0 AND 1e14 AND contact_id = CAST(contact_id AS INTEGER)"
     return "0"
 
 
-def read_outside_rows(connection: apsw.Connection, schema: Schema, findings: Findings) -> OutsideRows:
+def read_outside_rows(
+    connection: apsw.Connection, schema: Schema, findings: Findings
+) -> OutsideRows:
     """Return the rows of a file; ids that cannot be read are counted in `findings`."""
     none = np.zeros(0, np.int64)
     affinity = schema.affinity(PLAN, "contact_id")
@@ -105,15 +109,21 @@ def read_outside_rows(connection: apsw.Connection, schema: Schema, findings: Fin
     contact_id = np.concatenate([contact_id, np.array(odd_contacts, np.int64)])
     exact = np.concatenate([exact, np.array(odd_exact, np.bool_)])
     order = np.lexsort((row_id, contact_id))
-    return OutsideRows(row_id[order], contact_id[order], exact[order], np.array(nobody, np.int64), converted)
+    return OutsideRows(
+        row_id[order], contact_id[order], exact[order], np.array(nobody, np.int64), converted
+    )
 
 
 def _is_exact(value: Any, contact: int, affinity: str) -> bool:
     """Return whether an id is stored as the column stores the number."""
-    return (affinity == "TEXT" and value == str(contact)) or (affinity == "REAL" and isinstance(value, float))
+    return (affinity == "TEXT" and value == str(contact)) or (
+        affinity == "REAL" and isinstance(value, float)
+    )
 
 
-def _plain_rows(connection: apsw.Connection, condition: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _plain_rows(
+    connection: apsw.Connection, condition: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return row and contact ids of the rows whose contact id is a number as a column of texts or REALs stores it."""
     if condition == "0":
         return np.zeros(0, np.int64), np.zeros(0, np.int64)

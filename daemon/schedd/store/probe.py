@@ -22,7 +22,11 @@ from .tables import texts
 #: Types of e-mail of which at least one has to be taken with each status.
 _TYPES = ("birthday", "effective_date", "aep", "post_window", "campaign_x", "followup_1_cold")
 #: A row that violates a unique index has passed all other constraints.
-_PASSED = {apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY, apsw.SQLITE_CONSTRAINT_ROWID}
+_PASSED = {
+    apsw.SQLITE_CONSTRAINT_UNIQUE,
+    apsw.SQLITE_CONSTRAINT_PRIMARYKEY,
+    apsw.SQLITE_CONSTRAINT_ROWID,
+}
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,14 @@ def try_rows(connection: apsw.Connection, sample: Sample) -> None:
     contact = int(connection.execute("SELECT max(id) FROM contacts").get)
     try:
         for status, reason in (("pre-scheduled", None), ("skipped", "exclusion:NY:year_round")):
-            refusals = [_refusal(copy, _row(sample, contact, kind, status, reason)) for kind in _TYPES]
+            refusals = [
+                _refusal(copy, _row(sample, contact, kind, status, reason)) for kind in _TYPES
+            ]
             if None not in refusals:
                 raise _named(refusals[0], status)
-        refusal = _insert(copy, "contact_issues", {"contact_id": contact, "reason": "missing_email"})
+        refusal = _insert(
+            copy, "contact_issues", {"contact_id": contact, "reason": "missing_email"}
+        )
         if refusal is not None:
             raise refusal
     finally:
@@ -86,7 +94,9 @@ def _copy(connection: apsw.Connection) -> apsw.Connection | None:
     return copy
 
 
-def _row(sample: Sample, contact: int, kind: str, status: str, reason: str | None) -> dict[str, Any]:
+def _row(
+    sample: Sample, contact: int, kind: str, status: str, reason: str | None
+) -> dict[str, Any]:
     event = to_date(sample.as_of + 15)
     return {
         "contact_id": contact,
@@ -103,7 +113,9 @@ def _row(sample: Sample, contact: int, kind: str, status: str, reason: str | Non
         "event_month": event.month,
         "event_day": event.day,
         "scheduler_run_id": sample.run_id,
-        "metadata": '{"parent_id": 1, "parent_type": "birthday"}' if kind.startswith("followup") else None,
+        "metadata": '{"parent_id": 1, "parent_type": "birthday"}'
+        if kind.startswith("followup")
+        else None,
         "created_at": sample.now,
         "updated_at": sample.now,
     }

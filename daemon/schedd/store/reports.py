@@ -14,9 +14,9 @@ from .errors import sqlite_errors
 from .schema import Schema, read_schema
 
 #: Contacts with an issue that a report names.
-MOST_ISSUES = 500
+MAX_ISSUES = 500
 #: Runs that are looked through for summaries that can be read.
-_MOST_RUNS = 50
+_MAX_RUNS = 50
 
 
 def read_report(path: Path, organization: str, now: str) -> Report:
@@ -46,7 +46,7 @@ def _runs(connection: apsw.Connection, present: Schema, organization: str) -> li
     found: list[RunResult] = []
     rows = connection.execute(
         "SELECT CAST(summary AS BLOB) FROM scheduler_runs WHERE status = 'completed' AND summary NOT NULL "
-        f"ORDER BY started_at DESC, rowid DESC LIMIT {_MOST_RUNS}"
+        f"ORDER BY started_at DESC, rowid DESC LIMIT {_MAX_RUNS}"
     )
     for (summary,) in rows:
         try:
@@ -66,6 +66,8 @@ def _issues(connection: apsw.Connection, present: Schema) -> tuple[list[ContactI
     [(total,)] = connection.execute("SELECT count(*) FROM contact_issues")
     rows = connection.execute(
         "SELECT contact_id, CAST(reason AS TEXT) FROM contact_issues WHERE typeof(contact_id) = 'integer' "
-        f"ORDER BY contact_id, reason LIMIT {MOST_ISSUES}"
+        f"ORDER BY contact_id, reason LIMIT {MAX_ISSUES}"
     )
-    return [ContactIssue(contact_id=contact, reason=reason or "") for contact, reason in rows], int(total)
+    return [ContactIssue(contact_id=contact, reason=reason or "") for contact, reason in rows], int(
+        total
+    )

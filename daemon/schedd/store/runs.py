@@ -36,7 +36,9 @@ def encoding_of(connection: apsw.Connection) -> str:
     return str(connection.execute("PRAGMA encoding").get)
 
 
-def applicable_configuration(connection: apsw.Connection, schema: Schema) -> StoredConfiguration | None:
+def applicable_configuration(
+    connection: apsw.Connection, schema: Schema
+) -> StoredConfiguration | None:
     """Return the newest version that is not withdrawn, or None."""
     if not schema.has("scheduler_config", "version", "toml"):
         return None
@@ -81,7 +83,9 @@ def record_run(connection: apsw.Connection, record: RunRecord) -> None:
     """Insert a row of `scheduler_runs`."""
     values = dict(vars(record))
     for name in ("counts", "stage_timings"):
-        values[name] = None if values[name] is None else json.dumps(values[name], sort_keys=name == "counts")
+        values[name] = (
+            None if values[name] is None else json.dumps(values[name], sort_keys=name == "counts")
+        )
     names = ", ".join(values)
     places = ", ".join(f":{name}" for name in values)
     # Not INSERT OR REPLACE, which deletes whatever rows stand in the way of any unique index.

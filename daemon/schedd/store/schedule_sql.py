@@ -1,6 +1,6 @@
 """The SQL that reduces a row of `email_schedules` to numbers that can be compared with a new plan.
 
-What a row says besides its key becomes one number: its status, its skip reason, its class (`rows.Classes`) or type, its
+What a row says besides its key becomes one number: its status, its skip reason, its class (`rows.RowClasses`) or type, its
 event date, and whether everything else is as a row of that class would have it. Texts are compared as bytes: the
 columns may have collations that this program does not know.
 """
@@ -17,10 +17,19 @@ from numpy.typing import NDArray
 
 from schedd.engine.calendar import FIRST, iso
 from schedd.engine.configuration import Configuration
-from schedd.engine.rows import FIXED_TYPES, FOLLOWUP_PREFIX, SKIP_REASONS, Classes
+from schedd.engine.rows import FIXED_TYPES, FOLLOWUP_PREFIX, SKIP_REASONS, RowClasses
 from schedd.engine.run import Run
 
-from .existing import DISPATCHED, KNOWN_STATUSES, ODD, PARENT_STATUSES, SCHEDULED, SENT_LATELY, SKIPPED, VOID
+from .existing import (
+    DISPATCHED,
+    KNOWN_STATUSES,
+    ODD,
+    PARENT_STATUSES,
+    SCHEDULED,
+    SENT_LATELY,
+    SKIPPED,
+    VOID,
+)
 from .odd_values import octets
 from .schema import PLAN, Schema
 
@@ -69,7 +78,7 @@ class PlanSql:
     """
 
     def __init__(self, connection: apsw.Connection, schema: Schema, run: Run, since: int) -> None:
-        self._classes: Classes = run.classes
+        self._classes: RowClasses = run.classes
         self._configuration: Configuration = run.configuration
         self._columns = schema.columns.get(PLAN, frozenset())
         names = ("event_year", "event_month", "event_day", "campaign_instance_id")
@@ -77,7 +86,9 @@ class PlanSql:
         self._since = iso(max(since, FIRST))
         self._date_octets = octets(connection, len(NO_DATE))
         # A type with an alias is another one in the history: of its rows the name is looked at.
-        known = {name for name in run.campaign_names if name.lower() not in run.configuration.aliases}
+        known = {
+            name for name in run.campaign_names if name.lower() not in run.configuration.aliases
+        }
         not_planned = sorted(known - set(run.classes.types))
         self._make_lookups(connection, not_planned)
 
@@ -92,20 +103,22 @@ class PlanSql:
         types = [(name, TYPES + number) for number, name in enumerate(classes.types)]
         types += [(name, NOT_PLANNED) for name in not_planned]
         connection.executemany("INSERT INTO run_type VALUES (?, ?)", types)
-        reasons = [(name, number * _REASON_UNIT) for number, name in enumerate(SKIP_REASONS) if name]
+        reasons = [
+            (name, number * _REASON_UNIT) for number, name in enumerate(SKIP_REASONS) if name
+        ]
         connection.executemany("INSERT INTO run_reason VALUES (?, ?)", reasons)
         connection.executemany(
             "INSERT INTO run_class VALUES (?, ?, ?, ?, ?, ?)",
             [
                 (
-                    int(classes.instance[cls]),
-                    cls,
-                    classes.types[classes.type_number[cls]],
-                    classes.priorities[cls],
-                    classes.email_template[cls],
-                    classes.sms_template[cls],
+                    int(classes.instance[row_class]),
+                    row_class,
+                    classes.types[classes.type_number[row_class]],
+                    classes.priorities[row_class],
+                    classes.email_template[row_class],
+                    classes.sms_template[row_class],
                 )
-                for cls in range(len(FIXED_TYPES), len(classes))
+                for row_class in range(len(FIXED_TYPES), len(classes))
             ],
         )
 
@@ -197,13 +210,13 @@ class PlanSql:
         They are nearly all rows, and cost no look-up.
         """
         classes, branches = self._classes, ""
-        for cls, name in enumerate(FIXED_TYPES):
-            without = (TYPES + int(classes.type_number[cls])) * _CLASS_UNIT
-            template = str(classes.email_template[cls]).replace("'", "''")
-            regular = self._regular(str(classes.priorities[cls]), f"'{template}'", "NULL")
+        for row_class, name in enumerate(FIXED_TYPES):
+            without = (TYPES + int(classes.type_number[row_class])) * _CLASS_UNIT
+            template = str(classes.email_template[row_class]).replace("'", "''")
+            regular = self._regular(str(classes.priorities[row_class]), f"'{template}'", "NULL")
             branches += (
                 f"WHEN '{name}' THEN CASE WHEN {self.column('campaign_instance_id')} IS NULL "
-                f"THEN {cls * _CLASS_UNIT} + {_REGULAR_UNIT} * ({regular}) ELSE {without} END "
+                f"THEN {row_class * _CLASS_UNIT} + {_REGULAR_UNIT} * ({regular}) ELSE {without} END "
             )
         return branches
 
@@ -211,7 +224,7 @@ class PlanSql:
         """Return the same for all other types, by looking up class and type."""
         instance, email_type = self.column("campaign_instance_id"), self._text("email_type")
         regular = self._regular("k.priority", "k.email_template", "k.sms_template")
-        cls = (
+        row_class = (
             f"(SELECT k.number * {_CLASS_UNIT} + {_REGULAR_UNIT} * ({regular}) FROM run_class k "
             f"WHERE k.instance = {instance} AND k.email_type = {email_type}{self._exact_instance()})"
         )
@@ -221,11 +234,14 @@ class PlanSql:
             f"OR substr({email_type}, 1, {len(FOLLOWUP_PREFIX)}) = '{FOLLOWUP_PREFIX}' "
             f"THEN (SELECT number * {_CLASS_UNIT} FROM run_type WHERE name = {email_type}) END"
         )
-        return f"coalesce({cls}, {known}, {UNKNOWN * _CLASS_UNIT})"
+        return f"coalesce({row_class}, {known}, {UNKNOWN * _CLASS_UNIT})"
 
     def _exact_instance(self) -> str:
         """Return the SQL of whether an instance id equal to a number is written as the column stores the number."""
-        instance, affinity = self.column("campaign_instance_id"), self._affinity["campaign_instance_id"]
+        instance, affinity = (
+            self.column("campaign_instance_id"),
+            self._affinity["campaign_instance_id"],
+        )
         # A comparison with a number takes `3.0` and `3e0` for 3.
         conditions = {
             "TEXT": f" AND {instance} = CAST(k.instance AS TEXT)",

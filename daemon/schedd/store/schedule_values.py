@@ -65,8 +65,8 @@ class RowJudge:
         self._exact = numbers
         self._folded = {name.lower(): int(classes.folded[index]) for name, index in numbers.items()}
         self._classes: dict[tuple[int | None, int], int] = {
-            (int(classes.instance[cls]), int(run.folded_types[cls])): cls
-            for cls in range(len(FIXED_TYPES), len(classes))
+            (int(classes.instance[row_class]), int(run.folded_types[row_class])): row_class
+            for row_class in range(len(FIXED_TYPES), len(classes))
         }
         self._known = run.known_types
         self._canonical = cached(run.canonical_type)
@@ -86,7 +86,9 @@ class RowJudge:
         """Return what a status makes of its row, and whether rows with it may have follow-ups; notes unknown ones."""
         kind, name = self._status_kind(value)
         if kind == DISPATCHED and name not in KNOWN_STATUSES:
-            self.findings.add("unknown_status", PLAN, "status", row_id, value, "NULL" if value is None else name)
+            self.findings.add(
+                "unknown_status", PLAN, "status", row_id, value, "NULL" if value is None else name
+            )
         return kind, kind == DISPATCHED and name in PARENT_STATUSES
 
     def type_of(self, row_id: int, value: Any) -> tuple[int, bool]:
@@ -130,7 +132,9 @@ class RowJudge:
         odd: indices of the rows; odd_status: which of all rows have a status that has to be looked at.
         """
         names = [self._source(name) for name in ("status", "email_type", "campaign_instance_id")]
-        for index, (status, email_type, instance) in zip(odd.tolist(), self._of(rows.row_id[odd], names), strict=True):
+        for index, (status, email_type, instance) in zip(
+            odd.tolist(), self._of(rows.row_id[odd], names), strict=True
+        ):
             row_id = int(rows.row_id[index])
             if odd_status[index]:
                 kind, parent = self.kind_of(row_id, status)
@@ -139,7 +143,7 @@ class RowJudge:
             if rows.kind[index] == DISPATCHED:
                 number, followup = self.type_of(row_id, email_type)
                 rows.type_number[index], rows.followup[index] = number, followup
-                rows.cls[index] = self.class_of(row_id, number, instance)
+                rows.row_class[index] = self.class_of(row_id, number, instance)
 
     def read_dates(self, rows: ExistingRows, odd: NDArray[Any]) -> None:
         """Fill in, in place, the send dates that are not plainly a day."""

@@ -24,7 +24,16 @@ from .contacts import Range
 from .existing import DISPATCHED, ODD, SENT_LATELY, SKIPPED, ExistingRows
 from .odd_values import OddValues
 from .outside_rows import OutsideRows
-from .schedule_sql import EVENT_LIMIT, OTHER_REASON, PACKED_DIGITS, TYPES, UNKNOWN, Parts, PlanSql, unpacked
+from .schedule_sql import (
+    EVENT_LIMIT,
+    OTHER_REASON,
+    PACKED_DIGITS,
+    TYPES,
+    UNKNOWN,
+    Parts,
+    PlanSql,
+    unpacked,
+)
 from .schedule_values import Orphans, RowJudge
 from .schema import PLAN, Schema
 
@@ -39,27 +48,43 @@ class ScheduleReader:
     since: the ordinal of the first day whose e-mails may have follow-ups (section 8).
     """
 
-    def __init__(self, connection: apsw.Connection, schema: Schema, run: Run, since: int, outside: OutsideRows) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        schema: Schema,
+        run: Run,
+        since: int,
+        outside: OutsideRows,
+    ) -> None:
         self._connection, self._run, self._outside = connection, run, outside
         self._values = OddValues(connection)
         self._usable = schema.columns.get(PLAN, frozenset()) >= NEEDED
-        self._judge = RowJudge(connection, schema, run)
+        self._evaluate = RowJudge(connection, schema, run)
         self._ranges = schema.affinity(PLAN, "contact_id") in {"INTEGER", "NUMERIC", "BLOB"}
         self._type_of = self._types_by_code()
         #: types that an alias gives another name: of their dispatched rows the name is looked at
         self._aliased = np.array(
-            [name.lower() in run.configuration.aliases for name in run.classes.types] + [False], np.bool_
+            [name.lower() in run.configuration.aliases for name in run.classes.types] + [False],
+            np.bool_,
         )
-        self._followups = np.array([n.startswith(FOLLOWUP_PREFIX) for n in run.classes.types] + [False], np.bool_)
+        self._followups = np.array(
+            [n.startswith(FOLLOWUP_PREFIX) for n in run.classes.types] + [False], np.bool_
+        )
         if self._usable:
             self._sql = PlanSql(connection, schema, run, since)
-            self._columns = f"count(*), {blocks.text(self._sql.packed())}, {blocks.text(self._sql.date())}"
-            self._odd_columns = [self._sql.without_event(), self._sql.event(), "s.scheduled_send_date"]
+            self._columns = (
+                f"count(*), {blocks.text(self._sql.packed())}, {blocks.text(self._sql.date())}"
+            )
+            self._odd_columns = [
+                self._sql.without_event(),
+                self._sql.event(),
+                "s.scheduled_send_date",
+            ]
 
     @property
     def findings(self) -> Findings:
         """What could not be read or is not known, in the chunks read so far."""
-        return self._judge.findings
+        return self._evaluate.findings
 
     def _types_by_code(self) -> NDArray[np.int32]:
         """Return the type number for each value of the six digits, -1 for a type that the run does not plan."""
@@ -90,7 +115,9 @@ class ScheduleReader:
     def _empty(self) -> ExistingRows:
         ids = np.zeros(0, np.int64)
         dates = np.zeros(0, np.int32)
-        return self._unpacked(blocks.Block(b"", 0, PACKED_DIGITS), blocks.Block(b"", 0, 10), ids, ids, dates > 0)
+        return self._unpacked(
+            blocks.Block(b"", 0, PACKED_DIGITS), blocks.Block(b"", 0, 10), ids, ids, dates > 0
+        )
 
     def _where(self, chunk: Range) -> str:
         """Return the SQL condition of the rows of a chunk whose contact id is stored as a number."""
@@ -101,10 +128,15 @@ class ScheduleReader:
         """Return the SQL of the blocks of row and contact ids, and the digits of both; 0 where each has a block."""
         execute = self._connection.execute
         # Two statements: together they would read the whole table.
-        [(lowest,)], [(highest,)] = execute(f"SELECT min(id) FROM {PLAN}"), execute(f"SELECT max(id) FROM {PLAN}")
+        [(lowest,)], [(highest,)] = (
+            execute(f"SELECT min(id) FROM {PLAN}"),
+            execute(f"SELECT max(id) FROM {PLAN}"),
+        )
         high = chunk.high
         if high is None:
-            [(last,)] = execute(f"SELECT max(s.contact_id) FROM {PLAN} s WHERE {self._where(chunk)}")
+            [(last,)] = execute(
+                f"SELECT max(s.contact_id) FROM {PLAN} s WHERE {self._where(chunk)}"
+            )
             if not isinstance(last, int | None):
                 raise MisalignedError
             high = chunk.low + 1 if last is None else last + 1
@@ -113,12 +145,17 @@ class ScheduleReader:
             return f"{blocks.number('s.id')}, {blocks.number('s.contact_id - ?1')}", 0, 0
         # Both in one number: writing numbers is a good part of what this costs.
         both = 10 ** (id_digits + contact_digits)
-        return blocks.text(f"{both} + (s.contact_id - ?1) * {10**id_digits} + s.id"), id_digits, contact_digits
+        return (
+            blocks.text(f"{both} + (s.contact_id - ?1) * {10**id_digits} + s.id"),
+            id_digits,
+            contact_digits,
+        )
 
     def _by_block(self, chunk: Range) -> ExistingRows:
         ids_sql, id_digits, contact_digits = self._ids(chunk)
         [(count, packed, date, *ids)] = self._connection.execute(
-            f"SELECT {self._columns}, {ids_sql} FROM {PLAN} s WHERE {self._where(chunk)}", (chunk.low,)
+            f"SELECT {self._columns}, {ids_sql} FROM {PLAN} s WHERE {self._where(chunk)}",
+            (chunk.low,),
         )
         if id_digits:
             both = blocks.Block(ids[0], count, 1 + contact_digits + id_digits)
@@ -154,9 +191,11 @@ class ScheduleReader:
 
     def _values_of(self, chunk: Range) -> ExistingRows:
         """Return the rows of a chunk one of which has a value that no block can hold."""
-        found = self._values.rows(f"{PLAN} s WHERE {self._where(chunk)}", ["s.id", "s.contact_id", *self._odd_columns])
+        found = self._values.rows(
+            f"{PLAN} s WHERE {self._where(chunk)}", ["s.id", "s.contact_id", *self._odd_columns]
+        )
         row_id = np.array([row[0] for row in found], np.int64)
-        contacts = [self._judge.contact_of(row[0], row[1]) for row in found]
+        contacts = [self._evaluate.contact_of(row[0], row[1]) for row in found]
         exact = np.array([isinstance(row[1], int) for row in found], np.bool_)
         values = [row[2:] for row in found]
         return self._by_value(values, row_id, np.array(contacts, np.int64), exact)
@@ -165,16 +204,24 @@ class ScheduleReader:
         self, row_ids: NDArray[np.int64], contact_ids: NDArray[np.int64], exact: NDArray[np.bool_]
     ) -> ExistingRows:
         """Return the same of rows whose contacts are known already."""
-        return self._by_value(self._values.by_id(PLAN, row_ids, self._odd_columns), row_ids, contact_ids, exact)
+        return self._by_value(
+            self._values.by_id(PLAN, row_ids, self._odd_columns), row_ids, contact_ids, exact
+        )
 
     def _by_value(
-        self, found: list[Any], row_id: NDArray[np.int64], contact_id: NDArray[np.int64], exact: NDArray[np.bool_]
+        self,
+        found: list[Any],
+        row_id: NDArray[np.int64],
+        contact_id: NDArray[np.int64],
+        exact: NDArray[np.bool_],
     ) -> ExistingRows:
         packed, event = np.zeros(len(found), np.int64), np.zeros(len(found), np.int64)
         days = np.full(len(found), NONE, np.int32)
         for index, (number, event_value, date) in enumerate(found):
             packed[index] = number
-            event[index] = event_value if isinstance(event_value, int) and event_value < EVENT_LIMIT else 0
+            event[index] = (
+                event_value if isinstance(event_value, int) and event_value < EVENT_LIMIT else 0
+            )
             day = plain_day(date) if isinstance(date, str) and len(date) == 10 else None
             days[index] = NONE if day is None else day
         return self._rows(unpacked(packed, event), days, days != NONE, row_id, contact_id, exact)
@@ -220,7 +267,7 @@ class ScheduleReader:
             kind=np.where(lately | odd_status, DISPATCHED, status).astype(np.int8),
             type_number=types,
             written_type=types.copy(),
-            cls=np.where(code < TYPES, code, -1).astype(np.int32),
+            row_class=np.where(code < TYPES, code, -1).astype(np.int32),
             date=days,
             own_date=days,
             reason=np.where(parts.reason == OTHER_REASON, -1, parts.reason).astype(np.int16),
@@ -233,12 +280,16 @@ class ScheduleReader:
         # Nearly all rows are the plan's; what follows looks at the others alone.
         others = np.flatnonzero(status > SKIPPED)
         dispatched = rows.kind[others] == DISPATCHED
-        odd = odd_status[others] | (code[others] == UNKNOWN) | (dispatched & self._aliased[types[others]])
+        odd = (
+            odd_status[others]
+            | (code[others] == UNKNOWN)
+            | (dispatched & self._aliased[types[others]])
+        )
         self._fold(rows, others[dispatched & ~odd])
-        self._judge.resolve(rows, others[odd], odd_status)
+        self._evaluate.resolve(rows, others[odd], odd_status)
         if not plain.all():
-            self._judge.read_dates(rows, np.flatnonzero(~plain))
-        self._judge.set_own_dates(rows)
+            self._evaluate.read_dates(rows, np.flatnonzero(~plain))
+        self._evaluate.set_own_dates(rows)
         return rows
 
     def _fold(self, rows: ExistingRows, chosen: NDArray[Any]) -> None:
@@ -256,9 +307,11 @@ class ScheduleReader:
         row_ids = self._outside.before(first)
         if self._ranges:
             numbers = "" if self._outside.converted else " AND typeof(contact_id) = 'integer'"
-            below = self._connection.execute(f"SELECT id, contact_id FROM {PLAN} WHERE contact_id < {first}{numbers}")
+            below = self._connection.execute(
+                f"SELECT id, contact_id FROM {PLAN} WHERE contact_id < {first}{numbers}"
+            )
             rows: list[Any] = below.fetchall()
             row_ids = np.concatenate([row_ids, np.array([row_id for row_id, _ in rows], np.int64)])
             for row_id, contact in rows:
-                self._judge.contact_of(row_id, contact)
-        return self._judge.orphans(row_ids)
+                self._evaluate.contact_of(row_id, contact)
+        return self._evaluate.orphans(row_ids)

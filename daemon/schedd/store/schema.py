@@ -52,7 +52,13 @@ READ_TABLES: dict[str, tuple[str, ...]] = {
         "target_carriers",
         "metadata",
     ),
-    "contact_campaigns": ("contact_id", "campaign_instance_id", "trigger_date", "status", "metadata"),
+    "contact_campaigns": (
+        "contact_id",
+        "campaign_instance_id",
+        "trigger_date",
+        "status",
+        "metadata",
+    ),
     "tracking_clicks": ("contact_id", "clicked_at"),
     "contact_events": ("contact_id", "event_type", "metadata", "created_at"),
 }
@@ -154,7 +160,10 @@ def table_columns(connection: apsw.Connection, table: str) -> frozenset[str]:
 def _affinities(connection: apsw.Connection, table: str) -> dict[str, str]:
     """Return the columns of a table, lower-case, and their affinities."""
     sql = "SELECT CAST(lower(name) AS BLOB), CAST(type AS BLOB) FROM pragma_table_xinfo(?, 'main')"
-    return {str(name): affinity_of(str(declared or "")) for name, declared in texts(connection, sql, (table,))}
+    return {
+        str(name): affinity_of(str(declared or ""))
+        for name, declared in texts(connection, sql, (table,))
+    }
 
 
 def version(connection: apsw.Connection) -> int:
@@ -180,7 +189,9 @@ def read_schema(connection: apsw.Connection) -> Schema:
             affinities[table] = found
     sql = "SELECT CAST(lower(name) AS BLOB), type, wr FROM pragma_table_list WHERE schema = 'main'"
     kinds = texts(connection, sql)
-    with_rowid = frozenset(str(name) for name, kind, without in kinds if kind == "table" and not without)
+    with_rowid = frozenset(
+        str(name) for name, kind, without in kinds if kind == "table" and not without
+    )
     contacts = read_table(connection, "contacts")
     return Schema(
         columns={table: frozenset(columns) for table, columns in affinities.items()},
@@ -315,7 +326,9 @@ def check_keys(connection: apsw.Connection, schema: Schema) -> None:
 
 def has_key(plan: Table | None) -> bool:
     """Return whether a unique index keeps the plan's keys apart; one with another collation keeps more apart."""
-    return plan is not None and any(index.unique and index.is_on(PLAN_KEY) for index in plan.indexes)
+    return plan is not None and any(
+        index.unique and index.is_on(PLAN_KEY) for index in plan.indexes
+    )
 
 
 def complete_key(connection: apsw.Connection) -> None:
@@ -323,7 +336,9 @@ def complete_key(connection: apsw.Connection) -> None:
     if has_key(read_table(connection, PLAN)):
         return
     try:
-        connection.execute(f"CREATE UNIQUE INDEX {_free_name(connection, PLAN_KEY_INDEX)} ON {PLAN}({_PLAIN_KEY})")
+        connection.execute(
+            f"CREATE UNIQUE INDEX {_free_name(connection, PLAN_KEY_INDEX)} ON {PLAN}({_PLAIN_KEY})"
+        )
     except apsw.ConstraintError:
         check_keys(connection, read_schema(connection))
         raise
@@ -331,7 +346,10 @@ def complete_key(connection: apsw.Connection) -> None:
 
 def _free_name(connection: apsw.Connection, name: str) -> str:
     """Return a name for an index, with a number if another object has the name already."""
-    taken = {name for (name,) in texts(connection, "SELECT CAST(lower(name) AS BLOB) FROM main.sqlite_schema")}
+    taken = {
+        name
+        for (name,) in texts(connection, "SELECT CAST(lower(name) AS BLOB) FROM main.sqlite_schema")
+    }
     names = (name if not number else f"{name}_{number}" for number in range(len(taken) + 1))
     return next(candidate for candidate in names if candidate not in taken)
 
@@ -346,7 +364,9 @@ def _sender_indexes(plan: Table | None) -> list[Index]:
 
 def sender_indexes(connection: apsw.Connection) -> dict[str, str]:
     """Return the plain indexes on exactly (status, scheduled_send_date): name -> the SQL that made it."""
-    plain = {i.name for i in _sender_indexes(read_table(connection, PLAN)) if i.is_plain and not i.unique}
+    plain = {
+        i.name for i in _sender_indexes(read_table(connection, PLAN)) if i.is_plain and not i.unique
+    }
     found = texts(
         connection,
         "SELECT CAST(name AS BLOB), CAST(sql AS BLOB) FROM main.sqlite_schema WHERE type = 'index' AND sql IS NOT NULL",
@@ -363,7 +383,9 @@ def is_complete(connection: apsw.Connection, schema: Schema) -> bool:
     own = apsw.Connection(":memory:")
     for sql in OWN_TABLES.values():
         own.execute(sql)
-    wanted = {name: table_columns(own, name) for name in OWN_TABLES} | {PLAN: frozenset(PLAN_COLUMNS)}
+    wanted = {name: table_columns(own, name) for name in OWN_TABLES} | {
+        PLAN: frozenset(PLAN_COLUMNS)
+    }
     own.close()
     plan = read_table(connection, PLAN)
     return (
@@ -385,7 +407,9 @@ def complete(connection: apsw.Connection, schema: Schema) -> None:
         for name, kind in PLAN_COLUMNS.items():
             if name not in schema.columns[PLAN] and name != "id":
                 # A column can only be added if rows that are there may lack it.
-                connection.execute(f"ALTER TABLE {PLAN} ADD COLUMN {name} {kind.removesuffix(' NOT NULL')}")
+                connection.execute(
+                    f"ALTER TABLE {PLAN} ADD COLUMN {name} {kind.removesuffix(' NOT NULL')}"
+                )
     if not _sender_indexes(read_table(connection, PLAN)):
         name = _free_name(connection, SENDER_INDEX)
         connection.execute(f"CREATE INDEX {name} ON {PLAN}({', '.join(SENDER_INDEX_COLUMNS)})")

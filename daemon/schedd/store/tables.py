@@ -22,14 +22,19 @@ _TOKEN = re.compile(
 _RESOLUTIONS = {"REPLACE", "IGNORE"}
 
 
-def texts(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+def texts(
+    connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()
+) -> list[tuple[Any, ...]]:
     """Return rows of a query whose texts are cast to BLOB, as texts again: bytes that are not text are replaced.
 
     Names and SQL in a schema may have any bytes, of which SQLite makes no error, but reading them as text does.
     """
     encoding = str(connection.execute("PRAGMA main.encoding").get)
     rows = connection.execute(sql, tuple(bindings)).fetchall()
-    return [tuple(v.decode(encoding, "replace") if isinstance(v, bytes) else v for v in row) for row in rows]
+    return [
+        tuple(v.decode(encoding, "replace") if isinstance(v, bytes) else v for v in row)
+        for row in rows
+    ]
 
 
 def quoted(name: str) -> str:
@@ -104,7 +109,11 @@ class Table:
     @property
     def key(self) -> tuple[str, ...]:
         """Return the columns of the primary key, in its order."""
-        parts = sorted((column.key_position, column.name) for column in self.columns.values() if column.key_position)
+        parts = sorted(
+            (column.key_position, column.name)
+            for column in self.columns.values()
+            if column.key_position
+        )
         return tuple(name for _, name in parts)
 
     @property
@@ -123,12 +132,19 @@ class Table:
     def is_ordered_by(self, name: str) -> bool:
         """Return whether the table is stored in the ascending order of a column of whole numbers."""
         keys = [index for index in self.indexes if index.origin == "pk"]
-        in_key = self.without_rowid and self.key == (name,) and not any(index.descending for index in keys)
+        in_key = (
+            self.without_rowid
+            and self.key == (name,)
+            and not any(index.descending for index in keys)
+        )
         return in_key or self.rowid_alias == name
 
     def is_unique(self, name: str) -> bool:
         """Return whether each value of a column stands once."""
-        unique = any(index.unique and index.columns == (name,) and not index.partial for index in self.indexes)
+        unique = any(
+            index.unique and index.columns == (name,) and not index.partial
+            for index in self.indexes
+        )
         return unique or self.rowid_alias == name or (self.without_rowid and self.key == (name,))
 
     def why_not_rowid(self, name: str) -> str:
@@ -210,7 +226,9 @@ def _columns(connection: apsw.Connection, table: str) -> dict[str, Column]:
             name=str(name),
             type=str(kind or ""),
             not_null=bool(not_null),
-            default=None if default is None or str(default).strip().upper() == "NULL" else str(default),
+            default=None
+            if default is None or str(default).strip().upper() == "NULL"
+            else str(default),
             key_position=int(position),
             generated=hidden in {2, 3},
         )

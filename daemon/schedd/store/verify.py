@@ -28,13 +28,17 @@ def planned_by_status(counts: Mapping[str, Mapping[str, int]]) -> tuple[int, int
 def _stored(connection: apsw.Connection, by: str) -> tuple[int, int]:
     """Return the pre-scheduled and the skipped rows in the file."""
     scheduled, skipped = (
-        connection.execute(f"SELECT count(*) FROM main.{PLAN}{by} WHERE status = '{status}' COLLATE BINARY").get
+        connection.execute(
+            f"SELECT count(*) FROM main.{PLAN}{by} WHERE status = '{status}' COLLATE BINARY"
+        ).get
         for status in ("pre-scheduled", "skipped")
     )
     return int(scheduled), int(skipped)
 
 
-def verify_plan(connection: apsw.Connection, writer: PlanWriter, planned: tuple[int, int]) -> list[RunWarning]:
+def verify_plan(
+    connection: apsw.Connection, writer: PlanWriter, planned: tuple[int, int]
+) -> list[RunWarning]:
     """Return what triggers made of a plan; raise `SchedulerError` if the file does not hold it otherwise.
 
     planned: pre-scheduled and skipped rows.
@@ -44,7 +48,10 @@ def verify_plan(connection: apsw.Connection, writer: PlanWriter, planned: tuple[
     changes = writer.changes
     if not (changes.inserted or changes.updated or changes.deleted):
         return []
-    if writer.load is None and writer.count_rows() == writer.rows_before + changes.inserted - changes.deleted:
+    if (
+        writer.load is None
+        and writer.count_rows() == writer.rows_before + changes.inserted - changes.deleted
+    ):
         # SQLite has counted each change; where it built the indexes, too, the sum is all there is to look at.
         return []
     # By whatever index SQLite takes, which is what the sender sees.
@@ -65,7 +72,9 @@ def verify_plan(connection: apsw.Connection, writer: PlanWriter, planned: tuple[
     )
 
 
-def _by_triggers(connection: apsw.Connection, expected: ExpectedRows, planned: tuple[int, int]) -> list[RunWarning]:
+def _by_triggers(
+    connection: apsw.Connection, expected: ExpectedRows, planned: tuple[int, int]
+) -> list[RunWarning]:
     expected.compare(last=True)
     missing = expected.missing
     stored = _stored(connection, " NOT INDEXED")

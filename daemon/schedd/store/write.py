@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from schedd.engine import calendar
 from schedd.engine.contacts import ISSUES
-from schedd.engine.rows import FIXED_TYPES, NOT_SKIPPED, SKIP_REASONS, Classes
+from schedd.engine.rows import FIXED_TYPES, NOT_SKIPPED, SKIP_REASONS, RowClasses
 
 from .bulk import BulkLoad
 from .errors import foreign_schema
@@ -47,7 +47,7 @@ class PlainRows:
     """Rows to write, follow-ups aside, in the order of their keys; columns as in `rows.Rows`."""
 
     contact_id: NDArray[np.int64]
-    cls: NDArray[np.int32]
+    row_class: NDArray[np.int32]
     reason: NDArray[np.int16]
     date: NDArray[np.int32]
     event: NDArray[np.int32]
@@ -58,7 +58,11 @@ class PlainRows:
     def part(self, chosen: NDArray[Any] | slice) -> PlainRows:
         """Return some of the rows."""
         return PlainRows(
-            self.contact_id[chosen], self.cls[chosen], self.reason[chosen], self.date[chosen], self.event[chosen]
+            self.contact_id[chosen],
+            self.row_class[chosen],
+            self.reason[chosen],
+            self.date[chosen],
+            self.event[chosen],
         )
 
 
@@ -98,7 +102,14 @@ class PlanWriter:
     is noted instead, and `expected` says afterwards what the triggers made of it.
     """
 
-    def __init__(self, connection: apsw.Connection, classes: Classes, send_time: str, run_id: str, now: str) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        classes: RowClasses,
+        send_time: str,
+        run_id: str,
+        now: str,
+    ) -> None:
         self.connection = connection
         self.changes = Changes()
         #: set while the sender's indexes are built later
@@ -108,7 +119,9 @@ class PlanWriter:
         self.rows_before = self.count_rows()
         plan = read_table(connection, PLAN)
         #: what was asked, set where triggers may change it
-        self.expected = ExpectedRows(connection, plan) if plan is not None and plan.triggers else None
+        self.expected = (
+            ExpectedRows(connection, plan) if plan is not None and plan.triggers else None
+        )
         # A conflict clause of the table must not delete or drop a row. In a trigger, the clause of the statement
         # that fires it would replace the trigger's own.
         conflict = " OR ABORT" if self.expected is None else ""
@@ -122,7 +135,9 @@ class PlanWriter:
             "CREATE TEMP TABLE write_day(id INTEGER PRIMARY KEY, text TEXT, year INTEGER, month INTEGER, day INTEGER)"
         )
         connection.execute("CREATE TEMP TABLE write_row(place INTEGER PRIMARY KEY, id INTEGER)")
-        connection.execute("CREATE TEMP TABLE write_value(place INTEGER PRIMARY KEY, value INTEGER)")
+        connection.execute(
+            "CREATE TEMP TABLE write_value(place INTEGER PRIMARY KEY, value INTEGER)"
+        )
 
     def count_rows(self) -> int:
         """Return how many rows the table has; SQLite counts them by its smallest index, without reading the rows."""
@@ -145,30 +160,38 @@ class PlanWriter:
     def _pack(self, rows: PlainRows) -> tuple[NDArray[np.int64], int, int]:
         """Return kind, date and event of each row in one number, and the bits of a kind and of a day."""
         reasons = len(SKIP_REASONS)
-        kinds, new_kinds = self._kinds.of(rows.cls.astype(np.int64) * reasons + rows.reason)
+        kinds, new_kinds = self._kinds.of(rows.row_class.astype(np.int64) * reasons + rows.reason)
         days, new_days = self._days.of(np.concatenate([rows.date, rows.event]).astype(np.int64))
         self.connection.executemany(
             "INSERT INTO write_kind VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [(number, *self._kind(value // reasons, value % reasons)) for number, value in new_kinds],
+            [
+                (number, *self._kind(value // reasons, value % reasons))
+                for number, value in new_kinds
+            ],
         )
         self.connection.executemany(
-            "INSERT INTO write_day VALUES (?, ?, ?, ?, ?)", [(number, *_day(value)) for number, value in new_days]
+            "INSERT INTO write_day VALUES (?, ?, ?, ?, ?)",
+            [(number, *_day(value)) for number, value in new_days],
         )
         kind_bits = len(self._kinds.known).bit_length()
         day_bits = len(self._days.known).bit_length()
         size = len(rows)
-        return (kinds << (2 * day_bits)) | (days[:size] << day_bits) | days[size:], kind_bits, day_bits
+        return (
+            (kinds << (2 * day_bits)) | (days[:size] << day_bits) | days[size:],
+            kind_bits,
+            day_bits,
+        )
 
-    def _kind(self, cls: int, reason: int) -> tuple[Any, ...]:
+    def _kind(self, row_class: int, reason: int) -> tuple[Any, ...]:
         classes = self._classes
         return (
-            classes.types[classes.type_number[cls]],
+            classes.types[classes.type_number[row_class]],
             _KIND_STATUS[reason != NOT_SKIPPED],
             SKIP_REASONS[reason] or None,
-            classes.priorities[cls],
-            None if cls < len(FIXED_TYPES) else int(classes.instance[cls]),
-            classes.email_template[cls],
-            classes.sms_template[cls],
+            classes.priorities[row_class],
+            None if row_class < len(FIXED_TYPES) else int(classes.instance[row_class]),
+            classes.email_template[row_class],
+            classes.sms_template[row_class],
         )
 
     @staticmethod
@@ -203,7 +226,9 @@ class PlanWriter:
             bindings = (apsw.carray(np.ascontiguousarray(values)), *self._constants, base)
             if self.expected is not None:
                 self.expected.add_inserted(columns, select, bindings)
-            self.changes.inserted += self._change(f"{self._insert}({columns}) {select}", bindings, end - start)
+            self.changes.inserted += self._change(
+                f"{self._insert}({columns}) {select}", bindings, end - start
+            )
             if self.load is not None:
                 skipped = rows.reason[start:end] != NOT_SKIPPED
                 self.load.add(self.connection.last_insert_rowid(), skipped, rows.date[start:end])
@@ -228,7 +253,9 @@ class PlanWriter:
         if self.expected is not None:
             self.expected.add_updated(_COLUMNS, f"SELECT r.id, {_VALUES} {source}", bindings)
         self.changes.updated += self._change(
-            f"{self._update} AS s SET ({_COLUMNS}) = ({_VALUES}) {source} WHERE s.id = r.id", bindings, len(rows)
+            f"{self._update} AS s SET ({_COLUMNS}) = ({_VALUES}) {source} WHERE s.id = r.id",
+            bindings,
+            len(rows),
         )
 
     def delete(self, row_ids: NDArray[np.int64]) -> None:
@@ -253,10 +280,14 @@ class PlanWriter:
             bindings = (*row, send_time, run_id, now, now)
             if self.expected is not None:
                 self.expected.add_inserted(columns, f"VALUES {values}", bindings)
-            self.changes.inserted += self._change(f"{self._insert}({columns}) VALUES {values}", bindings, 1)
+            self.changes.inserted += self._change(
+                f"{self._insert}({columns}) VALUES {values}", bindings, 1
+            )
         if self.load is not None and rows:
             skipped = np.array([row[3] == "skipped" for row in rows])
-            days = np.array([calendar.ordinal(dt.date.fromisoformat(row[2])) for row in rows], np.int32)
+            days = np.array(
+                [calendar.ordinal(dt.date.fromisoformat(row[2])) for row in rows], np.int32
+            )
             self.load.add(self.connection.last_insert_rowid(), skipped, days)
 
     def update_followups(self, rows: Sequence[tuple[int, Sequence[Any]]]) -> None:
@@ -281,7 +312,9 @@ def _day(ordinal: int) -> tuple[str, int, int, int]:
 class IssueWriter:
     """Makes `contact_issues` say exactly these (contact, number in `ISSUES`), touching only what differs."""
 
-    def __init__(self, connection: apsw.Connection, contacts: NDArray[np.int64], kinds: NDArray[np.int8]) -> None:
+    def __init__(
+        self, connection: apsw.Connection, contacts: NDArray[np.int64], kinds: NDArray[np.int8]
+    ) -> None:
         self._connection = connection
         connection.execute(
             "CREATE TEMP TABLE new_issue(contact_id INTEGER, reason TEXT, PRIMARY KEY (contact_id, reason))"
@@ -290,7 +323,8 @@ class IssueWriter:
             chosen = np.ascontiguousarray(contacts[kinds == number])
             if len(chosen):
                 connection.execute(
-                    "INSERT INTO new_issue SELECT value, ? FROM carray(?)", (reason, apsw.carray(chosen))
+                    "INSERT INTO new_issue SELECT value, ? FROM carray(?)",
+                    (reason, apsw.carray(chosen)),
                 )
 
     _GONE = (
@@ -304,10 +338,14 @@ class IssueWriter:
 
     def differs(self) -> bool:
         """Return whether there is anything to write."""
-        [(found,)] = self._connection.execute(f"SELECT EXISTS(SELECT 1 {self._GONE}) OR EXISTS({self._NEW})")
+        [(found,)] = self._connection.execute(
+            f"SELECT EXISTS(SELECT 1 {self._GONE}) OR EXISTS({self._NEW})"
+        )
         return bool(found)
 
     def write(self) -> None:
         """Write the difference; a trigger of the file may change it, see `verify`."""
         self._connection.execute(f"DELETE {self._GONE}")
-        self._connection.execute(f"INSERT INTO contact_issues(contact_id, reason) {self._NEW} ORDER BY 1, 2")
+        self._connection.execute(
+            f"INSERT INTO contact_issues(contact_id, reason) {self._NEW} ORDER BY 1, 2"
+        )

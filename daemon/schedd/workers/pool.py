@@ -91,7 +91,13 @@ class Pool:
     """`size` workers, more while a job asks for more. `on_idle` is called whenever a job could begin."""
 
     def __init__(
-        self, size: int, runner: str, tasks: str, alive_file: Path, on_idle: Callable[[], None], log: Any = None
+        self,
+        size: int,
+        runner: str,
+        tasks: str,
+        alive_file: Path,
+        on_idle: Callable[[], None],
+        log: Any = None,
     ) -> None:
         self.size = size
         self.workers: list[Worker] = []
@@ -118,7 +124,10 @@ class Pool:
     def _add(self) -> None:
         ours, theirs = self._context.Pipe(duplex=True)
         process = self._context.Process(
-            target=worker_main, args=(theirs, *self._modules, str(self._alive_file)), name="schedd-worker", daemon=True
+            target=worker_main,
+            args=(theirs, *self._modules, str(self._alive_file)),
+            name="schedd-worker",
+            daemon=True,
         )
         process.start()
         theirs.close()
@@ -162,7 +171,10 @@ class Pool:
     # Jobs ------------------------------------------------------------------------------------------------
 
     def lead(
-        self, job: messages.LeadJob, workers: int | None, on_progress: Callable[[messages.Progressed], None]
+        self,
+        job: messages.LeadJob,
+        workers: int | None,
+        on_progress: Callable[[messages.Progressed], None],
     ) -> asyncio.Future[RunResult]:
         """Give a job to an idle worker. The future ends in the result, `SchedulerError` or `WorkerDiedError`."""
         worker = next(worker for worker in self.workers if worker.idle)
@@ -247,7 +259,9 @@ class Pool:
             batch, number = shard
             batch.running.pop(number, None)
             if batch in self._batches:
-                batch.lead.send(messages.ShardResult(batch.name, number, message.payload, message.error))
+                batch.lead.send(
+                    messages.ShardResult(batch.name, number, message.payload, message.error)
+                )
         self._dispatch()
 
     def _job_done(self, worker: Worker, message: messages.JobDone) -> None:
@@ -257,7 +271,9 @@ class Pool:
             if message.result is not None:
                 job.done.set_result(message.result)
             else:
-                error = message.error or ErrorInfo(code=ErrorCode.INTERNAL, message="no result and no error")
+                error = message.error or ErrorInfo(
+                    code=ErrorCode.INTERNAL, message="no result and no error"
+                )
                 job.done.set_exception(SchedulerError.from_info(error))
         self._resize()
         self._dispatch()
@@ -275,7 +291,9 @@ class Pool:
                     number = batch.waiting.popleft()
                     batch.running[number] = worker
                     worker.shard = (batch, number)
-                    worker.send(messages.RunShard(batch.name, number, batch.task, batch.payloads[number]))
+                    worker.send(
+                        messages.RunShard(batch.name, number, batch.task, batch.payloads[number])
+                    )
         if self.can_lead and not self._closing:
             self._on_idle()
 

@@ -151,12 +151,16 @@ class WorkerContext:
         return message
 
 
-def _as_error(error: BaseException, what: str, log: Callable[[messages.LogLine], None]) -> SchedulerError:
+def _as_error(
+    error: BaseException, what: str, log: Callable[[messages.LogLine], None]
+) -> SchedulerError:
     """Return an exception as an error that can travel; a fault of ours is logged with its traceback."""
     if isinstance(error, SchedulerError):
         return error
     if isinstance(error, MemoryError):
-        return SchedulerError(ErrorCode.OUT_OF_MEMORY, f"{what} ran out of memory", hint="Use a larger machine.")
+        return SchedulerError(
+            ErrorCode.OUT_OF_MEMORY, f"{what} ran out of memory", hint="Use a larger machine."
+        )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return SchedulerError(
             ErrorCode.DISK_FULL,
@@ -165,7 +169,9 @@ def _as_error(error: BaseException, what: str, log: Callable[[messages.LogLine],
         )
     log(
         messages.LogLine(
-            "error", "internal error", {"what": what, "traceback": "".join(traceback.format_exception(error))}
+            "error",
+            "internal error",
+            {"what": what, "traceback": "".join(traceback.format_exception(error))},
         )
     )
     return SchedulerError(
@@ -200,7 +206,9 @@ def worker_main(connection: Connection, runner: str, tasks: str, alive_file: str
             _shard(link, message, run_task)
 
 
-def _lead(link: _Link, job: messages.LeadJob, run_job: Callable[..., Any], run_task: Callable[..., bytes]) -> None:
+def _lead(
+    link: _Link, job: messages.LeadJob, run_job: Callable[..., Any], run_task: Callable[..., bytes]
+) -> None:
     context = WorkerContext(link, job, run_task)
     try:
         result = run_job(job.spec, Path(job.database), job.defaults_toml, context)
