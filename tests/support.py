@@ -1,4 +1,7 @@
-"""What tests of several folders use: organizations from scripts, and a job run in this very process."""
+"""What tests of several folders use.
+
+Organizations from scripts, and a job run in this very process.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from schedd.run.tasks import run_task
 from schedproto import JobSpec, RunResult
 
 GOLDEN = Path(__file__).parent / "golden"
-#: A file of the predecessor, and the two plans for it: as it comes, and with the configuration adopted for it.
+#: A file of the predecessor, and the two plans for it: as it comes, and with the configuration
+#: adopted for it.
 PREDECESSOR = Path(__file__).parent / "predecessor" / "org-206.sql"
 PREDECESSOR_PLANS = ("default", "adopted")
 PLAIN_CASES = sorted(path.stem for path in GOLDEN.glob("plain-*.json"))

@@ -1,4 +1,7 @@
-"""The built wheel: what is in it, and that the client's install is small and does without the daemon."""
+"""The built wheel.
+
+What is in it, and that the client's install is small and does without the daemon.
+"""
 
 from __future__ import annotations
 

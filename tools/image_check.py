@@ -1,6 +1,9 @@
-"""Start what an image has in its file system and look whether it is what a machine needs; `image-check.sh` calls it.
+"""Start what an image has in its file system and look whether it is what a machine needs.
 
-Arguments: the image's root file system, and a file with what `buildah inspect` says of it. Its programs run by chroot.
+`image-check.sh` calls it.
+
+Arguments: the image's root file system, and a file with what `buildah inspect` says of it. Its
+programs run by chroot.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """An organization's file in a bucket: what docs/BUCKET.md describes, for all who take part.
 
-Imports only `schedproto`, msgspec, numpy, zstandard and obstore: neither the daemon nor SQLite beyond Python's own.
+Imports only `schedproto`, msgspec, numpy, zstandard and obstore: neither the daemon nor SQLite
+beyond Python's own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Whether a store keeps the promises that leases and versions rest on: conditional writes, tried for real."""
+"""Whether a store keeps the promises that leases and versions rest on.
+
+Conditional writes, tried for real.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,15 @@ from threading import Barrier
 from .object_store import Condition, ConditionFailedError, ObjectStore
 
 PREFIX = "selftest/"
-#: Writers in a race, and races of either kind. A store that checks conditions, but not at one place, has lost writes
-#: in most of such races (docs/BUCKET.md).
+#: Writers in a race, and races of either kind. A store that checks conditions, but not at one
+#: place, has lost writes in most of such races (docs/BUCKET.md).
 WRITERS, RACES = 3, 3
 
 
 def broken_promise(store: ObjectStore) -> str | None:
-    """Return which promise the store breaks, None if it keeps them; raises `SchedulerError` where it cannot be asked.
+    """Return which promise the store breaks, None if it keeps them.
+
+    Raises `SchedulerError` where it cannot be asked.
 
     Writes small objects of new names and removes them.
     """

@@ -1,4 +1,7 @@
-"""A folder in place of a bucket: objects are files, written aside and renamed; conditions hold under a file lock."""
+"""A folder in place of a bucket: objects are files, written aside and renamed.
+
+Conditions hold under a file lock.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +105,7 @@ class FolderStore:
             )
         return []
 
-    # -----------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
 
     def _path(self, key: str) -> Path:
         return self._root / key

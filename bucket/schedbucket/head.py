@@ -1,7 +1,10 @@
-"""The small object that says what an organization's file is, and who may write it; replaced by compare-and-swap only.
+"""The small object that says what an organization's file is, and who may write it.
 
-docs/BUCKET.md describes the document for other languages. Each write carries a new `write_id`, so that a write whose
-answer was lost is known again: the ETag cannot tell that, and the same content may come back under the same ETag.
+Replaced by compare-and-swap only.
+
+docs/BUCKET.md describes the document for other languages. Each write carries a new `write_id`, so
+that a write whose answer was lost is known again: the ETag cannot tell that, and the same content
+may come back under the same ETag.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ from .object_store import (
 FORMAT = 1
 #: The metadata that says what the document's bytes are; a writer may leave it out.
 DIGEST = "sha256"
-#: How often a change of the document is tried when others change it at the same time, or no answer comes.
+#: How often a change of the document is tried when others change it at the same time, or no answer
+#: comes.
 TRIES = 12
 _PAUSE_S, _MAX_PAUSE_S = 0.05, 2.0
 
@@ -38,7 +42,8 @@ _PAUSE_S, _MAX_PAUSE_S = 0.05, 2.0
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One version. kind: `snapshot` (the whole file) or `patch` (to the version before it).
 
-    stored_*: the object's own size and SHA-256.   size_bytes, sha256: of the whole file, as it is at this version.
+    stored_*: the object's own size and SHA-256.   size_bytes, sha256: of the whole file, as it is
+    at this version.
     """
 
     version: int
@@ -55,7 +60,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeaseState(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may write. token: rises with every lease; beat: with every renewal; expires_at: by the holder's clock."""
+    """Who may write.
+
+    token: rises with every lease; beat: with every renewal; expires_at: by the holder's clock.
+    """
 
     holder: str
     nonce: str
@@ -131,7 +139,9 @@ class Register:
             return head
 
     def _get(self) -> tuple[bytes, Stored]:
-        """Return the document's bytes as they were written: what is spoilt on its way is read once more.
+        """Return the document's bytes as they were written.
+
+        What is spoilt on its way is read once more.
 
         A spoilt number would still be a document, and the next change would write it back.
         """
@@ -143,11 +153,14 @@ class Register:
         raise damaged(self.key, "SHA-256 mismatch")
 
     def change(self, edit: Callable[[Head], Head], *, seen: bool = False) -> Head:
-        """Replace the document by what `edit` makes of it and return that; `edit` may be called again and again.
+        """Replace the document by what `edit` makes of it and return that.
 
-        edit: gets the document as it is and returns it changed, or itself where nothing is left to do (as after a
-        write of its own whose answer was lost); what it raises ends the change.   seen: begin with `last`.
-        Raises `SchedulerError`: `bucket_busy` when others are always faster, `bucket_unreachable`.
+        `edit` may be called again and again.
+
+        edit: gets the document as it is and returns it changed, or itself where nothing is left to
+        do (as after a write of its own whose answer was lost); what it raises ends the change.
+        seen: begin with `last`. Raises `SchedulerError`: `bucket_busy` when others are always
+        faster, `bucket_unreachable`.
         """
         with self._turn:
             pause, trouble = _PAUSE_S, None
@@ -159,7 +172,8 @@ class Register:
                 try:
                     return self._try(edit, sent, seen=seen and not number)
                 except ConditionFailedError:
-                    # Either somebody else was faster, or this very write has happened: the next look tells.
+                    # Either somebody else was faster, or this very write has happened: the next
+                    # look tells.
                     trouble = None
                 except SchedulerError as error:
                     if error.code != ErrorCode.BUCKET_UNREACHABLE:

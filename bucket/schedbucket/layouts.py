@@ -1,4 +1,7 @@
-"""The bucket's factories: the store that the settings name, and an organization's repository in their layout."""
+"""The bucket's factories.
+
+The store that the settings name, and an organization's repository in their layout.
+"""
 
 from __future__ import annotations
 

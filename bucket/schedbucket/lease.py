@@ -1,8 +1,11 @@
-"""One writer of an organization's file across machines: a lease in its document, with a token that only rises.
+"""One writer of an organization's file across machines.
 
-Safety does not rest on clocks. Whoever publishes does so by compare-and-swap of the very document that holds the
-lease, and only while its own token stands there: a writer that was paused, or whose clock is wrong, finds another
-token and gives up. Clocks only decide how long others wait for one who has died.
+A lease in its document, with a token that only rises.
+
+Safety does not rest on clocks. Whoever publishes does so by compare-and-swap of the very document
+that holds the lease, and only while its own token stands there: a writer that was paused, or whose
+clock is wrong, finds another token and gives up. Clocks only decide how long others wait for one
+who has died.
 """
 
 from __future__ import annotations
@@ -22,8 +25,9 @@ from schedproto import ErrorCode, SchedulerError
 from .head import Head, LeaseState, Register
 
 DURATION_S = 30.0
-#: How wrong two machines' clocks may be against each other. A lease that ended longer ago by our clock is taken over
-#: at once; any other only after it was watched for its duration, by the monotonic clock, and was not renewed.
+#: How wrong two machines' clocks may be against each other. A lease that ended longer ago by our
+#: clock is taken over at once; any other only after it was watched for its duration, by the
+#: monotonic clock, and was not renewed.
 SKEW_S = 10.0
 _POLL_S = 0.5
 _FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
@@ -48,9 +52,12 @@ def time_of(text: str) -> datetime:
 
 
 class Lease:
-    """The right to write one organization's file. Made by `Lease.acquire`; use it as a context manager.
+    """The right to write one organization's file.
 
-    token: rises with every lease of the organization.   lost: set once somebody else has taken it over.
+    Made by `Lease.acquire`; use it as a context manager.
+
+    token: rises with every lease of the organization.   lost: set once somebody else has taken it
+    over.
     trouble: why the last renewal or the release failed.
     """
 
@@ -76,8 +83,9 @@ class Lease:
     ) -> Lease:
         """Return the lease once it is ours. Raises `SchedulerError` (`lease_held`) after `wait_s`.
 
-        holder: who we are; a lease of the same holder, which has died, is taken over at once, so no two that live
-        at the same time may have the same name.   wait_s: by default long enough to outlive a dead holder's lease.
+        holder: who we are; a lease of the same holder, which has died, is taken over at once, so no
+        two that live at the same time may have the same name.   wait_s: by default long enough to
+        outlive a dead holder's lease.
         check: called often; what it raises ends the wait.
         """
         attempt = _Attempt(holder, duration_s, now)
@@ -114,7 +122,10 @@ class Lease:
         self._register.change(edit)
 
     def check(self, head: Head) -> LeaseState:
-        """Return what the document says of this lease. Raises `SchedulerError` (`lease_lost`) if it is not ours."""
+        """Return what the document says of this lease.
+
+        Raises `SchedulerError` (`lease_lost`) if it is not ours.
+        """
         if head.lease is None or head.lease.nonce != self._state.nonce:
             self.lost = True
             other = "nobody" if head.lease is None else head.lease.holder
@@ -141,7 +152,10 @@ class Lease:
                     return
 
     def without(self, head: Head) -> Head:
-        """Return a document in which this lease is released; for a write that releases by the way."""
+        """Return a document in which this lease is released.
+
+        For a write that releases by the way.
+        """
         self.check(head)
         self._ended.set()
         return msgspec.structs.replace(head, lease=None)

@@ -1,7 +1,10 @@
-"""What is asked of a place for objects; a folder and an S3 bucket both do it, under one contract test.
+"""What is asked of a place for objects.
 
-Reads and writes of objects that never change may be repeated by the store itself. A conditional write is never
-repeated by it, as the second try would meet the first one's success: its caller looks at the object instead.
+A folder and an S3 bucket both do it, under one contract test.
+
+Reads and writes of objects that never change may be repeated by the store itself. A conditional
+write is never repeated by it, as the second try would meet the first one's success: its caller
+looks at the object instead.
 """
 
 from __future__ import annotations
@@ -29,7 +32,10 @@ class ConditionFailedError(Exception):
 
 @dataclass(frozen=True)
 class Stored:
-    """An object as the store has it. etag: changes with every write; opaque. modified: by the store's own clock."""
+    """An object as the store has it. etag: changes with every write; opaque.
+
+    modified: by the store's own clock.
+    """
 
     key: str
     size_bytes: int
@@ -46,7 +52,10 @@ class Condition:
 
 
 class ObjectStore(Protocol):
-    """Objects by name. Every call may raise `SchedulerError` (`bucket_unreachable`, `bucket_denied`)."""
+    """Objects by name.
+
+    Every call may raise `SchedulerError` (`bucket_unreachable`, `bucket_denied`).
+    """
 
     def describe(self) -> str:
         """Return what people call this place."""
@@ -57,7 +66,8 @@ class ObjectStore(Protocol):
     def get_file(self, key: str, path: Path) -> Stored:
         """Write an object to a new file, piece by piece; what is cut off is resumed.
 
-        Raises `MissingObjectError`, or `ConditionFailedError` where the object was replaced meanwhile.
+        Raises `MissingObjectError`, or `ConditionFailedError` where the object was replaced
+        meanwhile.
         """
 
     def look(self, key: str) -> Stored:
@@ -84,7 +94,10 @@ class ObjectStore(Protocol):
         """Return the objects below a prefix that ends with a slash, in order of their names, without metadata."""
 
     def names(self, prefix: str) -> list[str]:
-        """Return the names that follow a prefix immediately: objects and folders of objects, in order."""
+        """Return the names that follow a prefix immediately.
+
+        Objects and folders of objects, in order.
+        """
 
 
 def digest_of_bytes(data: bytes) -> str:
@@ -126,7 +139,10 @@ def unreachable(where: str, why: str) -> SchedulerError:
 
 
 def uncertain(error: SchedulerError) -> SchedulerError:
-    """Return the error of a store that stopped answering when a write was on its way: it may have happened."""
+    """Return the error of a store that stopped answering when a write was on its way.
+
+    It may have happened.
+    """
     return SchedulerError(
         error.code,
         f"{error.message}; it is unknown whether the last write arrived",

@@ -1,10 +1,10 @@
 """What goes over the wire: a whole file, compressed, or what makes one file of another.
 
-A patch is a header (the magic, the sizes of the old and the new file, the number of blocks, where their numbers
-begin), then the blocks in groups, then their numbers; docs/BUCKET.md has it byte by byte. The blocks of a group are
-compressed with the old ones as the dictionary: what only moved within its block, as rows do when others come before
-them, costs next to nothing, which is where a difference of the bytes (XOR) needs more than twice as much
-(docs/PERFORMANCE.md).
+A patch is a header (the magic, the sizes of the old and the new file, the number of blocks, where
+their numbers begin), then the blocks in groups, then their numbers; docs/BUCKET.md has it byte by
+byte. The blocks of a group are compressed with the old ones as the dictionary: what only moved
+within its block, as rows do when others come before them, costs next to nothing, which is where a
+difference of the bytes (XOR) needs more than twice as much (docs/PERFORMANCE.md).
 """
 
 from __future__ import annotations
@@ -76,7 +76,10 @@ def _groups(
     differences: Iterator[tuple[NDArray[np.int64], _Blocks, _Blocks]],
     numbers: list[NDArray[np.int64]],
 ) -> Iterator[tuple[_Blocks, _Blocks]]:
-    """Yield the blocks, old and new, in groups of their fixed number; leaves their numbers in `numbers`."""
+    """Yield the blocks, old and new, in groups of their fixed number.
+
+    Leaves their numbers in `numbers`.
+    """
     empty = np.empty((0, BLOCK // 8), np.uint64)
     was, now = empty, empty
     for at, more_was, more_now in differences:
@@ -158,7 +161,10 @@ def apply_patch(patch: Path, file: Path) -> None:
 
 
 def _contents(source: BinaryIO) -> tuple[int, int, NDArray[np.int64]]:
-    """Return the old size, the new size and the numbers of the blocks; reading then goes on with the groups."""
+    """Return the old size, the new size and the numbers of the blocks.
+
+    Reading then goes on with the groups.
+    """
     magic, old_size, new_size, blocks, begin = _HEADER.unpack(_take(source, _HEADER.size))
     if magic != MAGIC:
         raise PatchError("it does not start with a patch header")
@@ -215,7 +221,10 @@ def compress(source: Path, target: Path, check: Callable[[], None] = lambda: Non
 
 
 def decompress(source: Path, target: Path, size_bytes: int) -> None:
-    """Write what a zstd frame holds into a new file. Raises `PatchError` if it is not so many bytes."""
+    """Write what a zstd frame holds into a new file.
+
+    Raises `PatchError` if it is not so many bytes.
+    """
     done = 0
     try:
         with (

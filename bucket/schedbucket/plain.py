@@ -1,7 +1,10 @@
-"""The layout `plain`: one SQLite file per organization that any tool can open, replaced whole and conditionally.
+"""The layout `plain`.
 
-The lease lies in a document beside it. The file's replacement is conditional on the version that was fetched, which
-was fetched under the lease; so a writer that has lost its lease can replace nothing that a later one has written.
+One SQLite file per organization that any tool can open, replaced whole and conditionally.
+
+The lease lies in a document beside it. The file's replacement is conditional on the version that
+was fetched, which was fetched under the lease; so a writer that has lost its lease can replace
+nothing that a later one has written.
 """
 
 from __future__ import annotations
@@ -137,7 +140,10 @@ class PlainRepository:
         return None
 
     def _found(self, trouble: SchedulerError | None) -> Stored | None:
-        """Return the file as the bucket has it now. trouble: of the write before, which may have happened."""
+        """Return the file as the bucket has it now.
+
+        trouble: of the write before, which may have happened.
+        """
         try:
             return self.store.look(self._key)
         except MissingObjectError:

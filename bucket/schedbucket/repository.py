@@ -1,4 +1,6 @@
-"""One organization's file as the bucket has it: what its newest version is, how to get it, how to make a newer one.
+"""One organization's file as the bucket has it.
+
+What its newest version is, how to get it, how to make a newer one.
 
 Two layouts with one face: `versions` (`versions.py`) and `plain` (`plain.py`).
 """
@@ -23,7 +25,8 @@ ROOT = "orgs/"
 class Known(msgspec.Struct, frozen=True, kw_only=True):
     """A version that somebody has or could have. label: changes whenever the content may have.
 
-    number: counts up in the layout `versions`, 0 in `plain`.   sha256: empty where nobody has said it.
+    number: counts up in the layout `versions`, 0 in `plain`.   sha256: empty where nobody has said
+    it.
     """
 
     label: str
@@ -43,13 +46,19 @@ class Repository(Protocol):
     register: Register
 
     def newest(self, *, seen: bool = False) -> Known | None:
-        """Return the newest version, None if there is none. seen: as it was read last, where that is known."""
+        """Return the newest version, None if there is none.
+
+        seen: as it was read last, where that is known.
+        """
 
     def history(self) -> list[Entry]:
         """Return the versions that can be fetched, newest first."""
 
     def lease(self) -> LeaseState | None:
-        """Return who may write, None if nobody has the lease; as it was when the history was read, if it was."""
+        """Return who may write, None if nobody has the lease.
+
+        As it was when the history was read, if it was.
+        """
 
     def fetch(self, wanted: Known, have: Known | None, copy: Path | None, target: Path) -> int:
         """Make a new file `target` a version, verified, and return the bytes that came.
@@ -71,12 +80,15 @@ class Repository(Protocol):
         note: str = "",
         check: Callable[[], None] = lambda: None,
     ) -> tuple[Known, int]:
-        """Make a file the newest version, if `known` still is; returns what it is now, and the bytes sent.
+        """Make a file the newest version, if `known` still is.
 
-        new: a file that nobody changes meanwhile.   base: the file of `known`, for a patch.   known: None for the
-        first version.   work: a folder for what is sent.   lease: checked in the same write, and released by it if
-        `release`.   A file that is what `known` is makes no version: `known` and 0 come back, the lease stays.
-        Raises `OtherVersionError`, or `SchedulerError` (`lease_lost`).
+        Returns what it is now, and the bytes sent.
+
+        new: a file that nobody changes meanwhile.   base: the file of `known`, for a patch.
+        known: None for the first version.   work: a folder for what is sent.   lease: checked in
+        the same write, and released by it if `release`.   A file that is what `known` is makes no
+        version: `known` and 0 come back, the lease stays. Raises `OtherVersionError`, or
+        `SchedulerError` (`lease_lost`).
         """
 
     def collect(self) -> int:

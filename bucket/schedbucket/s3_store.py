@@ -44,7 +44,8 @@ _SLOWEST_BYTES_PER_S = 2 << 20
 _SPOILT = re.compile(
     r"<Code>(XAmzContentSHA256Mismatch|XAmzContentChecksumMismatch|BadDigest|IncompleteBody)</Code>"
 )
-#: Answers of the server that can be others a moment later; and what the library says where there was none.
+#: Answers of the server that can be others a moment later; and what the library says where there
+#: was none.
 _PASSING_STATUS, _PASSING_CODE = (
     re.compile(r"408|429|5\d\d"),
     re.compile(r"<Code>RequestTimeout</Code>"),
@@ -76,7 +77,8 @@ class BucketStore:
     def _make_once(self, size_bytes: int = 0) -> S3Store:
         """Return a store that repeats nothing, with time for so much data.
 
-        A repeated conditional write would be told that its own first try, whose answer was lost, is in the way.
+        A repeated conditional write would be told that its own first try, whose answer was lost, is
+        in the way.
         """
         settings = self._settings
         retry = {"max_retries": 0, "retry_timeout": timedelta(seconds=settings.patience_s)}
@@ -115,7 +117,10 @@ class BucketStore:
             return bytes(found.bytes()), _stored(found.meta, found.attributes)
 
     def get_file(self, key: str, path: Path) -> Stored:
-        """Write an object to a new file, in parts and several at once; a part that breaks off is asked for again."""
+        """Write an object to a new file, in parts and several at once.
+
+        A part that breaks off is asked for again.
+        """
         with self._errors(key):
             try:
                 found = self._patiently(
@@ -194,7 +199,10 @@ class BucketStore:
         condition: Condition | None = None,
         metadata: dict[str, str] | None = None,
     ) -> str:
-        """Write a file as an object: under a condition in one request, else in parts where it is large."""
+        """Write a file as an object.
+
+        Under a condition in one request, else in parts where it is large.
+        """
         with self._errors(key):
             attributes: Any = metadata or {}
             if condition is None:
@@ -213,8 +221,8 @@ class BucketStore:
     def _patiently(self, request: Callable[[], _T]) -> _T:
         """Make a request without a condition, which may be made again.
 
-        The store's own library repeats what servers say of themselves; this is for data that arrives spoilt, and for
-        the answer that a condition does not hold where none was set.
+        The store's own library repeats what servers say of themselves; this is for data that
+        arrives spoilt, and for the answer that a condition does not hold where none was set.
         """
         for left in range(_TRIES - 1, -1, -1):
             try:

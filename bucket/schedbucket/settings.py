@@ -8,7 +8,8 @@ from pathlib import Path
 
 from schedproto import ErrorCode, SchedulerError
 
-#: The variables of the bucket, as `fly storage create` names them; the first names the bucket and turns it on.
+#: The variables of the bucket, as `fly storage create` names them; the first names the bucket and
+#: turns it on.
 VARIABLES = (
     "BUCKET_NAME",
     "AWS_ENDPOINT_URL_S3",
@@ -22,7 +23,10 @@ LAYOUTS = ("versions", "plain")
 
 @dataclass(frozen=True)
 class S3Settings:
-    """A bucket. timeout_s: of one request.   patience_s: of one request and its repeats, at most `retries`."""
+    """A bucket. timeout_s: of one request.
+
+    patience_s: of one request and its repeats, at most `retries`.
+    """
 
     bucket: str
     endpoint: str
@@ -36,7 +40,10 @@ class S3Settings:
 
 @dataclass(frozen=True)
 class BucketSettings:
-    """Where the organizations' files are: `s3` or `folder`, one of them; layout: `versions` or `plain`."""
+    """Where the organizations' files are: `s3` or `folder`, one of them.
+
+    Layout: `versions` or `plain`.
+    """
 
     s3: S3Settings | None = None
     folder: Path | None = None
@@ -49,7 +56,9 @@ def load_settings(
     layout: str | None = None,
     timeout_s: float | None = None,
 ) -> BucketSettings | None:
-    """Return where the bucket is, None where none is set. Raises `SchedulerError` (`invalid_argument`).
+    """Return where the bucket is, None where none is set.
+
+    Raises `SchedulerError` (`invalid_argument`).
 
     folder, layout, timeout_s: settings that come before the environment's.
     """

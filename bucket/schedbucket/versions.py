@@ -1,4 +1,7 @@
-"""The layout `versions`: a head document that names immutable objects, snapshots and the patches after them."""
+"""The layout `versions`.
+
+A head document that names immutable objects, snapshots and the patches after them.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,15 @@ from .object_store import (
 )
 from .repository import ROOT, Known, OtherVersionError, verify
 
-#: A snapshot is made in place of a patch where the patches of its chain would be more than so many, or weigh more
-#: than so much of the snapshot.
+#: A snapshot is made in place of a patch where the patches of its chain would be more than so many,
+#: or weigh more than so much of the snapshot.
 MAX_PATCHES, MAX_SHARE = 32, 0.5
 #: So many versions at least can be fetched; older ones go when their whole chain is older.
 KEEP_VERSIONS = 50
 #: An object is removed so long after nothing needs it any more: whoever reads it began before that.
 GRACE_S = 3600.0
-#: An object that no head has ever named is removed after so long: its writer died before it told of it.
+#: An object that no head has ever named is removed after so long: its writer died before it told of
+#: it.
 ORPHAN_S = 24 * 3600.0
 
 
@@ -59,7 +63,10 @@ class VersionsRepository:
         return (self.register.last if self.register.last.write_id else self.register.read()).lease
 
     def fetch(self, wanted: Known, have: Known | None, copy: Path | None, target: Path) -> int:
-        """Make a file a version: by the patches after the version that is here, else from the snapshot on."""
+        """Make a file a version.
+
+        By the patches after the version that is here, else from the snapshot on.
+        """
         head = self.register.last
         if _entry(head, wanted) is None:
             head = self.register.read()
@@ -223,7 +230,7 @@ class VersionsRepository:
             return None
         return path
 
-    # Collection ------------------------------------------------------------------------------------------
+    # Collection -----------------------------------------------------------------------------------
 
     def _collect_quietly(self) -> None:
         try:
@@ -232,7 +239,10 @@ class VersionsRepository:
             return  # the next snapshot collects again
 
     def collect(self) -> int:
-        """Remove what no version needs: what left the head a while ago, and what no head has ever named."""
+        """Remove what no version needs.
+
+        What left the head a while ago, and what no head has ever named.
+        """
         head = self.register.read()
         objects = self.store.objects(self._folder)
         # By the store's own clock, which also dates the objects: our own may be wrong.

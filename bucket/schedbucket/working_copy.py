@@ -1,7 +1,8 @@
 """A copy of an organization's file on a disk here: brought up to date, changed, published.
 
-Beside the copy lies a folder with what is known of it: which version it is, and how the file looked then, so that a
-copy that anybody has changed is noticed. A kill at any moment leaves the copy clean, or noticed as changed.
+Beside the copy lies a folder with what is known of it: which version it is, and how the file looked
+then, so that a copy that anybody has changed is noticed. A kill at any moment leaves the copy
+clean, or noticed as changed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ _BUSY_TIMEOUT_S = 5.0
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
-    """What went over the wire. version: its number now, 0 in the layout `plain`; whole_bytes: the file's size."""
+    """What went over the wire.
+
+    version: its number now, 0 in the layout `plain`; whole_bytes: the file's size.
+    """
 
     version_before: int | None = None
     version: int | None = None
@@ -39,14 +43,20 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """The version that the copy is as long as it looks like `fingerprint`; `base.db` is the same one."""
+    """The version that the copy is as long as it looks like `fingerprint`.
+
+    `base.db` is the same one.
+    """
 
     known: Known
     fingerprint: str
 
 
 def fingerprint(path: Path) -> str:
-    """Return a text that changes when SQLite changes a file; empty while a part of it lies in a log or journal."""
+    """Return a text that changes when SQLite changes a file.
+
+    Empty while a part of it lies in a log or journal.
+    """
     for suffix in ("-wal", "-journal"):
         with suppress(FileNotFoundError):
             if path.with_name(path.name + suffix).stat().st_size:
@@ -60,8 +70,8 @@ def fingerprint(path: Path) -> str:
 class Copy:
     """One organization's copy. Use it under `locked`; every call may raise `SchedulerError`.
 
-    path: the SQLite file.   folder: for what is known of it.   keep_changed: called with a copy that somebody has
-    changed and not published, before it is replaced; by default that is an error.
+    path: the SQLite file.   folder: for what is known of it.   keep_changed: called with a copy
+    that somebody has changed and not published, before it is replaced; by default that is an error.
     """
 
     def __init__(
@@ -79,7 +89,10 @@ class Copy:
 
     @contextmanager
     def locked(self, *, wait: bool = True) -> Iterator[None]:
-        """Keep other processes and threads from this copy. Raises `BlockingIOError` where it may not wait."""
+        """Keep other processes and threads from this copy.
+
+        Raises `BlockingIOError` where it may not wait.
+        """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.folder / LOCK).open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -99,7 +112,9 @@ class Copy:
         return None
 
     def refresh(self, *, seen: bool = False) -> int:
-        """Make the copy the newest version and return the bytes that came: none, patches, or a snapshot.
+        """Make the copy the newest version and return the bytes that came.
+
+        None, patches, or a snapshot.
 
         seen: take the newest version for what it was when it was looked at last.
         Where the bucket has no version yet, the copy stays as it is, to become the first one.
@@ -137,7 +152,10 @@ class Copy:
         )
 
     def _settled(self, newest: Known) -> Known | None:
-        """Return the version that the copy is; one that was changed here is kept elsewhere first."""
+        """Return the version that the copy is.
+
+        One that was changed here is kept elsewhere first.
+        """
         if not self.path.exists():
             return None
         known = self.known
@@ -157,7 +175,10 @@ class Copy:
         return self.discard()
 
     def discard(self) -> Known | None:
-        """Put back what the copy was before it was changed here, if that is kept; returns which version it is."""
+        """Put back what the copy was before it was changed here, if that is kept.
+
+        Returns which version it is.
+        """
         state = self._state()
         if state is None or not self._base.exists():
             return None
@@ -165,7 +186,10 @@ class Copy:
         return state.known
 
     def begin(self) -> None:
-        """Before the copy is changed: keep what it is, so that a patch can be made and the change can be undone."""
+        """Before the copy is changed.
+
+        Keep what it is, so that a patch can be made and the change can be undone.
+        """
         if self.known is None:
             return  # it is no version yet; publishing it sends it whole
         self._base.unlink(missing_ok=True)
@@ -215,7 +239,10 @@ class Copy:
         return published, sent
 
     def evict(self) -> int:
-        """Remove the copy if it is a version that the bucket has; returns the bytes that became free."""
+        """Remove the copy if it is a version that the bucket has.
+
+        Returns the bytes that became free.
+        """
         if self.known is None:
             return 0
         size = self.path.stat().st_size
@@ -224,7 +251,7 @@ class Copy:
             (self.folder / name).unlink(missing_ok=True)
         return size
 
-    # -----------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
 
     def _quiet(self) -> str:
         """Have the file hold everything, and return its fingerprint."""
@@ -249,7 +276,10 @@ class Copy:
         self._base.unlink(missing_ok=True)
 
     def _replace(self, new: Path, known: Known) -> None:
-        """Make a verified file the copy. Killed before the note, the copy is recognised by its SHA-256."""
+        """Make a verified file the copy.
+
+        Killed before the note, the copy is recognised by its SHA-256.
+        """
         with new.open("rb+") as file:
             os.fsync(file.fileno())
         for suffix in ("-wal", "-shm", "-journal"):

@@ -5,7 +5,8 @@
     with Client() as client:
         result = client.schedule("org-123")
 
-What needs ZeroMQ is loaded when it is first used, so that importing this package costs next to nothing.
+What needs ZeroMQ is loaded when it is first used, so that importing this package costs next to
+nothing.
 """
 
 from __future__ import annotations

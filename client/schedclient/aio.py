@@ -57,13 +57,16 @@ _T = TypeVar("_T", bound=Message)
 
 #: How long a call may take in all, new connections and a daemon's start included.
 DEFAULT_TIMEOUT_S = 30.0
-#: How long an answer may take before the connection is given up; the daemon answers in milliseconds.
+#: How long an answer may take before the connection is given up; the daemon answers in
+#: milliseconds.
 ANSWER_TIMEOUT_S = 5.0
 #: A watch that was silent for so many heartbeats is begun anew over a new connection.
 SILENT_HEARTBEATS = 3
-#: While a job is watched the daemon hears from the client at least so often (it forgets watchers after 60 s).
+#: While a job is watched the daemon hears from the client at least so often (it forgets watchers
+#: after 60 s).
 KEEPALIVE_S = 20.0
-#: So many handshakes that the other side broke off mean that it wants other keys, not that it keeps dying.
+#: So many handshakes that the other side broke off mean that it wants other keys, not that it keeps
+#: dying.
 BROKEN_HANDSHAKES = 4
 _BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -110,13 +113,16 @@ class AsyncClient(AsyncQuestions):
         if context is not None:
             context.destroy(linger=0)
 
-    # Connections -----------------------------------------------------------------------------------------
+    # Connections ----------------------------------------------------------------------------------
 
     def _deadline(self, timeout_s: float | None = None) -> Deadline:
         return Deadline(self.launcher, self.timeout_s if timeout_s is None else timeout_s)
 
     async def _connected(self, deadline: Deadline) -> Connection:
-        """Return a connection on which the daemon has greeted; raises `UnreachableError` at the deadline."""
+        """Return a connection on which the daemon has greeted.
+
+        Raises `UnreachableError` at the deadline.
+        """
         async with self._connecting:
             if self._connection is not None and self._connection.usable:
                 return self._connection
@@ -242,7 +248,7 @@ class AsyncClient(AsyncQuestions):
                 await asyncio.sleep(KEEPALIVE_S)
                 await connection.ask(GetHealth(id=new_request_id()), Health, ANSWER_TIMEOUT_S)
 
-    # Calls -----------------------------------------------------------------------------------------------
+    # Calls ----------------------------------------------------------------------------------------
 
     async def schedule(
         self,
@@ -262,7 +268,8 @@ class AsyncClient(AsyncQuestions):
         """Schedule an organization: submit, wait, return the result. Raises `SchedulerClientError`.
 
         as_of: `YYYY-MM-DD`, by default today in the organization's time zone.   workers: 1 to 32.
-        config: overrides in the shape of the rules' section 13.   timeout_s: how long to wait for the job.
+        config: overrides in the shape of the rules' section 13.   timeout_s: how long to wait for
+        the job.
         accept_changes, expect: as of `submit`.
         """
         handle = await self.submit(
@@ -286,9 +293,12 @@ class AsyncClient(AsyncQuestions):
         on_each: OnEach | None = None,
         **options: Any,
     ) -> Outcomes:
-        """Schedule many organizations, all there are by default; never raises for one of them (see `Outcome`).
+        """Schedule many organizations, all there are by default.
 
-        at_once: how many are in work at the same time, by default as many as the daemon has workers.
+        Never raises for one of them (see `Outcome`).
+
+        at_once: how many are in work at the same time, by default as many as the daemon has
+        workers.
         options: as those of `submit`.
         """
         batch = await self.submit_many(organizations, at_once=at_once, on_each=on_each, **options)
@@ -321,7 +331,9 @@ class AsyncClient(AsyncQuestions):
         as_of: str | None = None,
         config: dict[str, Any] | None = None,
     ) -> Explanation:
-        """Return why a contact gets what it gets: each event, its dates as they move, the rules that apply.
+        """Return why a contact gets what it gets.
+
+        Each event, its dates as they move, the rules that apply.
 
         A dry run over the whole organization, as load balancing looks at all contacts.
         """
@@ -348,8 +360,9 @@ class AsyncClient(AsyncQuestions):
 
         explain: contacts of which the result shall tell why they get what they get; needs dry_run.
         accept_changes: write the plan although it exceeds a guard (`PlanAbnormalError` otherwise).
-        expect: a plan that was reviewed, `RunResult.plan` of a dry run or the file of `schedctl preview --save`. The
-        job writes exactly this plan or fails with `PlanDiffersError`; it takes the date and the overrides from it.
+        expect: a plan that was reviewed, `RunResult.plan` of a dry run or the file of `schedctl
+        preview --save`. The job writes exactly this plan or fails with `PlanDiffersError`; it takes
+        the date and the overrides from it.
         """
         if explain:
             await self._needs("explain")
@@ -416,9 +429,10 @@ class AsyncClient(AsyncQuestions):
     ) -> TransferResult:
         """Make the organization's file on the daemon's side what the SQLite database at `path` is.
 
-        Only blocks that the other side lacks are sent; a push that broke off is resumed by doing it again. The
-        file may be in use here. Refused while a job of the organization waits or runs; what the file was before is
-        kept as a backup. on_bytes: told the bytes that are there so far, and all.
+        Only blocks that the other side lacks are sent; a push that broke off is resumed by doing it
+        again. The file may be in use here. Refused while a job of the organization waits or runs;
+        what the file was before is kept as a backup. on_bytes: told the bytes that are there so
+        far, and all.
         """
         await self._needs("files")
         return await push(self._ask, Path(path), organization, on_bytes)
@@ -428,8 +442,8 @@ class AsyncClient(AsyncQuestions):
     ) -> TransferResult:
         """Fetch the organization's file, in one state, as the file `path`, which appears or changes when it is whole.
 
-        Only blocks that an older file of this name, or a pull that broke off, lacks are fetched. Refused while a job of
-        the organization waits or runs.
+        Only blocks that an older file of this name, or a pull that broke off, lacks are fetched.
+        Refused while a job of the organization waits or runs.
         """
         await self._needs("files")
         return await pull(self._ask, organization, Path(path), on_bytes)

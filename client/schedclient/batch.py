@@ -1,4 +1,7 @@
-"""Many organizations in one call: a bounded number of them in work at once, and one outcome for each."""
+"""Many organizations in one call.
+
+A bounded number of them in work at once, and one outcome for each.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ from .handles import AsyncJobHandle
 #: How long to wait before a job is submitted again that found the daemon's queue full.
 BUSY_PAUSE_S = 0.5
 
-#: Told an organization and its job whenever that has changed; None when it has no job and never will.
+#: Told an organization and its job whenever that has changed; None when it has no job and never
+#: will.
 OnEach = Callable[[str, Job | None], None]
 
 
@@ -92,7 +96,9 @@ class SubmitCalls(Protocol):
 
 
 class AsyncBatch:
-    """Many organizations being scheduled, a bounded number of them in work at once; begun by `submit_many`.
+    """Many organizations being scheduled, a bounded number of them in work at once.
+
+    Begun by `submit_many`.
 
     organizations: each once, in the order in which they were named.
     """
@@ -129,13 +135,19 @@ class AsyncBatch:
         await asyncio.gather(*(one(name) for name in self.organizations))
 
     async def wait(self) -> Outcomes:
-        """Wait until all have ended and return what became of them; who stops waiting does not stop the batch."""
+        """Wait until all have ended and return what became of them.
+
+        Who stops waiting does not stop the batch.
+        """
         assert self._task is not None  # `submit_many` has begun it
         await asyncio.shield(self._task)
         return self.so_far()
 
     def so_far(self) -> Outcomes:
-        """Return what has become of them until now: of one in work there is neither result nor error yet."""
+        """Return what has become of them until now.
+
+        Of one in work there is neither result nor error yet.
+        """
         active = {
             name: handle.job_id for name, handle in self._active.copy().items()
         }  # others may be ending
@@ -150,7 +162,10 @@ class AsyncBatch:
         self._stopped = True
 
     async def cancel(self) -> None:
-        """Submit no more, and ask the jobs in work to end. Raises the error of a daemon that cannot be asked."""
+        """Submit no more, and ask the jobs in work to end.
+
+        Raises the error of a daemon that cannot be asked.
+        """
         self._stopped = self._cancelled = True
         await asyncio.gather(*(handle.cancel() for handle in self._active.values()))
 
@@ -173,7 +188,10 @@ class AsyncBatch:
         return Outcome(organization=name, job_id=job_id, result=result)
 
     async def _submit(self, name: str) -> AsyncJobHandle | None:
-        """Submit as soon as the daemon's queue has a place; None where the batch was stopped before."""
+        """Submit as soon as the daemon's queue has a place.
+
+        None where the batch was stopped before.
+        """
         while not self._stopped:
             try:
                 return await self._client.submit(name, **self._options)

@@ -45,7 +45,10 @@ def translated() -> Iterator[None]:
 
 
 def bucket_settings() -> BucketSettings:
-    """Return the bucket's settings from the environment (docs/BUCKET.md). Raises `SettingsError`."""
+    """Return the bucket's settings from the environment (docs/BUCKET.md).
+
+    Raises `SettingsError`.
+    """
     with translated():
         from schedbucket import load_settings  # noqa: PLC0415 - an extra, and only where it is used
 
@@ -78,7 +81,9 @@ def copy_of(path: Path, repository: Repository) -> Copy:
 
 
 class OrganizationLease:
-    """The right to write an organization's file, held as long as the `with` block runs; renewed by a thread.
+    """The right to write an organization's file, held as long as the `with` block runs.
+
+    Renewed by a thread.
 
     Raises `LeaseError` (`lease_held`) when somebody else has it for longer than `wait_s`.
     """
@@ -139,11 +144,17 @@ class OrganizationLease:
             self._held().check(self._repository.register.read())
 
     def fetch(self, path: str | PathLike[str]) -> Moved:
-        """Make a file here the newest version; only what changed is fetched where an older one is there already."""
+        """Make a file here the newest version.
+
+        Only what changed is fetched where an older one is there already.
+        """
         return self._moved(copy_of(Path(path), self._repository), publish=False)
 
     def publish(self, path: str | PathLike[str], note: str = "") -> Moved:
-        """Make the file, changed since `fetch`, the newest version. Raises `LeaseError` if the lease was lost."""
+        """Make the file, changed since `fetch`, the newest version.
+
+        Raises `LeaseError` if the lease was lost.
+        """
         return self._moved(copy_of(Path(path), self._repository), publish=True, note=note)
 
     def _moved(self, copy: Copy, *, publish: bool, note: str = "") -> Moved:

@@ -150,7 +150,8 @@ class Connection:
             try:
                 reply = decode_reply(frames)
             except SchedulerError:
-                # A push of a newer release that was not asked for; what was asked for times out with a clear error.
+                # A push of a newer release that was not asked for; what was asked for times out
+                # with a clear error.
                 continue
             if isinstance(reply, Failure) and reply.id in self._events:
                 self._events[reply.id].put_nowait(from_info(reply.error))
@@ -168,7 +169,8 @@ class Connection:
                     ConnectionLostError(f"connection to {self.endpoint} lost", retryable=True)
                 )
             elif event["event"] == zmq.EVENT_CONNECT_RETRIED:
-                # Nobody listens there. ZeroMQ would knock for ever; a launcher can do better than wait.
+                # Nobody listens there. ZeroMQ would knock for ever; a launcher can do better than
+                # wait.
                 self._lose(
                     ConnectionLostError(f"nothing listens at {self.endpoint}", retryable=True)
                 )
@@ -219,7 +221,10 @@ class Watching:
         self._connection, self._watch_id, self._queue = connection, watch_id, queue
 
     async def next(self, timeout_s: float) -> JobEvent:
-        """Return the next event; raises `TimeoutError`, `ConnectionLostError` or the daemon's refusal."""
+        """Return the next event.
+
+        Raises `TimeoutError`, `ConnectionLostError` or the daemon's refusal.
+        """
         event = await asyncio.wait_for(self._queue.get(), timeout_s)
         if isinstance(event, Exception):
             raise event

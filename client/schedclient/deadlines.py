@@ -8,7 +8,10 @@ from .launch import Launcher
 
 
 class Deadline:
-    """The end of a call's time; what a launcher needs to start a daemon (bounded by itself) does not count."""
+    """The end of a call's time.
+
+    What a launcher needs to start a daemon (bounded by itself) does not count.
+    """
 
     def __init__(self, launcher: Launcher, timeout_s: float) -> None:
         self._launcher, self._begun_s = launcher, launcher.starting_s

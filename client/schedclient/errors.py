@@ -3,17 +3,16 @@
     SchedulerClientError
     ├── ConnectionFailedError         the daemon was not reached
     │   ├── UnreachableError          nothing answers at the address
-    │   ├── AuthenticationError       the daemon does not admit this key (or the server's key is another)
-    │   ├── LaunchError               a daemon could not be started
-    │   │   └── FlyApiError               the Machines API failed or refused; has status and answer
-    │   │       ├── FlyTokenError             it refuses the token
-    │   │       ├── MachineMissingError       there is no such app or machine
-    │   │       └── HostFullError             the machine's host has no room for it now
-    │   └── IncompatibleError         protocol versions do not meet (unsupported_protocol, unsupported_message)
-    ├── WaitTimeoutError              the job goes on, only the wait ended
-    ├── SettingsError                 a setting of the client is wrong
-    ├── LocalFileError                a file on this side cannot be read or written
-    └── DaemonError                   the daemon answered with an error; has code, hint, retryable, details
+    │   ├── AuthenticationError       the daemon does not admit this key (or the server's key is
+    another) │   ├── LaunchError               a daemon could not be started │   │   └── FlyApiError
+    the Machines API failed or refused; has status and answer │   │       ├── FlyTokenError
+    it refuses the token │   │       ├── MachineMissingError       there is no such app or machine │
+    │       └── HostFullError             the machine's host has no room for it now │   └──
+    IncompatibleError         protocol versions do not meet (unsupported_protocol,
+    unsupported_message) ├── WaitTimeoutError              the job goes on, only the wait ended ├──
+    SettingsError                 a setting of the client is wrong ├── LocalFileError
+    a file on this side cannot be read or written └── DaemonError                   the daemon
+    answered with an error; has code, hint, retryable, details
         ├── RequestError              the request can never succeed as it is
         │   ├── InvalidMessageError       bad_message, message_too_large
         │   ├── InvalidArgumentError      invalid_argument
@@ -24,20 +23,18 @@
         ├── BusyError                 try again later: queue_full, shutting_down, organization_busy
         ├── DatabaseError             the organization's file
         │   ├── DatabaseMissingError      database_missing
-        │   ├── DatabaseUnusableError     database_not_sqlite, _damaged, _unreadable, _read_only, duplicate_keys
-        │   ├── DatabaseLockedError       database_locked
-        │   ├── DiskFullError             disk_full
-        │   ├── BackupError               backup_failed, backup_damaged
-        │   ├── TransferError             transfer_unknown, transfer_damaged
-        │   ├── ContactsError             contacts_missing, contacts_empty, column_missing
-        │   └── ForeignSchemaError        foreign_schema: a table of another program cannot take the plan
-        ├── PlanRefusedError          the plan was computed, but not written
-        │   ├── PlanAbnormalError         plan_abnormal: it would change more than the guards allow
-        │   └── PlanDiffersError          plan_differs: it is not the plan that was reviewed
-        ├── BucketError               bucket_unreachable, bucket_denied, bucket_damaged, bucket_busy, bucket_conflict
-        │   └── LeaseError                lease_held, lease_lost
-        ├── JobCancelledError         cancelled
-        └── ExecutionError            worker_died, out_of_memory, internal, and codes this release does not know
+        │   ├── DatabaseUnusableError     database_not_sqlite, _damaged, _unreadable, _read_only,
+        duplicate_keys │   ├── DatabaseLockedError       database_locked │   ├── DiskFullError
+        disk_full │   ├── BackupError               backup_failed, backup_damaged │   ├──
+        TransferError             transfer_unknown, transfer_damaged │   ├── ContactsError
+        contacts_missing, contacts_empty, column_missing │   └── ForeignSchemaError
+        foreign_schema: a table of another program cannot take the plan ├── PlanRefusedError
+        the plan was computed, but not written │   ├── PlanAbnormalError         plan_abnormal: it
+        would change more than the guards allow │   └── PlanDiffersError          plan_differs: it
+        is not the plan that was reviewed ├── BucketError               bucket_unreachable,
+        bucket_denied, bucket_damaged, bucket_busy, bucket_conflict │   └── LeaseError
+        lease_held, lease_lost ├── JobCancelledError         cancelled └── ExecutionError
+        worker_died, out_of_memory, internal, and codes this release does not know
 
 `retryable` says whether the same call may succeed later without anybody changing anything.
 """
@@ -83,7 +80,8 @@ class LaunchError(ConnectionFailedError):
 class FlyApiError(LaunchError):
     """The Machines API failed or refused.
 
-    status: of HTTP, 0 where there was no answer.   answer: what the API said.   word: its `status` field.
+    status: of HTTP, 0 where there was no answer.   answer: what the API said.   word: its `status`
+    field.
     """
 
     status = 0
@@ -195,7 +193,10 @@ class ContactsError(DatabaseError):
 
 
 class ForeignSchemaError(DatabaseError):
-    """A table of another program cannot take the plan; the message names table, column or constraint."""
+    """A table of another program cannot take the plan.
+
+    The message names table, column or constraint.
+    """
 
 
 class PlanRefusedError(DaemonError):
@@ -203,7 +204,10 @@ class PlanRefusedError(DaemonError):
 
 
 class PlanAbnormalError(PlanRefusedError):
-    """The plan would change more than the guards allow; submit with `accept_changes=True` to write it."""
+    """The plan would change more than the guards allow.
+
+    Submit with `accept_changes=True` to write it.
+    """
 
 
 class PlanDiffersError(PlanRefusedError):

@@ -51,7 +51,9 @@ class AsyncJobHandle:
         return self.job
 
     async def progress(self, timeout_s: float | None = None) -> AsyncGenerator[Job, None]:
-        """Yield the job whenever it has changed, last in its final state; survives restarts of the daemon.
+        """Yield the job whenever it has changed, last in its final state.
+
+        Survives restarts of the daemon.
 
         Raises `WaitTimeoutError` when the job has not ended after `timeout_s`.
         """
@@ -77,7 +79,8 @@ class AsyncJobHandle:
     ) -> RunResult:
         """Wait for the end and return the result.
 
-        Raises the job's error (`DaemonError`), `JobCancelledError`, or `WaitTimeoutError` (the job goes on).
+        Raises the job's error (`DaemonError`), `JobCancelledError`, or `WaitTimeoutError` (the job
+        goes on).
         """
         async with aclosing(self.progress(timeout_s)) as jobs:
             async for job in jobs:

@@ -1,4 +1,7 @@
-"""The calls of `AsyncClient` that ask about files rather than jobs: information, configuration, report, backups."""
+"""The calls of `AsyncClient` that ask about files rather than jobs.
+
+Information, configuration, report, backups.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T", bound=Message)
 
-#: How long an answer may take that needs a look at a file (or a wait for its lock), and a restore of a large one.
+#: How long an answer may take that needs a look at a file (or a wait for its lock), and a restore
+#: of a large one.
 FILE_ANSWER_S, RESTORE_S = 20.0, 3600.0
 
 
@@ -85,11 +89,13 @@ class AsyncQuestions:
         duration_s: float = 30.0,
         holder: str | None = None,
     ) -> OrganizationLease:
-        """Return the lease of an organization in the bucket, for a `with` block; see `schedclient.bucket`.
+        """Return the lease of an organization in the bucket, for a `with` block.
 
-        Its calls block: an asyncio program calls them in a thread. It is between this program and the bucket (set by
-        the variables that docs/BUCKET.md names); no daemon is asked.   wait_s: how long to wait for another
-        holder, by default until a dead one's would have run out.
+        See `schedclient.bucket`.
+
+        Its calls block: an asyncio program calls them in a thread. It is between this program and
+        the bucket (set by the variables that docs/BUCKET.md names); no daemon is asked.   wait_s:
+        how long to wait for another holder, by default until a dead one's would have run out.
         """
         from .bucket import OrganizationLease  # noqa: PLC0415 - an extra, and only where it is used
 
@@ -105,7 +111,8 @@ class AsyncQuestions:
     ) -> OrganizationConfiguration:
         """Return the configuration that a run would start from, and its stored versions.
 
-        version: one whose text is wanted, also where texts of older versions are left out (`toml_left_out`).
+        version: one whose text is wanted, also where texts of older versions are left out
+        (`toml_left_out`).
         """
         message = GetConfiguration(id=new_request_id(), organization=organization, version=version)
         return (await self._ask(message, ConfigurationReply, FILE_ANSWER_S)).configuration
@@ -118,7 +125,10 @@ class AsyncQuestions:
     async def set_configuration(
         self, organization: str, toml: str, created_by: str | None = None
     ) -> OrganizationConfiguration:
-        """Store a TOML text as the organization's new version; created_by: by default, the user's name."""
+        """Store a TOML text as the organization's new version.
+
+        Created_by: by default, the user's name.
+        """
         message = SetConfiguration(
             id=new_request_id(),
             organization=organization,
@@ -163,10 +173,13 @@ class AsyncQuestions:
         accept_statuses: Sequence[str] = (),
         first_run_only: bool = False,
     ) -> CheckReport:
-        """Return what a run of the organization could not read, would refuse or lose; changes nothing.
+        """Return what a run of the organization could not read, would refuse or lose.
 
-        as_of, config: as of `schedule`.   accept_statuses: contact statuses that the suggested configuration shall make
-        active.   first_run_only: look only if no run of the organization has been completed yet.
+        Changes nothing.
+
+        as_of, config: as of `schedule`.   accept_statuses: contact statuses that the suggested
+        configuration shall make active.   first_run_only: look only if no run of the organization
+        has been completed yet.
         """
         await self._needs("check")
         message = CheckOrganization(
@@ -182,7 +195,10 @@ class AsyncQuestions:
     async def plan_adoption(
         self, organization: str, accept_statuses: Sequence[str] = ()
     ) -> Adoption:
-        """Return what would make the organization's file ready for its first run; changes nothing."""
+        """Return what would make the organization's file ready for its first run.
+
+        Changes nothing.
+        """
         await self._needs("check")
         message = PlanAdoption(
             id=new_request_id(), organization=organization, accept_statuses=list(accept_statuses)
@@ -198,7 +214,8 @@ class AsyncQuestions:
     ) -> Adoption:
         """Do what `plan_adoption`, with the same statuses, has returned, in one transaction after a backup.
 
-        Refused while a job of the organization waits or runs, and where something else would be done by now.
+        Refused while a job of the organization waits or runs, and where something else would be
+        done by now.
         """
         message = AdoptOrganization(
             id=new_request_id(),
@@ -221,6 +238,9 @@ class AsyncQuestions:
         ).backups
 
     async def restore(self, organization: str, backup_id: str) -> BackupList:
-        """Put a backup in the place of the organization's file; refused while a job of it waits or runs."""
+        """Put a backup in the place of the organization's file.
+
+        Refused while a job of it waits or runs.
+        """
         message = RestoreBackup(id=new_request_id(), organization=organization, backup_id=backup_id)
         return (await self._ask(message, BackupsReply, RESTORE_S)).backups

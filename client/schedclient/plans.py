@@ -58,7 +58,8 @@ def expected_plan(
 ) -> tuple[SavedPlan, str, dict[str, Any]]:
     """Return the plan, the date and the overrides of a job that expects a plan.
 
-    Date and overrides are those of the plan; given ones must be the same. Raises `SettingsError` otherwise.
+    Date and overrides are those of the plan; given ones must be the same. Raises `SettingsError`
+    otherwise.
     """
     plan = expect if isinstance(expect, SavedPlan) else load_plan(expect)
     if plan.organization != organization:

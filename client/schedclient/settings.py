@@ -1,7 +1,7 @@
 """Where the client finds its daemon: one table of settings, from arguments, environment and a file.
 
-Arguments win over variables of the environment, which win over the file (`~/.config/schedctl/config.toml`, or what
-`SCHEDCTL_CONFIG` names).
+Arguments win over variables of the environment, which win over the file
+(`~/.config/schedctl/config.toml`, or what `SCHEDCTL_CONFIG` names).
 """
 
 from __future__ import annotations
@@ -62,12 +62,16 @@ TABLE: dict[str, tuple[str, str]] = {
         "name server for .internal names, for example fdaa::3 (default: the system's)",
     ),
 }
-#: The settings that say where the daemon is; the first one given in a call counts, whatever is set elsewhere.
+#: The settings that say where the daemon is; the first one given in a call counts, whatever is set
+#: elsewhere.
 PLACES = ("endpoint", "app", "data")
 
 
 class SettingArguments(TypedDict, total=False):
-    """The settings of `TABLE` (without `endpoint`) as arguments of a client; None is as good as not given."""
+    """The settings of `TABLE` (without `endpoint`) as arguments of a client.
+
+    None is as good as not given.
+    """
 
     app: str | None
     data: str | Path | None
@@ -275,7 +279,10 @@ def _resolver(value: Any) -> str | None:
 def load(
     arguments: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
 ) -> ClientSettings:
-    """Return the settings; raises `SettingsError`. `arguments`: name in `TABLE` -> value, None where not given."""
+    """Return the settings; raises `SettingsError`.
+
+    `arguments`: name in `TABLE` -> value, None where not given.
+    """
     environment = os.environ if environment is None else environment
     _, in_file = _file(environment)
     values: dict[str, Any] = {}
@@ -284,7 +291,8 @@ def load(
         values[name] = (
             given if given is not None else environment.get(variable) or in_file.get(name)
         )
-    # A place named in the call is meant, whatever is configured elsewhere: a data folder's own daemon, for example.
+    # A place named in the call is meant, whatever is configured elsewhere: a data folder's own
+    # daemon, for example.
     places = [name for name in PLACES if (arguments or {}).get(name) is not None]
     for name in PLACES if places else ():
         if name != places[0] and name != "data":

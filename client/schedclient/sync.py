@@ -1,4 +1,6 @@
-"""The client for programs without asyncio: the same calls as `aio.AsyncClient`, on a thread of its own.
+"""The client for programs without asyncio.
+
+The same calls as `aio.AsyncClient`, on a thread of its own.
 
 Thread-safe: any thread may call. After a fork the child gets a new thread and a new connection.
 """
@@ -145,10 +147,12 @@ class Client:
         """Schedule an organization: submit, wait, return the result. Raises `SchedulerClientError`.
 
         as_of: `YYYY-MM-DD`, by default today in the organization's time zone.   workers: 1 to 32.
-        config: overrides in the shape of the rules' section 13.   timeout_s: how long to wait for the job.
+        config: overrides in the shape of the rules' section 13.   timeout_s: how long to wait for
+        the job.
         accept_changes: write the plan although it exceeds a guard (`PlanAbnormalError` otherwise).
-        expect: a plan that was reviewed, `RunResult.plan` of a dry run or the file of `schedctl preview --save`. The
-        job writes exactly this plan or fails with `PlanDiffersError`; it takes the date and the overrides from it.
+        expect: a plan that was reviewed, `RunResult.plan` of a dry run or the file of `schedctl
+        preview --save`. The job writes exactly this plan or fails with `PlanDiffersError`; it takes
+        the date and the overrides from it.
         """
         handle = self.submit(
             organization,
@@ -171,9 +175,12 @@ class Client:
         on_each: OnEach | None = None,
         **options: Any,
     ) -> Outcomes:
-        """Schedule many organizations, all there are by default; never raises for one of them (see `Outcome`).
+        """Schedule many organizations, all there are by default.
 
-        at_once: how many are in work at the same time, by default as many as the daemon has workers.
+        Never raises for one of them (see `Outcome`).
+
+        at_once: how many are in work at the same time, by default as many as the daemon has
+        workers.
         on_each: told, in another thread, an organization and its job whenever that has changed.
         options: as those of `submit`.
         """
@@ -215,7 +222,9 @@ class Client:
         as_of: str | None = None,
         config: dict[str, Any] | None = None,
     ) -> Explanation:
-        """Return why a contact gets what it gets: each event, its dates as they move, the rules that apply.
+        """Return why a contact gets what it gets.
+
+        Each event, its dates as they move, the rules that apply.
 
         A dry run over the whole organization, as load balancing looks at all contacts.
         """
@@ -292,7 +301,8 @@ class Client:
     ) -> OrganizationConfiguration:
         """Return the configuration that a run would start from, and its stored versions.
 
-        version: one whose text is wanted, also where texts of older versions are left out (`toml_left_out`).
+        version: one whose text is wanted, also where texts of older versions are left out
+        (`toml_left_out`).
         """
         return self._run(self._current().configuration(organization, version))
 
@@ -303,7 +313,10 @@ class Client:
     def set_configuration(
         self, organization: str, toml: str, created_by: str | None = None
     ) -> OrganizationConfiguration:
-        """Store a TOML text as the organization's new version; created_by: by default, the user's name."""
+        """Store a TOML text as the organization's new version.
+
+        Created_by: by default, the user's name.
+        """
         return self._run(self._current().set_configuration(organization, toml, created_by))
 
     def withdraw_configuration(
@@ -331,10 +344,13 @@ class Client:
         accept_statuses: Sequence[str] = (),
         first_run_only: bool = False,
     ) -> CheckReport:
-        """Return what a run of the organization could not read, would refuse or lose; changes nothing.
+        """Return what a run of the organization could not read, would refuse or lose.
 
-        as_of, config: as of `schedule`.   accept_statuses: contact statuses that the suggested configuration shall make
-        active.   first_run_only: look only if no run of the organization has been completed yet.
+        Changes nothing.
+
+        as_of, config: as of `schedule`.   accept_statuses: contact statuses that the suggested
+        configuration shall make active.   first_run_only: look only if no run of the organization
+        has been completed yet.
         """
         checking = self._current().check(
             organization,
@@ -346,7 +362,10 @@ class Client:
         return self._run(checking)
 
     def plan_adoption(self, organization: str, accept_statuses: Sequence[str] = ()) -> Adoption:
-        """Return what would make the organization's file ready for its first run; changes nothing."""
+        """Return what would make the organization's file ready for its first run.
+
+        Changes nothing.
+        """
         return self._run(self._current().plan_adoption(organization, accept_statuses))
 
     def adopt(
@@ -364,7 +383,10 @@ class Client:
         return self._run(self._current().backups(organization))
 
     def restore(self, organization: str, backup_id: str) -> BackupList:
-        """Put a backup in the place of the organization's file; refused while a job of it waits or runs."""
+        """Put a backup in the place of the organization's file.
+
+        Refused while a job of it waits or runs.
+        """
         return self._run(self._current().restore(organization, backup_id))
 
     def push(
@@ -372,9 +394,10 @@ class Client:
     ) -> TransferResult:
         """Make the organization's file on the daemon's side what the SQLite database at `path` is.
 
-        Only blocks that the other side lacks are sent; a push that broke off is resumed by doing it again. The
-        file may be in use here. Refused while a job of the organization waits or runs; what the file was before is
-        kept as a backup. on_bytes: told, in another thread, the bytes that are there so far, and all.
+        Only blocks that the other side lacks are sent; a push that broke off is resumed by doing it
+        again. The file may be in use here. Refused while a job of the organization waits or runs;
+        what the file was before is kept as a backup. on_bytes: told, in another thread, the bytes
+        that are there so far, and all.
         """
         return self._run(self._current().push(path, organization, on_bytes=on_bytes))
 
@@ -383,8 +406,8 @@ class Client:
     ) -> TransferResult:
         """Fetch the organization's file, in one state, as the file `path`, which appears or changes when it is whole.
 
-        Only blocks that an older file of this name, or a pull that broke off, lacks are fetched. Refused while a job of
-        the organization waits or runs.
+        Only blocks that an older file of this name, or a pull that broke off, lacks are fetched.
+        Refused while a job of the organization waits or runs.
         """
         return self._run(self._current().pull(organization, path, on_bytes=on_bytes))
 
@@ -422,14 +445,17 @@ class JobHandle:
         return self._client._run(self._handle.cancel())  # noqa: SLF001
 
     def progress(self, timeout_s: float | None = None) -> Generator[Job, None, None]:
-        """Yield the job whenever it has changed, last in its final state; survives restarts of the daemon.
+        """Yield the job whenever it has changed, last in its final state.
+
+        Survives restarts of the daemon.
 
         Raises `WaitTimeoutError` when the job has not ended after `timeout_s`.
         """
         jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
 
         async def follow() -> None:
-            # One task has the generator from its beginning to its end, whatever interrupts this thread.
+            # One task has the generator from its beginning to its end, whatever interrupts this
+            # thread.
             async with aclosing(self._handle.progress(timeout_s)) as events:
                 async for job in events:
                     jobs.put(job)
@@ -453,7 +479,8 @@ class JobHandle:
     ) -> RunResult:
         """Wait for the end and return the result; `on_progress` is called in this thread.
 
-        Raises the job's error (`DaemonError`), `JobCancelledError`, or `WaitTimeoutError` (the job goes on).
+        Raises the job's error (`DaemonError`), `JobCancelledError`, or `WaitTimeoutError` (the job
+        goes on).
         """
         with closing(self.progress(timeout_s)) as jobs:
             for job in jobs:
@@ -474,11 +501,17 @@ class Batch:
         return self._batch.organizations
 
     def wait(self) -> Outcomes:
-        """Wait until all have ended and return what became of them; may be interrupted and called again."""
+        """Wait until all have ended and return what became of them.
+
+        May be interrupted and called again.
+        """
         return self._client._run(self._batch.wait())  # noqa: SLF001 - two halves of one thing
 
     def so_far(self) -> Outcomes:
-        """Return what has become of them until now: of one in work there is neither result nor error yet."""
+        """Return what has become of them until now.
+
+        Of one in work there is neither result nor error yet.
+        """
         return self._batch.so_far()
 
     def stop(self) -> None:
@@ -486,5 +519,8 @@ class Batch:
         self._client._run(self._batch.stop())  # noqa: SLF001
 
     def cancel(self) -> None:
-        """Submit no more, and ask the jobs in work to end; a run that is cancelled changes nothing."""
+        """Submit no more, and ask the jobs in work to end.
+
+        A run that is cancelled changes nothing.
+        """
         self._client._run(self._batch.cancel())  # noqa: SLF001

@@ -1,7 +1,9 @@
-"""Sending an organization's file to the daemon and fetching it: only blocks that the other side lacks travel.
+"""Sending an organization's file to the daemon and fetching it.
 
-Files are read and written in threads; the standard library's SQLite makes the copy that is sent and checks the one
-that was fetched. Nothing is visible under its name before it is whole.
+Only blocks that the other side lacks travel.
+
+Files are read and written in threads; the standard library's SQLite makes the copy that is sent and
+checks the one that was fetched. Nothing is visible under its name before it is whole.
 """
 
 from __future__ import annotations
@@ -98,13 +100,16 @@ def _read_digests(path: Path) -> bytes:
     return bytes(digests)
 
 
-# Push ------------------------------------------------------------------------------------------------------
+# Push ---------------------------------------------------------------------------------------------
 
 
 async def push(
     ask: Ask, path: Path, organization: str, on_bytes: OnBytes | None = None
 ) -> TransferResult:
-    """Make the organization's file on the daemon's side what a database here is; see `AsyncClient.push`."""
+    """Make the organization's file on the daemon's side what a database here is.
+
+    See `AsyncClient.push`.
+    """
     began = time.monotonic()
     copy = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.push")
     try:
@@ -217,7 +222,7 @@ def _read_blocks(path: Path, numbers: list[int]) -> bytes:
         )
 
 
-# Pull ------------------------------------------------------------------------------------------------------
+# Pull ---------------------------------------------------------------------------------------------
 
 
 async def pull(
@@ -304,7 +309,10 @@ async def _pull(
 
 
 def _prepare(unfinished: Path, path: Path, digests: bytes, size: int) -> list[int]:
-    """Have the unfinished file hold what is here already, of a try or an older file; return what is missing."""
+    """Have the unfinished file hold what is here already, of a try or an older file.
+
+    Return what is missing.
+    """
     unfinished.touch(mode=0o600)
     os.truncate(unfinished, size)
     missing = set(differing(digests, _read_digests(unfinished)))
@@ -352,7 +360,7 @@ def _finish(unfinished: Path, path: Path) -> None:
         os.close(folder)
 
 
-# Both ------------------------------------------------------------------------------------------------------
+# Both ---------------------------------------------------------------------------------------------
 
 
 def damaged(what: str) -> TransferError:
@@ -390,7 +398,10 @@ async def _in_window(work: Callable[[list[int]], Any], numbers: list[int]) -> No
 
 
 async def _again(transfer: Callable[[], Any]) -> Any:
-    """Do a transfer, once more where the daemon was started anew meanwhile; what arrived is not sent again."""
+    """Do a transfer, once more where the daemon was started anew meanwhile.
+
+    What arrived is not sent again.
+    """
     for left in reversed(range(_TRIES)):
         try:
             return await _first_error(transfer)

@@ -1,6 +1,9 @@
-"""The checks behind `schedctl doctor`: one for each thing that goes wrong between a client and its daemon.
+"""The checks behind `schedctl doctor`.
 
-Works with the machine down: what needs it up is then skipped, and said to be. Starts nothing unless asked to.
+One for each thing that goes wrong between a client and its daemon.
+
+Works with the machine down: what needs it up is then skipped, and said to be. Starts nothing unless
+asked to.
 """
 
 from __future__ import annotations
@@ -42,7 +45,10 @@ def _failed(name: str, error: SchedulerClientError) -> Check:
 async def examine(
     arguments: dict[str, Any], organization: str | None, *, start: bool
 ) -> AsyncIterator[Check]:
-    """Yield the checks as they are done. arguments: as of a client.   start: start the machine if it is down."""
+    """Yield the checks as they are done. arguments: as of a client.
+
+    start: start the machine if it is down.
+    """
     try:
         settings = load(arguments)
     except SchedulerClientError as error:

@@ -1,4 +1,7 @@
-"""What the commands share: the options that find a daemon, output as JSON or for people, errors, typos."""
+"""What the commands share.
+
+The options that find a daemon, output as JSON or for people, errors, typos.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,10 @@ def make_client(options: dict[str, Any]) -> Any:
 
 
 def _telling_launcher(arguments: dict[str, Any]) -> Any:
-    """Return a launcher that tells a person how the start of a machine goes; None where nothing is to be told."""
+    """Return a launcher that tells a person how the start of a machine goes.
+
+    None where nothing is to be told.
+    """
     from schedclient.settings import load  # noqa: PLC0415 - settings are read when a command needs them
 
     settings = load(arguments)
@@ -107,7 +113,10 @@ def connection_arguments(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def again(*command: str) -> str:
-    """Return a command line that reaches the same daemon: with the connection options of the present one."""
+    """Return a command line that reaches the same daemon.
+
+    With the connection options of the present one.
+    """
     given = click.get_current_context().params
     words = ["schedctl", *command]
     for name in _CONNECTION:
@@ -118,7 +127,10 @@ def again(*command: str) -> str:
 
 
 def ask_what_to_do(what: str, question: str) -> str:
-    """Ask after Ctrl-C whether to `cancel`, `detach` or `go on`; without a terminal, and at a second Ctrl-C, detach."""
+    """Ask after Ctrl-C whether to `cancel`, `detach` or `go on`.
+
+    Without a terminal, and at a second Ctrl-C, detach.
+    """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return "detach"
     click.echo(f"\n{what}", err=True)

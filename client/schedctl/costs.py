@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import msgspec
 
-#: Seconds of a whole run in the mode reliable on 2 processors: contacts -> (first plan, next day's run). Medians of
-#: `make bench` (tests/bench/results.jsonl has every run and the machine; a test compares).
+#: Seconds of a whole run in the mode reliable on 2 processors: contacts -> (first plan, next day's
+#: run). Medians of `make bench` (tests/bench/results.jsonl has every run and the machine; a test
+#: compares).
 MEASURED: dict[int, tuple[float, float]] = {
     10_000: (0.17, 0.14),
     100_000: (1.17, 0.60),
     1_000_000: (13.32, 5.78),
     3_000_000: (43.29, 16.48),
 }
-#: How long the machine stays up after a job (fly.toml, SCHEDD_IDLE_TIMEOUT), paid like the job itself.
+#: How long the machine stays up after a job (fly.toml, SCHEDD_IDLE_TIMEOUT), paid like the job
+#: itself.
 IDLE_S = 60.0
 HOURS_OF_A_YEAR, DAYS_OF_A_YEAR = 8760, 365
 
 
 class CostRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What a kind of run costs, in US dollars. with_idle_usd: until the machine has stopped itself."""
+    """What a kind of run costs, in US dollars.
+
+    with_idle_usd: until the machine has stopped itself.
+    """
 
     contacts: int
     kind: str
@@ -29,7 +34,10 @@ class CostRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CostTable(msgspec.Struct, frozen=True, kw_only=True):
-    """Costs at a price; year_usd of a row: one such run a day. always_on_usd: a year of a machine that never stops."""
+    """Costs at a price; year_usd of a row: one such run a day.
+
+    always_on_usd: a year of a machine that never stops.
+    """
 
     size: str
     region: str

@@ -1,6 +1,9 @@
-"""The check of a file that no daemon has: a copy of it, checked by a daemon of its own over a temporary folder.
+"""The check of a file that no daemon has.
 
-The file is only read, byte by byte; SQLite never opens it, as opening a database can change what is next to it.
+A copy of it, checked by a daemon of its own over a temporary folder.
+
+The file is only read, byte by byte; SQLite never opens it, as opening a database can change what is
+next to it.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from schedclient.sync import Client
 from schedproto.checks import CheckReport
 from schedproto.ids import DATABASE_SUFFIX, ORGANIZATION_ID
 
-#: What belongs to a database: the file itself, a write-ahead log, and the journal of a transaction that broke off.
+#: What belongs to a database: the file itself, a write-ahead log, and the journal of a transaction
+#: that broke off.
 _PARTS = ("", "-wal", "-journal")
 #: How often a file that another program writes to is copied again, and the pause before.
 _TRIES, _PAUSE_S = 20, 0.25
@@ -35,7 +39,10 @@ def check_file(
     config: dict[str, Any] | None = None,
     accept_statuses: Sequence[str] = (),
 ) -> CheckReport:
-    """Check a database in any folder; blocks. Raises `SchedulerClientError`. Arguments as of `Client.check`."""
+    """Check a database in any folder; blocks. Raises `SchedulerClientError`.
+
+    Arguments as of `Client.check`.
+    """
     with tempfile.TemporaryDirectory(prefix="schedctl-check-") as folder:
         data = Path(folder)
         organization = path.stem if ORGANIZATION_ID.fullmatch(path.stem) else "file"
@@ -51,7 +58,10 @@ def check_file(
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of the daemon: of its settings the configuration of all organizations alone."""
+    """Return the environment of the daemon.
+
+    Of its settings the configuration of all organizations alone.
+    """
     return {
         name: value
         for name, value in os.environ.items()

@@ -1,4 +1,7 @@
-"""`schedctl`: the group, and which module has which command. Modules are loaded when their command is called."""
+"""`schedctl`: the group, and which module has which command.
+
+Modules are loaded when their command is called.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Makes synthetic organizations: files as the main application has them, with invented people.
 
-Deterministic: the same number of contacts, seed and date give the same file. Addresses are under example.org.
-Knows nothing of the daemon; needs the standard library alone.
+Deterministic: the same number of contacts, seed and date give the same file. Addresses are under
+example.org. Knows nothing of the daemon; needs the standard library alone.
 """
 
 from __future__ import annotations
@@ -274,7 +274,9 @@ def make_organization(
     as_of: dt.date,
     on_progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Write an organization's file; it appears under its name when it is complete. Raises `OSError`.
+    """Write an organization's file; it appears under its name when it is complete.
+
+    Raises `OSError`.
 
     on_progress: told how many contacts are written.
     """

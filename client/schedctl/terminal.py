@@ -27,7 +27,8 @@ PIPE_WIDTH, PIPE_PICTURE_WIDTH = 500, 80
 def console(*, err: bool = False) -> Console:
     """Return a console; colours only where a terminal is (rich honours NO_COLOR).
 
-    Into a pipe or a file tables are as wide as they need to be: nothing that a script may look for is cut off.
+    Into a pipe or a file tables are as wide as they need to be: nothing that a script may look for
+    is cut off.
     """
     out = Console(stderr=err, highlight=False, markup=False, emoji=False)
     if not out.is_terminal and "COLUMNS" not in os.environ:
@@ -36,7 +37,10 @@ def console(*, err: bool = False) -> Console:
 
 
 class JobProgress:
-    """A progress bar on standard error while a job runs; shows nothing where there is no terminal."""
+    """A progress bar on standard error while a job runs.
+
+    Shows nothing where there is no terminal.
+    """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._console = console(err=True)

@@ -1,4 +1,7 @@
-"""The one place that wires: settings, folders, journal, pool, service and sockets, from start to exit code."""
+"""The one place that wires.
+
+Settings, folders, journal, pool, service and sockets, from start to exit code.
+"""
 
 from __future__ import annotations
 
@@ -121,7 +124,10 @@ class Daemon:
         return lock
 
     def _await_orphans(self) -> Path:
-        """Wait until the workers of a killed daemon have ended; they hold this file with a shared lock."""
+        """Wait until the workers of a killed daemon have ended.
+
+        They hold this file with a shared lock.
+        """
         path = self.state / "workers.lock"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + ORPHANS_TIMEOUT_S
@@ -193,10 +199,11 @@ class Daemon:
         settings, data = self.settings, self.settings.data.resolve()
         alive_file = self._await_orphans()
         scratch, journal = self._scratch(), self._journal()
-        # multiprocessing keeps the fork server's socket in a temporary folder, which a kill -9 would leave behind;
-        # the scratch folder is emptied by the next start.
+        # multiprocessing keeps the fork server's socket in a temporary folder, which a kill -9
+        # would leave behind; the scratch folder is emptied by the next start.
         tempfile.tempdir = str(scratch)
-        # Removed by a finalizer of lower priority than the one by which multiprocessing removes that folder.
+        # Removed by a finalizer of lower priority than the one by which multiprocessing removes
+        # that folder.
         Finalize(None, shutil.rmtree, (scratch,), {"ignore_errors": True}, exitpriority=-200)
         here = identity(os.environ, len(os.sched_getaffinity(0)))
         replica = self._replica(here)

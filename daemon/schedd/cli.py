@@ -1,4 +1,7 @@
-"""The command `schedd`: serve, version, settings. Imports what it needs when it needs it, to start fast."""
+"""The command `schedd`: serve, version, settings.
+
+Imports what it needs when it needs it, to start fast.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What only exists on a machine on Fly: which machine this is, and what a second of it costs.
 
-Environment: docs/FLY.md, section 8. Elsewhere there is no identity, and a price only where one is set.
+Environment: docs/FLY.md, section 8. Elsewhere there is no identity, and a price only where one is
+set.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ def identity(environment: Mapping[str, str], cpus: int) -> Identity | None:
 
 
 def price_per_s(here: Identity | None, set_per_hour: float | None) -> float | None:
-    """Return US dollars a second: as set, else by size and region, else None where it is not known."""
+    """Return US dollars a second.
+
+    As set, else by size and region, else None where it is not known.
+    """
     if set_per_hour is not None:
         return set_per_hour / 3600
     return None if here is None else prices.per_second(here.size, here.region)

@@ -1,4 +1,7 @@
-"""Structured logs: pretty on a terminal, one JSON object a line elsewhere, always on standard error."""
+"""Structured logs.
+
+Pretty on a terminal, one JSON object a line elsewhere, always on standard error.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ import structlog  # noqa: E402 - see above
 
 
 def configure(log_format: str, level: str, stream: TextIO | None = None) -> None:
-    """Set up structlog for this process. Lines of a job carry its ids through `structlog.contextvars`."""
+    """Set up structlog for this process.
+
+    Lines of a job carry its ids through `structlog.contextvars`.
+    """
     stream = sys.stderr if stream is None else stream
     pretty = log_format == "pretty" or (log_format == "auto" and stream.isatty())
     renderer = (

@@ -1,7 +1,10 @@
-"""From root to an ordinary user: a volume that a machine mounts belongs to root, the daemon need not.
+"""From root to an ordinary user.
 
-Started as root with a user set, the daemon gives the data folder and its files to that user and becomes it, before it
-listens and before it starts a worker. Started as anybody else it stays who it is.
+A volume that a machine mounts belongs to root, the daemon need not.
+
+Started as root with a user set, the daemon gives the data folder and its files to that user and
+becomes it, before it listens and before it starts a worker. Started as anybody else it stays who it
+is.
 """
 
 from __future__ import annotations
@@ -43,7 +46,10 @@ def become(user: str | None, data: Path) -> bool:
 
 
 def _give(data: Path, uid: int, gid: int) -> None:
-    """Give the folder, its files and the daemon's own folder to a user; links are given, not followed."""
+    """Give the folder, its files and the daemon's own folder to a user.
+
+    Links are given, not followed.
+    """
     own = state_folder(data)
     found = [data, *(path for path in data.iterdir() if path.is_file() or path.is_symlink())]
     if own.is_dir():

@@ -1,4 +1,7 @@
-"""The daemon's settings: one table, three sources (flag over environment over file), and their checks."""
+"""The daemon's settings.
+
+One table, three sources (flag over environment over file), and their checks.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +97,10 @@ def _list(value: Any) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting. `name` is the key in the file; flag and variable are made from it. many: may be repeated."""
+    """One setting. `name` is the key in the file; flag and variable are made from it.
+
+    many: may be repeated.
+    """
 
     name: str
     convert: Callable[[Any], Any]

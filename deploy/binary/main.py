@@ -1,7 +1,10 @@
-"""The compiled program: schedd, schedctl and the commands on the machine, chosen by the name it is called with.
+"""The compiled program.
 
-Nuitka compiles this module (tools/binary.sh). Called under a name that is no command's, its first argument names
-the command (`email-scheduler schedctl submit ...`). Knows no command's inside; loads only the one that is called.
+Schedd, schedctl and the commands on the machine, chosen by the name it is called with.
+
+Nuitka compiles this module (tools/binary.sh). Called under a name that is no command's, its first
+argument names the command (`email-scheduler schedctl submit ...`). Knows no command's inside; loads
+only the one that is called.
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ COMMANDS = {
 
 
 def _end_with_the_bootstrap() -> None:
-    """As one file, the program is a child of the process that unpacked it: have it killed when that one is.
+    """As one file, the program is a child of the process that unpacked it.
+
+    Have it killed when that one is.
 
     Else a kill -9 of the process that was started would leave the daemon running.
     """
@@ -38,7 +43,10 @@ def _end_with_the_bootstrap() -> None:
 
 
 def _called_as() -> str:
-    """Return the word that the program was called by: as one file, sys.argv has the file's own name instead."""
+    """Return the word that the program was called by.
+
+    As one file, sys.argv has the file's own name instead.
+    """
     return str(getattr(globals().get("__compiled__"), "original_argv0", None) or sys.argv[0])
 
 

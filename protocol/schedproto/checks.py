@@ -8,8 +8,8 @@ import msgspec
 
 from .message import Message
 
-#: error: a run refuses the file, or e-mails are wrong or lost.   warning: single contacts or rows are affected.
-#: note: worth knowing.
+#: error: a run refuses the file, or e-mails are wrong or lost.   warning: single contacts or rows
+#: are affected. note: worth knowing.
 ERROR, WARNING, NOTE = "error", "warning", "note"
 #: In the order of a report.
 SEVERITIES = (ERROR, WARNING, NOTE)
@@ -20,10 +20,12 @@ class CheckFinding(msgspec.Struct, frozen=True, kw_only=True):
 
     code: stable, for programs; docs/CHECK.md lists them.   severity: `error`, `warning` or `note`.
     table, column: where; empty for the complete file.
-    name: the pattern, form, status, e-mail type or object that it is about, where each is counted on its own.
+    name: the pattern, form, status, e-mail type or object that it is about, where each is counted
+    on its own.
     count: how many rows.   counts: its parts by name, the largest first, where it has parts.
     row_ids: up to five of the rows, ascending.   values: what these rows have, shortened.
-    message: one sentence for people: what was found and what it means for the plan.   fix: one sentence: what to do.
+    message: one sentence for people: what was found and what it means for the plan.   fix: one
+    sentence: what to do.
     settings: the configuration that follows, in the shape of the rules' section 13.
     """
 
@@ -44,10 +46,11 @@ class CheckFinding(msgspec.Struct, frozen=True, kw_only=True):
 class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a check found. as_of: the date of the run that the file was read for.
 
-    checked: false where only an organization without a completed run was to be checked, and this one has a run.
+    checked: false where only an organization without a completed run was to be checked, and this
+    one has a run.
     contacts, contacts_eligible: 0 where the contacts could not be read at all.
-    settings: the configuration that follows from the findings, as the organization's own version: what the stored
-    version has and what is suggested; empty where nothing is suggested.
+    settings: the configuration that follows from the findings, as the organization's own version:
+    what the stored version has and what is suggested; empty where nothing is suggested.
     findings: the most serious first.
     """
 
@@ -63,7 +66,10 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TableChange(msgspec.Struct, frozen=True, kw_only=True):
-    """One change that an adoption makes to a table of the scheduler. rows: how many it removes.   sql: may be empty."""
+    """One change that an adoption makes to a table of the scheduler. rows: how many it removes.
+
+    sql: may be empty.
+    """
 
     table: str
     message: str
@@ -74,12 +80,13 @@ class TableChange(msgspec.Struct, frozen=True, kw_only=True):
 class Adoption(msgspec.Struct, frozen=True, kw_only=True):
     """What makes an organization's file ready for its first run.
 
-    settings: the new version of the configuration, empty where none is needed.   settings_before: the present one.
-    changes: what is changed in the scheduler's own tables.   left: errors that remain, and statuses that
-    suppress contacts, for people to decide.
+    settings: the new version of the configuration, empty where none is needed.   settings_before:
+    the present one.
+    changes: what is changed in the scheduler's own tables.   left: errors that remain, and statuses
+    that suppress contacts, for people to decide.
     digest: names the configuration and the changes, so that only what was shown is done.
-    applied: whether it was done.   version: of the configuration, if one was stored.   backup_id: what the file was
-    before, if backups are kept.
+    applied: whether it was done.   version: of the configuration, if one was stored.   backup_id:
+    what the file was before, if backups are kept.
     """
 
     organization: str
@@ -93,13 +100,14 @@ class Adoption(msgspec.Struct, frozen=True, kw_only=True):
     backup_id: str | None = None
 
 
-# Requests ------------------------------------------------------------------------------------------------
+# Requests -----------------------------------------------------------------------------------------
 
 
 class CheckOrganization(Message, tag="check_organization", frozen=True, kw_only=True):
     """Ask what a run of an organization could not read, would refuse or lose; changes nothing.
 
-    as_of, config: as of a job.   accept_statuses: contact statuses that the suggestion shall make active.
+    as_of, config: as of a job.   accept_statuses: contact statuses that the suggestion shall make
+    active.
     first_run_only: look only if no run of the organization has been completed yet.
     """
 
@@ -118,7 +126,9 @@ class PlanAdoption(Message, tag="plan_adoption", frozen=True, kw_only=True):
 
 
 class AdoptOrganization(Message, tag="adopt_organization", frozen=True, kw_only=True):
-    """Do what an adoption with this digest said. toml: the text of its `settings`, stored as the new version.
+    """Do what an adoption with this digest said.
+
+    toml: the text of its `settings`, stored as the new version.
 
     Where nothing is to be done (any more) nothing is, whatever the digest.
     """
@@ -130,7 +140,7 @@ class AdoptOrganization(Message, tag="adopt_organization", frozen=True, kw_only=
     created_by: str = ""
 
 
-# Replies -------------------------------------------------------------------------------------------------
+# Replies ------------------------------------------------------------------------------------------
 
 
 class CheckReply(Message, tag="check", frozen=True, kw_only=True):

@@ -1,9 +1,9 @@
 """Messages to ZeroMQ frames and back.
 
-A message is exactly two frames: the magic `MAGIC` (which names the framing, not the protocol version) and one
-MessagePack map. ROUTER adds and takes away the peer's identity before the first of them. Whatever does not fit
-raises `SchedulerError`; the exception then carries, where it could be read, the `id` of the request, so that
-the daemon can answer it.
+A message is exactly two frames: the magic `MAGIC` (which names the framing, not the protocol
+version) and one MessagePack map. ROUTER adds and takes away the peer's identity before the first of
+them. Whatever does not fit raises `SchedulerError`; the exception then carries, where it could be
+read, the `id` of the request, so that the daemon can answer it.
 """
 
 from __future__ import annotations

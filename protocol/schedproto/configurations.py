@@ -8,7 +8,8 @@ import msgspec
 
 from .errors import ErrorInfo
 
-#: The longest TOML text of a version, encoded as UTF-8; with it, a request stays within its limit (codec.py).
+#: The longest TOML text of a version, encoded as UTF-8; with it, a request stays within its limit
+#: (codec.py).
 MAX_TOML_BYTES = 512 * 1024
 #: The longest name of who changes a configuration.
 MAX_NAME_CHARACTERS = 200
@@ -33,11 +34,14 @@ class OrganizationConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     """What a run of an organization would start from, job overrides aside.
 
     version: the stored version that applies, None where there is none.
-    effective: every setting with its value, in the shape of the rules' section 13; what the size of the organization
-    decides (section 9) is absent unless set.   sources: dotted key -> where its value comes from, for keys that are
-    not at their default.   versions: the stored versions, newest first.
-    versions_more: there are more of them than are listed; one that was asked for is always among them.
-    error: what is wrong with the stored version that applies; `effective` is then without it, and no run starts.
+    effective: every setting with its value, in the shape of the rules' section 13; what the size of
+    the organization decides (section 9) is absent unless set.   sources: dotted key -> where its
+    value comes from, for keys that are not at their default.   versions: the stored versions,
+    newest first.
+    versions_more: there are more of them than are listed; one that was asked for is always among
+    them.
+    error: what is wrong with the stored version that applies; `effective` is then without it, and
+    no run starts.
     """
 
     organization: str

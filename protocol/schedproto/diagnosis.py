@@ -10,7 +10,10 @@ OK, WARNING, FAILED, SKIPPED = "ok", "warning", "failed", "skipped"
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at. state: `ok`, `warning`, `failed` or `skipped`; remedy: what to do, if anything."""
+    """One thing that was looked at.
+
+    state: `ok`, `warning`, `failed` or `skipped`; remedy: what to do, if anything.
+    """
 
     name: str
     state: str

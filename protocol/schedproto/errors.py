@@ -1,8 +1,8 @@
 """Errors as they travel: a code, a sentence, what to do next, and whether a repeat can help.
 
-The codes are part of the protocol: one is never renamed or given another meaning. A client that meets a code
-it does not know treats it by its `retryable` flag. The client's exception tree is built from this table
-(`schedclient.errors`), and a test holds that no code is left out there.
+The codes are part of the protocol: one is never renamed or given another meaning. A client that
+meets a code it does not know treats it by its `retryable` flag. The client's exception tree is
+built from this table (`schedclient.errors`), and a test holds that no code is left out there.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ import msgspec
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that happened to an event on its way into the plan, or out of it.
 
-    rule: the section of docs/RULES.md.   kind: `event`, `ideal`, `caught_up`, `excluded`, `smoothed`, `capped`,
-    `stayed`, `same_day_conflict`, `frequency_limit`, `handled`, `none`, ... (an open set).
+    rule: the section of docs/RULES.md.   kind: `event`, `ideal`, `caught_up`, `excluded`,
+    `smoothed`, `capped`, `stayed`, `same_day_conflict`, `frequency_limit`, `handled`, `none`, ...
+    (an open set).
     date: the e-mail's date after the step, where it has one.   text: a sentence.
     """
 
@@ -22,7 +23,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Window(msgspec.Struct, frozen=True, kw_only=True):
     """An exclusion window that contains the date in question; both ends included.
 
-    base: the anniversary (moved to the first of its month where the rule says so) from which it is counted.
+    base: the anniversary (moved to the first of its month where the rule says so) from which it is
+    counted.
     """
 
     kind: str
@@ -33,9 +35,12 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventExplanation(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of a contact. status: `pre-scheduled`, `skipped`, or None where the plan has no row for it.
+    """One event of a contact.
 
-    The dates are those of its e-mail: ideal, caught_up and so on are None where that step did not happen.
+    status: `pre-scheduled`, `skipped`, or None where the plan has no row for it.
+
+    The dates are those of its e-mail: ideal, caught_up and so on are None where that step did not
+    happen.
     """
 
     email_type: str

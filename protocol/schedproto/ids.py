@@ -1,8 +1,8 @@
 """Organization ids and job ids: what they look like and how they are checked.
 
-An organization id becomes a file name (`<data folder>/<id>.db`), so this module is the first of the two
-places that keep a request inside the data folder (the second is the daemon's path resolution, which also
-looks at symbolic links).
+An organization id becomes a file name (`<data folder>/<id>.db`), so this module is the first of the
+two places that keep a request inside the data folder (the second is the daemon's path resolution,
+which also looks at symbolic links).
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 def check_organization(organization: str) -> str:
     """Return the id unchanged, or raise `SchedulerError` (`invalid_organization`).
 
-    `org-123.db` is refused too, because it nearly always means that a file name was given for an id.
+    `org-123.db` is refused too, because it nearly always means that a file name was given for an
+    id.
     """
     if not ORGANIZATION_ID.fullmatch(organization):
         raise SchedulerError(
@@ -48,7 +49,10 @@ def _base32(value: int, digits: int) -> str:
 
 
 def new_job_id(now_s: float | None = None) -> str:
-    """Return a new job id: 48 bits of milliseconds, then 40 random bits, so ids sort by submission time."""
+    """Return a new job id.
+
+    48 bits of milliseconds, then 40 random bits, so ids sort by submission time.
+    """
     milliseconds = int((time.time() if now_s is None else now_s) * 1000) & ((1 << 48) - 1)
     return f"job-{_base32(milliseconds, 10)}{_base32(secrets.randbits(40), 8)}"
 

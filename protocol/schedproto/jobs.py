@@ -1,7 +1,8 @@
 """What a job is: its specification, its states, its progress and its result.
 
-Times are aware UTC datetimes, dates are `YYYY-MM-DD` strings, durations are seconds (`_s`), sizes bytes.
-States, modes and stages travel as plain strings, so that a new one does not break an old peer.
+Times are aware UTC datetimes, dates are `YYYY-MM-DD` strings, durations are seconds (`_s`), sizes
+bytes. States, modes and stages travel as plain strings, so that a new one does not break an old
+peer.
 """
 
 from __future__ import annotations
@@ -43,11 +44,13 @@ class SavedPlan(msgspec.Struct, frozen=True, kw_only=True):
     """A plan as a dry run computed it: a job that expects it writes this plan or nothing.
 
     format: of this structure; a daemon refuses one that it does not know.
-    config: the overrides of the job that computed it.   config_version: of the organization's configuration.
-    settings: digest of all settings, the guards aside.   contacts, contacts_eligible: what the run read.
+    config: the overrides of the job that computed it.   config_version: of the organization's
+    configuration.
+    settings: digest of all settings, the guards aside.   contacts, contacts_eligible: what the run
+    read.
     rows: rows of the plan.   counts: email type -> status -> rows.   issues: reason -> contacts.
-    digest: of every row of the plan and every contact with an issue; equal plans have equal digests, whatever the
-    number of workers, the mode and what the file's plan was before.
+    digest: of every row of the plan and every contact with an issue; equal plans have equal
+    digests, whatever the number of workers, the mode and what the file's plan was before.
     """
 
     format: int = 1
@@ -69,11 +72,14 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     as_of: `YYYY-MM-DD`, the date D of the rules; today in the organization's time zone.
     workers: 1 to 32 shards and processes; chosen by the organization's size.
-    config: overrides in the shape of the rules' section 13, on top of the organization's configuration.
+    config: overrides in the shape of the rules' section 13, on top of the organization's
+    configuration.
     dry_run: compute and count, change nothing.
     explain: contacts of which the result shall say why they get what they get; only with dry_run.
-    accept_changes: write the plan although it exceeds a guard (rules, section 13), in this run alone.
-    expect: the plan that was reviewed; the run writes exactly this plan, or fails with `plan_differs`.
+    accept_changes: write the plan although it exceeds a guard (rules, section 13), in this run
+    alone.
+    expect: the plan that was reviewed; the run writes exactly this plan, or fails with
+    `plan_differs`.
     """
 
     organization: str
@@ -88,7 +94,10 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a running job is. `fraction` is of the whole job, 0.0 to 1.0, and never falls in one attempt."""
+    """How far a running job is.
+
+    `fraction` is of the whole job, 0.0 to 1.0, and never falls in one attempt.
+    """
 
     stage: str
     fraction: float = 0.0
@@ -97,7 +106,10 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TypeChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run changes in the rows of one e-mail type; a row that moves to another day counts as `moved` alone."""
+    """What a run changes in the rows of one e-mail type.
+
+    A row that moves to another day counts as `moved` alone.
+    """
 
     inserted: int = 0
     updated: int = 0
@@ -107,7 +119,9 @@ class TypeChanges(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RowChange(msgspec.Struct, frozen=True, kw_only=True):
-    """One row that a run changes. change: `inserted`, `updated`, `deleted` or `moved`; dates `YYYY-MM-DD`.
+    """One row that a run changes.
+
+    change: `inserted`, `updated`, `deleted` or `moved`; dates `YYYY-MM-DD`.
 
     Of a skipped row the status is `skipped` and the reason is given.
     """
@@ -138,8 +152,9 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 class ReplicaUse(msgspec.Struct, frozen=True, kw_only=True):
     """What a job moved between the bucket and the volume (docs/BUCKET.md).
 
-    version_before, version: of the organization's file in the bucket, 0 in the layout `plain`; None where there was
-    none, or nothing was published.   bytes_whole: what fetching and sending the whole file would have moved.
+    version_before, version: of the organization's file in the bucket, 0 in the layout `plain`; None
+    where there was none, or nothing was published.   bytes_whole: what fetching and sending the
+    whole file would have moved.
     carried_over: how often somebody else had published meanwhile.
     """
 
@@ -154,9 +169,11 @@ class ReplicaUse(msgspec.Struct, frozen=True, kw_only=True):
 class RunWarning(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of value or object in the file that a run could not use as it is (rules, section 0).
 
-    code: stable, for programs, for example `unreadable_date`.   table, column: where; empty for the whole file.
+    code: stable, for programs, for example `unreadable_date`.   table, column: where; empty for the
+    whole file.
     name: the status, e-mail type or campaign that it is about, where each is counted on its own.
-    count: how many rows.   row_ids: up to five of them, ascending.   values: what these rows have, shortened.
+    count: how many rows.   row_ids: up to five of them, ascending.   values: what these rows have,
+    shortened.
     message: one sentence for people: what was found and what it means for the plan.
     """
 
@@ -176,7 +193,8 @@ class GuardMeasure(msgspec.Struct, frozen=True, kw_only=True):
     code: `ineligible_increase`, `removed`, `unreadable` or `days_over_cap`.
     count: contacts, planned e-mails or days.   total: of how many, 0 of days.
     allowed: the highest share of them in percent, or number of days, that does not stop a run.
-    exceeded: whether it stops a run that does not accept the changes.   message: one sentence for people.
+    exceeded: whether it stops a run that does not accept the changes.   message: one sentence for
+    people.
     """
 
     code: str
@@ -192,16 +210,20 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
 
     counts: email type -> status (or `skipped`) -> rows of the plan.
     skipped: skip reason -> rows.   issues: reason -> contacts.
-    volume: date -> pre-scheduled rows on it (follow-ups included); volume_before: the same before load balancing
-    (sections 9 and 10); volume_dispatched: date -> rows from the run's date on that the sender has already.
+    volume: date -> pre-scheduled rows on it (follow-ups included); volume_before: the same before
+    load balancing (sections 9 and 10); volume_dispatched: date -> rows from the run's date on that
+    the sender has already.
     states: state -> email type -> pre-scheduled rows.
     stages: stage -> wall seconds, in the order they ran.
     keys_held: planned rows left out because a row that is not the scheduler's holds their key.
     warnings: what could not be read or used as it is, the most serious first.
-    guard: the figures of the guards that apply. Where one is exceeded, the run was a dry run or accepted the changes.
+    guard: the figures of the guards that apply. Where one is exceeded, the run was a dry run or
+    accepted the changes.
     plan: of a dry run, and of a run that expected a plan.
-    finished_at: UTC, `YYYY-MM-DD HH:MM:SS`.   backup_id: the backup made before the first write, if any.
-    cost_usd: what the machine cost for the time of the run, in US dollars, where its price is known.
+    finished_at: UTC, `YYYY-MM-DD HH:MM:SS`.   backup_id: the backup made before the first write, if
+    any.
+    cost_usd: what the machine cost for the time of the run, in US dollars, where its price is
+    known.
     replica: what was fetched and published, with a bucket.
     preview: of a dry run.   explanations: of the contacts that `JobSpec.explain` names.
     """
@@ -296,7 +318,8 @@ class LastRun(msgspec.Struct, frozen=True, kw_only=True):
 class OrganizationInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What `db-info` shows of one organization's file.
 
-    plan: status -> rows of `email_schedules`.   next_dates: date -> pre-scheduled rows, the first ones.
+    plan: status -> rows of `email_schedules`.   next_dates: date -> pre-scheduled rows, the first
+    ones.
     """
 
     organization: str

@@ -1,7 +1,7 @@
 """Key files of the encrypted socket: plain text, one Z85 key of 40 characters a line.
 
-A line is `public-key KEY` or `secret-key KEY`, or a bare key where only one kind makes sense; `#` begins a
-comment. The same text works as the value of an environment variable.
+A line is `public-key KEY` or `secret-key KEY`, or a bare key where only one kind makes sense; `#`
+begins a comment. The same text works as the value of an environment variable.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ DATA/.schedd/launch.lock   held by a client while it starts a daemon
 DATA/.schedd/schedd.sock   the Unix socket
 DATA/.schedd/backups/      an organization's backups in a folder of its name
 DATA/.schedd/transfers/    likewise, files that are being sent or fetched
-DATA/.schedd/replicas/     what is known of an organization's copy of the bucket's file, in a folder of its name
-DATA/.schedd/daemon.log    what a daemon started by the local launcher logs
+DATA/.schedd/replicas/     what is known of an organization's copy of the bucket's file, in a folder
+of its name DATA/.schedd/daemon.log    what a daemon started by the local launcher logs
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ def transfer_folder(data_dir: Path, organization: str) -> Path:
 
 
 def replica_folder(data_dir: Path, organization: str) -> Path:
-    """Return the folder with what is known of an organization's copy of the bucket's file; the id is checked."""
+    """Return the folder with what is known of an organization's copy of the bucket's file.
+
+    The id is checked.
+    """
     return state_folder(data_dir) / "replicas" / check_organization(organization)
 
 
@@ -64,8 +67,9 @@ def replica_folders(data_dir: Path) -> list[Path]:
 def socket_path(data_dir: Path) -> Path:
     """Return the path of the data folder's Unix socket.
 
-    It lies in the data folder, except where that would be too long for a socket: then in a folder of this
-    user under the runtime or temporary folder, named by a hash of the data folder's real path.
+    It lies in the data folder, except where that would be too long for a socket: then in a folder
+    of this user under the runtime or temporary folder, named by a hash of the data folder's real
+    path.
     """
     path = state_folder(data_dir.resolve()) / "schedd.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:

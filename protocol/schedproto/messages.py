@@ -2,14 +2,19 @@
 
 Growth rules (docs/PROTOCOL.md has them with examples; `tests/protocol` tests them both ways):
 
-- A field is only ever added, and always with a default. None is renamed, removed or given another type.
+- A field is only ever added, and always with a default. None is renamed, removed or given another
+  type.
 - Fields that a peer does not know are ignored; fields that it does not send take their default.
-- A new message is a new tag. A daemon answers a tag that it does not know with `unsupported_message`, and a
-  client looks into `Welcome.capabilities` before it sends a message newer than protocol version 1.
-- Strings that name a state, a mode, a stage or an error code are open sets: an unknown one is no error.
-- What cannot follow these rules raises `PROTOCOL_VERSION`; both sides announce the range they speak.
+- A new message is a new tag. A daemon answers a tag that it does not know with
+  `unsupported_message`, and a client looks into `Welcome.capabilities` before it sends a message
+  newer than protocol version 1.
+- Strings that name a state, a mode, a stage or an error code are open sets: an unknown one is no
+  error.
+- What cannot follow these rules raises `PROTOCOL_VERSION`; both sides announce the range they
+  speak.
 
-Every request has an `id`, chosen by the client; every message that answers it carries the same `id`.
+Every request has an `id`, chosen by the client; every message that answers it carries the same
+`id`.
 """
 
 from __future__ import annotations
@@ -63,7 +68,7 @@ CAPABILITIES = (
 )
 
 
-# Requests ------------------------------------------------------------------------------------------------
+# Requests -----------------------------------------------------------------------------------------
 
 
 class Hello(Message, tag="hello", frozen=True, kw_only=True):
@@ -134,7 +139,10 @@ class ListOrganizations(Message, tag="list_organizations", frozen=True, kw_only=
 
 
 class GetConfiguration(Message, tag="get_configuration", frozen=True, kw_only=True):
-    """Ask for an organization's configuration and its versions. version: one whose text is wanted in any case."""
+    """Ask for an organization's configuration and its versions.
+
+    version: one whose text is wanted in any case.
+    """
 
     organization: str
     version: int | None = None
@@ -188,7 +196,7 @@ class Diagnose(Message, tag="diagnose", frozen=True, kw_only=True):
     organization: str | None = None
 
 
-# Replies -------------------------------------------------------------------------------------------------
+# Replies ------------------------------------------------------------------------------------------
 
 
 class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
@@ -206,7 +214,10 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
 
 
 class Health(Message, tag="health", frozen=True, kw_only=True):
-    """Answers `GetHealth`. idle_exit_in_s: None while a job runs, and where the daemon never exits by itself."""
+    """Answers `GetHealth`.
+
+    idle_exit_in_s: None while a job runs, and where the daemon never exits by itself.
+    """
 
     status: str
     daemon_version: str
@@ -222,7 +233,10 @@ class Health(Message, tag="health", frozen=True, kw_only=True):
 
 
 class JobReply(Message, tag="job", frozen=True, kw_only=True):
-    """Answers `Submit`, `GetJob` and `Cancel`. `duplicate`: the idempotency key was known already."""
+    """Answers `Submit`, `GetJob` and `Cancel`.
+
+    `duplicate`: the idempotency key was known already.
+    """
 
     job: Job
     duplicate: bool = False
@@ -288,7 +302,10 @@ class DiagnosisReply(Message, tag="diagnosis", frozen=True, kw_only=True):
 
 
 class Failure(Message, tag="failure", frozen=True, kw_only=True):
-    """Answers any request that was not done. `id` is empty where the request's could not be read."""
+    """Answers any request that was not done.
+
+    `id` is empty where the request's could not be read.
+    """
 
     error: ErrorInfo
 

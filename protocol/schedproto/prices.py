@@ -1,13 +1,15 @@
-"""What a machine costs while it runs, for the sizes and regions whose price is known; dated, with its source.
+"""What a machine costs while it runs, for the sizes and regions whose price is known.
 
-Prices change: look at https://fly.io/docs/about/pricing/ before anything rests on them. Another price can be given
-to the daemon (`SCHEDD_PRICE_PER_HOUR`) and to `schedctl cost`.
+Dated, with its source.
+
+Prices change: look at https://fly.io/docs/about/pricing/ before anything rests on them. Another
+price can be given to the daemon (`SCHEDD_PRICE_PER_HOUR`) and to `schedctl cost`.
 """
 
 from __future__ import annotations
 
-#: The date of the prices and where they are from. The page's own sources (superfly/docs) leave the table of machines
-#: to the site; the prices of volumes are in them (about/pricing, 2026-08-05).
+#: The date of the prices and where they are from. The page's own sources (superfly/docs) leave the
+#: table of machines to the site; the prices of volumes are in them (about/pricing, 2026-08-05).
 AS_OF = "2025-08-19"
 SOURCE = "a copy of fly.io/docs/about/pricing of that day; volumes: superfly/docs about/pricing of 2026-08-05"
 
@@ -22,8 +24,8 @@ PER_SECOND: dict[str, dict[str, float]] = {
 }
 #: (processors, memory in MB) -> size
 SIZES: dict[tuple[int, int], str] = {(8, 16_384): "performance-8x"}
-#: US dollars for a GB and month (30 days) of a volume, whether or not its machine runs; likewise of a stopped
-#: machine's root file system.
+#: US dollars for a GB and month (30 days) of a volume, whether or not its machine runs; likewise of
+#: a stopped machine's root file system.
 VOLUME_GB_MONTH, STOPPED_ROOTFS_GB_MONTH = 0.15, 0.15
 DEFAULT_SIZE, DEFAULT_REGION = "performance-8x", "iad"
 

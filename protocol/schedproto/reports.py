@@ -18,7 +18,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The newest completed run of an organization and the one before it, as they were recorded.
 
     generated_at: UTC, `YYYY-MM-DD HH:MM:SS`.   latest, previous: None where there was no such run.
-    issues: the first contacts with an issue, in the order of their ids; `issues_total` says how many there are.
+    issues: the first contacts with an issue, in the order of their ids; `issues_total` says how
+    many there are.
     """
 
     organization: str

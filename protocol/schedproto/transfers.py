@@ -1,7 +1,9 @@
-"""Files on their way: a file is a row of blocks, and each side tells the other what its blocks are by their digests.
+"""Files on their way.
 
-Only blocks that differ travel. As everything is told by content, a transfer that broke off is resumed by beginning
-it again: what arrived is there already, and is found to be.
+A file is a row of blocks, and each side tells the other what its blocks are by their digests.
+
+Only blocks that differ travel. As everything is told by content, a transfer that broke off is
+resumed by beginning it again: what arrived is there already, and is found to be.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from .message import Message
 
 #: The size of a block: SQLite's usual page. The last block of a file may be shorter.
 BLOCK_BYTES = 4096
-#: The size of a block's digest (BLAKE2b): 128 bits, beyond any chance of two blocks having the same.
+#: The size of a block's digest (BLAKE2b): 128 bits, beyond any chance of two blocks having the
+#: same.
 DIGEST_BYTES = 16
-#: Most blocks of which digests go in one message, and most whose content does: both fit a request (1 MiB).
+#: Most blocks of which digests go in one message, and most whose content does: both fit a request
+#: (1 MiB).
 MAX_DIGESTS, MAX_BLOCKS = 32_768, 192
 
 
@@ -62,7 +66,10 @@ def whole_digest(digests: bytes) -> str:
 
 
 def differing(left: bytes, right: bytes) -> list[int]:
-    """Return the numbers of blocks whose digests differ, or that `right` lacks; counted from 0 in `left`."""
+    """Return the numbers of blocks whose digests differ, or that `right` lacks.
+
+    Counted from 0 in `left`.
+    """
     return [
         index // DIGEST_BYTES
         for index in range(0, len(left), DIGEST_BYTES)
@@ -70,17 +77,23 @@ def differing(left: bytes, right: bytes) -> list[int]:
     ]
 
 
-# Requests ------------------------------------------------------------------------------------------------
+# Requests -----------------------------------------------------------------------------------------
 
 
 class OpenPull(Message, tag="open_pull", frozen=True, kw_only=True):
-    """Begin to fetch an organization's file, as it is now; refused while a job of it waits or runs."""
+    """Begin to fetch an organization's file, as it is now.
+
+    Refused while a job of it waits or runs.
+    """
 
     organization: str
 
 
 class OpenPush(Message, tag="open_push", frozen=True, kw_only=True):
-    """Begin to send an organization's file; refused while a job of it waits or runs. digest: `whole_digest`."""
+    """Begin to send an organization's file; refused while a job of it waits or runs.
+
+    digest: `whole_digest`.
+    """
 
     organization: str
     size_bytes: int
@@ -105,7 +118,10 @@ class GetBlocks(Message, tag="get_blocks", frozen=True, kw_only=True):
 
 
 class OfferDigests(Message, tag="offer_digests", frozen=True, kw_only=True):
-    """Tell the digests of blocks of a push, from `first` on; answered with those that are wanted."""
+    """Tell the digests of blocks of a push, from `first` on.
+
+    Answered with those that are wanted.
+    """
 
     organization: str
     transfer_id: str
@@ -123,7 +139,10 @@ class PutBlocks(Message, tag="put_blocks", frozen=True, kw_only=True):
 
 
 class CommitPush(Message, tag="commit_push", frozen=True, kw_only=True):
-    """Make what was sent the organization's file, all of it or nothing; refused while a job of it waits or runs."""
+    """Make what was sent the organization's file, all of it or nothing.
+
+    Refused while a job of it waits or runs.
+    """
 
     organization: str
     transfer_id: str
@@ -136,7 +155,7 @@ class CloseTransfer(Message, tag="close_transfer", frozen=True, kw_only=True):
     transfer_id: str
 
 
-# Replies -------------------------------------------------------------------------------------------------
+# Replies ------------------------------------------------------------------------------------------
 
 
 class TransferReply(Message, tag="transfer", frozen=True, kw_only=True):

@@ -286,7 +286,7 @@ def test_killed_while_making(tmp_path: Path) -> None:
     assert outcomes == {True, False}
 
 
-# Runs --------------------------------------------------------------------------------------------------------
+# Runs ---------------------------------------------------------------------------------------------
 
 
 def organization(folder: Path, contacts: int = 400) -> Path:
@@ -317,7 +317,10 @@ def dump_of(backups: Backups, backup_id: str, folder: Path) -> list[tuple[Any, .
 
 
 def test_run_keeps_the_state_before_it(tmp_path: Path) -> None:
-    """A reliable run keeps the file as it was; one that changes nothing, a dry run and highperf keep nothing."""
+    """A reliable run keeps the file as it was.
+
+    One that changes nothing, a dry run and highperf keep nothing.
+    """
     path = organization(tmp_path)
     backups = Backups(tmp_path / "kept", 7, lambda: dt.datetime.now(dt.UTC))
     before = dump(path)
@@ -411,7 +414,10 @@ def test_backup_that_fails_stops_the_run(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_lock_is_held_through_the_backup(tmp_path: Path) -> None:
-    """Making the backup does not drop SQLite's locks: another process cannot write before the run has ended."""
+    """Making the backup does not drop SQLite's locks.
+
+    Another process cannot write before the run has ended.
+    """
     path = organization(tmp_path)
     probe = (
         "import sqlite3, sys\n"
@@ -434,7 +440,7 @@ def test_lock_is_held_through_the_backup(tmp_path: Path) -> None:
     assert seen == ["database is locked"]
 
 
-# Through the daemon ------------------------------------------------------------------------------------------
+# Through the daemon -------------------------------------------------------------------------------
 
 
 def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,6 @@
-"""What a daily run over a bucket moves and takes: an organization of which the main application changed 1 %.
+"""What a daily run over a bucket moves and takes.
+
+An organization of which the main application changed 1 %.
 
     python tests/bench/bucket.py [--contacts 1000000]
 

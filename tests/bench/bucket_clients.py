@@ -1,4 +1,6 @@
-"""obstore against botocore: what the choice of the bucket's client rests on. Needs both, and SeaweedFS (requirements).
+"""obstore against botocore: what the choice of the bucket's client rests on.
+
+Needs both, and SeaweedFS (requirements).
 
 python tests/bench/bucket_clients.py      # with boto3 installed beside, `pip install boto3`
 """

@@ -1,9 +1,9 @@
 """Times what odd values cost: `python tests/bench/odd_values.py --contacts 300000`.
 
-Runs over one synthetic organization: as it is, and with some or all contacts' values in forms that programs write
-(dates with a time part or in another format, ZIPs as numbers or of nine digits) or that cannot be read. Each is a dry
-run in this process with one worker; the variants take turns, and the median of the processor seconds is shown with its
-ratio to the clean file.
+Runs over one synthetic organization: as it is, and with some or all contacts' values in forms that
+programs write (dates with a time part or in another format, ZIPs as numbers or of nine digits) or
+that cannot be read. Each is a dry run in this process with one worker; the variants take turns, and
+the median of the processor seconds is shown with its ratio to the clean file.
 """
 
 from __future__ import annotations

@@ -1,10 +1,13 @@
-"""Times whole runs against the least that SQLite needs for them: `make bench ARGS="--contacts 100000 1000000"`.
+"""Times whole runs against the least that SQLite needs for them.
 
-For each size, in one go: (a) the floor: one process reads the contact columns and writes exactly the plan's rows,
-with the same keys and indexes, nothing computed; (b) a job on a file without a plan; (c) the job again; (d) again
-with 1 % of the contacts changed; (e) the next day's run. (b) to (e) go through a real daemon. Each is repeated and
-the median is shown, with its ratio to the floor; every figure is appended to results.jsonl with machine and versions.
-"SQLite reads all" is the time in which SQLite looks at every needed column of contacts and plan once.
+`make bench ARGS="--contacts 100000 1000000"`.
+
+For each size, in one go: (a) the floor: one process reads the contact columns and writes exactly
+the plan's rows, with the same keys and indexes, nothing computed; (b) a job on a file without a
+plan; (c) the job again; (d) again with 1 % of the contacts changed; (e) the next day's run. (b) to
+(e) go through a real daemon. Each is repeated and the median is shown, with its ratio to the floor;
+every figure is appended to results.jsonl with machine and versions. "SQLite reads all" is the time
+in which SQLite looks at every needed column of contacts and plan once.
 """
 
 from __future__ import annotations
@@ -116,7 +119,10 @@ class Meter:
 
 
 def planned_rows(path: Path, run: Run) -> PlainRows:
-    """Return the plan rows of a scheduled file in the order of their keys; follow-ups, few, are left out."""
+    """Return the plan rows of a scheduled file in the order of their keys.
+
+    Follow-ups, few, are left out.
+    """
     classes = run.classes
     number = {
         (classes.types[t], int(i)): n
@@ -166,7 +172,10 @@ def floor(path: Path, run: Run, rows: PlainRows, mode: Mode) -> None:
 
 
 def read_all(path: Path) -> None:
-    """Have SQLite read the needed columns of contacts and plan once, as values; nothing leaves it."""
+    """Have SQLite read the needed columns of contacts and plan once, as values.
+
+    Nothing leaves it.
+    """
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     present = schema.read_schema(connection)
     for table, names in (

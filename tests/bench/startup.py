@@ -1,8 +1,11 @@
-"""Time from exec to listening, and to two ready workers: compiled (folder, one file) and not; warm and cold.
+"""Time from exec to listening, and to two ready workers: compiled (folder, one file) and not.
 
-`make bench-startup` (after `make binary`). The data folder exists already, as on a machine that starts again. The
-forms take turns within one run. Cold: the page cache is dropped before each start (needs root); the one file is cold
-also in another sense, `unpack`: its first start on a machine, where it unpacks itself.
+Warm and cold.
+
+`make bench-startup` (after `make binary`). The data folder exists already, as on a machine that
+starts again. The forms take turns within one run. Cold: the page cache is dropped before each start
+(needs root); the one file is cold also in another sense, `unpack`: its first start on a machine,
+where it unpacks itself.
 """
 
 from __future__ import annotations
@@ -49,7 +52,8 @@ def start(command: list[str], data: Path, cache: Path) -> tuple[float, float]:
     )
     ready = 0.0
     with Client(data=data) as client:
-        # A dry run over ten contacts, whose two pieces need both workers' modules, ends when a worker is there.
+        # A dry run over ten contacts, whose two pieces need both workers' modules, ends when a
+        # worker is there.
         client.schedule("org-10", as_of="2026-11-01", dry_run=True)
         ready = time.monotonic() - began
     process.terminate()
@@ -58,7 +62,9 @@ def start(command: list[str], data: Path, cache: Path) -> tuple[float, float]:
 
 
 def from_a_stopped_machine(command: list[str], folder: Path) -> tuple[float, float]:
-    """Return the seconds of `client.schedule` with the machine stopped, and with it up: API, name, socket, job.
+    """Return the seconds of `client.schedule` with the machine stopped, and with it up.
+
+    API, name, socket, job.
 
     The machine takes no time of its own to boot: what Fly takes comes on top.
     """

@@ -1,4 +1,7 @@
-"""Put the newest results of each size and mode into docs/PERFORMANCE.md: `python tests/bench/table.py`."""
+"""Put the newest results of each size and mode into docs/PERFORMANCE.md.
+
+`python tests/bench/table.py`.
+"""
 
 from __future__ import annotations
 

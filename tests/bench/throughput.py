@@ -1,6 +1,7 @@
 """Times what the process pool earns: `make bench-pool`.
 
-1. How many organizations of one size a daemon with one worker process schedules in a second, and one with two.
+1. How many organizations of one size a daemon with one worker process schedules in a second, and
+   one with two.
 2. One organization of a size, with one worker and with two.
 3. How long a warm daemon takes from submit to result for 10,000 contacts.
 """

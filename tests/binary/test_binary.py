@@ -78,7 +78,10 @@ def test_signals(program: Program, data: Path, name: str) -> None:
 
 
 def test_drain_and_force(program: Program, data: Path) -> None:
-    """A job that runs is let end after a signal; after a second one it is left to the next start: exit code 6."""
+    """A job that runs is let end after a signal; after a second one it is left to the next start.
+
+    Exit code 6.
+    """
     organization(data, 200_000)
     with Client(data=data) as client:
         process = program.serve(data)
@@ -103,7 +106,10 @@ def test_drain_and_force(program: Program, data: Path) -> None:
 
 
 def test_killed(program: Program, data: Path) -> None:
-    """kill -9 of the process that was started ends all of it; the next start takes the job up, nothing is left over."""
+    """kill -9 of the process that was started ends all of it.
+
+    The next start takes the job up, nothing is left over.
+    """
     organization(data, 200_000)
     with Client(data=data) as client:
         process = program.serve(data)

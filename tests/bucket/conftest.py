@@ -1,4 +1,7 @@
-"""Buckets for tests: a folder, a real S3 server, and that server behind a proxy that makes trouble."""
+"""Buckets for tests.
+
+A folder, a real S3 server, and that server behind a proxy that makes trouble.
+"""
 
 from __future__ import annotations
 

@@ -142,11 +142,11 @@ class S3Server:
 class Fault:
     """What happens to the next request of a method whose path has a text in it.
 
-    kind: `status` (answered so, not passed on), `lost` (passed on, then hung up), `hang` (never answered),
-    `refused` (hung up, not passed on), `cut` (half of the answer's body), `corrupt` (a byte of the answer's body changed),
-    `spoil` (a byte of the request's body changed, passed on),
-    `pause` (passed on after `delay_s`), `call` (`action` is called, then passed on), `killed` (passed on, then `action`
-    is called), `none` (nothing).
+    kind: `status` (answered so, not passed on), `lost` (passed on, then hung up), `hang` (never
+    answered), `refused` (hung up, not passed on), `cut` (half of the answer's body), `corrupt` (a
+    byte of the answer's body changed), `spoil` (a byte of the request's body changed, passed on),
+    `pause` (passed on after `delay_s`), `call` (`action` is called, then passed on), `killed`
+    (passed on, then `action` is called), `none` (nothing).
     """
 
     method: str

@@ -1,4 +1,7 @@
-"""Copies, versions and leases, without a daemon: on a folder and on a real S3 server, in both layouts."""
+"""Copies, versions and leases, without a daemon.
+
+On a folder and on a real S3 server, in both layouts.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,10 @@ def places(
 
 @LAYOUTS
 def test_back_and_forth(places: tuple[Place, Place], layout: str) -> None:
-    """What one publishes the other fetches: nothing when current, else what changed; the file is the same, bit by bit."""
+    """What one publishes the other fetches: nothing when current, else what changed.
+
+    The file is the same, bit by bit.
+    """
     one, two = places
     whole = two.copy.refresh()
     assert whole > 0
@@ -109,7 +115,10 @@ def test_nothing_changed(places: tuple[Place, Place], layout: str) -> None:
 
 @LAYOUTS
 def test_other_version(places: tuple[Place, Place], layout: str) -> None:
-    """Of two who changed the same version one publishes; the other is told, and both files are as they were."""
+    """Of two who changed the same version one publishes.
+
+    The other is told, and both files are as they were.
+    """
     one, two = places
     two.copy.refresh()
     two.copy.begin()
@@ -127,7 +136,10 @@ def test_other_version(places: tuple[Place, Place], layout: str) -> None:
 
 @LAYOUTS
 def test_changed_outside(places: tuple[Place, Place], layout: str, tmp_path: Path) -> None:
-    """A copy that somebody has changed is not replaced silently: it is refused, or kept where the caller says."""
+    """A copy that somebody has changed is not replaced silently.
+
+    It is refused, or kept where the caller says.
+    """
     one, two = places
     write(one.path, "by hand")
     two.change("published")
@@ -155,7 +167,10 @@ def test_lost_note(places: tuple[Place, Place], layout: str) -> None:
 
 @LAYOUTS
 def test_write_ahead_log(places: tuple[Place, Place], layout: str) -> None:
-    """A file in WAL mode is published with what lies in its log; one that somebody holds open is refused."""
+    """A file in WAL mode is published with what lies in its log.
+
+    One that somebody holds open is refused.
+    """
     one, two = places
     one.copy.refresh()
     one.copy.begin()
@@ -186,14 +201,17 @@ def test_list(
     )
 
 
-# The layout `versions` -------------------------------------------------------------------------------------
+# The layout `versions` ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layout", ["versions"])
 def test_versions_are_kept_folded_and_collected(
     places: tuple[Place, Place], layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every version kept can be fetched; patches are folded; what nothing needs goes, later, and nothing else."""
+    """Every version kept can be fetched; patches are folded.
+
+    What nothing needs goes, later, and nothing else.
+    """
     monkeypatch.setattr(versions, "MAX_PATCHES", 3)
     monkeypatch.setattr(versions, "KEEP_VERSIONS", 6)
     one, two = places
@@ -292,7 +310,10 @@ def test_patches(
     changes: list[tuple[int, bytes]],
     size: int,
 ) -> None:
-    """A patch makes the new file of the old one, whatever both are; cut off or spoilt, it is refused or caught by its hash."""
+    """A patch makes the new file of the old one, whatever both are.
+
+    Cut off or spoilt, it is refused or caught by its hash.
+    """
     folder = tmp_path_factory.mktemp("patch")
     new = bytearray(old)
     for at, data in changes:
@@ -318,7 +339,7 @@ def test_patches(
             patches.apply_patch(patch, made)
 
 
-# Leases ----------------------------------------------------------------------------------------------------
+# Leases -------------------------------------------------------------------------------------------
 
 
 @LAYOUTS
@@ -339,7 +360,10 @@ def test_one_writer(places: tuple[Place, Place], layout: str) -> None:
 
 @LAYOUTS
 def test_renewal_and_takeover(places: tuple[Place, Place], layout: str) -> None:
-    """A lease that is renewed stays; one whose holder is dead is taken over, and its holder can publish no more."""
+    """A lease that is renewed stays.
+
+    One whose holder is dead is taken over, and its holder can publish no more.
+    """
     one, two = places
     one.copy.refresh()
     dead = Lease.acquire(one.repository.register, "one", duration_s=1.0)
@@ -368,7 +392,9 @@ def test_renewal_and_takeover(places: tuple[Place, Place], layout: str) -> None:
 @LAYOUTS
 @pytest.mark.parametrize("ahead_s", [-3600.0, -5.0, 5.0, 3600.0])
 def test_clock_skew(places: tuple[Place, Place], layout: str, ahead_s: float) -> None:
-    """Whatever a machine's clock says: nothing is lost; a clock that is hours ahead may take a living lease over, and
+    """Whatever a machine's clock says: nothing is lost.
+
+    A clock that is hours ahead may take a living lease over, and
     then its holder is the one who cannot publish; one that is little off, or behind, waits."""
     one, two = places
     one.copy.refresh()
@@ -410,7 +436,10 @@ def test_many_writers(
     layout: str,
     tmp_path: Path,
 ) -> None:
-    """Several writers at once, some with leases and some without: every write that was told as done is there."""
+    """Several writers at once, some with leases and some without.
+
+    Every write that was told as done is there.
+    """
     where, name = settings_of(layout), places[0].repository.organization
     done: list[int] = []
 

@@ -1,4 +1,6 @@
-"""Another program takes part by docs/BUCKET.md alone: written from the document, without a line of `schedbucket`.
+"""Another program takes part by docs/BUCKET.md alone.
+
+Written from the document, without a line of `schedbucket`.
 
 It has what any language has: an S3 library, JSON, SHA-256, zstd and SQLite.
 """
@@ -155,7 +157,10 @@ class OtherProgram:
 def test_another_program(
     s3_server: S3Server, sites: Any, organization: str, layout: str, tmp_path: Path
 ) -> None:
-    """It takes the lease, reads snapshot and patches, writes and publishes, while a job waits; the job sees it all."""
+    """It takes the lease, reads snapshot and patches, writes and publishes, while a job waits.
+
+    The job sees it all.
+    """
     site: Site = sites(s3_server.settings())
     copy = site.publish_new(organization, 2000)
     daemon = site.machine("one")

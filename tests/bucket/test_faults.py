@@ -1,7 +1,10 @@
-"""What networks, servers, kills and full disks do to a job over a bucket; docs/BUCKET.md has the table.
+"""What networks, servers, kills and full disks do to a job over a bucket.
 
-After each fault: the bucket has one of the two versions, sound; the lease is free at the latest when it has run out;
-the same job, submitted again, succeeds, and its plan is the plan of the inputs.
+Docs/BUCKET.md has the table.
+
+After each fault: the bucket has one of the two versions, sound; the lease is free at the latest
+when it has run out; the same job, submitted again, succeeds, and its plan is the plan of the
+inputs.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ from server.conftest import AS_OF, wait_until
 
 LEASE_S = 2.0
 OPTIONS = ("--lease", str(LEASE_S), "--bucket-timeout", "2")
-#: The requests of a job that fetches a patch and publishes one, in order: method, and what is in the path.
+#: The requests of a job that fetches a patch and publishes one, in order: method, and what is in
+#: the path.
 REQUESTS = (
     ("GET", "head.json", 1, "reading the head"),
     ("PUT", "head.json", 1, "taking the lease"),
@@ -278,7 +282,10 @@ def test_paused_worker(scene: Scene) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_server_killed_and_restarted(scene: Scene) -> None:
-    """The server is killed in the middle of a job and comes back: the job goes on, or can be repeated."""
+    """The server is killed in the middle of a job and comes back.
+
+    The job goes on, or can be repeated.
+    """
     server = scene.proxy.server
     for method, path, nth, _ in REQUESTS:
         before = scene.prepare()
@@ -333,7 +340,10 @@ def test_wrong_credentials(
 def test_full_volume(
     s3_server: S3Server, sites: Callable[[BucketSettings], Site], organization: str, tmp_path: Path
 ) -> None:
-    """A volume without room for the copy, or for what a job needs beside it, is told; a larger one then does it."""
+    """A volume without room for the copy, or for what a job needs beside it, is told.
+
+    A larger one then does it.
+    """
     site = sites(s3_server.settings())
     site.publish_new(organization, 3000)
     small = tmp_path / "small"
@@ -372,7 +382,9 @@ def test_overtaken(
     organization: str,
     contacts: int,
 ) -> None:
-    """Somebody publishes while a job sends its plan: what they wrote stays, and the plan is that of what they wrote,
+    """Somebody publishes while a job sends its plan.
+
+    What they wrote stays, and the plan is that of what they wrote,
     whether the plan is small, and carried over, or large, and computed anew."""
     site = sites(s3_server.settings())
     copy = site.publish_new(organization, contacts)

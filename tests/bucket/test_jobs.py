@@ -143,7 +143,10 @@ def test_two_daemons_at_once(site: Site, organization: str, layout: str) -> None
 def test_changes_that_are_no_jobs(
     site: Site, organization: str, layout: str, tmp_path: Path
 ) -> None:
-    """A configuration, a file that is sent, a backup that is restored: each is published; what is asked is current."""
+    """A configuration, a file that is sent, a backup that is restored: each is published.
+
+    What is asked is current.
+    """
     copy = site.publish_new(organization)
     one, two = site.machine("one"), site.machine("two")
     schedule(one, organization)
@@ -193,7 +196,10 @@ def test_changes_wait_for_the_lease(site: Site, organization: str, layout: str) 
 def test_the_client_s_lease(
     site: Site, organization: str, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The main application's part: lease, fetch, write, publish; a job waits for it and sees what was written."""
+    """The main application's part: lease, fetch, write, publish.
+
+    A job waits for it and sees what was written.
+    """
     site.publish_new(organization)
     for name, value in environment_of(site.settings).items():
         monkeypatch.setenv(name, value)
@@ -230,7 +236,7 @@ def test_lease_without_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
         Client.lease("org-1")
 
 
-# The volume as a cache -------------------------------------------------------------------------------------
+# The volume as a cache ----------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -263,13 +269,16 @@ def test_eviction(site: Site, organization: str, layout: str) -> None:
         )
 
 
-# Many ------------------------------------------------------------------------------------------------------
+# Many ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 @VERSIONS
 def test_many(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
-    """Several organizations in one call: a bounded number at once, an outcome for each, sums, exit codes."""
+    """Several organizations in one call.
+
+    A bounded number at once, an outcome for each, sums, exit codes.
+    """
     names = [f"{organization}-{number}" for number in range(6)]
     for number, name in enumerate(names):
         site.publish_new(name, 100 + number)
@@ -340,7 +349,7 @@ def test_many_without_a_bucket(tmp_path: Path) -> None:
         daemon.kill()
 
 
-# The main application writes all the time ------------------------------------------------------------------
+# The main application writes all the time ---------------------------------------------------------
 
 WRITER = """
 import json, random, sqlite3, sys, time
@@ -392,8 +401,11 @@ while not (folder / "stop").exists():
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("layout", ["versions", "plain"])
 def test_two_writers(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
-    """While jobs run, a second process writes contacts and marks rows as sent all the time: no write of either side is
-    lost, and every plan that a job publishes is the plan of exactly the inputs that it is published with."""
+    """While jobs run, a second process writes contacts and marks rows as sent all the time.
+
+    No write of either side is
+    lost, and every plan that a job publishes is the plan of exactly the inputs that it is published
+    with."""
     site.publish_new(organization, 400)
     daemon = site.machine("one")
     schedule(daemon, organization)
@@ -452,7 +464,10 @@ def lines(path: Path) -> int:
 def find_published(
     site: Site, organization: str, layout: str, run: RunResult, target: Path
 ) -> bool:
-    """Fetch the version that a run has published; in the layout `plain` only if it is still the newest."""
+    """Fetch the version that a run has published.
+
+    In the layout `plain` only if it is still the newest.
+    """
     repository = site.repository(organization)
     if layout == "versions":
         from schedbucket.versions import known_of
@@ -481,7 +496,10 @@ def connection_has_newer(path: Path, run: RunResult) -> bool:
 
 
 def make_again(daemon: BucketDaemon, path: Path) -> list[tuple[object, ...]]:
-    """The plan of a file's inputs, computed from nothing: without the scheduler's rows that were not sent."""
+    """The plan of a file's inputs, computed from nothing.
+
+    Without the scheduler's rows that were not sent.
+    """
     fresh = daemon.data / "fresh.db"
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(fresh)) as target:
         source.backup(target)

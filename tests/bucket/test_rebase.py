@@ -1,4 +1,7 @@
-"""What is carried over when both sides have changed a file: whose row wins, and when the plan is computed anew."""
+"""What is carried over when both sides have changed a file.
+
+Whose row wins, and when the plan is computed anew.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +139,10 @@ def test_what_counts_as_input(files: Callable[..., Any]) -> None:
 
 
 def test_other_tables_than_before(files: Callable[..., Any]) -> None:
-    """Where our run has made or extended a table nothing is carried over; the run is done again instead."""
+    """Where our run has made or extended a table nothing is carried over.
+
+    The run is done again instead.
+    """
     before, ours, _ = files("ALTER TABLE email_schedules ADD COLUMN skip_reason TEXT;", "")
     assert rebase.changes_of(before, ours) is None
 

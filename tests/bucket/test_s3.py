@@ -1,4 +1,7 @@
-"""What the S3 store itself bears of a network: parts that break off or arrive spoilt, objects replaced under its feet."""
+"""What the S3 store itself bears of a network.
+
+Parts that break off or arrive spoilt, objects replaced under its feet.
+"""
 
 from __future__ import annotations
 

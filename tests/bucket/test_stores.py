@@ -132,7 +132,10 @@ def test_race(
 
 
 class Careless:
-    """A store that ignores conditions, as some servers do; or one that checks them, and then writes."""
+    """A store that ignores conditions, as some servers do.
+
+    Or one that checks them, and then writes.
+    """
 
     def __init__(self, store: ObjectStore, ignored: str, *, racing: bool = False) -> None:
         self._store, self._ignored, self._racing = store, ignored, racing

@@ -1,8 +1,8 @@
 """Organizations of a few contacts whose columns hold values of any type, for Hypothesis.
 
-A base organization with ordinary values comes from a number; a few of its columns are declared otherwise, and a few of
-its cells get another value: one out of a list, or the cell's own in another spelling or type. So what fails shrinks to
-a single cell.
+A base organization with ordinary values comes from a number; a few of its columns are declared
+otherwise, and a few of its cells get another value: one out of a list, or the cell's own in another
+spelling or type. So what fails shrinks to a single cell.
 """
 
 from __future__ import annotations
@@ -303,7 +303,10 @@ class Column:
 
 @dataclass
 class OddOrganization:
-    """A base with what is changed in it. cells: (column, row, value or how the cell's own is written)."""
+    """A base with what is changed in it.
+
+    cells: (column, row, value or how the cell's own is written).
+    """
 
     base: int
     encoding: str

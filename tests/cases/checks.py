@@ -34,7 +34,9 @@ def columns_of(connection: sqlite3.Connection, table: str) -> list[str]:
 
 
 def sender_rows(path: Path, columns: dict[str, list[str]] | None = None) -> Rows:
-    """Return the rows that are not the scheduler's: of every other program's table, and of the plan's the sender's.
+    """Return the rows that are not the scheduler's.
+
+    Of every other program's table, and of the plan's the sender's.
 
     columns: those of each table to look at; the run adds some to the plan's.
     """
@@ -70,7 +72,10 @@ def plan_rows(path: Path) -> list[tuple[Any, ...]]:
 
 
 def integrity(path: Path) -> str:
-    """Return what `PRAGMA integrity_check` says of a file; a value of another type than its column's is no damage."""
+    """Return what `PRAGMA integrity_check` says of a file.
+
+    A value of another type than its column's is no damage.
+    """
     with opened(path) as connection:
         found = [row[0].decode() for row in connection.execute("PRAGMA integrity_check")]
     return "; ".join(text for text in found if not re.match(r"\S+ value in ", text)) or "ok"

@@ -35,7 +35,8 @@ Change = Callable[[sqlite3.Connection], object]
 class Outcome:
     """What the first run of a file came to.
 
-    rows: (contact, type) -> (date, "" or the skip reason) of each planned row, in the order of the dates.
+    rows: (contact, type) -> (date, "" or the skip reason) of each planned row, in the order of the
+    dates.
     warnings: (code, table, column) -> (count, row ids) of all names together.
     """
 
@@ -103,7 +104,8 @@ def scheduled(
 ) -> Outcome:
     """Schedule a case in every way, twice; return what the first way came to, after all checks.
 
-    settles: whether a second run changes nothing.   against_reference: whether the reference plans the same.
+    settles: whether a second run changes nothing.   against_reference: whether the reference plans
+    the same.
     """
     outcomes = [
         _scheduled(
@@ -192,7 +194,10 @@ def _warnings(
 
 
 def refused(name: str, folder: Path, change: Change | str | None = None) -> SchedulerError:
-    """Schedule a case in every way, twice; return the error that it must be refused with each time."""
+    """Schedule a case in every way, twice.
+
+    Return the error that it must be refused with each time.
+    """
     errors = []
     for way in WAYS:
         path = build(name, folder / way["mode"], change)

@@ -1,4 +1,7 @@
-"""Values of every type in every column: the engine against the reference, and what must always hold."""
+"""Values of every type in every column.
+
+The engine against the reference, and what must always hold.
+"""
 
 from __future__ import annotations
 
@@ -150,7 +153,10 @@ def refused_rightly(error: SchedulerError, path: Path) -> bool:
 
 
 def counts(result: RunResult) -> dict[tuple[str, ...], int]:
-    """Return the warnings of a run as numbers; rows of an old plan, which only the first run has, aside."""
+    """Return the warnings of a run as numbers.
+
+    Rows of an old plan, which only the first run has, aside.
+    """
     return {
         (w.code, w.table, w.column, w.name): w.count
         for w in result.warnings

@@ -8,7 +8,10 @@ from cases.support import scheduled
 
 
 def test_ids(tmp_path: Path) -> None:
-    """Ids match whatever their column's type; an instance with a UUID, or of a type that is not there, is reported."""
+    """Ids match whatever their column's type.
+
+    An instance with a UUID, or of a type that is not there, is reported.
+    """
     outcome = scheduled("campaign_ids_text", tmp_path)
     assert {contact for contact, kind in outcome.rows if kind == "campaign_t"} == {1, 2}
     assert outcome.warnings == {
@@ -22,16 +25,19 @@ def test_ids(tmp_path: Path) -> None:
 
 
 def test_targets_and_dates(tmp_path: Path) -> None:
-    """States in every usual form are read; an instance with a value that cannot be read is not planned."""
+    """States in every usual form are read.
+
+    An instance with a value that cannot be read is not planned.
+    """
     # A type for each instance, so that two e-mails of one day do not share a row.
     change = (
         "INSERT INTO campaign_types SELECT 't' || id, 1, 5, 1, 1 FROM campaign_instances WHERE campaign_type = 't';"
         "UPDATE campaign_instances SET campaign_type = 't' || id WHERE campaign_type = 't';"
     )
     outcome = scheduled("campaign_values", tmp_path, change)
-    # Contact 1 is in Texas with Aetna, contact 2 in Florida with UHC. Of the instances 1 to 6 and 14, to Texas: lower
-    # case, names, JSON, semicolon, ALL, Aetna, trailing comma; to Florida: lower case, JSON, semicolon, ALL. Instance
-    # 12 ended in unix time.
+    # Contact 1 is in Texas with Aetna, contact 2 in Florida with UHC. Of the instances 1 to 6 and
+    # 14, to Texas: lower case, names, JSON, semicolon, ALL, Aetna, trailing comma; to Florida:
+    # lower case, JSON, semicolon, ALL. Instance 12 ended in unix time.
     planned = {(contact, kind) for contact, kind in outcome.rows if kind != "aep"}
     assert planned == {
         *((1, f"campaign_t{instance}") for instance in (1, 2, 3, 4, 5, 6, 14)),
@@ -61,7 +67,10 @@ def test_unreadable_number_of_a_type(tmp_path: Path) -> None:
 
 
 def test_trigger_dates(tmp_path: Path) -> None:
-    """Trigger dates are read with time parts and as unix time; others are ignored and named in the warnings."""
+    """Trigger dates are read with time parts and as unix time.
+
+    Others are ignored and named in the warnings.
+    """
     outcome = scheduled(
         "triggers_dates", tmp_path, "UPDATE campaign_types SET days_before_event = '14'"
     )

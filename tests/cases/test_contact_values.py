@@ -13,7 +13,10 @@ MASSACHUSETTS = "exclusion:MA:year_round"
 
 
 def test_zips(tmp_path: Path) -> None:
-    """ZIPs that an import made numbers, quoted, or wrote without the hyphen are read; others are not guessed."""
+    """ZIPs that an import made numbers, quoted, or wrote without the hyphen are read.
+
+    Others are not guessed.
+    """
     outcome = scheduled("zips", tmp_path)
     massachusetts = {1, 2, 3, 4, 5, 6, 7, 9, 10}
     assert {
@@ -24,7 +27,10 @@ def test_zips(tmp_path: Path) -> None:
 
 
 def test_zips_in_a_text_column(tmp_path: Path) -> None:
-    """A text column makes the number 7030 the text '7030' and 75001.0 the text '75001.0'; both are read."""
+    """A text column makes the number 7030 the text '7030' and 75001.0 the text '75001.0'.
+
+    Both are read.
+    """
     outcome = scheduled("zip_text_column", tmp_path)
     assert outcome.issues == []
     assert set(outcome.dates("birthday")) == {1, 2, 3, 4}
@@ -46,22 +52,30 @@ def test_zips_that_an_import_made_floats(tmp_path: Path) -> None:
 
 
 def test_addresses(tmp_path: Path) -> None:
-    """Addresses that no mail server takes are invalid; what trimming removes at the ends does not matter."""
+    """Addresses that no mail server takes are invalid.
+
+    What trimming removes at the ends does not matter.
+    """
     outcome = scheduled("emails", tmp_path)
-    # Plus, letters of all languages, BOM, no-break space, NUL and line ends around, one-letter top-level domain.
+    # Plus, letters of all languages, BOM, no-break space, NUL and line ends around, one-letter
+    # top-level domain.
     assert set(outcome.dates("aep")) == {1, 15, 17, 18, 20, 22, 24, 25, 30, 31, 34, 38}
     assert {reason for _, reason in outcome.issues} == {"invalid_email"}
     assert len(outcome.issues) == 32
 
 
 def test_dates(tmp_path: Path) -> None:
-    """A birth date is YYYY-MM-DD, trimmed, its time part ignored; anything else is reported and not guessed."""
+    """A birth date is YYYY-MM-DD, trimmed, its time part ignored.
+
+    Anything else is reported and not guessed.
+    """
     outcome = scheduled("dates", tmp_path)
     invalid = {2, 3, 4, 6, 8, 9, 10, 15, 16, 17, 19, 21, 23, 24, 26}
     assert outcome.issues == [(contact, "invalid_birth_date") for contact in sorted(invalid)]
     # 28 has its birthday on the day of the run, too late for an e-mail before it.
     assert set(outcome.dates("birthday")) == set(range(1, 32)) - invalid - {28}
-    # 29 February has its anniversary on 28 February in a common year, and the e-mail 14 days before.
+    # 29 February has its anniversary on 28 February in a common year, and the e-mail 14 days
+    # before.
     assert outcome.rows[7, "birthday"] == [("2027-02-14", "")]
     unreadable, future = "unreadable_date", "future_date"
     assert outcome.warnings == {
@@ -80,7 +94,10 @@ def test_dates_by_format(tmp_path: Path) -> None:
 
 
 def test_statuses(tmp_path: Path) -> None:
-    """'active' in any case and with white space around, blank and NULL are active; anything else is not."""
+    """'active' in any case and with white space around, blank and NULL are active.
+
+    Anything else is not.
+    """
     outcome = scheduled("statuses", tmp_path)
     assert outcome.issues == [(3, "suppressed"), (4, "suppressed")]
     assert set(outcome.dates("birthday")) == {1, 2, 5, 6}
@@ -111,7 +128,10 @@ def test_unreadable_opt_outs(tmp_path: Path) -> None:
 
 
 def test_placeholder_birthdays(tmp_path: Path) -> None:
-    """1 January 1900, which 200 of 500 contacts have, is a date like others; the daily cap spreads its e-mails."""
+    """1 January 1900, which 200 of 500 contacts have, is a date like others.
+
+    The daily cap spreads its e-mails.
+    """
     outcome = scheduled("placeholder_birthdays", tmp_path)
     per_day = outcome.result.volume
     # The cap is 20 % of the contacts.
@@ -126,10 +146,14 @@ def test_duplicate_people(tmp_path: Path) -> None:
 
 
 def test_states(tmp_path: Path) -> None:
-    """The built-in windows: Kentucky and Virginia have one, and it ends on the day that the table says."""
+    """The built-in windows.
+
+    Kentucky and Virginia have one, and it ends on the day that the table says.
+    """
     outcome = scheduled("states_2026", tmp_path)
     assert outcome.rows[7, "effective_date"] == [("2026-11-24", "exclusion:KY:birthday_window")]
-    # The window of 10 October ends 60 days later in Kentucky; the e-mail of the birthday comes the day after.
+    # The window of 10 October ends 60 days later in Kentucky; the e-mail of the birthday comes the
+    # day after.
     assert outcome.rows[7, "post_window"][0] == ("2026-12-10", "")
 
 
@@ -154,7 +178,10 @@ def test_plain_file(tmp_path: Path) -> None:
 
 
 def test_transactions_left_in_the_log(tmp_path: Path) -> None:
-    """What a killed application left in the write-ahead log counts: contact 1 unsubscribed, contact 2 is new."""
+    """What a killed application left in the write-ahead log counts.
+
+    Contact 1 unsubscribed, contact 2 is new.
+    """
     outcome = scheduled("wal_left", tmp_path)
     assert outcome.issues == [(1, "suppressed")]
     assert outcome.dates("birthday") == {2: "2027-01-06"}

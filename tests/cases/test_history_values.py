@@ -1,4 +1,7 @@
-"""History that another program wrote in its own types: nobody gets an e-mail twice because of them."""
+"""History that another program wrote in its own types.
+
+Nobody gets an e-mail twice because of them.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,8 @@ def test_unreadable_contact_ids(tmp_path: Path) -> None:
     outcome = scheduled(
         "text_contact_id", tmp_path, "UPDATE email_schedules SET contact_id = 'C-2' WHERE id = 2"
     )
-    # Both birthdays are in early December; the second contact's e-mail was sent to nobody that is known.
+    # Both birthdays are in early December; the second contact's e-mail was sent to nobody that is
+    # known.
     assert set(outcome.dates("birthday")) == {2}
     assert outcome.warnings == {
         ("unreadable_contact_id", "email_schedules", "contact_id"): (1, [2])

@@ -1,4 +1,7 @@
-"""Schemas of other programs: a table that cannot take the plan is refused by name; anything else is planned."""
+"""Schemas of other programs: a table that cannot take the plan is refused by name.
+
+Anything else is planned.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,10 @@ def test_check_that_no_row_breaks(tmp_path: Path) -> None:
 
 
 def test_key_in_descending_order(tmp_path: Path) -> None:
-    """INTEGER PRIMARY KEY DESC, which is not the row id: each contact is planned with its own data."""
+    """INTEGER PRIMARY KEY DESC, which is not the row id.
+
+    Each contact is planned with its own data.
+    """
     outcome = scheduled("pk_desc_dense", tmp_path)
     assert outcome.issues == [(2, "suppressed"), (4, "suppressed")]
     assert outcome.dates("birthday") == {1: "2026-12-06", 3: "2027-02-06"}

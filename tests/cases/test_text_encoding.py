@@ -83,7 +83,10 @@ def test_carrier(tmp_path: Path) -> None:
 
 
 def test_history(tmp_path: Path) -> None:
-    """A sent birthday e-mail whose date has such a byte is not sent again; both odd rows are named."""
+    """A sent birthday e-mail whose date has such a byte is not sent again.
+
+    Both odd rows are named.
+    """
     outcome = scheduled("invalid_utf8_history", tmp_path)
     assert outcome.dates("birthday") == {2: "2027-01-06"}
     assert outcome.warnings == {
@@ -93,7 +96,10 @@ def test_history(tmp_path: Path) -> None:
 
 
 def test_columns_that_do_not_matter(tmp_path: Path) -> None:
-    """Such bytes in a name, an old row's metadata or an answer change no plan; a status with one is not active."""
+    """Such bytes in a name, an old row's metadata or an answer change no plan.
+
+    A status with one is not active.
+    """
     outcome = scheduled("bad_byte_irrelevant", tmp_path)
     assert outcome.issues == [(1, "suppressed")]
     assert outcome.dates("birthday") == {}

@@ -15,7 +15,10 @@ from schedproto import ErrorCode
 
 
 def test_audit(tmp_path: Path) -> None:
-    """Triggers that write a log: the counts are those of the plan's rows, and the log has each of them."""
+    """Triggers that write a log.
+
+    The counts are those of the plan's rows, and the log has each of them.
+    """
     outcome = scheduled("audit_trigger", tmp_path)
     assert outcome.dates("birthday") == {1: "2026-12-06", 2: "2027-01-06"}
     assert (outcome.result.rows_inserted, outcome.result.rows_deleted) == (4, 2)
@@ -28,7 +31,10 @@ def test_audit(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_rows_moved_to_another_day(tmp_path: Path) -> None:
-    """A trigger that moves Sunday's e-mails to Monday: every row is found on its day, and a warning counts them."""
+    """A trigger that moves Sunday's e-mails to Monday.
+
+    Every row is found on its day, and a warning counts them.
+    """
     outcome = scheduled("trigger_moves_rows", tmp_path, settles=False, against_reference=False)
     [(code, table, _), (count, _)] = next(iter(outcome.warnings.items()))
     assert (code, table, count) == ("trigger_changed_rows", "email_schedules", 5_957)
@@ -44,7 +50,10 @@ def test_rows_moved_to_another_day(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_rows_left_out(tmp_path: Path) -> None:
-    """A trigger that leaves out contacts of a do-not-contact list: they have no row, and a warning counts them."""
+    """A trigger that leaves out contacts of a do-not-contact list.
+
+    They have no row, and a warning counts them.
+    """
     outcome = scheduled("trigger_ignores_rows", tmp_path, against_reference=False)
     assert outcome.warnings == {("trigger_changed_rows", "email_schedules", ""): (6, [])}
     assert not {1000, 2000, 3000} & {contact for contact, _ in outcome.rows}

@@ -1,4 +1,7 @@
-"""What the tests of check and adopt share: a daemon over a folder, and an organization without any finding."""
+"""What the tests of check and adopt share.
+
+A daemon over a folder, and an organization without any finding.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ __all__ = ["clean_environment", "folder", "make_folder", "organization_file", "s
 AS_OF = "2026-11-23"
 PREDECESSOR = Path(__file__).parent.parent / "predecessor"
 
-#: An organization of which a check says nothing: forty contacts in California, a campaign that reaches all, a history.
+#: An organization of which a check says nothing: forty contacts in California, a campaign that
+#: reaches all, a history.
 CLEAN = """
 CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code TEXT, birth_date TEXT, effective_date TEXT,
   status TEXT, carrier TEXT, failed_underwriting INTEGER, unsubscribed INTEGER DEFAULT 0);

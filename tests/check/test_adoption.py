@@ -19,7 +19,8 @@ from schedclient.errors import (
 from schedproto.checks import AdoptionReply, AdoptOrganization
 from schedproto.codec import decode_request, encode_request
 
-#: A predecessor's table: surplus planned rows, a unique index that a plan can violate, columns and indexes missing.
+#: A predecessor's table: surplus planned rows, a unique index that a plan can violate, columns and
+#: indexes missing.
 PREDECESSORS = """
 ALTER TABLE contacts ADD COLUMN dnc;
 UPDATE contacts SET dnc = 1 WHERE id = 3;
@@ -44,7 +45,10 @@ def rows(path: Path, sql: str) -> list[Any]:
 
 
 def test_adoption_is_shown_and_done_once(checked: Checked) -> None:
-    """What was shown is done, after a backup that can be restored; a second adoption finds nothing to do."""
+    """What was shown is done, after a backup that can be restored.
+
+    A second adoption finds nothing to do.
+    """
     name = checked.put(PREDECESSORS)
     path = checked.path(name)
     before, sent = path.read_bytes(), rows(path, SENT)

@@ -130,7 +130,10 @@ def test_adopting_the_predecessors_file(checked: Checked) -> None:
 
 
 def test_statuses_are_only_accepted_when_asked_for(checked: Checked) -> None:
-    """A suppressed status is suggested for nobody; it is left to a person, and a wrong name is refused."""
+    """A suppressed status is suggested for nobody.
+
+    It is left to a person, and a wrong name is refused.
+    """
     name = predecessor(checked)
     adoption = checked.client.plan_adoption(name)
     assert "active_statuses" not in adoption.settings["contacts"]

@@ -33,7 +33,10 @@ def organizations(make_folder: Callable[..., Folder]) -> Path:
 
 
 def test_check_and_adopt(schedctl: Run, organizations: Path) -> None:
-    """The way of a predecessor's file: checked, suggested, adopted once, checked again, scheduled."""
+    """The way of a predecessor's file.
+
+    Checked, suggested, adopted once, checked again, scheduled.
+    """
     place = ("--data", organizations)
     found = schedctl("check", "org-206", "--as-of", "2025-06-09", *place)
     assert found.returncode == 1
@@ -113,7 +116,10 @@ def test_the_configuration_of_the_command_counts(schedctl: Run, organizations: P
 
 
 def test_the_first_submit_says_what_is_wrong(schedctl: Run, organizations: Path) -> None:
-    """Before the first run the errors are shown and the run goes on; not again after it, and not with --json."""
+    """Before the first run the errors are shown and the run goes on.
+
+    Not again after it, and not with --json.
+    """
     script = "ALTER TABLE contacts ADD COLUMN bounced_at; UPDATE contacts SET bounced_at = '2026-01-01' WHERE id = 5"
     write_database(organizations / "org-first.db", CLEAN, script)
     arguments = ("submit", "org-first", "--as-of", AS_OF, "--data", organizations)
@@ -142,7 +148,7 @@ def test_doctor_says_how_many(schedctl: Run, organizations: Path) -> None:
     )
 
 
-# Files in any folder ---------------------------------------------------------------------------------------
+# Files in any folder ------------------------------------------------------------------------------
 
 
 def listing(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -150,7 +156,10 @@ def listing(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def test_a_file_is_never_changed(tmp_path: Path, schedctl: Run) -> None:
-    """A checked file, its log, and its folder are as they were; a log that is not in the file yet is read."""
+    """A checked file, its log, and its folder are as they were.
+
+    A log that is not in the file yet is read.
+    """
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     write_database(folder / "plain.db", CLEAN)
@@ -174,7 +183,10 @@ def test_a_file_is_never_changed(tmp_path: Path, schedctl: Run) -> None:
 
 
 def test_a_transaction_that_broke_off_is_rolled_back_in_the_copy(tmp_path: Path) -> None:
-    """The journal of a killed program belongs to the file: its state is the one before the transaction."""
+    """The journal of a killed program belongs to the file.
+
+    Its state is the one before the transaction.
+    """
     path = write_database(tmp_path / "org-1.db", CLEAN)
     script = (
         "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA cache_size = 2'); "

@@ -1,4 +1,7 @@
-"""Files of other programs: a check says what a run refuses and counts what a run counts, and changes nothing."""
+"""Files of other programs.
+
+A check says what a run refuses and counts what a run counts, and changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,10 @@ def checked(path: Path) -> CheckReport:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_check_and_a_run_agree(name: str, tmp_path: Path) -> None:
-    """What a run refuses is an error of the check, and nothing else is; issues and warnings have the same counts."""
+    """What a run refuses is an error of the check, and nothing else is.
+
+    Issues and warnings have the same counts.
+    """
     path = tmp_path / "org-1.db"
     try:
         build(name, path)
@@ -90,7 +96,8 @@ def test_a_check_and_a_run_agree(name: str, tmp_path: Path) -> None:
         if warning.code in COUNTED:
             warned[warning.code, warning.table, warning.column, warning.name] += warning.count
     found = counts(report, *COUNTED)
-    # A run does not warn of dates of contacts that it counts as issues; of side tables it reads what it needs.
+    # A run does not warn of dates of contacts that it counts as issues; of side tables it reads
+    # what it needs.
     for key, count in warned.items():
         assert found[key] >= count, key
     by_code = Counter[str]()

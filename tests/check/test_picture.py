@@ -9,7 +9,10 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def test_the_picture_is_current() -> None:
-    """The picture shows what the check of the predecessor's file says today; `tools/check_picture.py` makes it."""
+    """The picture shows what the check of the predecessor's file says today.
+
+    `tools/check_picture.py` makes it.
+    """
     spec = importlib.util.spec_from_file_location(
         "check_picture", ROOT / "tools" / "check_picture.py"
     )

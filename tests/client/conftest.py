@@ -1,4 +1,7 @@
-"""What the tests of the client share: data folders with a daemon that the local launcher starts, and `schedctl`."""
+"""What the tests of the client share.
+
+Data folders with a daemon that the local launcher starts, and `schedctl`.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,8 @@ class Folder:
 
     def pause_workers(self, client: Client) -> None:
         """Stop all workers, so that a job submitted next runs until `resume_workers`."""
-        # A worker takes jobs once it has loaded everything; one that has ended a job is ready for sure.
+        # A worker takes jobs once it has loaded everything; one that has ended a job is ready for
+        # sure.
         with contextlib.suppress(DatabaseMissingError):
             client.schedule("org-warm-up", timeout_s=60.0)
         wanted = client.health().workers

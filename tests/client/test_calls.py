@@ -212,7 +212,10 @@ def test_idempotency_key(shared) -> None:
 
 
 def test_wait_timeout_and_cancel(folder) -> None:
-    """A wait that ends early says that the job goes on; the job then can be waited for again, or cancelled."""
+    """A wait that ends early says that the job goes on.
+
+    The job then can be waited for again, or cancelled.
+    """
     with folder.client() as client:
         folder.pause_workers(client)
         handle = client.submit("org-1", as_of=AS_OF)

@@ -1,4 +1,7 @@
-"""The client's exceptions: every code has one, codes of the future do too, and the drawn tree is the real one."""
+"""The client's exceptions.
+
+Every code has one, codes of the future do too, and the drawn tree is the real one.
+"""
 
 from __future__ import annotations
 

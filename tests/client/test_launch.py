@@ -1,4 +1,7 @@
-"""The local launcher: one daemon for all, gone when idle, there again when it is needed, whatever happens to it."""
+"""The local launcher.
+
+One daemon for all, gone when idle, there again when it is needed, whatever happens to it.
+"""
 
 from __future__ import annotations
 

@@ -71,7 +71,10 @@ class TestGuards:
         assert "guards" not in quiet.stdout
 
     def test_from_a_program(self, folder) -> None:
-        """The client has an exception for it, and `accept_changes`; several organizations can have it, too."""
+        """The client has an exception for it, and `accept_changes`.
+
+        Several organizations can have it, too.
+        """
         with folder.client() as client:
             client.schedule("org-1", as_of=AS_OF)
             change(folder, "DELETE FROM contacts WHERE id > 20")
@@ -95,7 +98,10 @@ class TestExpect:
     """A plan that was reviewed is written, or none."""
 
     def test_from_a_shell(self, folder, schedctl, tmp_path: Path) -> None:
-        """preview --save names the command that writes the plan; when it differs, that command changes nothing."""
+        """preview --save names the command that writes the plan.
+
+        When it differs, that command changes nothing.
+        """
         settings = tmp_path / "what-if.toml"
         settings.write_text("[anniversary]\nbirthday_days_before = 20\n")
         where = ("--data", folder.path)
@@ -245,7 +251,10 @@ class TestWarnings:
     """Warnings in the terminal."""
 
     def test_table(self, folder, schedctl) -> None:
-        """Submit and preview show how many values could not be used, and what that means; at most ten kinds."""
+        """Submit and preview show how many values could not be used, and what that means.
+
+        At most ten kinds.
+        """
         where = ("org-1", "--data", folder.path, "--as-of", AS_OF)
         change(folder, "UPDATE contacts SET birth_date = 'soon' WHERE id <= 3")
         assert "cannot be read as a date" in schedctl("submit", *where).stdout

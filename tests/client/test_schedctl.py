@@ -34,7 +34,10 @@ class TestSubmit:
     """submit and watch: the result, and how it fails."""
 
     def test_for_people(self, shared, schedctl) -> None:
-        """The result is on standard output in plain text; without a terminal there is no bar and no colour."""
+        """The result is on standard output in plain text.
+
+        Without a terminal there is no bar and no colour.
+        """
         answer = schedctl("submit", "org-1", "--data", shared.path, "--as-of", AS_OF)
         assert answer.returncode == ExitCode.OK, answer.stderr
         assert answer.stdout.startswith(f"org-1 scheduled for {AS_OF}: ")
@@ -70,7 +73,10 @@ class TestSubmit:
         assert (folder.path / "org-1.db").read_bytes() == before
 
     def test_detach_and_watch(self, shared, schedctl) -> None:
-        """--detach prints the job's id alone on standard output; the command it names shows the result."""
+        """--detach prints the job's id alone on standard output.
+
+        The command it names shows the result.
+        """
         answer = schedctl("submit", "org-1", "--data", shared.path, "--as-of", AS_OF, "--detach")
         assert answer.returncode == ExitCode.OK
         [job_id] = answer.stdout.split()
@@ -105,7 +111,10 @@ class TestSubmit:
 
     @pytest.mark.slow
     def test_timeout(self, folder, schedctl) -> None:
-        """--timeout ends the wait with its own exit code and says how to come back; the job goes on."""
+        """--timeout ends the wait with its own exit code and says how to come back.
+
+        The job goes on.
+        """
         with folder.client() as client:
             folder.pause_workers(client)
             answer = schedctl("submit", "org-1", "--data", folder.path, "--timeout", "0.3")
@@ -213,7 +222,10 @@ class TestLooking:
         assert "job-0" in unknown.stderr
 
     def test_list(self, folder, schedctl) -> None:
-        """Jobs are listed whole, however narrow a terminal would be; the options choose among them."""
+        """Jobs are listed whole, however narrow a terminal would be.
+
+        The options choose among them.
+        """
         assert "No jobs" in schedctl("list", "--data", folder.path).stdout
         ids = {}
         for name in ("org-1", "org-2"):
@@ -349,7 +361,10 @@ class TestKeys:
     """keys new, keys show."""
 
     def test_new_and_show(self, schedctl, tmp_path: Path) -> None:
-        """Secrets are for their owner alone; the public half that is shown is the one in the file."""
+        """Secrets are for their owner alone.
+
+        The public half that is shown is the one in the file.
+        """
         answer = schedctl("keys", "new", "--out", "my keys", "--client", "one", "--client", "two")
         assert answer.returncode == ExitCode.OK, answer.stderr
         folder = tmp_path / "my keys"
@@ -407,7 +422,10 @@ class TestDemo:
     """demo, demo --out, version, completion."""
 
     def test_out_is_deterministic(self, schedctl, tmp_path: Path) -> None:
-        """The same contacts, seed and date give the same file byte for byte; another seed gives another."""
+        """The same contacts, seed and date give the same file byte for byte.
+
+        Another seed gives another.
+        """
         sums = {}
         for name, seed in (("a", 5), ("b", 5), ("c", 6)):
             answer = schedctl(

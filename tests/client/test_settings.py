@@ -132,7 +132,10 @@ class TestKeys:
             assert (settings.secret_key, settings.server_key) == (secret.encode(), server.encode())
 
     def test_one_without_the_other(self, home: dict[str, str]) -> None:
-        """One key alone is an error that names the missing one's variable; no unencrypted fallback."""
+        """One key alone is an error that names the missing one's variable.
+
+        No unencrypted fallback.
+        """
         public, secret = (key.decode() for key in zmq.curve_keypair())
         with pytest.raises(SettingsError, match="server_key is missing") as caught:
             load({}, {**home, "SCHEDCTL_KEY": secret})

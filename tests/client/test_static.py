@@ -109,7 +109,10 @@ def test_silent_listener() -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "[::1]"])
 def test_plain_tcp(serve, address: str) -> None:
-    """On loopback a daemon serves without keys, over IPv6 too; a client may come before it listens."""
+    """On loopback a daemon serves without keys, over IPv6 too.
+
+    A client may come before it listens.
+    """
     endpoint = f"tcp://{address}:{free_port()}"
     serve("--listen", endpoint)
     with Client(endpoint) as client:
@@ -117,7 +120,10 @@ def test_plain_tcp(serve, address: str) -> None:
 
 
 def test_restarted_while_a_client_waits(serve, folder) -> None:
-    """A daemon that somebody else starts again after SIGKILL: the client reconnects and gets its result."""
+    """A daemon that somebody else starts again after SIGKILL.
+
+    The client reconnects and gets its result.
+    """
     endpoint = f"tcp://127.0.0.1:{free_port()}"
     first = serve("--listen", endpoint)
     with Client(endpoint) as client:
@@ -148,7 +154,10 @@ def test_lost_for_good_while_a_client_waits(serve, folder) -> None:
 
 
 def test_keys(serve, keys: Keys) -> None:
-    """An admitted key is served; a stranger's, a wrong server key and no key at all are told apart from silence."""
+    """An admitted key is served.
+
+    A stranger's, a wrong server key and no key at all are told apart from silence.
+    """
     endpoint = f"tcp://127.0.0.1:{free_port()}"
     serve(
         "--listen",
@@ -189,7 +198,10 @@ def test_keys_where_nobody_listens(keys: Keys) -> None:
 
 @pytest.mark.slow
 def test_killed_in_the_handshake(tmp_path: Path) -> None:
-    """Whoever hangs up in the middle of the greeting has died, as far as a Unix socket can tell; no key is blamed."""
+    """Whoever hangs up in the middle of the greeting has died, as far as a Unix socket can tell.
+
+    No key is blamed.
+    """
     path = tmp_path / "dying.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))

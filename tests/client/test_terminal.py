@@ -19,7 +19,10 @@ def plain(screen: str) -> str:
 
 
 def test_progress_and_result(folder, terminal) -> None:
-    """While the job runs there is a bar with its state; afterwards the bar is gone and the result is there."""
+    """While the job runs there is a bar with its state.
+
+    Afterwards the bar is gone and the result is there.
+    """
     with folder.client() as client:
         folder.pause_workers(client)
     screen = terminal("submit", "org-1", "--data", folder.path, "--as-of", AS_OF)
@@ -96,7 +99,8 @@ def test_second_interrupt_detaches(folder, terminal) -> None:
     try:
         code = screen.wait(5)
     except AssertionError:
-        # A key that comes between the prompt and the start of reading is only seen with the next one.
+        # A key that comes between the prompt and the start of reading is only seen with the next
+        # one.
         screen.type(INTERRUPT)
         code = screen.wait()
     assert code == ExitCode.DETACHED
@@ -267,7 +271,10 @@ def test_many_interrupt_and_detach(folder, terminal) -> None:
 
 
 def test_many_interrupt_and_cancel(folder, terminal) -> None:
-    """Cancelling ends the job that runs and submits no other: the exit code of what was cancelled."""
+    """Cancelling ends the job that runs and submits no other.
+
+    The exit code of what was cancelled.
+    """
     screen = interrupted_batch(folder, terminal)
     screen.type("c\r")
     screen.expect("Cancelling running jobs")

@@ -40,7 +40,10 @@ connection.close()
 
 @contextlib.contextmanager
 def lock_holder(path: Path) -> Iterator[Callable[[], None]]:
-    """Another process that holds the file's write lock (locks do not count within one process); yields its release."""
+    """Another process that holds the file's write lock (locks do not count within one process).
+
+    Yields its release.
+    """
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(path)],
         stdin=subprocess.PIPE,
@@ -60,7 +63,10 @@ def lock_holder(path: Path) -> Iterator[Callable[[], None]]:
 
 
 def test_locked_file(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While another program writes, a change ends with `database_locked`, which may be tried again; then it works."""
+    """While another program writes, a change ends with `database_locked`, which may be tried again.
+
+    Then it works.
+    """
     monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 50)
     path = data / "org-a.db"
     with lock_holder(path):
@@ -107,7 +113,10 @@ def _set_until_stored(client: Any, organization: str, toml: str) -> int:
 
 @pytest.mark.slow
 def test_set_while_a_job_runs(data: Path, daemons: Any) -> None:
-    """Versions set while a job runs are all kept; the job has one configuration, and the next run has the newest."""
+    """Versions set while a job runs are all kept.
+
+    The job has one configuration, and the next run has the newest.
+    """
     make_organization(data / "org-big.db", 40_000, 1, dt.date.fromisoformat(AS_OF))
     daemon: RunningDaemon = daemons()
     stored, during = [], 0

@@ -193,7 +193,10 @@ def test_every_setting_is_shown() -> None:
 
 @pytest.mark.slow
 def test_commands(data: Path, daemons: Any) -> None:
-    """set, show, history, check and withdraw through the daemon; the next run uses the new version."""
+    """set, show, history, check and withdraw through the daemon.
+
+    The next run uses the new version.
+    """
     daemon: RunningDaemon = daemons()
     text = 'send_time = "09:15:00"\n[exclusion.rules]\nTX = [{ kind = "year_round" }]\n'
     stored = schedctl("config", "set", "org-a", "-", "--by", "ann", "--json", data=data, text=text)

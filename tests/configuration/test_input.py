@@ -1,4 +1,7 @@
-"""`schedctl config` and what people give it: questions on a terminal, odd files, odd arguments, broken versions."""
+"""`schedctl config` and what people give it.
+
+Questions on a terminal, odd files, odd arguments, broken versions.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ def schedctl(
 
 
 def test_withdraw_asks_on_a_terminal(data: Path, daemons: Any, terminal: Any) -> None:
-    """On a terminal it asks before it withdraws; anything but yes changes nothing, and --yes does not ask."""
+    """On a terminal it asks before it withdraws.
+
+    Anything but yes changes nothing, and --yes does not ask.
+    """
     daemon: RunningDaemon = daemons()
     with daemon.client() as client:
         client.set_configuration("org-a", "# one", "ann")

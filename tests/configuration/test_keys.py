@@ -1,4 +1,7 @@
-"""The keys of the second edition: what each accepts, how an error names it, how layers are merged; presets."""
+"""The keys of the second edition: what each accepts, how an error names it, how layers are merged.
+
+Presets.
+"""
 
 from __future__ import annotations
 
@@ -280,7 +283,10 @@ def test_rule_keys() -> None:
 
 
 def test_preset_replaces_the_table() -> None:
-    """A preset takes the place of the built-in table, in whichever layer; a state's own rules come on top of it."""
+    """A preset takes the place of the built-in table, in whichever layer.
+
+    A state's own rules come on top of it.
+    """
     own = Layer("the file", {"exclusion": {"rules": {"CA": [], "TX": [{"kind": "year_round"}]}}})
     found = build(own, Layer("version 1", {"exclusion": {"preset": "2026"}}))
     assert found.preset == "2026"

@@ -1,4 +1,7 @@
-"""Tables that other programs or other releases left: shown as far as possible, never a crash, never a silent loss."""
+"""Tables that other programs or other releases left.
+
+Shown as far as possible, never a crash, never a silent loss.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +126,10 @@ def test_tables_that_cannot_take_a_version(script: str, tmp_path: Path) -> None:
 
 
 def test_long_history_fits_into_a_message(tmp_path: Path) -> None:
-    """Of thousands of large versions the newest are listed, with as much text as fits; any one can be asked for."""
+    """Of thousands of large versions the newest are listed, with as much text as fits.
+
+    Any one can be asked for.
+    """
     count, most = 3000, configurations.MAX_VERSIONS
     path = make(
         tmp_path,

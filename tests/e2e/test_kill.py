@@ -1,4 +1,7 @@
-"""kill -9 of the daemon and of its workers at random moments; nothing accepted is lost, nothing is half-written."""
+"""kill -9 of the daemon and of its workers at random moments.
+
+Nothing accepted is lost, nothing is half-written.
+"""
 
 from __future__ import annotations
 

@@ -186,7 +186,10 @@ def test_emails(value: object, reason: Reason) -> None:
     ],
 )
 def test_zips(value: object, reason: Reason, state: str | None) -> None:
-    """A ZIP may be short, long, a number or wrapped by a spreadsheet (section 1); other forms are unknown."""
+    """A ZIP may be short, long, a number or wrapped by a spreadsheet (section 1).
+
+    Other forms are unknown.
+    """
     found, number = zip_state(value)
     assert found == reason
     assert (states.STATES[number] if number >= 0 else None) == state

@@ -17,7 +17,10 @@ BLOCK = 250
 
 
 def compare(organization: RandomOrganization, folder: Path, number: int) -> list[str]:
-    """Schedule an organization, compare with the reference, schedule it again; returns what is wrong, in words."""
+    """Schedule an organization, compare with the reference, schedule it again.
+
+    Returns what is wrong, in words.
+    """
     path = make_database(folder / f"org-{number}.db", organization.script)
     workers, mode = (1, 2, 5)[number % 3], ("reliable", "highperf")[number % 2]
     # Odd values are many, and the guards are not what is compared.

@@ -1,4 +1,7 @@
-"""Existing rows in any status: chunks without planned, dispatched or existing rows at any step of a run."""
+"""Existing rows in any status.
+
+Chunks without planned, dispatched or existing rows at any step of a run.
+"""
 
 from __future__ import annotations
 

@@ -41,7 +41,10 @@ def _day_in(date: dt.date, year: int) -> dt.date:
 def slow_windows(
     configuration: Configuration, person: Person, day: dt.date
 ) -> list[tuple[str, dt.date, dt.date]]:
-    """Return (kind, first day, last day) of what contains a day; the first and last day of the calendar: no limit."""
+    """Return (kind, first day, last day) of what contains a day.
+
+    The first and last day of the calendar: no limit.
+    """
     found = []
     for rule in configuration.rules.get(person.state, ()):
         first = dt.date.min if rule.from_date is None else calendar.to_date(rule.from_date)
@@ -92,7 +95,10 @@ def slow_kind(configuration: Configuration, person: Person, day: dt.date) -> int
 
 
 def slow_end(configuration: Configuration, person: Person, day: dt.date) -> dt.date | None:
-    """Return the last day before the first free one; None where there is none until far beyond every rule's dates."""
+    """Return the last day before the first free one.
+
+    None where there is none until far beyond every rule's dates.
+    """
     while day.year < 2140:
         day += DAY
         if not slow_kind(configuration, person, day):

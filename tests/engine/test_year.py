@@ -21,10 +21,14 @@ FIRST = dt.date(2025, 6, 9)
 
 
 def run_days(folder: Path, name: str, days: int, outages: Collection[dt.date] = ()) -> None:
-    """Run every day; each day's plan is the reference's, and each event's e-mail goes out at most once."""
+    """Run every day.
+
+    Each day's plan is the reference's, and each event's e-mail goes out at most once.
+    """
     path = make_database(folder / "org.db", PREDECESSOR.read_text())
     connection = sqlite3.connect(path)
-    # With this index of the predecessor a contact gets one e-mail of a type a year; `schedctl adopt` removes it.
+    # With this index of the predecessor a contact gets one e-mail of a type a year; `schedctl
+    # adopt` removes it.
     connection.execute("DROP INDEX idx_schedules_one_a_year")
     overrides = predecessor(name)["config"]
     mode = {"default": "reliable", "adopted": "highperf"}[name]

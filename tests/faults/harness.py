@@ -1,7 +1,8 @@
 """Runs a job again and again, each time with one fault at one operation, and looks at what is left.
 
-A process of its own, without threads, that forks a child for each try: `python -m faults.harness SCENARIO MODE KIND`
-prints one JSON document. Used by the tests, and by `make faults` for docs/FAULTS.md.
+A process of its own, without threads, that forks a child for each try: `python -m faults.harness
+SCENARIO MODE KIND` prints one JSON document. Used by the tests, and by `make faults` for
+docs/FAULTS.md.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from schedproto import SchedulerError
 from support import read_plan, run_locally
 
 AS_OF = "2026-11-23"
-#: scenario -> contacts, whether there is a plan already, whether the main application uses a write-ahead log
+#: scenario -> contacts, whether there is a plan already, whether the main application uses a
+#: write-ahead log
 SCENARIOS = {
     "first plan, filled in bulk": (6500, False, False),
     "1 % of the contacts changed": (1500, True, False),
@@ -52,7 +54,10 @@ class State:
 
 
 def state_of(path: Path) -> State:
-    """Open a file as the next program would, so that SQLite recovers it, and read it; raises if it is damaged."""
+    """Open a file as the next program would, so that SQLite recovers it, and read it.
+
+    Raises if it is damaged.
+    """
     connection = apsw.Connection(str(path))
     [(found,)] = connection.execute("PRAGMA integrity_check(1)")
     if found != "ok":
@@ -157,7 +162,10 @@ class Sweep:
         return json.loads((self.folder / "try" / "log.json").read_text())
 
     def _points(self, log: list[str]) -> list[int]:
-        """All syncs, truncations and deletions, the first and last writes, and evenly some between; from 1."""
+        """All syncs, truncations and deletions, the first and last writes, and evenly some between.
+
+        From 1.
+        """
         rare = [n for n, entry in enumerate(log, 1) if not entry.startswith("write")]
         writes = [n for n, entry in enumerate(log, 1) if entry.startswith("write")]
         stride = max(1, len(writes) // self.most)
@@ -167,7 +175,10 @@ class Sweep:
         return sorted(chosen)
 
     def _child(self, point: int, path: Path) -> int:
-        """Run the job in a child with the fault; returns its exit status: 0 done, 1 an error, 77 gone."""
+        """Run the job in a child with the fault; returns its exit status.
+
+        0 done, 1 an error, 77 gone.
+        """
         sys.stdout.flush()
         child = os.fork()
         if child:

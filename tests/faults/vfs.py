@@ -1,15 +1,17 @@
 """A SQLite VFS over the real one that counts what is written to disk and lets one operation go wrong.
 
-What it counts are writes, syncs, truncations and deletions of database, journal and write-ahead log; locks and shared
-memory pass through. What can happen at the chosen operation:
+What it counts are writes, syncs, truncations and deletions of database, journal and write-ahead
+log; locks and shared memory pass through. What can happen at the chosen operation:
 
 - `io_error`, `full`: it fails with that error and does nothing;
 - `short`: of a write, only the first half is done, then it fails;
-- `kill`: the process is gone before it;   `kill_torn`: of a write the first half is done, then the process is gone;
-- `power`: power is lost before it. Of each file, what had been synced is there; each later write or truncation is
-  there whole, in part (some of its 512-byte sectors) or not at all, at random; a file that was created and never
-  synced, or removed without syncing its folder, is there or not, at random. SQLite takes for granted that a
-  sector which is written does not harm those beside it (powersafe overwrite), and so does this model.
+- `kill`: the process is gone before it;   `kill_torn`: of a write the first half is done, then the
+  process is gone;
+- `power`: power is lost before it. Of each file, what had been synced is there; each later write or
+  truncation is there whole, in part (some of its 512-byte sectors) or not at all, at random; a file
+  that was created and never synced, or removed without syncing its folder, is there or not, at
+  random. SQLite takes for granted that a sector which is written does not harm those beside it
+  (powersafe overwrite), and so does this model.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ KINDS = ("io_error", "full", "short", "kill", "kill_torn", "power")
 
 @dataclass
 class DiskFile:
-    """What the model of the disk knows of a file. synced: the content that is sure; None while it may not exist."""
+    """What the model of the disk knows of a file.
+
+    synced: the content that is sure; None while it may not exist.
+    """
 
     synced: bytes | None
     now: bytearray
@@ -39,8 +44,9 @@ class DiskFile:
     deleted: bool = False
     #: SQLite syncs the folder together with the first sync of a journal or log that it has created
     syncs_folder: bool = False
-    #: The removed file of the same name, while its removal is not certain. It is a file of its own: none of its content
-    #: appears in the new one, so after the power loss the name holds either the one or the other.
+    #: The removed file of the same name, while its removal is not certain. It is a file of its own:
+    #: none of its content appears in the new one, so after the power loss the name holds either the
+    #: one or the other.
     replaced: DiskFile | None = None
 
     def write(self, offset: int, data: bytes) -> None:

@@ -1,4 +1,7 @@
-"""Push and pull: what arrives is what was sent, whatever happens on the way, and only what is missing travels."""
+"""Push and pull.
+
+What arrives is what was sent, whatever happens on the way, and only what is missing travels.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,10 @@ def leftovers(folder: Folder, *others: Path) -> list[str]:
 
 
 def test_there_and_back(folder: Folder, tmp_path: Path) -> None:
-    """A database that is pushed is the organization's; pulled, it is what it was; nothing is left lying about."""
+    """A database that is pushed is the organization's; pulled, it is what it was.
+
+    Nothing is left lying about.
+    """
     here = tmp_path / "here"
     here.mkdir()
     source = table(here / "source.db", 2000)
@@ -114,7 +120,10 @@ def test_there_and_back(folder: Folder, tmp_path: Path) -> None:
 
 
 def test_only_what_changed(folder: Folder, tmp_path: Path) -> None:
-    """A second push or pull after a small change moves little; one without a change moves nothing."""
+    """A second push or pull after a small change moves little.
+
+    One without a change moves nothing.
+    """
     source, back = table(tmp_path / "source.db", 20_000), tmp_path / "back.db"
     with folder.client() as client:
         whole = client.push(source, "org-new").moved_bytes
@@ -180,7 +189,10 @@ def test_pull_while_it_is_written(folder: Folder, organization_file: Path, tmp_p
 
 
 def test_refused_while_a_job_runs(folder: Folder, organization_file: Path, tmp_path: Path) -> None:
-    """While a job of the organization waits or runs, its file is neither replaced nor fetched; afterwards it is."""
+    """While a job of the organization waits or runs, its file is neither replaced nor fetched.
+
+    Afterwards it is.
+    """
     shutil.copy(organization_file, folder.path / "org-123.db")
     source = table(tmp_path / "source.db", 100)
     with folder.client() as client:
@@ -198,7 +210,10 @@ def test_refused_while_a_job_runs(folder: Folder, organization_file: Path, tmp_p
 
 
 def test_no_job_begins_between(folder: Folder, organization_file: Path, tmp_path: Path) -> None:
-    """A job that was submitted after a push began keeps that push from its end; nothing is half done."""
+    """A job that was submitted after a push began keeps that push from its end.
+
+    Nothing is half done.
+    """
     shutil.copy(organization_file, folder.path / "org-123.db")
     before = content(folder.path / "org-123.db")
     source = table(tmp_path / "source.db", 100)
@@ -240,7 +255,10 @@ def test_no_job_begins_between(folder: Folder, organization_file: Path, tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("direction", ["push", "pull"])
 def test_daemon_killed(folder: Folder, tmp_path: Path, direction: str) -> None:
-    """The daemon is killed in the middle: the next one goes on, and what had arrived does not travel again."""
+    """The daemon is killed in the middle.
+
+    The next one goes on, and what had arrived does not travel again.
+    """
     source = table(tmp_path / "source.db", 60_000)
     if direction == "pull":
         shutil.copy(source, folder.path / "org-new.db")
@@ -267,7 +285,10 @@ def test_daemon_killed(folder: Folder, tmp_path: Path, direction: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("direction", ["push", "pull"])
 def test_client_killed(folder: Folder, tmp_path: Path, direction: str) -> None:
-    """The client is killed in the middle: nothing is visible, and the same command goes on where it was."""
+    """The client is killed in the middle.
+
+    Nothing is visible, and the same command goes on where it was.
+    """
     source, back = table(tmp_path / "source.db", 60_000), tmp_path / "back.db"
     if direction == "pull":
         shutil.copy(source, folder.path / "org-new.db")
@@ -385,7 +406,10 @@ def test_damaged_database(folder: Folder, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_no_room(make_folder: MakeFolder, tmp_path: Path) -> None:
-    """On a full volume a push says so and leaves nothing half done; a full disk here says so as well."""
+    """On a full volume a push says so and leaves nothing half done.
+
+    A full disk here says so as well.
+    """
     if os.geteuid() != 0:
         pytest.skip("mounting needs root")
     small = tmp_path / "small"
@@ -413,7 +437,10 @@ def test_no_room(make_folder: MakeFolder, tmp_path: Path) -> None:
 
 
 def test_two_pushes_at_once(folder: Folder, tmp_path: Path) -> None:
-    """Of two that push the same organization at once, each ends well or says why; the file is one of the two."""
+    """Of two that push the same organization at once, each ends well or says why.
+
+    The file is one of the two.
+    """
     sources = [table(tmp_path / f"{n}.db", 20_000, seed=n) for n in (1, 2)]
     errors: list[Exception] = []
 

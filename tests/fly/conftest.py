@@ -1,4 +1,7 @@
-"""What the tests of machines share: the API's server, a name server, and machines that are real daemons or nothing."""
+"""What the tests of machines share.
+
+The API's server, a name server, and machines that are real daemons or nothing.
+"""
 
 from __future__ import annotations
 

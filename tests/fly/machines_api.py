@@ -1,7 +1,10 @@
-"""A server on loopback that speaks the Machines API as docs/FLY.md describes it: states, delays, errors, rate limits.
+"""A server on loopback that speaks the Machines API as docs/FLY.md describes it.
 
-Its machines are whatever `Body` starts: real `schedd` processes, or nothing at all where only states are tested.
-Faults are put in by the test: answers that come instead of the real one, or after it.
+States, delays, errors, rate limits.
+
+Its machines are whatever `Body` starts: real `schedd` processes, or nothing at all where only
+states are tested. Faults are put in by the test: answers that come instead of the real one, or
+after it.
 """
 
 from __future__ import annotations
@@ -51,7 +54,10 @@ class Fault:
 
 @dataclass
 class Limits:
-    """The documented rate limits: requests a second, and burst, of `get` and of every other action of a machine."""
+    """The documented rate limits.
+
+    Requests a second, and burst, of `get` and of every other action of a machine.
+    """
 
     get: tuple[float, int] = (5.0, 10)
     other: tuple[float, int] = (1.0, 3)
@@ -119,7 +125,7 @@ class Machine:
             "updated_at": "2026-11-01T00:00:00Z",
         }
 
-    # Life ------------------------------------------------------------------------------------------------
+    # Life -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
         self.stop_requested = False
@@ -236,7 +242,7 @@ class MachinesApiServer:
     def count(self, action: str) -> int:
         return sum(1 for _, done, _ in self.calls if done == action)
 
-    # Requests --------------------------------------------------------------------------------------------
+    # Requests -------------------------------------------------------------------------------------
 
     def handle(self, http: BaseHTTPRequestHandler) -> None:
         length = int(http.headers.get("Content-Length") or 0)

@@ -1,4 +1,7 @@
-"""How a machine is brought up and down: every state, every answer, and many clients at once, over real HTTP."""
+"""How a machine is brought up and down.
+
+Every state, every answer, and many clients at once, over real HTTP.
+"""
 
 from __future__ import annotations
 
@@ -174,7 +177,10 @@ def test_token_refused(server: MachinesApiServer, status: int) -> None:
 
 
 def test_no_app_no_machine(server: MachinesApiServer) -> None:
-    """An app that does not exist, one without machines, and a machine that does not exist: each is said at once."""
+    """An app that does not exist, one without machines, and a machine that does not exist.
+
+    Each is said at once.
+    """
     with pytest.raises(MachineMissingError, match="has no machine"):
         up(control_of(server))
     with pytest.raises(MachineMissingError, match="machine not found"):
@@ -197,7 +203,10 @@ def test_no_app_no_machine(server: MachinesApiServer) -> None:
     ],
 )
 def test_host_full(server: MachinesApiServer, status: int, word: str, answer: str) -> None:
-    """A host without room is asked again for a while; then the error says so and what can be done."""
+    """A host without room is asked again for a while.
+
+    Then the error says so and what can be done.
+    """
     machine_of(server)
     patient = Pace(poll_s=0.003, poll_most_s=0.02, busy_s=0.01, full_s=10.0)
     server.faults.extend(Fault("start", status, answer, word=word) for _ in range(3))
@@ -258,7 +267,10 @@ def test_replaced_machine_is_found_again(server: MachinesApiServer) -> None:
 
 
 def test_destroyed_between_two_calls(server: MachinesApiServer) -> None:
-    """A machine that is gone when it is to be started is looked for again, once; then the error says so."""
+    """A machine that is gone when it is to be started is looked for again, once.
+
+    Then the error says so.
+    """
     machine_of(server)
     server.faults.append(Fault("start", 404, "machine not found"))
     assert up(control_of(server)) == "started"
@@ -270,7 +282,10 @@ def test_destroyed_between_two_calls(server: MachinesApiServer) -> None:
 
 
 def test_which_machine(server: MachinesApiServer) -> None:
-    """Of several machines the one with a volume is used; release machines never; metadata narrows the choice."""
+    """Of several machines the one with a volume is used; release machines never.
+
+    Metadata narrows the choice.
+    """
     plain = server.add(Machine("1", "127.0.0.2", nothing, state="started"))
     release = server.add(Machine("0", "127.0.0.3", nothing, config={"mounts": [{}]}))
     release.config["metadata"] = {"fly_process_group": "fly_app_release_command"}
@@ -315,7 +330,7 @@ def test_within_the_rate_limits() -> None:
         assert refused < len(server.calls) / 4, server.refusals
 
 
-# Rounds at random ------------------------------------------------------------------------------------------
+# Rounds at random ---------------------------------------------------------------------------------
 
 FAULTS = st.builds(
     Fault,
@@ -365,7 +380,8 @@ async def play(
             disturbing.join()
         return
     if kind == "both":
-        # One wants it up while the other wants it down: each is served at some moment, and both come to an end.
+        # One wants it up while the other wants it down: each is served at some moment, and both
+        # come to an end.
         await asyncio.gather(one.up(20.0), two.down(20.0))
     elif kind == "up":
         was_up = machine.state == "started"
@@ -392,7 +408,10 @@ def check_rounds(rounds: list[tuple[str, list[Fault]]], seed: int) -> None:
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(ROUNDS, st.integers(0, 2**32))
 def test_rounds(rounds: list[tuple[str, list[Fault]]], seed: int) -> None:
-    """Start, stop, idle exits, deployments, leases and faults in any order: whoever wants the machine up gets it."""
+    """Start, stop, idle exits, deployments, leases and faults in any order.
+
+    Whoever wants the machine up gets it.
+    """
     check_rounds(rounds, seed)
 
 

@@ -1,4 +1,7 @@
-"""The commands on the machine, called as the image calls them: by their names, over the daemon's data folder."""
+"""The commands on the machine, called as the image calls them.
+
+By their names, over the daemon's data folder.
+"""
 
 from __future__ import annotations
 
@@ -128,7 +131,10 @@ def test_mistakes(program: Path, data: Path, arguments: list[str], code: int, sa
 
 
 def test_under_another_name(program: Path, data: Path) -> None:
-    """Under a name that is no command's, the first argument names the command; else the names are listed."""
+    """Under a name that is no command's, the first argument names the command.
+
+    Else the names are listed.
+    """
     assert call(program, "email-scheduler", "schedctl", "version").returncode == 0
     done = call(program, "email-scheduler", "nosuch")
     assert done.returncode == 2

@@ -1,4 +1,7 @@
-"""What an operator types: machine, doctor, cost, deploy and the scripts, over the API's server and real daemons."""
+"""What an operator types.
+
+Machine, doctor, cost, deploy and the scripts, over the API's server and real daemons.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ def with_volume(site: Site) -> None:
     )
 
 
-# machine -----------------------------------------------------------------------------------------------------
+# machine ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -129,7 +132,7 @@ def test_wrong_settings(call: Call, environment: dict[str, str], code: int, says
     assert says in done.stderr
 
 
-# doctor ------------------------------------------------------------------------------------------------------
+# doctor -------------------------------------------------------------------------------------------
 
 
 def states(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
@@ -137,7 +140,10 @@ def states(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
 
 
 def test_doctor_with_the_machine_down(site: Site, call: Call) -> None:
-    """With the machine down, what can be looked at is; the rest is skipped, and the machine stays down."""
+    """With the machine down, what can be looked at is.
+
+    The rest is skipped, and the machine stays down.
+    """
     with_volume(site)
     done = call("doctor", "--json")
     assert done.returncode == 0, done.stdout
@@ -151,7 +157,10 @@ def test_doctor_with_the_machine_down(site: Site, call: Call) -> None:
 
 @pytest.mark.slow
 def test_doctor_with_the_machine_up(site: Site, call: Call) -> None:
-    """With --start all is looked at: here the data folder is no mount, and one of the two databases is damaged."""
+    """With --start all is looked at.
+
+    Here the data folder is no mount, and one of the two databases is damaged.
+    """
     with_volume(site)
     for name in ("org-good", "org-bad"):
         made = call("demo", "--out", str(site.body.volume / f"{name}.db"), "--contacts", "500")
@@ -229,7 +238,7 @@ def test_doctor_without_a_machine(site: Site, call: Call) -> None:
     assert states(done)["app and machine"] == "failed"
 
 
-# cost --------------------------------------------------------------------------------------------------------
+# cost ---------------------------------------------------------------------------------------------
 
 
 def test_measured_times_are_measured() -> None:
@@ -288,10 +297,11 @@ def test_cost_in_the_result(tmp_path: Path) -> None:
     assert result["cost_usd"] == pytest.approx(result["wall_s"] * 0.001)
 
 
-# deploy ------------------------------------------------------------------------------------------------------
+# deploy -------------------------------------------------------------------------------------------
 
 FLYCTL = """#!{python}
-# Stands in for flyctl: keeps apps, volumes and secrets in a file, as far as they are asked for here.
+# Stands in for flyctl: keeps apps, volumes and secrets in a file, as far as they are asked for
+# here.
 import json, os, sys
 path = os.environ["FAKE_FLY"]
 state = json.load(open(path)) if os.path.exists(path) else {{"apps": [], "volumes": [], "secrets": {{}}, "calls": []}}
@@ -360,7 +370,10 @@ def new_keys(folder: Path) -> None:
 
 
 def test_deploy(flyctl: Callable[[], dict[str, object]], tmp_path: Path) -> None:
-    """From nothing: app, volume, secrets, image; again: the image alone; the keys arrive as they are."""
+    """From nothing: app, volume, secrets, image; again: the image alone.
+
+    The keys arrive as they are.
+    """
     keys = tmp_path / "keys"
     for _ in range(8):  # keys are random; some have a #, which begins a comment for flyctl
         new_keys(keys)
@@ -414,7 +427,7 @@ def test_deploy_refuses(flyctl: Callable[[], dict[str, object]], tmp_path: Path)
     assert deploy(tmp_path, "--config", "/nosuch").returncode == 2
 
 
-# The scripts -------------------------------------------------------------------------------------------------
+# The scripts --------------------------------------------------------------------------------------
 
 
 def script(

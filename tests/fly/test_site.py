@@ -1,4 +1,7 @@
-"""The whole of it on loopback: API, names, machines that are real daemons, clients that know nothing but the app."""
+"""The whole of it on loopback.
+
+API, names, machines that are real daemons, clients that know nothing but the app.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,10 @@ def test_the_story(site: Site) -> None:
 
 @pytest.mark.slow
 def test_again_and_again(site: Site) -> None:
-    """One client schedules again after each time that the machine has stopped itself; nobody tells it."""
+    """One client schedules again after each time that the machine has stopped itself.
+
+    Nobody tells it.
+    """
     add_organization(site)
     site.body.idle_timeout_s = 1.0
     with Client(**site.settings()) as client:
@@ -103,7 +109,8 @@ def test_idle_just_as_a_job_arrives(site: Site) -> None:
             handle = client.submit("org-123", as_of=AS_OF)
             handle.wait(60)
             jobs.add(handle.job_id)
-            # The daemon exits a second after the last message: come a little before, at, and a little after that.
+            # The daemon exits a second after the last message: come a little before, at, and a
+            # little after that.
             time.sleep(0.9 + step * 0.03)
         assert len(jobs) == 8
         assert {job.job_id for job in client.list()} >= jobs
@@ -112,7 +119,10 @@ def test_idle_just_as_a_job_arrives(site: Site) -> None:
 
 @pytest.mark.slow
 def test_killed_machine(site: Site) -> None:
-    """The machine's process is killed during a job: the machine starts again by its policy, and the job is done."""
+    """The machine's process is killed during a job.
+
+    The machine starts again by its policy, and the job is done.
+    """
     add_organization(site, contacts=30_000)
     with Client(**site.settings()) as client:
         handle = client.submit("org-123", as_of=AS_OF)
@@ -123,7 +133,10 @@ def test_killed_machine(site: Site) -> None:
 
 
 def test_stopped_during_a_job(site: Site) -> None:
-    """Somebody stops the machine during a job: the daemon lets it end, and the client gets the result."""
+    """Somebody stops the machine during a job.
+
+    The daemon lets it end, and the client gets the result.
+    """
     add_organization(site, contacts=30_000)
     with Client(**site.settings()) as client:
         handle = client.submit("org-123", as_of=AS_OF)
@@ -136,7 +149,10 @@ def test_stopped_during_a_job(site: Site) -> None:
 
 @pytest.mark.slow
 def test_name_comes_late(site: Site) -> None:
-    """A machine whose name is known only a moment after its start is found; a name server that is silent is asked again."""
+    """A machine whose name is known only a moment after its start is found.
+
+    A name server that is silent is asked again.
+    """
     site.machine.dns_s = 0.7
     site.names.silent = 1
     with Client(**site.settings()) as client:
@@ -199,7 +215,10 @@ def test_trouble_at_every_call(site: Site) -> None:
 
 @pytest.mark.slow
 def test_daemon_of_a_started_machine_is_dead(site: Site) -> None:
-    """A machine that is started though nothing listens in it: an error within the time, which says where."""
+    """A machine that is started though nothing listens in it.
+
+    An error within the time, which says where.
+    """
     site.machine.body = lambda _: None
     with (
         Client(**site.settings(), timeout_s=2) as client,

@@ -95,7 +95,10 @@ def test_order_and_chunks(plan: list[tuple[int, ...]], chance: Any, cut: int) ->
 
 
 def test_what_classes_say() -> None:
-    """Type, priority, instance, templates and send time of a class count; its number in the run does not."""
+    """Type, priority, instance, templates and send time of a class count.
+
+    Its number in the run does not.
+    """
     plan = [(1, cls, D, D + 14, 0) for cls in range(len(RUN.classes))]
     found = {sums([entry]) for entry in plan}
     settings = [{"send_time": "09:00:00"}, {"templates": {"birthday": "new"}}]
@@ -186,7 +189,10 @@ def test_follow_ups_and_issues() -> None:
 
 @pytest.mark.parametrize("case", CASES[:4])
 def test_golden_plans(case: str, tmp_path: Path) -> None:
-    """A plan has one digest: of any number of workers, in either mode, before and after it was written."""
+    """A plan has one digest.
+
+    Of any number of workers, in either mode, before and after it was written.
+    """
     path = make_database(tmp_path / "org.db", (GOLDEN / f"{case}.sql").read_text())
     day, config = golden(case)["as_of"], golden(case).get("config", {})
 
@@ -233,7 +239,10 @@ class TestExpect:
         return caught.value
 
     def test_the_same_plan(self, path: Path, tmp_path: Path) -> None:
-        """It is written, over no plan and over another one; a plan that changes nothing is fine, too."""
+        """It is written, over no plan and over another one.
+
+        A plan that changes nothing is fine, too.
+        """
         run_locally(
             path, tmp_path / "scratch", AS_OF, config={"anniversary": {"birthday_days_before": 3}}
         )
@@ -263,7 +272,10 @@ class TestExpect:
         assert "birthday" in error.message
 
     def test_other_settings(self, path: Path, tmp_path: Path) -> None:
-        """Another date or configuration is named; one that leads to the same plan is no difference."""
+        """Another date or configuration is named.
+
+        One that leads to the same plan is no difference.
+        """
         plan = preview(path, tmp_path)
         run_locally(path, tmp_path / "scratch", AS_OF)
         assert (

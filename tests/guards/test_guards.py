@@ -1,4 +1,7 @@
-"""A run that would change the plan beyond reason: exact figures, nothing written, and what lifts the guards."""
+"""A run that would change the plan beyond reason.
+
+Exact figures, nothing written, and what lifts the guards.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,10 @@ def file(tmp_path: Path) -> File:
 
 
 def test_everyone_gone(tmp_path: Path) -> None:
-    """An import that makes all ZIPs unreadable stops the run with the figures; accepting the changes lets it through."""
+    """An import that makes all ZIPs unreadable stops the run with the figures.
+
+    Accepting the changes lets it through.
+    """
     file = File(tmp_path, 1000)
     total = e_mails(file.run())
     file.change("UPDATE contacts SET zip_code = 'n/a'")
@@ -138,7 +144,10 @@ class TestIneligible:
         assert "(10 missing_email, 1 missing_zip)" in error.message
 
     def test_only_who_became_so(self, file: File) -> None:
-        """Who was ineligible before, for whatever reason, and who is new do not count; eligible ones with issues do."""
+        """Who was ineligible before, for whatever reason, and who is new do not count.
+
+        Eligible ones with issues do.
+        """
         file.change(
             "UPDATE contacts SET email = 'nobody' WHERE id <= 5;"
             "UPDATE contacts SET birth_date = 'soon' WHERE id BETWEEN 6 AND 8"
@@ -318,7 +327,10 @@ class TestDaysOverCap:
     """Days that stay above the daily limit."""
 
     def test_days(self, file: File) -> None:
-        """E-mails that cannot move fill their day; more than three such days that are new stop a run."""
+        """E-mails that cannot move fill their day.
+
+        More than three such days that are new stop a run.
+        """
         days = ["01-10", "03-10", "05-10", "07-10"]
         file.change("UPDATE contacts SET birth_date = NULL")
         assert [measure.code for measure in file.run(config=CROWDED).guard] == ["unreadable"]

@@ -1,7 +1,8 @@
 """A second implementation of the scheduling rules, one contact at a time, to compare the engine with.
 
-Written from the text of the rules alone. Nothing here imports the daemon, and nothing of the daemon may be
-copied here: the value of a comparison lies in the independence of its two sides. Speed is no aim.
+Written from the text of the rules alone. Nothing here imports the daemon, and nothing of the daemon
+may be copied here: the value of a comparison lies in the independence of its two sides. Speed is no
+aim.
 
     values         odd values of a SQLite column -> text, integer, boolean, date (section 0)
     dates          anniversaries and days (section 1)

@@ -51,7 +51,10 @@ class Campaign:
         )
 
     def trigger_dates(self, rows: list[CampaignRow]) -> list[date | None]:
-        """Return one entry per candidate of a contact with these rows, in their order; None in a spread."""
+        """Return one entry per candidate of a contact with these rows, in their order.
+
+        None in a spread.
+        """
         if self.spread is not None:
             in_audience = self.type.target_all_contacts or any(row.in_audience for row in rows)
             return [None] if in_audience else []

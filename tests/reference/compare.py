@@ -29,7 +29,10 @@ _SHOWN = 10
 
 
 def read_plan(path: Path) -> Plan:
-    """Return the plan that a scheduled file holds: its pre-scheduled and skipped rows, and its issues."""
+    """Return the plan that a scheduled file holds.
+
+    Its pre-scheduled and skipped rows, and its issues.
+    """
     uri = f"{Path(path).resolve().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True)) as connection:
         rows = connection.execute(
@@ -67,7 +70,9 @@ def golden_plan(case: dict[str, Any]) -> Plan:
 
 
 def differences(expected: Plan, actual: Plan, *, most: int = _SHOWN) -> list[str]:
-    """Return what differs, one sentence each, the first `most` of rows and issues; an empty list if nothing does.
+    """Return what differs, one sentence each, the first `most` of rows and issues.
+
+    An empty list if nothing does.
 
     Numbers are compared where both plans have them.
     """

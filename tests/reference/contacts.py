@@ -16,7 +16,8 @@ from .values import UnreadableError, Value
 _LOCAL_SIGNS = set("!#$%&'*+/=?^_`{|}~-")
 _ZIP = re.compile(r"([0-9]{5})[- ][0-9]{4}")
 
-#: Date format -> pattern with the groups y, m and d. One-digit months and days where the separator is not "-".
+#: Date format -> pattern with the groups y, m and d. One-digit months and days where the separator
+#: is not "-".
 _PATTERNS = {
     "YYYY-MM-DD": r"(?P<y>[0-9]{4})-(?P<m>[0-9]{2})-(?P<d>[0-9]{2})",
     "YYYY/MM/DD": r"(?P<y>[0-9]{4})/(?P<m>[0-9]{1,2})/(?P<d>[0-9]{1,2})",
@@ -179,7 +180,10 @@ def normal_zip(value: Value) -> str | None:
 
 
 def contact_date(value: Value, formats: tuple[str, ...]) -> date | None:
-    """Return the date by the first format that reads it; None if absent. Raises `UnreadableError`."""
+    """Return the date by the first format that reads it; None if absent.
+
+    Raises `UnreadableError`.
+    """
     if values.blank(value):
         return None
     content = str(value).zfill(8) if isinstance(value, int) else values.trimmed(value)

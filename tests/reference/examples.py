@@ -38,7 +38,10 @@ def sent(
     actual="NULL",
     row_id="NULL",
 ):
-    """Return a row of history as SQL; `event` is the event date, `contact_id`, `instance` and `actual` are SQL."""
+    """Return a row of history as SQL.
+
+    `event` is the event date, `contact_id`, `instance` and `actual` are SQL.
+    """
     year, month, of_month = event.split("-") if event else ("NULL", "NULL", "NULL")
     numbers = f"{year}, {month.lstrip('0')}, {of_month.lstrip('0')}"
     values = f"{row_id}, {contact_id}, '{email_type}', {day!r}, {status!r}, 10, {instance}, {actual}, {numbers}"

@@ -61,7 +61,10 @@ def latest_parent(
     as_of: date,
     configuration: Configuration,
 ) -> HistoryRow | None:
-    """Return the row that a follow-up would follow: the largest send date, then the largest row id."""
+    """Return the row that a follow-up would follow.
+
+    The largest send date, then the largest row id.
+    """
     oldest = shift(as_of, -configuration.followup_lookback_days)
     parents = [
         (row.sent_on, row.id, row)

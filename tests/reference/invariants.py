@@ -1,7 +1,8 @@
 """Checks of what must always hold of a plan (rules, section 12), made in another way than the plan was.
 
-Windows and nearest events are searched day by day for the date they depend on; latest dates are worked out from the
-event in the row. Only the reading of the file (`organization`) and of the configuration is shared with the reference.
+Windows and nearest events are searched day by day for the date they depend on; latest dates are
+worked out from the event in the row. Only the reading of the file (`organization`) and of the
+configuration is shared with the reference.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ _KINDS = (
 def violations(
     connection: sqlite3.Connection, as_of: date, overrides: dict[str, Any], found: Plan
 ) -> list[str]:
-    """Return a sentence for everything in a plan that must not be; `connection` is the file before or after it."""
+    """Return a sentence for everything in a plan that must not be.
+
+    `connection` is the file before or after it.
+    """
     configuration = configure(overrides)
     checker = _Checker(
         read_organization(connection, as_of, configuration), as_of, configuration, found
@@ -121,7 +125,10 @@ def latest_aep(event: date, configuration: Configuration) -> date:
 
 
 def is_base(day: date, of: date, *, month_start: bool) -> bool:
-    """Return whether a window depends on this day: the anniversary, or the first of the anniversary's month."""
+    """Return whether a window depends on this day.
+
+    The anniversary, or the first of the anniversary's month.
+    """
     if month_start:
         return (day.month, day.day) == (of.month, 1)
     if (of.month, of.day) == (2, 29):
@@ -346,7 +353,10 @@ class _Checker:
         return False
 
     def contact_days(self) -> Iterator[str]:
-        """Invariant 4: one email per contact and day; a period with a planned row holds no more than allowed."""
+        """Invariant 4: one email per contact and day.
+
+        A period with a planned row holds no more than allowed.
+        """
         sent: dict[int, list[date]] = defaultdict(list)
         planned: dict[int, list[date]] = defaultdict(list)
         for one in self.dispatched:

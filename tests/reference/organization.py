@@ -1,7 +1,7 @@
 """Reader of one organization's file: tables -> records.
 
-Missing tables and columns mean that the feature is not used. What cannot be read is kept in `warnings`. Knows no
-date of today but the one it is given, and plans nothing.
+Missing tables and columns mean that the feature is not used. What cannot be read is kept in
+`warnings`. Knows no date of today but the one it is given, and plans nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Random organizations, small and dense enough that every rule has something to do.
 
-`random_organization(seed)` for many of them by number; `organizations()` for Hypothesis, which makes them small
-when something fails. The same seed gives the same organization as long as these modules do not change.
+`random_organization(seed)` for many of them by number; `organizations()` for Hypothesis, which
+makes them small when something fails. The same seed gives the same organization as long as these
+modules do not change.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from .sql import Table
 
 @dataclass(frozen=True)
 class RandomOrganization:
-    """An SQL script that makes the file, the date, and the overrides; `name` says how to make it again."""
+    """An SQL script that makes the file, the date, and the overrides.
+
+    `name` says how to make it again.
+    """
 
     name: str
     script: str
@@ -55,7 +59,10 @@ class RandomOrganization:
 
 
 def random_organization(seed: int, contacts: int | None = None) -> RandomOrganization:
-    """Return the organization of a seed; `contacts` sets its size (else 1 to 60, one in twenty up to 400)."""
+    """Return the organization of a seed.
+
+    `contacts` sets its size (else 1 to 60, one in twenty up to 400).
+    """
     source = Random(seed)
     if contacts is None:
         contacts = source.randint(100, 400) if source.random() < 0.05 else source.randint(1, 60)
@@ -99,7 +106,10 @@ def _script(tables: list[Table]) -> str:
 
 
 def _take_keys(history: History, found: Plan, as_of: date, instance_ids: list[int]) -> None:
-    """Add rows on the very keys that would be planned: an older plan's, failed ones, and ones being sent."""
+    """Add rows on the very keys that would be planned.
+
+    An older plan's, failed ones, and ones being sent.
+    """
     source = history.source
     share = source.choice([0.0, 0.1, 0.5])
     for row in found.rows:

@@ -1,4 +1,7 @@
-"""All sections in order: an organization, a date and overrides -> the plan that a run must arrive at."""
+"""All sections in order.
+
+An organization, a date and overrides -> the plan that a run must arrive at.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,9 @@ class PlanRow(NamedTuple):
 
 @dataclass
 class Plan:
-    """What a run arrives at. The numbers are None where a plan was read back from a file that has them not.
+    """What a run arrives at.
+
+    The numbers are None where a plan was read back from a file that has them not.
 
     issues: (contact_id, reason), in order.
     keys_held: rows left out because a row with a void status has their key (section 11).
@@ -108,7 +113,10 @@ def plan_row(row: Row) -> PlanRow:
 def plan(
     connection: sqlite3.Connection, as_of: date, overrides: dict[str, Any] | None = None
 ) -> Plan:
-    """Return the plan of an organization; the connection is only read. Raises `UnusableOrganizationError`."""
+    """Return the plan of an organization; the connection is only read.
+
+    Raises `UnusableOrganizationError`.
+    """
     configuration = configure(overrides or {})
     organization = read_organization(connection, as_of, configuration)
     day_limits = limits(configuration, organization.total)
@@ -172,7 +180,8 @@ def _settle_keys(rows: list[Row], organization: Organization, result: Plan) -> N
     """Leave out what may not be in the table with another row (end of section 10, and section 11)."""
     unique = one_per_key(rows)
     history = [row for one in organization.history.values() for row in one]
-    # A dispatched row has the key of the type that it counts as, and the one that it has in the table.
+    # A dispatched row has the key of the type that it counts as, and the one that it has in the
+    # table.
     compared = {(row.contact_id, row.email_type, row.day) for row in history if row.dispatched}
     written = {(row.contact_id, row.written_type, row.day) for row in history if row.dispatched}
     held = {(row.contact_id, row.written_type, row.day) for row in history if row.void}

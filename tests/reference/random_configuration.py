@@ -13,7 +13,10 @@ RULE_STATES = ("CA", "NV", "MO", "NY", "TX", "FL", "OH", "GU")
 
 
 def random_as_of(source: Random) -> date:
-    """Return a date; the ends of February and of the year, and the weeks around AEP, come up often."""
+    """Return a date.
+
+    The ends of February and of the year, and the weeks around AEP, come up often.
+    """
     year = source.randint(2024, 2033)
     kind = source.randrange(5)
     if kind == 0:

@@ -1,4 +1,7 @@
-"""Random contacts: crowded around a few days, in states with rules, with odd values where they are asked for."""
+"""Random contacts.
+
+Crowded around a few days, in states with rules, with odd values where they are asked for.
+"""
 
 from __future__ import annotations
 
@@ -396,7 +399,10 @@ def rewritten(source: Random, day: date) -> Value:
 
 
 def random_ids(source: Random, size: int, *, odd: bool) -> list[int]:
-    """Return this number of different contact ids, in order; odd ones may be 0, negative or huge."""
+    """Return this number of different contact ids, in order.
+
+    Odd ones may be 0, negative or huge.
+    """
     if odd:
         huge = [0, -1, -7, 2**31, 2**32 + 5, 2**53 + 1, 2**63 - 1, -(2**63)]
         found = {*source.sample(huge, 3), *source.sample(range(1, 4 * size + 9), size)}

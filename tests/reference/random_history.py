@@ -130,7 +130,10 @@ def empty_schedules(source: Random, odd: float) -> Table:
 
 
 class History:
-    """Rows of `email_schedules` in the making: one for each key, but for the current plan of a table without key."""
+    """Rows of `email_schedules` in the making.
+
+    One for each key, but for the current plan of a table without key.
+    """
 
     def __init__(self, source: Random, table: Table) -> None:
         self.source = source

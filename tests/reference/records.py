@@ -56,7 +56,10 @@ class CampaignType:
 
 @dataclass(frozen=True)
 class CampaignInstance:
-    """A row of `campaign_instances`; None where a date is absent or unreadable, or where a target is everyone."""
+    """A row of `campaign_instances`.
+
+    None where a date is absent or unreadable, or where a target is everyone.
+    """
 
     id: int
     campaign_type: str
@@ -123,7 +126,10 @@ class HistoryRow:
 
 @dataclass
 class Organization:
-    """Everything a run reads. `total` counts all contacts; the other tables are keyed by contact or instance."""
+    """Everything a run reads.
+
+    `total` counts all contacts; the other tables are keyed by contact or instance.
+    """
 
     total: int = 0
     contacts: list[Contact] = field(default_factory=list)

@@ -18,7 +18,10 @@ EventsOfYear = Callable[[int], list[date]]
 
 @dataclass
 class Row:
-    """One row of the plan, and what later sections need of it: `latest`, `h`, `respects_windows`."""
+    """One row of the plan, and what later sections need of it.
+
+    `latest`, `h`, `respects_windows`.
+    """
 
     contact_id: int
     email_type: str
@@ -32,7 +35,8 @@ class Row:
     campaign_instance_id: int | None = None
     email_template: str | None = None
     sms_template: str | None = None
-    #: Which of the contact's candidates of one campaign instance it is, in the order of `contact_campaigns`.
+    #: Which of the contact's candidates of one campaign instance it is, in the order of
+    #: `contact_campaigns`.
     turn: int = 0
     parent_id: int | None = None
     parent_type: str | None = None
@@ -102,7 +106,10 @@ def campaign_handled(dispatched: list[HistoryRow], email_type: str, instance_id:
 
 
 def candidate_date(ideal: date, latest: date, as_of: date, h: int, spread_days: int) -> date | None:
-    """Return the day of an email, caught up if its ideal day has passed; None if there is none (section 5)."""
+    """Return the day of an email, caught up if its ideal day has passed.
+
+    None if there is none (section 5).
+    """
     if latest < as_of or ideal > latest:
         return None
     if ideal >= as_of:

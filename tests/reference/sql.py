@@ -37,7 +37,10 @@ class Table:
     constraints: str = ""
 
     def add(self, **row: Value) -> None:
-        """Add a row; values of columns that the table has not are left out, missing ones are NULL."""
+        """Add a row.
+
+        Values of columns that the table has not are left out, missing ones are NULL.
+        """
         self.rows.append({name: row.get(name) for name in self.columns})
 
     def script(self) -> str:

@@ -11,7 +11,10 @@ from .values import UnreadableError, Value
 
 
 def listed_states(value: Value) -> frozenset[str] | None:
-    """Return the codes of the states, None for everyone. Raises `UnreadableError` for what is not a state."""
+    """Return the codes of the states, None for everyone.
+
+    Raises `UnreadableError` for what is not a state.
+    """
     names = _listed(value)
     if names is None:
         return None

@@ -12,7 +12,10 @@ from reference.plan import plan
 
 
 def test_handled():
-    """A sent birthday email answers its event: no birthday row and no post-window row; a failed one does not."""
+    """A sent birthday email answers its event: no birthday row and no post-window row.
+
+    A failed one does not.
+    """
     script = contact(zip_code="90210", birth="'1950-12-15'")
     found = planned(script + sent("birthday", "2026-08-01"), "2026-11-23")
     assert {email_type for _, email_type in found} == {"aep"}
@@ -63,7 +66,10 @@ def test_which_event_is_handled(row, handled):
 
 
 def test_a_corrected_birth_date_sends_no_second_email():
-    """The event date of the row in history is that of the old birth date; the corrected one is near."""
+    """The event date of the row in history is that of the old birth date.
+
+    The corrected one is near.
+    """
     script = contact(birth="'1950-12-28'") + sent("birthday", "2026-11-20", event="2026-12-04")
     assert not of_type(planned(script, "2026-11-23"), "birthday")
 
@@ -113,7 +119,10 @@ def campaign(script, as_of="2026-11-23"):
 
 
 def test_campaign():
-    """A contact with a row is emailed, whatever the types of its ids; several equal trigger dates count once."""
+    """A contact with a row is emailed, whatever the types of its ids.
+
+    Several equal trigger dates count once.
+    """
     assert campaign(ONE + ONE) == [("2026-12-01", None)]
     other = TARGET.format(1, "'4'", "'2026-12-20'", "NULL")
     assert campaign(ONE + other) == [("2026-12-01", None), ("2026-12-13", None)]

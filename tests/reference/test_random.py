@@ -1,4 +1,7 @@
-"""Random organizations: that they cover the rules, and that the reference's plans keep the invariants on them."""
+"""Random organizations.
+
+That they cover the rules, and that the reference's plans keep the invariants on them.
+"""
 
 from __future__ import annotations
 

@@ -77,14 +77,20 @@ def test_first_anniversary():
 
 
 def test_window_and_post_window():
-    """California: 30 + 60 days before to 60 after a birthday; the day after is the post-window email's."""
+    """California: 30 + 60 days before to 60 after a birthday.
+
+    The day after is the post-window email's.
+    """
     found = planned(contact(zip_code="90210", birth="'1950-12-15'"), "2026-11-23")
     assert found[1, "birthday"] == [("2026-12-01", "exclusion:CA:birthday_window")]
     assert found[1, "post_window"] == [("2027-02-14", None)]
 
 
 def test_post_window_of_the_previous_birthday():
-    """After the birthday the window still hides its email; the post-window email stays until its day."""
+    """After the birthday the window still hides its email.
+
+    The post-window email stays until its day.
+    """
     script = contact(zip_code="90210", birth="'1950-12-15'")
     both = [
         ("2027-02-14", None),
@@ -94,7 +100,10 @@ def test_post_window_of_the_previous_birthday():
 
 
 def test_post_window_is_caught_up():
-    """For 30 days a post-window email that was due while nothing was sent keeps its slot; after them it is gone."""
+    """For 30 days a post-window email that was due while nothing was sent keeps its slot.
+
+    After them it is gone.
+    """
     script = contact(zip_code="90210", birth="'1950-12-15'")
     slot = next(
         day for day in range(20869, 20876) if day % 7 == h(1, 4, 2027) % 7
@@ -156,7 +165,10 @@ def test_unreadable_and_missing_dates(birth, exclusion, reason):
 
 
 def test_failed_underwriting():
-    """Where the organization says so, contacts that failed underwriting get aep emails only; unreadable counts as true."""
+    """Where the organization says so, contacts that failed underwriting get aep emails only.
+
+    Unreadable counts as true.
+    """
     for failed in ("'unknown'", "' Yes'", 1):
         script = contact(birth="'1950-12-15'", effective="'2020-03-01'", failed=failed)
         overrides = LOOSE | {"anniversary": {"exclude_failed_underwriting": True}}
@@ -240,7 +252,10 @@ def test_two_contacts_on_a_day_for_one():
 
 
 def test_frequency_limit():
-    """Of more emails in 30 days than allowed the least important is skipped; 30 days apart is not too near."""
+    """Of more emails in 30 days than allowed the least important is skipped.
+
+    30 days apart is not too near.
+    """
     script = contact(birth="'1950-12-15'", effective="'2020-01-10'")  # 1 and 11 December
     one = LOOSE | {"frequency": {"max_emails_per_period": 1}}
     assert planned(script, "2026-11-23", one)[1, "effective_date"] == [

@@ -47,7 +47,10 @@ def reading(reader, *arguments):
     ],
 )
 def test_trimming(value, expected):
-    """White space of any kind, NUL, U+FEFF and U+200B are removed at both ends; invalid UTF-8 is replaced."""
+    """White space of any kind, NUL, U+FEFF and U+200B are removed at both ends.
+
+    Invalid UTF-8 is replaced.
+    """
     assert values.trimmed(value) == expected
 
 
@@ -355,7 +358,10 @@ def test_contact_dates(value, formats, expected):
     ],
 )
 def test_target_states(value, expected):
-    """Codes or English names, with commas or semicolons or in a JSON array; anything else is unreadable."""
+    """Codes or English names, with commas or semicolons or in a JSON array.
+
+    Anything else is unreadable.
+    """
     assert reading(listed_states, value) == expected
 
 
@@ -423,7 +429,10 @@ def read_contacts(
 
 
 def test_the_first_failing_check_is_the_reason():
-    """Status before opt-out before address before ZIP; an ineligible contact has no issue about its dates."""
+    """Status before opt-out before address before ZIP.
+
+    An ineligible contact has no issue about its dates.
+    """
     columns = "id INTEGER PRIMARY KEY, email, zip_code, status, birth_date, effective_date, Deceased, deleted_at"
     found = read_contacts(
         [
@@ -469,7 +478,10 @@ def test_the_first_failing_check_is_the_reason():
 
 
 def test_configured_contacts():
-    """Active statuses, opt-out columns and formats are the configured ones; NULL and blank are always active."""
+    """Active statuses, opt-out columns and formats are the configured ones.
+
+    NULL and blank are always active.
+    """
     found = read_contacts(
         [
             (1, "a@b.org", "90210", " VIP", "3/9/1950", None),
@@ -485,7 +497,10 @@ def test_configured_contacts():
 
 
 def test_invalid_utf8_is_read():
-    """A byte that is not UTF-8 affects one value, not the file; a BLOB is not taken for text of the same bytes."""
+    """A byte that is not UTF-8 affects one value, not the file.
+
+    A BLOB is not taken for text of the same bytes.
+    """
     connection = database(
         "CREATE TABLE contacts (id INTEGER PRIMARY KEY, email, zip_code, carrier, failed_underwriting);"
         "INSERT INTO contacts VALUES (1, CAST(x'61ff40622e6f7267' AS TEXT), '90210', NULL, 0);"

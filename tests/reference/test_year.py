@@ -1,4 +1,7 @@
-"""A year of daily runs with a sender: each event's email at most once, and once where nothing stood in its way."""
+"""A year of daily runs with a sender.
+
+Each event's email at most once, and once where nothing stood in its way.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ PREDECESSOR = Path(__file__).parents[1] / "predecessor"
 
 
 def run(seed, contacts, days, outage_share=0.0, planner=write_plan):
-    """Run a random organization, its sender and its planner with outages; return its year and what is wrong."""
+    """Run a random organization, its sender and its planner with outages.
+
+    Return its year and what is wrong.
+    """
     organization = random_organization(seed, contacts)
     count_what_was_sent(organization.overrides)
     source = Random(seed)
@@ -40,7 +46,10 @@ def run(seed, contacts, days, outage_share=0.0, planner=write_plan):
 
 
 def count_what_was_sent(overrides):
-    """Remove void statuses and aliases that hide what was sent: such an email is planned and sent again every day."""
+    """Remove void statuses and aliases that hide what was sent.
+
+    Such an email is planned and sent again every day.
+    """
     history = overrides.get("history", {})
     if "void_statuses" in history:
         void = [
@@ -61,7 +70,10 @@ def planned_type(name):
 
 
 def random_outages(source, first, days, share):
-    """Return days without a plan, and days on which nothing is sent; a longer outage of each among them."""
+    """Return days without a plan, and days on which nothing is sent.
+
+    A longer outage of each among them.
+    """
     if not share:
         return set(), set()
     outages = {first + timedelta(days=n) for n in range(1, days) if source.random() < share}

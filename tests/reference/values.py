@@ -1,7 +1,8 @@
 """Reading of odd SQLite values: text, integer, boolean, date (rules, section 0).
 
-Each reader returns None for an absent value and raises `UnreadableError` for one that is there and cannot be read.
-Knows no table. A TEXT value arrives as `str` (invalid UTF-8 replaced), a BLOB as `bytes`.
+Each reader returns None for an absent value and raises `UnreadableError` for one that is there and
+cannot be read. Knows no table. A TEXT value arrives as `str` (invalid UTF-8 replaced), a BLOB as
+`bytes`.
 """
 
 from __future__ import annotations
@@ -87,7 +88,10 @@ def _number(digits: str) -> int:
 
 
 def boolean(value: Value) -> bool | None:
-    """Return whether a number is not 0, or what a text such as `yes` or `off` says; blank is false."""
+    """Return whether a number is not 0, or what a text such as `yes` or `off` says.
+
+    Blank is false.
+    """
     if value is None:
         return None
     if isinstance(value, int | float):

@@ -34,7 +34,8 @@ _COLUMNS = {
     "actual_send_datetime": "TEXT",
 }
 
-#: What makes emails one event's: a campaign's contact and instance, a follow-up's parent, else the event date.
+#: What makes emails one event's: a campaign's contact and instance, a follow-up's parent, else the
+#: event date.
 Event = tuple[Any, ...]
 
 
@@ -43,9 +44,9 @@ class Year:
     """The emails sent, and of each event what the plans said of it on the way.
 
     working_days: on which the planner ran and everything due was sent.
-    delayed: contacts of whom an email was skipped for another one, or every contact after an outage; such an email may
-    be caught up in a window, and its post-window email is dropped with its event (section 6 looks at the ideal date
-    of the previous event).
+    delayed: contacts of whom an email was skipped for another one, or every contact after an
+    outage; such an email may be caught up in a window, and its post-window email is dropped with
+    its event (section 6 looks at the ideal date of the previous event).
     """
 
     sent: list[tuple[date, Event]] = field(default_factory=list)
@@ -104,8 +105,9 @@ def run_year(
 ) -> Year:
     """Run every day from `first` on that is not an outage; after each run, all that is due is sent.
 
-    On `sender_outages` a plan is made and nothing is sent. An email of today is handed to the sender and moved on
-    from one status to the next on the following working days. The planner's plan must have `details`.
+    On `sender_outages` a plan is made and nothing is sent. An email of today is handed to the
+    sender and moved on from one status to the next on the following working days. The planner's
+    plan must have `details`.
     """
     prepare(connection)
     year = Year(outage=bool(outages or sender_outages))
@@ -159,9 +161,10 @@ def _send(connection: sqlite3.Connection, day: date) -> None:
 def faults(year: Year) -> list[str]:
     """Return a sentence for each event that was emailed twice, or not although nothing prevented it.
 
-    What may prevent it: a plan skipped it or another row held its key; nobody worked on its latest day; a newer email
-    took the follow-up's turn; of two post-window events within 30 days one answers for both; the email that a window
-    swallowed was caught up after the window, so that no post-window email was needed, or was itself delayed.
+    What may prevent it: a plan skipped it or another row held its key; nobody worked on its latest
+    day; a newer email took the follow-up's turn; of two post-window events within 30 days one
+    answers for both; the email that a window swallowed was caught up after the window, so that no
+    post-window email was needed, or was itself delayed.
     """
     times = Counter(event for _, event in year.sent)
     found = [f"{event} was sent {count} times" for event, count in times.items() if count > 1]

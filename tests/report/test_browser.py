@@ -1,4 +1,7 @@
-"""The page in a real browser: light and dark, wide and narrow. Needs Chromium (tools/browser.sh)."""
+"""The page in a real browser: light and dark, wide and narrow.
+
+Needs Chromium (tools/browser.sh).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Jobs in a real daemon: the journal, the queue, cancelling, dying workers, and how the daemon ends."""
+"""Jobs in a real daemon.
+
+The journal, the queue, cancelling, dying workers, and how the daemon ends.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,10 @@ def test_idempotency_key(daemon: RunningDaemon) -> None:
 
 
 def test_journal_survives(daemons: Callable[..., RunningDaemon]) -> None:
-    """Jobs that a killed daemon had accepted are finished by the next, in their order; ended ones are remembered."""
+    """Jobs that a killed daemon had accepted are finished by the next, in their order.
+
+    Ended ones are remembered.
+    """
     first = daemons()
     with first.client() as client:
         done = client.schedule("org-b", as_of=AS_OF)
@@ -110,7 +116,10 @@ def test_cancel_running(daemon: RunningDaemon, data: Path) -> None:
 
 
 def test_worker_killed(daemons: Callable[..., RunningDaemon], data: Path) -> None:
-    """The job of a killed worker is begun again and succeeds; one whose workers die too often fails, not the daemon."""
+    """The job of a killed worker is begun again and succeeds.
+
+    One whose workers die too often fails, not the daemon.
+    """
     daemon = daemons("--worker-retries", "1")
     holder = locked(data / "org-a.db")
     try:

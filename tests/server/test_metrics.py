@@ -1,4 +1,7 @@
-"""Metrics of a real daemon over real HTTP: right numbers, and nothing that a scraper does disturbs the daemon."""
+"""Metrics of a real daemon over real HTTP.
+
+Right numbers, and nothing that a scraper does disturbs the daemon.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,10 @@ def values(text: str) -> dict[str, float]:
 
 
 def test_numbers(metered: RunningDaemon, port: int) -> None:
-    """Jobs, rows, durations and the pool are counted; every metric is described, and no other appears."""
+    """Jobs, rows, durations and the pool are counted.
+
+    Every metric is described, and no other appears.
+    """
     before = values(scrape(port)[1])
     assert before['schedd_jobs{state="running"}'] == 0
     with Client(metered.endpoint) as client:

@@ -34,7 +34,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_submit_on_a_full_disk(daemons: Callable[..., RunningDaemon], small_disk: Path) -> None:
-    """A job that cannot be written down is refused; the daemon lives and takes it when there is room."""
+    """A job that cannot be written down is refused.
+
+    The daemon lives and takes it when there is room.
+    """
     daemon = daemons(folder=small_disk)
     with daemon.client() as client:
         client.health()

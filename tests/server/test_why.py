@@ -30,7 +30,10 @@ def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_explain(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
-    """`client.explain` and `schedctl explain` tell the rows that the plan has, with the rules; nothing is changed."""
+    """`client.explain` and `schedctl explain` tell the rows that the plan has, with the rules.
+
+    Nothing is changed.
+    """
     before = (data / "org-a.db").read_bytes()
     with daemons().client() as client:
         told = {contact: client.explain("org-a", contact, as_of=AS_OF) for contact in (3, 4, 5, 6)}

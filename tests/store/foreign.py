@@ -28,7 +28,10 @@ ROWS = (
 
 
 def contacts(count: int, columns: str = COLUMNS) -> str:
-    """Return a script with a table of contacts: every tenth lives in New York, so that rows are skipped."""
+    """Return a script with a table of contacts.
+
+    Every tenth lives in New York, so that rows are skipped.
+    """
     return (
         f"CREATE TABLE contacts({columns});"
         f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) "
@@ -122,7 +125,10 @@ def refused(
 
 
 def settles(path: Path, tmp_path: Path) -> RunResult:
-    """Run twice; the second run changes nothing, the file is sound, and the sender's rows are as they were."""
+    """Run twice.
+
+    The second run changes nothing, the file is sound, and the sender's rows are as they were.
+    """
     before = sender_rows(path) if select(path, "PRAGMA table_info(email_schedules)") else []
     result = run(path, tmp_path)
     assert len(read_plan(path)) == result.rows_planned

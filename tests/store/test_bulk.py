@@ -1,4 +1,7 @@
-"""Filling an empty plan: the index that is built from sorted numbers is the one that SQLite would build."""
+"""Filling an empty plan.
+
+The index that is built from sorted numbers is the one that SQLite would build.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Organization files in every condition: a clear error for each, and the file afterwards as it was before."""
+"""Organization files in every condition.
+
+A clear error for each, and the file afterwards as it was before.
+"""
 
 from __future__ import annotations
 
@@ -241,7 +244,10 @@ def _dump(path: Path, table: str) -> list[tuple[object, ...]]:
 
 
 def test_foreign_tables_stay(folder: Path, tmp_path: Path) -> None:
-    """Tables, indexes and rows of the main application are the same after a run; the journal mode too."""
+    """Tables, indexes and rows of the main application are the same after a run.
+
+    The journal mode too.
+    """
     path = make_database(folder / "org.db", (GOLDEN / "01-november.sql").read_text())
     schema = _schema(path)
     foreign = [
@@ -363,7 +369,10 @@ def test_difference_repairs_exactly_what_differs(folder: Path, tmp_path: Path) -
 
 
 def test_keys_held_by_others(folder: Path, tmp_path: Path) -> None:
-    """A planned row whose key a failed row holds is left out and counted; a dispatched one only left out."""
+    """A planned row whose key a failed row holds is left out and counted.
+
+    A dispatched one only left out.
+    """
     path = make_database(folder / "org.db", CONTACTS + ROWS)
     run_locally(path, tmp_path / "scratch", "2026-11-23")
     connection = sqlite3.connect(path)

@@ -1,4 +1,7 @@
-"""Generated tables of other programs: each takes the plan exactly, or is refused, and never loses a row."""
+"""Generated tables of other programs.
+
+Each takes the plan exactly, or is refused, and never loses a row.
+"""
 
 from __future__ import annotations
 
@@ -190,7 +193,10 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 def make(source: Path, path: Path, foreign: Foreign) -> bool:
-    """Make an organization with a foreign table; return whether SQLite itself takes the table and its rows."""
+    """Make an organization with a foreign table.
+
+    Return whether SQLite itself takes the table and its rows.
+    """
     shutil.copy(source, path)
     try:
         build(path, foreign.script())
@@ -251,7 +257,10 @@ def holds(path: Path, foreign: Foreign, scratch: Path) -> None:
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(foreign=foreign_tables())
 def test_small(people: dict[int, Path], foreign: Foreign) -> None:
-    """No crash and no internal error; nothing is lost, indexes agree, and a second run changes nothing."""
+    """No crash and no internal error.
+
+    Nothing is lost, indexes agree, and a second run changes nothing.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "org.db"
         if make(people[30], path, foreign):

@@ -1,4 +1,7 @@
-"""Tables that other programs made: each takes the plan exactly, or is refused with its name and a remedy."""
+"""Tables that other programs made.
+
+Each takes the plan exactly, or is refused with its name and a remedy.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,10 @@ from store.foreign import (
 )
 from support import read_issues, read_plan, run_locally
 
-# The plan's table ----------------------------------------------------------------------------------------
+# The plan's table ---------------------------------------------------------------------------------
 
-#: what follows the plan's columns -> table.column or constraint that the error names, and a word of the remedy
+#: what follows the plan's columns -> table.column or constraint that the error names, and a word of
+#: the remedy
 REFUSED = {
     ", inserted_at TEXT NOT NULL": ("email_schedules.inserted_at", "default"),
     ", inserted_at TEXT NOT NULL DEFAULT NULL": ("email_schedules.inserted_at", "default"),
@@ -107,7 +111,10 @@ def test_a_dry_run_of_a_read_only_file_finds_them(tmp_path: Path, more: str) -> 
     ],
 )
 def test_strict_types(tmp_path: Path, kind: str, column: str, type_: str) -> None:
-    """A STRICT table whose types do not take the plan's values is refused; the column and its type are named."""
+    """A STRICT table whose types do not take the plan's values is refused.
+
+    The column and its type are named.
+    """
     path = build(tmp_path / "org.db", contacts(20), PLAN.format(f", {kind}") + "STRICT")
     error = refused(path, tmp_path)
     assert f"email_schedules.{column}" in error.message
@@ -297,11 +304,14 @@ def test_names_in_other_case(tmp_path: Path) -> None:
     settles(build(tmp_path / "org.db", contacts(30), PLAN.format("").upper(), ";", ROWS), tmp_path)
 
 
-# Duplicates of the plan ----------------------------------------------------------------------------------
+# Duplicates of the plan ---------------------------------------------------------------------------
 
 
 def test_surplus_rows_of_the_present_plan(tmp_path: Path) -> None:
-    """Without the unique key a predecessor's plan may have rows twice: they are reduced to one, the sender's stay."""
+    """Without the unique key a predecessor's plan may have rows twice.
+
+    They are reduced to one, the sender's stay.
+    """
     path = build(tmp_path / "org.db", contacts(30))
     run(path, tmp_path)
     plan = read_plan(path)
@@ -323,7 +333,10 @@ def test_surplus_rows_of_the_present_plan(tmp_path: Path) -> None:
 
 
 def test_duplicates_among_other_rows(tmp_path: Path) -> None:
-    """Two rows of the sender with one key are an error; two with a NULL in it, or of other spelling, are not."""
+    """Two rows of the sender with one key are an error.
+
+    Two with a NULL in it, or of other spelling, are not.
+    """
     values = "(NULL, {}, '{}', '2026-01-01', '', 'sent')"
     loose = PLAN.format("").replace("INTEGER NOT NULL", "INTEGER")
     allowed = [values.format("NULL", "aep")] * 2 + [
@@ -344,7 +357,7 @@ def test_duplicates_among_other_rows(tmp_path: Path) -> None:
     assert "contact 7, aep, 2026-01-01 (2 rows)" in error.message
 
 
-# Our other tables and those we read ----------------------------------------------------------------------
+# Our other tables and those we read ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -428,7 +441,10 @@ def test_trigger_on_issues(tmp_path: Path) -> None:
     ],
 )
 def test_contacts_without_a_number(tmp_path: Path, script: str, named: str) -> None:
-    """A contact's id has to be a whole number in a unique column of a table; the error says what it is instead."""
+    """A contact's id has to be a whole number in a unique column of a table.
+
+    The error says what it is instead.
+    """
     error = refused(build(tmp_path / "org.db", script), tmp_path)
     assert "contacts" in error.message
     assert named in error.message

@@ -1,4 +1,7 @@
-"""Triggers of other programs on the plan: what they let through is the plan, and no index disagrees with it."""
+"""Triggers of other programs on the plan.
+
+What they let through is the plan, and no index disagrees with it.
+"""
 
 from __future__ import annotations
 
@@ -149,7 +152,10 @@ def test_trigger_into_a_table_that_refuses(tmp_path: Path) -> None:
 
 
 def test_index_that_disagrees_with_its_table(tmp_path: Path) -> None:
-    """An index that an earlier release left wrong next to a trigger is found; the remedy is REINDEX, which works."""
+    """An index that an earlier release left wrong next to a trigger is found.
+
+    The remedy is REINDEX, which works.
+    """
     path = build(tmp_path / "org.db", contacts(50), PLAN.format(""))
     run(path, tmp_path)
     full = (

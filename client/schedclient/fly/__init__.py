@@ -1,1 +1,4 @@
-"""Machines on Fly: the Machines API, the private network's names, and how a machine is brought up and down."""
+"""Machines on Fly.
+
+The Machines API, the private network's names, and how a machine is brought up and down.
+"""

@@ -1,7 +1,9 @@
-"""The Machines API, as far as a machine is found, started and stopped with it: one method a call, one call a request.
+"""The Machines API, as far as a machine is found, started and stopped with it.
 
-Blocking; knows no policy: what is repeated, and for how long, `starting` decides. Shapes and status codes:
-docs/FLY.md, sections 1 to 3, which name their sources.
+One method a call, one call a request.
+
+Blocking; knows no policy: what is repeated, and for how long, `starting` decides. Shapes and status
+codes: docs/FLY.md, sections 1 to 3, which name their sources.
 """
 
 from __future__ import annotations
@@ -94,7 +96,8 @@ def authorization(token: str) -> str:
 class MachinesApi:
     """Calls for the machines of one app.
 
-    Every call raises `FlyApiError` or one below it: with the HTTP status, or with 0 where there was no answer.
+    Every call raises `FlyApiError` or one below it: with the HTTP status, or with 0 where there was
+    no answer.
     timeout_s: of one request, its connection included.
     """
 
@@ -106,7 +109,8 @@ class MachinesApi:
             "Accept": "application/json",
             "User-Agent": f"email-scheduler/{__version__}",
         }
-        # Retries are the caller's; certificates come with the package, so that no system package is needed.
+        # Retries are the caller's; certificates come with the package, so that no system package is
+        # needed.
         self._http = urllib3.PoolManager(retries=False, ca_certs=certifi.where(), maxsize=4)
 
     def close(self) -> None:
@@ -135,8 +139,8 @@ class MachinesApi:
     def wait(self, machine_id: str, state: str, timeout_s: float, instance_id: str = "") -> bool:
         """Wait on the server's side until a machine is in a state; returns whether it is.
 
-        timeout_s: 1 to `MAX_WAIT_S`, whole seconds.   instance_id: the version; the documentation asks for it
-        where the state is `stopped`.
+        timeout_s: 1 to `MAX_WAIT_S`, whole seconds.   instance_id: the version; the documentation
+        asks for it where the state is `stopped`.
         """
         seconds = int(max(1.0, min(timeout_s, MAX_WAIT_S)))
         query = {"state": state, "timeout": str(seconds)}
@@ -155,7 +159,7 @@ class MachinesApi:
         """Return the app's volumes."""
         return self._decode(self._request("GET", "/volumes"), list[Volume])
 
-    # Requests --------------------------------------------------------------------------------------------
+    # Requests -------------------------------------------------------------------------------------
 
     def _request(
         self,

@@ -1,7 +1,8 @@
 """Bringing one machine up and down: which call comes when, what is repeated, and for how long.
 
-States and answers: docs/FLY.md, sections 2 and 3. Time is bounded by the caller's timeout in every case; nothing
-is assumed of a state that was not read a moment ago, so any number of clients may do this at once.
+States and answers: docs/FLY.md, sections 2 and 3. Time is bounded by the caller's timeout in every
+case; nothing is assumed of a state that was not read a moment ago, so any number of clients may do
+this at once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ UP = "started"
 COMING_UP = frozenset({"starting", "restarting"})
 DOWN = frozenset({"created", "stopped", "suspended", "failed"})
 GONE = frozenset({"destroying", "destroyed", "launch_failed", "migrated", "replaced"})
-#: Process groups of machines that Fly's tools make for a moment (superfly/fly-go, machine_types.go).
+#: Process groups of machines that Fly's tools make for a moment (superfly/fly-go,
+#: machine_types.go).
 _PASSING_GROUPS = frozenset(
     {"fly_app_release_command", "fly_app_test_machine_command", "fly_app_console"}
 )
@@ -54,7 +56,8 @@ OnState = Callable[[str], None]
 class Pace:
     """How fast a machine's state is looked at and asked for; seconds.
 
-    The API takes one request a second and action of a machine, five of those that get it (docs/FLY.md, section 3).
+    The API takes one request a second and action of a machine, five of those that get it
+    (docs/FLY.md, section 3).
     """
 
     #: between two looks at first, and at most
@@ -62,7 +65,8 @@ class Pace:
     poll_most_s: float = 2.0
     #: at least after an answer that says "not now", and between two requests to start
     busy_s: float = 1.0
-    #: how long the server is asked to wait for a state; short, as such a request cannot be interrupted
+    #: how long the server is asked to wait for a state; short, as such a request cannot be
+    #: interrupted
     wait_s: float = 3.0
     #: how long a host without room is asked again
     full_s: float = 20.0
@@ -128,16 +132,25 @@ class MachineControl:
         return found[0]
 
     def forget(self) -> bool:
-        """Forget which machine was found, so that it is looked for again; returns whether it may be another."""
+        """Forget which machine was found, so that it is looked for again.
+
+        Returns whether it may be another.
+        """
         self._known_id = self._wanted_id
         return self._wanted_id is None
 
     async def up(self, timeout_s: float, on_state: OnState | None = None) -> Machine:
-        """Return the machine once it is started, starting it if need be. Raises `LaunchError` at the latest then."""
+        """Return the machine once it is started, starting it if need be.
+
+        Raises `LaunchError` at the latest then.
+        """
         return await _Work(self, timeout_s, on_state, "start").run(self._step_up)
 
     async def down(self, timeout_s: float, on_state: OnState | None = None) -> Machine:
-        """Return the machine once it is stopped, stopping it if need be. Raises `LaunchError` at the latest then."""
+        """Return the machine once it is stopped, stopping it if need be.
+
+        Raises `LaunchError` at the latest then.
+        """
         return await _Work(self, timeout_s, on_state, "stop").run(self._step_down)
 
     async def _step_up(self, machine: Machine, work: _Work) -> Machine | None:
@@ -175,7 +188,10 @@ class MachineControl:
 
 
 class _Work:
-    """One attempt to change a machine's state, within a time: looks, steps, and what errors mean for going on."""
+    """One attempt to change a machine's state, within a time.
+
+    Looks, steps, and what errors mean for going on.
+    """
 
     def __init__(
         self, control: MachineControl, timeout_s: float, on_state: OnState | None, verb: str
@@ -216,10 +232,13 @@ class _Work:
             self._on_state(machine.state)
 
     async def wait_for(self, machine: Machine, state: str) -> Machine | None:
-        """Let the server wait for a state and return the machine; where it cannot, pause before the next look.
+        """Let the server wait for a state and return the machine.
 
-        The state was reached even if the next look finds another: who wants it up may meet somebody who wants it
-        down, and two that undo each other's work between a wait and a look would never come to an end.
+        Where it cannot, pause before the next look.
+
+        The state was reached even if the next look finds another: who wants it up may meet somebody
+        who wants it down, and two that undo each other's work between a wait and a look would never
+        come to an end.
         """
         began, left = time.monotonic(), self._deadline - time.monotonic()
         if left <= 0:
@@ -253,7 +272,8 @@ class _Work:
             and not self._vanished
             and self._control.forget()
         ):
-            # It was there a moment ago: destroyed between two calls, and another one may take its place.
+            # It was there a moment ago: destroyed between two calls, and another one may take its
+            # place.
             self._vanished = True
             return
         text = error.answer.lower()

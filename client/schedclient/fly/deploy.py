@@ -1,6 +1,7 @@
 """Deploying with flyctl: app, volume, secrets, image, in this order, each only if it is missing.
 
-flyctl builds the image and knows the account; what is done with it here is what docs/FLY.md, section 11, lists.
+flyctl builds the image and knows the account; what is done with it here is what docs/FLY.md,
+section 11, lists.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ class Flyctl:
         self._program, self._app = program, app
 
     def call(self, *words: str, given: str | None = None) -> str:
-        """Run a command and return what it printed. given: its standard input. Raises `LaunchError`."""
+        """Run a command and return what it printed. given: its standard input.
+
+        Raises `LaunchError`.
+        """
         try:
             done = subprocess.run(
                 [self._program, *words],
@@ -106,7 +110,10 @@ class Flyctl:
 
 
 def _quoted(secrets: dict[str, str]) -> str:
-    """Return secrets as flyctl reads them: it takes what follows a # outside of quotation marks for a comment."""
+    """Return secrets as flyctl reads them.
+
+    It takes what follows a # outside of quotation marks for a comment.
+    """
     return "".join(f'{name}="{value}"\n' for name, value in secrets.items())
 
 
@@ -139,7 +146,10 @@ def read_keys(folder: Path) -> tuple[str, str]:
 
 
 def deploy(plan: Plan, say: Say) -> None:
-    """Bring the app to what the plan says. Doing it again changes only what is different. Raises `LaunchError`."""
+    """Bring the app to what the plan says. Doing it again changes only what is different.
+
+    Raises `LaunchError`.
+    """
     if not plan.config.is_file():
         raise SettingsError(
             f"no such file: {plan.config}", "Run this in the project's folder, or set --config."

@@ -39,7 +39,10 @@ def _resolver(server: str | None) -> dns.asyncresolver.Resolver:
 
 
 async def lookup(name: str, server: str | None) -> tuple[list[str], str]:
-    """Ask once: the IPv6 addresses of a name, and where there are none, why. server: `[address]:port`."""
+    """Ask once: the IPv6 addresses of a name, and where there are none, why.
+
+    server: `[address]:port`.
+    """
     try:
         answer = await _resolver(server).resolve(name, "AAAA", search=False)
     except dns.resolver.NXDOMAIN:
@@ -58,8 +61,9 @@ async def address_of(
 ) -> str:
     """Return the address of a started machine.
 
-    The name is asked for first, as an address may change while the name stays. It may come to be known a moment
-    after the machine has started; where it is not known in time, the API's own word for the address is taken.
+    The name is asked for first, as an address may change while the name stays. It may come to be
+    known a moment after the machine has started; where it is not known in time, the API's own word
+    for the address is taken.
     """
     name, deadline = machine_name(machine_id, app), time.monotonic() + timeout_s
     while True:

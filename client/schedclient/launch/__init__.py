@@ -1,7 +1,7 @@
 """Launchers: what makes sure that a daemon is there before a client talks to it.
 
-`static` connects to an address that is up; `fly` starts a machine on Fly; `local` starts `schedd` as a child over
-a data folder.
+`static` connects to an address that is up; `fly` starts a machine on Fly; `local` starts `schedd`
+as a child over a data folder.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from schedclient.settings import ClientSettings
 class Launcher(Protocol):
     """Makes sure that a daemon is there."""
 
-    #: Seconds that `ensure` has spent in all on starting something that takes its time; a call's timeout does not
-    #: count them. Every single start is bounded by the launcher.
+    #: Seconds that `ensure` has spent in all on starting something that takes its time; a call's
+    #: timeout does not count them. Every single start is bounded by the launcher.
     starting_s: float
 
     async def ensure(self) -> str:
         """Return the endpoint of a daemon that was up a moment ago, starting one where that is possible.
 
-        Called before each connection, so also when a daemon has gone away meanwhile. Raises `LaunchError`.
+        Called before each connection, so also when a daemon has gone away meanwhile. Raises
+        `LaunchError`.
         """
 
     @property

@@ -14,7 +14,8 @@ from schedclient.settings import FlySettings
 DNS_S = 5.0
 #: How long it is asked for after that was in vain, and the API's word for the address was taken.
 NO_DNS_S = 0.5
-#: For so long a machine that was seen up is believed to be: connecting is tried faster than the API may be asked.
+#: For so long a machine that was seen up is believed to be: connecting is tried faster than the API
+#: may be asked.
 FRESH_S = 1.0
 #: A machine that has to be started so often in such a time does not stay up.
 MANY_STARTS, MANY_STARTS_S = 6, 120.0
@@ -75,7 +76,8 @@ class FlyLauncher:
         address = await address_of(
             machine.id, self.settings.app, self.settings.resolver, machine.private_ip, timeout_s
         )
-        # Where no name server knows the name at all (no WireGuard, another resolver), it is not waited for each time.
+        # Where no name server knows the name at all (no WireGuard, another resolver), it is not
+        # waited for each time.
         self._names_answer = time.monotonic() - began < timeout_s / 2
         return address
 

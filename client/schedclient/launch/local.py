@@ -1,7 +1,7 @@
 """The launcher that starts `schedd` as a detached child over a data folder, on its Unix socket.
 
-The daemon goes away by itself when idle. Any number of clients at once start one: the first to hold the launch
-lock starts it, the others wait for the lock and find it there.
+The daemon goes away by itself when idle. Any number of clients at once start one: the first to hold
+the launch lock starts it, the others wait for the lock and find it there.
 """
 
 from __future__ import annotations
@@ -33,17 +33,22 @@ _children: list[subprocess.Popen[bytes]] = []
 
 
 def compiled_program() -> str | None:
-    """Return the path of the compiled program that this process runs, which is `schedd` too; None in Python."""
+    """Return the path of the compiled program that this process runs, which is `schedd` too.
+
+    None in Python.
+    """
     if "__compiled__" not in globals():
         return None
-    # Where the program is one file, this process runs an unpacked part of it, and the variable names the file.
+    # Where the program is one file, this process runs an unpacked part of it, and the variable
+    # names the file.
     return os.environ.get("NUITKA_ONEFILE_BINARY") or str(Path("/proc/self/exe").readlink())
 
 
 def daemon_command() -> list[str]:
     """Return how to call `schedd` here, or raise `LaunchError` where it is not installed.
 
-    Of the compiled program the first word is only a name; `compiled_program` is what is run under it.
+    Of the compiled program the first word is only a name; `compiled_program` is what is run under
+    it.
     """
     if compiled_program() is not None:
         return ["schedd"]
@@ -67,7 +72,10 @@ def daemon_command() -> list[str]:
 
 
 class LocalLauncher:
-    """Starts a daemon over `data_dir` when none is there. environment: the daemon's, by default this process's."""
+    """Starts a daemon over `data_dir` when none is there.
+
+    environment: the daemon's, by default this process's.
+    """
 
     can_start = True
     #: a local start takes a moment, and counts

@@ -61,8 +61,8 @@ def restore_command(
 ) -> None:
     """Restore ORGANIZATION's file from BACKUP.
 
-    Refused while a job of ORGANIZATION is queued or running. The current file is backed up first, so the restore can be
-    undone. Changes that other programs made after the backup are lost.
+    Refused while a job of ORGANIZATION is queued or running. The current file is backed up first,
+    so the restore can be undone. Changes that other programs made after the backup are lost.
     """
     asking = not (yes or as_json) and sys.stdin.isatty()
     if asking and not click.confirm(

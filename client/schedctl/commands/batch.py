@@ -37,7 +37,10 @@ _WIDTHS = {
 
 
 class ProgressTable:
-    """What is in work, on standard error while it lasts; shows nothing where there is no terminal."""
+    """What is in work, on standard error while it lasts.
+
+    Shows nothing where there is no terminal.
+    """
 
     def __init__(self, *, quiet: bool) -> None:
         self._console = console(err=True)
@@ -139,7 +142,10 @@ def submit_many(
     as_json: bool,
     **options: Any,
 ) -> ExitCode:
-    """Schedule several organizations, or all; returns how it went. Ctrl-C asks what becomes of those in work."""
+    """Schedule several organizations, or all; returns how it went.
+
+    Ctrl-C asks what becomes of those in work.
+    """
     with make_client(options) as client:
         table = ProgressTable(quiet=as_json)
         with table:

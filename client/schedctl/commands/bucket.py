@@ -1,4 +1,7 @@
-"""The commands about the bucket itself: list, history, fetch, restore, export. They need no daemon."""
+"""The commands about the bucket itself: list, history, fetch, restore, export.
+
+They need no daemon.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +42,8 @@ version_option = click.option(
 def bucket_command() -> None:
     """Inspect the bucket that stores the organizations, without a daemon (docs/BUCKET.md).
 
-    Set BUCKET_NAME, AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, as
-    `fly storage create` does, or SCHEDD_BUCKET_FOLDER. SCHEDD_BUCKET_LAYOUT selects the layout.
+    Set BUCKET_NAME, AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION,
+    as `fly storage create` does, or SCHEDD_BUCKET_FOLDER. SCHEDD_BUCKET_LAYOUT selects the layout.
     """
 
 
@@ -83,7 +86,10 @@ def list_command(*, as_json: bool) -> None:
 
 
 def _empty(settings: BucketSettings) -> str:
-    """Return what to say of a bucket without organizations; they may be there in the other layout."""
+    """Return what to say of a bucket without organizations.
+
+    They may be there in the other layout.
+    """
     from schedbucket.layouts import open_store, organizations  # noqa: PLC0415 - an extra
     from schedbucket.settings import LAYOUT, LAYOUTS  # noqa: PLC0415
 

@@ -31,7 +31,10 @@ _accept_status = click.option(
 
 
 def _is_file(target: str) -> bool:
-    """Return whether an argument names a file: it has a folder or a database's ending, or is no organization's id."""
+    """Return whether an argument names a file.
+
+    It has a folder or a database's ending, or is no organization's id.
+    """
     path = Path(target)
     named = path.suffix.lower() in {DATABASE_SUFFIX, ".sqlite", ".sqlite3"}
     return path.name != target or named or not ORGANIZATION_ID.fullmatch(target)
@@ -59,8 +62,9 @@ def check_command(
 ) -> ExitCode:
     """Check the file of ORGANIZATION, or FILE, and report its problems. Changes nothing.
 
-    FILE is a path: it contains a folder (./org-123) or ends with .db. docs/CHECK.md lists all findings. Exits 1 if
-    there are errors; exits 0 if there are only warnings and notes, or with --suggest.
+    FILE is a path: it contains a folder (./org-123) or ends with .db. docs/CHECK.md lists all
+    findings. Exits 1 if there are errors; exits 0 if there are only warnings and notes, or with
+    --suggest.
     """
     arguments: dict[str, Any] = {
         "as_of": as_of,
@@ -113,7 +117,10 @@ def _print_suggestion(report: CheckReport) -> None:
 def check_first_run(
     client: Any, organization: str, as_of: str | None, config: dict[str, Any]
 ) -> None:
-    """Before an organization's first run, print the errors that a check of its file finds; never stops the run."""
+    """Before an organization's first run, print the errors that a check of its file finds.
+
+    Never stops the run.
+    """
     try:
         report = client.check(organization, as_of=as_of, config=config, first_run_only=True)
     except (DaemonError, IncompatibleError):
@@ -140,10 +147,10 @@ def adopt_command(
 ) -> ExitCode:
     """Prepare the file of ORGANIZATION, made by another program, for its first run. Asks first.
 
-    Stores the suggested configuration as a new version and completes the scheduler's own tables: removes duplicate
-    planned rows, drops unique indexes that a plan can violate, adds missing columns and indexes. Makes a backup, then
-    changes the file in one transaction. Never changes rows of the sender. Idempotent. With --json and without --yes,
-    only prints the changes.
+    Stores the suggested configuration as a new version and completes the scheduler's own tables:
+    removes duplicate planned rows, drops unique indexes that a plan can violate, adds missing
+    columns and indexes. Makes a backup, then changes the file in one transaction. Never changes
+    rows of the sender. Idempotent. With --json and without --yes, only prints the changes.
     """
     with make_client(options) as client:
         with _busy(f"Checking {organization}", quiet=as_json):

@@ -34,7 +34,8 @@ def _text_of(path: Path) -> str:
     hint = "Name a TOML file, or - for standard input."
     name = "standard input" if str(path) == "-" else str(path)
     try:
-        # Bytes, as the encoding of text streams depends on the machine; and no more than can be sent.
+        # Bytes, as the encoding of text streams depends on the machine; and no more than can be
+        # sent.
         with nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
             content = file.read(MAX_TOML_BYTES + 1)
     except OSError as error:
@@ -187,7 +188,10 @@ def history_command(
 def withdraw_command(
     organization: str, version: int, *, author: str | None, yes: bool, as_json: bool, **options: Any
 ) -> ExitCode:
-    """Withdraw VERSION; the newest version that is not withdrawn applies, otherwise the defaults."""
+    """Withdraw VERSION.
+
+    The newest version that is not withdrawn applies, otherwise the defaults.
+    """
     asking = not (yes or as_json) and sys.stdin.isatty()
     if asking and not click.confirm(f"Withdraw version {version} of {organization}?", err=True):
         click.echo("Nothing was changed.", err=True)

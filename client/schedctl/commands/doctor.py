@@ -41,8 +41,9 @@ def doctor_command(
 ) -> ExitCode:
     """Check the installation for common problems and show how to fix them.
 
-    Checks settings, keys, token, app, machine, volume, DNS, daemon, versions, clock and free space, and the integrity
-    of ORGANIZATION's database (default: all). Does not start the machine. Exits 1 if a check fails.
+    Checks settings, keys, token, app, machine, volume, DNS, daemon, versions, clock and free space,
+    and the integrity of ORGANIZATION's database (default: all). Does not start the machine. Exits 1
+    if a check fails.
     """
     arguments = connection_arguments(options)
 

@@ -1,4 +1,7 @@
-"""The commands explain and preview: why a contact gets what it gets, and what a run would change."""
+"""The commands explain and preview.
+
+Why a contact gets what it gets, and what a run would change.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +39,8 @@ def explain_command(
 ) -> ExitCode:
     """Explain why a contact gets its e-mails, and why it gets no others.
 
-    CONTACT is the contact's id. Traces each event from its date to the plan and names the section of the rules
-    (docs/RULES.md) that moved, limited or excluded it. Changes nothing.
+    CONTACT is the contact's id. Traces each event from its date to the plan and names the section
+    of the rules (docs/RULES.md) that moved, limited or excluded it. Changes nothing.
     """
     overrides = read_overrides(config)
     with make_client(options) as client:

@@ -90,8 +90,9 @@ def submit_command(
 ) -> ExitCode:
     """Schedule one or more organizations and print the results.
 
-    ORGANIZATION is an id, for example org-123; its file is org-123.db in the data folder or the bucket. Before an
-    organization's first run, its file is checked and errors are shown (see `schedctl check`).
+    ORGANIZATION is an id, for example org-123; its file is org-123.db in the data folder or the
+    bucket. Before an organization's first run, its file is checked and errors are shown (see
+    `schedctl check`).
     """
     if bool(organizations) == everyone:
         raise click.UsageError(

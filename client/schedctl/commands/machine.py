@@ -141,7 +141,10 @@ def start_command(*, app: str | None, machine: str | None, as_json: bool) -> Non
 @fly_options
 @handles_errors
 def stop_command(*, app: str | None, machine: str | None, as_json: bool) -> None:
-    """Stop the machine. Running jobs get time to end; unfinished jobs continue at the next start."""
+    """Stop the machine.
+
+    Running jobs get time to end; unfinished jobs continue at the next start.
+    """
     launcher = launcher_of(app, machine)
     told = None if as_json else lambda state: _talk(f"The machine is {state}.")
     found = asyncio.run(launcher.control.down(launcher.settings.start_timeout_s, told))

@@ -1,7 +1,9 @@
-"""The commands on the machine itself: scheduler-help, db-info, run-reliable-scheduler, run-highperf-scheduler.
+"""The commands on the machine itself.
 
-They talk to the machine's daemon over the Unix socket of the data folder, so what they run goes through the same
-queue, journal and runner as jobs from elsewhere.
+Scheduler-help, db-info, run-reliable-scheduler, run-highperf-scheduler.
+
+They talk to the machine's daemon over the Unix socket of the data folder, so what they run goes
+through the same queue, journal and runner as jobs from elsewhere.
 """
 
 from __future__ import annotations

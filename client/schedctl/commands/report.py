@@ -49,8 +49,9 @@ def report_command(
 ) -> ExitCode:
     """Report on an organization's newest run and compare it with the previous one.
 
-    With --html FILE, writes a self-contained page: volume per day against the cap before and after balancing, plan by
-    type and state, exclusions by state and rule, contacts with issues. Otherwise prints a summary.
+    With --html FILE, writes a self-contained page: volume per day against the cap before and after
+    balancing, plan by type and state, exclusions by state and rule, contacts with issues. Otherwise
+    prints a summary.
     """
     with make_client(options) as client:
         report = client.report(organization)

@@ -56,8 +56,8 @@ def _show(result: TransferResult) -> None:
 def push_command(file: Path, organization: str, *, as_json: bool, **options: Any) -> None:
     """Upload FILE, an SQLite database, as ORGANIZATION's database.
 
-    Sends only missing blocks; repeat the command to resume an interrupted push. FILE may be in use. Refused while a job
-    of ORGANIZATION is queued or running. The previous file is kept as a backup.
+    Sends only missing blocks; repeat the command to resume an interrupted push. FILE may be in use.
+    Refused while a job of ORGANIZATION is queued or running. The previous file is kept as a backup.
     """
     with (
         make_client(options) as client,
@@ -75,8 +75,9 @@ def push_command(file: Path, organization: str, *, as_json: bool, **options: Any
 def pull_command(organization: str, file: Path, *, as_json: bool, **options: Any) -> None:
     """Download a consistent snapshot of ORGANIZATION's database to FILE.
 
-    Downloads only blocks that an older FILE lacks; repeat the command to resume an interrupted pull. FILE is replaced
-    atomically after the download is complete and verified. Refused while a job of ORGANIZATION is queued or running.
+    Downloads only blocks that an older FILE lacks; repeat the command to resume an interrupted
+    pull. FILE is replaced atomically after the download is complete and verified. Refused while a
+    job of ORGANIZATION is queued or running.
     """
     with (
         make_client(options) as client,

@@ -1,4 +1,7 @@
-"""The volume per day as a picture: inline SVG, with a title on every bar and a table for those who do not see it."""
+"""The volume per day as a picture.
+
+Inline SVG, with a title on every bar and a table for those who do not see it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The report as HTML: everything in one file that opens from disk, nothing fetched, nothing that has to run."""
+"""The report as HTML.
+
+Everything in one file that opens from disk, nothing fetched, nothing that has to run.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ def _table(
     foot: Sequence[str] | None = None,
     texts: int = 1,
 ) -> str:
-    """Return a table in a box that scrolls by itself. Cells are HTML; the first `texts` columns are text."""
+    """Return a table in a box that scrolls by itself.
+
+    Cells are HTML; the first `texts` columns are text.
+    """
 
     def cells(row: Sequence[str], tag: str) -> str:
         parts = []

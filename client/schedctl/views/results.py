@@ -1,4 +1,7 @@
-"""How results look on a terminal: tables, the progress bar, and the plan's volume per day as a picture."""
+"""How results look on a terminal.
+
+Tables, the progress bar, and the plan's volume per day as a picture.
+"""
 
 from __future__ import annotations
 

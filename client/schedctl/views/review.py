@@ -1,4 +1,7 @@
-"""What a person should look at before or after a plan is written: guards that it exceeds, and warnings."""
+"""What a person should look at before or after a plan is written.
+
+Guards that it exceeds, and warnings.
+"""
 
 from __future__ import annotations
 

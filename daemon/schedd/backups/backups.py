@@ -1,8 +1,11 @@
-"""Rolling backups of an organization's file: a whole copy now and then, and between them only the pages that changed.
+"""Rolling backups of an organization's file.
 
-A *chain* is one copy (`ID.db`, a plain SQLite file) and the patches after it (`ID.patch`); every state of it can be
-restored. `index.json` names what there is and is replaced as a whole, last, so that a kill at any moment leaves the
-earlier backups as they were; what no index names is swept away. What was written is read back before it counts.
+A whole copy now and then, and between them only the pages that changed.
+
+A *chain* is one copy (`ID.db`, a plain SQLite file) and the patches after it (`ID.patch`); every
+state of it can be restored. `index.json` names what there is and is replaced as a whole, last, so
+that a kill at any moment leaves the earlier backups as they were; what no index names is swept
+away. What was written is read back before it counts.
 """
 
 from __future__ import annotations
@@ -31,7 +34,10 @@ _TIME = "%Y-%m-%d %H:%M:%S"
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One state that is kept. kind: `copy` or `patch`; whole: the digest of the whole state (`pages.whole`)."""
+    """One state that is kept.
+
+    kind: `copy` or `patch`; whole: the digest of the whole state (`pages.whole`).
+    """
 
     backup_id: str
     kind: str
@@ -50,7 +56,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PatchEnd(msgspec.Struct, frozen=True):
-    """What stands at the end of a patch: the pages come first, then their numbers (u4, from 0), this, its length."""
+    """What stands at the end of a patch.
+
+    The pages come first, then their numbers (u4, from 0), this, its length.
+    """
 
     pages: int
     page_size: int
@@ -60,7 +69,10 @@ class PatchEnd(msgspec.Struct, frozen=True):
 
 
 class Index(msgspec.Struct, frozen=True):
-    """All states that are kept, oldest first: each chain is a copy and the patches up to the next copy."""
+    """All states that are kept, oldest first.
+
+    Each chain is a copy and the patches up to the next copy.
+    """
 
     entries: list[Entry] = []
 
@@ -103,7 +115,10 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 
 class Backups:
-    """The backups of one organization in `folder`. keep_days: how long a state is kept; now: the time in UTC."""
+    """The backups of one organization in `folder`.
+
+    keep_days: how long a state is kept; now: the time in UTC.
+    """
 
     def __init__(self, folder: Path, keep_days: float, now: Callable[[], dt.datetime]) -> None:
         self.folder, self.keep_days, self._now = folder, keep_days, now
@@ -128,13 +143,14 @@ class Backups:
             for entry in reversed(self.index().entries)
         ]
 
-    # Making ----------------------------------------------------------------------------------------------
+    # Making ---------------------------------------------------------------------------------------
 
     def make(self, descriptor: int, run_id: str) -> str:
         """Keep the present state of a file and return the id under which it can be restored.
 
-        descriptor: the file, open for reading, which nobody changes meanwhile and whose write-ahead log is empty. It
-        must stay open as long as this process has SQLite connections to the file: closing it would drop their locks.
+        descriptor: the file, open for reading, which nobody changes meanwhile and whose write-ahead
+        log is empty. It must stay open as long as this process has SQLite connections to the file:
+        closing it would drop their locks.
         """
         with disk_errors(self.folder):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -218,7 +234,10 @@ class Backups:
     def _copy(
         self, descriptor: int, size_bytes: int, digests: Digests, page_size: int, backup_id: str
     ) -> None:
-        """Copy the whole file, as blocks that the kernel may share where the file system can; read it back."""
+        """Copy the whole file, as blocks that the kernel may share where the file system can.
+
+        Read it back.
+        """
         path = self.folder / f"{backup_id}.db"
         with path.open("xb") as file:
             os.fchmod(file.fileno(), 0o600)
@@ -262,10 +281,13 @@ class Backups:
             if not np.array_equal(written, digests[changed]):
                 raise OSError(errno.EIO, "the data read back differs from the data written")
 
-    # The folder ------------------------------------------------------------------------------------------
+    # The folder -----------------------------------------------------------------------------------
 
     def _without_old(self, index: Index) -> Index:
-        """Return the index without the chains all of whose states are too old; the newest chain stays."""
+        """Return the index without the chains all of whose states are too old.
+
+        The newest chain stays.
+        """
         chains: list[list[Entry]] = []
         for entry in index.entries:
             if entry.kind == "copy":
@@ -297,7 +319,10 @@ class Backups:
             os.close(descriptor)
 
     def _sweep(self, index: Index) -> None:
-        """Remove what no index names: leftovers of a kill, chains that are too old, digests of older states."""
+        """Remove what no index names.
+
+        Leftovers of a kill, chains that are too old, digests of older states.
+        """
         named = {INDEX, *(entry.file for entry in index.entries)}
         if index.entries:
             named.add(index.entries[-1].backup_id + DIGESTS)

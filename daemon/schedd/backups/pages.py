@@ -1,8 +1,9 @@
 """A database file as pages: read in blocks, digested by numpy.
 
-The digest of a page is two sums of its 64-bit words, each word times an odd number of its own, modulo 2**64. One
-changed word always shows; any other difference is missed once in 2**128. It costs less than reading the page. It
-guards against accidents, not against somebody who makes pages that collide.
+The digest of a page is two sums of its 64-bit words, each word times an odd number of its own,
+modulo 2**64. One changed word always shows; any other difference is missed once in 2**128. It costs
+less than reading the page. It guards against accidents, not against somebody who makes pages that
+collide.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from schedd.engine.hashing import mix64
 
 #: Pages are read in blocks of about so many bytes.
 BLOCK_BYTES = 4 * 1024 * 1024
-#: What the first bytes of every SQLite file are, and where its header has the page size and the change counter
-#: (SQLite's file format, section 1.3).
+#: What the first bytes of every SQLite file are, and where its header has the page size and the
+#: change counter (SQLite's file format, section 1.3).
 MAGIC = b"SQLite format 3\x00"
 _PAGE_SIZE_AT, _CHANGES_AT, _HEADER_BYTES = 16, 24, 100
 
@@ -35,7 +36,10 @@ def page_size_of(header: bytes) -> int:
 
 
 def fingerprint(descriptor: int) -> str:
-    """Return a text that changes whenever a transaction has changed the file: size, time, SQLite's change counter."""
+    """Return a text that changes whenever a transaction has changed the file.
+
+    Size, time, SQLite's change counter.
+    """
     info = os.fstat(descriptor)
     header = os.pread(descriptor, _HEADER_BYTES, 0)
     changes = header[_CHANGES_AT : _CHANGES_AT + 4].hex()

@@ -27,7 +27,10 @@ _STEP_PAGES = 4096
 
 
 def rebuild(backups: Backups, backup_id: str, target: Path) -> None:
-    """Make the file `target` (which must not exist) what a state was, and verify it. Raises `SchedulerError`."""
+    """Make the file `target` (which must not exist) what a state was, and verify it.
+
+    Raises `SchedulerError`.
+    """
     chain = backups.index().chain_of(backup_id)
     if not chain:
         known = ", ".join(backup.backup_id for backup in backups.list()[:10]) or "none"
@@ -72,7 +75,10 @@ def _apply(path: Path, descriptor: int) -> None:
 
 
 def _read_end(patch: BinaryIO) -> tuple[PatchEnd, NDArray[np.uint32]]:
-    """Return what a patch says of itself and its page numbers; raises `ValueError` if it is not whole."""
+    """Return what a patch says of itself and its page numbers.
+
+    Raises `ValueError` if it is not whole.
+    """
     size = patch.seek(0, os.SEEK_END)
     if size < PatchEnd.LENGTH_BYTES:
         raise ValueError("it is truncated")
@@ -99,10 +105,13 @@ def _verify(descriptor: int, entry: Entry, path: Path) -> None:
 
 
 def restore(backups: Backups, backup_id: str, database: Path) -> None:
-    """Make an organization's file what a state was. The caller sees to it that no job uses the file.
+    """Make an organization's file what a state was.
 
-    The present state is kept as a backup first, where it can be read, so that a restore can be undone. The file is
-    overwritten in one transaction; one that SQLite cannot open (any more) is replaced.
+    The caller sees to it that no job uses the file.
+
+    The present state is kept as a backup first, where it can be read, so that a restore can be
+    undone. The file is overwritten in one transaction; one that SQLite cannot open (any more) is
+    replaced.
     """
     with tempfile.TemporaryDirectory(prefix="restore-", dir=database.parent) as folder:
         rebuilt = Path(folder) / database.name

@@ -24,7 +24,8 @@ from .rows import (
 )
 from .windows import Windows
 
-#: A dispatched post-window row handles the events that are at most this many days from its own date (section 4).
+#: A dispatched post-window row handles the events that are at most this many days from its own date
+#: (section 4).
 POST_WINDOW_NEAR = 30
 #: A post-window e-mail may go out this many days after its event (section 6).
 POST_WINDOW_SLACK = 30
@@ -38,7 +39,10 @@ def catch_up(as_of: int, hashes: NDArray[np.uint64], latest: Ordinals, spread: i
 
 @dataclass
 class Event:
-    """One event for some contacts: `contact_index` ascending and unique; dates of the same length."""
+    """One event for some contacts: `contact_index` ascending and unique.
+
+    Dates of the same length.
+    """
 
     contact_index: NDArray[np.int32]
     event: Ordinals
@@ -55,7 +59,9 @@ class Event:
 
 @dataclass
 class EventOutcome:
-    """The outcome of the events of one type: the next ones that yield a row, and those excluded by a window.
+    """The outcome of the events of one type.
+
+    The next ones that yield a row, and those excluded by a window.
 
     kinds: what excludes the date of each of `following` (`windows`), 0 for nothing.
     excluded_events: events whose e-mail fell into a window that ends (section 6).
@@ -209,7 +215,10 @@ class Anniversaries:
         return EventOutcome(row_class, following, kinds, excluded_events)
 
     def plan(self, people: People, history: History, numbers: dict[int, int]) -> Rows:
-        """Return the rows of sections 5 and 6. `numbers`: fixed class -> type number in `history`."""
+        """Return the rows of sections 5 and 6.
+
+        `numbers`: fixed class -> type number in `history`.
+        """
         parts: list[Rows] = []
         excluded_events: list[Event] = []
         for row_class in (AEP, BIRTHDAY, EFFECTIVE_DATE):
@@ -232,7 +241,10 @@ class Anniversaries:
         return Rows.concatenate(parts)
 
     def days_after(self, people: People, event: Event) -> Event:
-        """Return the day after the window end of each excluded e-mail; those without an end are left out."""
+        """Return the day after the window end of each excluded e-mail.
+
+        Those without an end are left out.
+        """
         ends = self.windows.ends(people, event.contact_index, event.date)
         usable = ends != NONE
         day = (ends[usable] + 1).astype(np.int32)
@@ -311,7 +323,10 @@ class Anniversaries:
     def _nearest(
         self, row_class: int, people: People, contact_index: NDArray[np.int32], own: Ordinals
     ) -> Ordinals:
-        """Return the event of a type that is nearest to each own date; halfway, the earlier one (section 4)."""
+        """Return the event of a type that is nearest to each own date.
+
+        Halfway, the earlier one (section 4).
+        """
         if not len(own):
             return own
         years = calendar.year_of(own)

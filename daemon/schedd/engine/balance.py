@@ -19,8 +19,8 @@ from .hashing import email_hash
 from .rows import EFFECTIVE_DATE, RowClasses
 from .windows import Windows
 
-# How the sort key of the cap is packed: priority rank, latest date, and as much of the hash as fits. What is
-# cut off here is compared when keys are equal.
+# How the sort key of the cap is packed: priority rank, latest date, and as much of the hash as
+# fits. What is cut off here is compared when keys are equal.
 _RANK_BITS, _LATEST_BITS, _HASH_BITS = 14, 18, 32
 _FLAT = 1 << 15
 
@@ -44,9 +44,12 @@ class MovableRows:
 
 @dataclass
 class Move:
-    """What the cap did to a watched row on one day: `target` is the day it moved to, `NONE` where it had none.
+    """What the cap did to a watched row on one day.
 
-    count: all rows of the day.   room: how many movable ones may stay.   rank: the row's position in their order.
+    `target` is the day it moved to, `NONE` where it had none.
+
+    count: all rows of the day.   room: how many movable ones may stay.   rank: the row's position
+    in their order.
     """
 
     row: int
@@ -144,7 +147,10 @@ class Balance:
         return key | (hashes >> np.uint64(64 - _HASH_BITS)), hashes
 
     def next_date(self, chosen: NDArray[Any], day: int) -> Ordinals:
-        """Return the first date after `day` on which each row may go out; `NONE` where there is none."""
+        """Return the first date after `day` on which each row may go out.
+
+        `NONE` where there is none.
+        """
         rows = self.rows
         date = np.full(len(chosen), day + 1, np.int32)
         if self._bound is None:
@@ -183,7 +189,10 @@ class _Queue:
 
 
 class _Cascade:
-    """The walk over the days. Rows that moved keep their order, so that a day's newcomers are merged in."""
+    """The walk over the days.
+
+    Rows that moved keep their order, so that a day's newcomers are merged in.
+    """
 
     def __init__(self, balance: Balance, fixed: dict[int, int]) -> None:
         self.balance = balance
@@ -273,8 +282,8 @@ class _Cascade:
         row_class = rows.row_class[tied.rows]
         order = np.lexsort(
             (
-                # Two targets of one contact in one instance can be equal in all that the rules name; then the
-                # order of the table decides.
+                # Two targets of one contact in one instance can be equal in all that the rules
+                # name; then the order of the table decides.
                 tied.rows,
                 classes.instance[row_class],
                 self.balance.people.ids[rows.contact_index[tied.rows]],

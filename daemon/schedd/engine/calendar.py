@@ -1,7 +1,8 @@
 """Dates as whole columns: ordinals, years, anniversaries.
 
-An *ordinal* is the number of days since 1970-01-01 (int32). `NONE` stands for an absent date. A *yearday* is
-the place of a month and day in a leap year, 0 (1 January) to 365 (31 December); 29 February is 59.
+An *ordinal* is the number of days since 1970-01-01 (int32). `NONE` stands for an absent date. A
+*yearday* is the place of a month and day in a leap year, 0 (1 January) to 365 (31 December); 29
+February is 59.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ def ordinal(day: dt.date) -> int:
 
 
 def to_date(value: int) -> dt.date:
-    """Return the date of an ordinal; raises `OverflowError` or `ValueError` outside the years 1 to 9999."""
+    """Return the date of an ordinal.
+
+    Raises `OverflowError` or `ValueError` outside the years 1 to 9999.
+    """
     return dt.date.fromordinal(int(value) + EPOCH)
 
 
@@ -76,7 +80,10 @@ def yearday_in(ordinals: AnyInts, years: AnyInts) -> NDArray[np.int32]:
 
 
 def anniversary(years: AnyInts, yeardays: AnyInts) -> Ordinals:
-    """Return the day of each yearday in each year; 29 February is 28 February in a common year (section 1)."""
+    """Return the day of each yearday in each year.
+
+    29 February is 28 February in a common year (section 1).
+    """
     days: Ordinals = JANUARY_1[years] + yeardays - ((yeardays >= LEAP_DAY) & (LEAP[years] == 0))
     return days.astype(np.int32)
 

@@ -21,7 +21,8 @@ from .hashing import Salt, email_hash
 from .rows import FIXED_TYPES, History, Rows, exclusion_reason, make_rows
 from .windows import Windows
 
-#: A campaign that does not go out before its trigger may go out this many days after its ideal date.
+#: A campaign that does not go out before its trigger may go out this many days after its ideal
+#: date.
 SLACK = 30
 #: Statuses of targets that are waiting (NULL is `pending`).
 WAITING = ("pending", "scheduled")
@@ -42,7 +43,8 @@ _DATES = ("active_start_date", "active_end_date", "spread_start_date", "spread_e
 class CampaignType:
     """A row of `campaign_types`, defaults filled in.
 
-    unreadable: (column, value) of what is set but cannot be read; no instance of such a type is planned.
+    unreadable: (column, value) of what is set but cannot be read; no instance of such a type is
+    planned.
     """
 
     name: str
@@ -59,7 +61,10 @@ class CampaignType:
 
 @dataclass(frozen=True)
 class Instance:
-    """An active row of `campaign_instances` with its type. Dates are ordinals, `NONE` where absent."""
+    """An active row of `campaign_instances` with its type.
+
+    Dates are ordinals, `NONE` where absent.
+    """
 
     id: int
     type: CampaignType
@@ -206,7 +211,10 @@ def _text(value: Any) -> str | None:
 def _first_of_each(
     contact_index: NDArray[np.int32], trigger: Ordinals, *, spread: bool
 ) -> NDArray[np.intp]:
-    """Return the first target of each contact and trigger date, in order; of a spread, of each contact."""
+    """Return the first target of each contact and trigger date, in order.
+
+    Of a spread, of each contact.
+    """
     keys = contact_index.astype(np.int64) << 32
     if not spread:
         keys += trigger
@@ -321,7 +329,8 @@ class Campaigns:
     ) -> NDArray[np.bool_]:
         """Return which candidates have a dispatched row of the same type and instance (section 4).
 
-        class_types: class -> folded type number. A row without any date handles all instances of its type.
+        class_types: class -> folded type number. A row without any date handles all instances of
+        its type.
         """
         if not len(self.ids) or not len(history):
             return np.zeros(len(contact_index), np.bool_)

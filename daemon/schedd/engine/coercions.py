@@ -1,8 +1,9 @@
 """Single SQLite values as the rules read them (section 0): text, integer, boolean, date.
 
-SQLite lets any column hold any type. The functions here read one value at a time; the store hands them those values
-that do not have the form that whole columns are parsed in. A text arrives as `str`, with bytes that are not valid
-UTF-8 replaced by U+FFFD, or as `bytes`, which are decoded in the same way.
+SQLite lets any column hold any type. The functions here read one value at a time; the store hands
+them those values that do not have the form that whole columns are parsed in. A text arrives as
+`str`, with bytes that are not valid UTF-8 replaced by U+FFFD, or as `bytes`, which are decoded in
+the same way.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _TRUTHS: dict[str, bool] = {
     **dict.fromkeys(("0", "false", "f", "no", "n", "off", ""), False),
 }
 
-#: Unix times: seconds from the first to below the second, milliseconds from the second to below the third.
+#: Unix times: seconds from the first to below the second, milliseconds from the second to below the
+#: third.
 _SECONDS, _MILLISECONDS, _LIMIT = 10**8, 10**11, 10**14
 
 
@@ -60,7 +62,10 @@ def is_blank(value: Any) -> bool:
 
 
 def integer_of(value: Any) -> int | None:
-    """Return an INTEGER, a REAL without a fraction or the digits of a text; None for anything else."""
+    """Return an INTEGER, a REAL without a fraction or the digits of a text.
+
+    None for anything else.
+    """
     if isinstance(value, int):
         number = value
     elif isinstance(value, float):
@@ -77,7 +82,9 @@ def integer_of(value: Any) -> int | None:
 
 
 def boolean_of(value: Any) -> bool | None:
-    """Return the truth of a number other than 0 or of a word such as `yes`; None for what cannot be read.
+    """Return the truth of a number other than 0 or of a word such as `yes`.
+
+    None for what cannot be read.
 
     NULL cannot be read either: the column's default applies, which the caller knows.
     """
@@ -96,7 +103,10 @@ def opted_out(column: str, value: Any) -> bool:
 
 
 def plain_day(text: str) -> int | None:
-    """Return the ordinal of `YYYY-MM-DD`, a time part after `T` or a space ignored; None for anything else."""
+    """Return the ordinal of `YYYY-MM-DD`, a time part after `T` or a space ignored.
+
+    None for anything else.
+    """
     match = _DATE.fullmatch(text)
     return None if match is None else _day(*map(int, match.groups()))
 
@@ -149,11 +159,12 @@ class Dates:
         return calendar.ordinal(dt.datetime.fromtimestamp(seconds, self._zone).date())
 
 
-# Contacts (section 1) ----------------------------------------------------------------------------------------
+# Contacts (section 1) -----------------------------------------------------------------------------
 
 _Y, _MM, _DD = "(?P<year>[0-9]{4})", "(?P<month>[0-9]{2})", "(?P<day>[0-9]{2})"
 _M, _D = "(?P<month>[0-9]{1,2})", "(?P<day>[0-9]{1,2})"
-# The date formats of `configuration.DATE_FORMATS`. Between separators other than `-` month and day may have one digit.
+# The date formats of `configuration.DATE_FORMATS`. Between separators other than `-` month and day
+# may have one digit.
 _DATE_PATTERNS: dict[str, re.Pattern[str]] = {
     "YYYY-MM-DD": re.compile(f"{_Y}-{_MM}-{_DD}"),
     "YYYY/MM/DD": re.compile(f"{_Y}/{_M}/{_D}"),
@@ -238,7 +249,10 @@ _ZIP = re.compile(r"([0-9]{1,5})|([0-9]{8,9})|([0-9]{5})[- ][0-9]{4}", re.ASCII)
 
 
 def zip_code(value: Any) -> str | None:
-    """Return the five digits of a ZIP as written (section 1); None where it has another form, "" where it is blank."""
+    """Return the five digits of a ZIP as written (section 1).
+
+    None where it has another form, "" where it is blank.
+    """
     text = trimmed(value)
     if not text:
         return ""
@@ -254,13 +268,14 @@ def zip_code(value: Any) -> str | None:
     return str(short).zfill(5) if short else str(plain)
 
 
-# Campaigns (section 7) ---------------------------------------------------------------------------------------
+# Campaigns (section 7) ----------------------------------------------------------------------------
 
 
 def entries_of(value: Any) -> list[Any] | None:
     """Return the entries of a list of targets; None where it means everyone (NULL, blank, `ALL`).
 
-    The list is separated by commas or semicolons, or is a JSON array, whose entries may be of any type.
+    The list is separated by commas or semicolons, or is a JSON array, whose entries may be of any
+    type.
     """
     text = trimmed(value)
     if text.upper() in {"", "ALL"}:
@@ -276,7 +291,10 @@ def entries_of(value: Any) -> list[Any] | None:
 
 
 def state_of(entry: Any) -> int | None:
-    """Return the number of a state given by code or English name, in any case; None for what is not a state."""
+    """Return the number of a state given by code or English name, in any case.
+
+    None for what is not a state.
+    """
     if not isinstance(entry, str):
         return None
     name = trimmed(entry).upper()

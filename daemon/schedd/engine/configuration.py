@@ -1,7 +1,9 @@
-"""The configuration of a run (rules, section 13): layers of TOML, merged key by key, checked, made usable.
+"""The configuration of a run (rules, section 13).
 
-Pure: it gets layers as dictionaries or TOML text and returns a `Configuration` or raises `ConfigurationError`,
-which names the key, the layer it stands in and what is accepted.
+Layers of TOML, merged key by key, checked, made usable.
+
+Pure: it gets layers as dictionaries or TOML text and returns a `Configuration` or raises
+`ConfigurationError`, which names the key, the layer it stands in and what is accepted.
 """
 
 from __future__ import annotations
@@ -48,7 +50,10 @@ EXCLUDE, IGNORE = "exclude", "ignore"
 
 @dataclass(frozen=True)
 class Layer:
-    """One source of settings; `name` is how an error names it, for example "the job's overrides"."""
+    """One source of settings.
+
+    `name` is how an error names it, for example "the job's overrides".
+    """
 
     name: str
     values: Mapping[str, Any]
@@ -64,7 +69,8 @@ class BalanceLimits:
     profile: str
 
 
-#: name, first number of contacts it no longer covers, share of total in hundredths of a percent, soft limit
+#: name, first number of contacts it no longer covers, share of total in hundredths of a percent,
+#: soft limit
 PROFILES = (
     ("small", 10_000, 2000, 50),
     ("medium", 100_000, 1000, 200),
@@ -148,7 +154,10 @@ class Configuration:
 
 
 def parse_toml(text: str, place: str) -> Layer:
-    """Return the layer of a TOML text; what is not TOML raises `ConfigurationError` with line and column."""
+    """Return the layer of a TOML text.
+
+    What is not TOML raises `ConfigurationError` with line and column.
+    """
     try:
         return Layer(place, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -250,8 +259,8 @@ def _check_layer(
 def build(*layers: Layer) -> Configuration:
     """Return the configuration of these layers, later ones winning key by key, and type by type in `aliases`.
 
-    A preset replaces the table of state rules, wherever it is set; a state's list of rules replaces the preset's
-    and earlier ones completely. Raises `ConfigurationError`.
+    A preset replaces the table of state rules, wherever it is set; a state's list of rules replaces
+    the preset's and earlier ones completely. Raises `ConfigurationError`.
     """
     fields: dict[str, Any] = {}
     rules: dict[str, tuple[WindowRule, ...]] = {}
@@ -272,7 +281,10 @@ def build(*layers: Layer) -> Configuration:
 
 
 def effective(configuration: Configuration) -> dict[str, Any]:
-    """Return every setting with its value; those that the organization's size decides are absent unless set."""
+    """Return every setting with its value.
+
+    Those that the organization's size decides are absent unless set.
+    """
     result: dict[str, Any] = {}
     for (section, key), name in SETTING_KEYS.items():
         value = _written(name, getattr(configuration, name))

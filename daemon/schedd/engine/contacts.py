@@ -1,8 +1,8 @@
 """Contacts as columns: who is eligible, where, and which dates count (rules, section 1).
 
-The store reads the well-formed bulk of a column as fixed-width bytes, which `digits` parses for all rows at
-once; what is not well-formed at first sight comes as single values and is judged by the functions at the end.
-Both ways follow the same rules.
+The store reads the well-formed bulk of a column as fixed-width bytes, which `digits` parses for all
+rows at once; what is not well-formed at first sight comes as single values and is judged by the
+functions at the end. Both ways follow the same rules.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Contacts:
     """One chunk of contacts as read; all arrays have one element a contact, ids ascending.
 
     reason: the first failing check (`Reason`).   state: number of the state, -1 where unknown.
-    birth, effective: ordinals, `NONE` where absent or unreadable; the two masks say where they were unreadable.
+    birth, effective: ordinals, `NONE` where absent or unreadable; the two masks say where they were
+    unreadable.
     failed_underwriting: true also where it could not be read.
     carrier: number in `carriers`, -1 where absent; `carriers` are case-folded.
     """
@@ -71,10 +72,13 @@ class Contacts:
 
 @dataclass
 class People:
-    """The eligible contacts of a chunk: what the rules look at. Elements are in the order of the ids.
+    """The eligible contacts of a chunk: what the rules look at.
 
-    birth_day, effective_day: yeardays, -1 where the date is absent or unreadable.   effective_year, birth_year: 0
-    there.   unreadable_birth, unreadable_effective: where there is a date that cannot be read.
+    Elements are in the order of the ids.
+
+    birth_day, effective_day: yeardays, -1 where the date is absent or unreadable.   effective_year,
+    birth_year: 0 there.   unreadable_birth, unreadable_effective: where there is a date that cannot
+    be read.
     """
 
     ids: NDArray[np.int64]

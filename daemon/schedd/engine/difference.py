@@ -1,7 +1,7 @@
 """The difference between the rows that are there and the rows that are planned (rules, section 11).
 
-Rows meet by their key (contact, type, date), packed into one integer; what else a row says is compared as a
-content number. Nothing here knows how rows are stored.
+Rows meet by their key (contact, type, date), packed into one integer; what else a row says is
+compared as a content number. Nothing here knows how rows are stored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from .calendar import FIRST
 
-#: 21 bits remain for the contact's place in its chunk. Without the bits of the date, keys say contact and type.
+#: 21 bits remain for the contact's place in its chunk. Without the bits of the date, keys say
+#: contact and type.
 _TYPE_BITS, DATE_BITS = 20, 22
 
 #: The content number of a row that says something no planned row says.
@@ -24,7 +25,10 @@ FOREIGN = np.int64(-1)
 def pack_keys(
     contact_index: NDArray[Any], type_number: NDArray[Any], date: NDArray[Any]
 ) -> NDArray[np.int64]:
-    """Return one integer for each (contact, type, date), in their order. All must be known (not negative)."""
+    """Return one integer for each (contact, type, date), in their order.
+
+    All must be known (not negative).
+    """
     contact = contact_index.astype(np.int64) << (_TYPE_BITS + DATE_BITS)
     return contact | (type_number.astype(np.int64) << DATE_BITS) | (date.astype(np.int64) - FIRST)
 
@@ -33,7 +37,8 @@ def pack_keys(
 class Difference:
     """What to do, as indices.
 
-    insert, update: planned rows.   delete, updated: present rows; `updated[n]` becomes planned row `update[n]`.
+    insert, update: planned rows.   delete, updated: present rows; `updated[n]` becomes planned row
+    `update[n]`.
     """
 
     insert: NDArray[np.int64]
@@ -60,7 +65,9 @@ def difference(
     present_keys: NDArray[np.int64],
     present_content: NDArray[np.int64],
 ) -> Difference:
-    """Return what makes the present rows the planned ones. Planned keys are ascending; all keys are unique.
+    """Return what makes the present rows the planned ones.
+
+    Planned keys are ascending; all keys are unique.
 
     A negative present key is one that cannot be planned; such rows are deleted.
     """

@@ -1,7 +1,7 @@
 """Numbers and dates out of columns of ASCII text, eight digits of a row at a time.
 
-A *word* is eight characters of a row as one unsigned 64-bit integer, the first character in its lowest byte. All
-digits of a word are judged and added up at once by arithmetic on the whole word.
+A *word* is eight characters of a row as one unsigned 64-bit integer, the first character in its
+lowest byte. All digits of a word are judged and added up at once by arithmetic on the whole word.
 """
 
 from __future__ import annotations

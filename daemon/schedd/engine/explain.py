@@ -38,7 +38,10 @@ class BalanceNote:
 
 @dataclass
 class Held:
-    """The keys of one contact's rows that a planned row may not take: of dispatched rows, and of others."""
+    """The keys of one contact's rows that a planned row may not take.
+
+    Of dispatched rows, and of others.
+    """
 
     dispatched: NDArray[np.int64]
     others: NDArray[np.int64]
@@ -142,7 +145,10 @@ def _limited(run: Run, chunk: ChunkInput, planned: list[Trace], rows: Rows) -> N
 
 
 def _tell_limit(run: Run, trace: Trace, others: list[tuple[int, str]]) -> None:
-    """Add the step of a row that is skipped because of others: (day, what) of those accepted before it."""
+    """Add the step of a row that is skipped because of others.
+
+    (day, what) of those accepted before it.
+    """
     settings = run.configuration
     if trace.reason == SAME_DAY:
         same = next(what for day, what in others if day == trace.date)

@@ -1,7 +1,7 @@
 """Values that a run could not read or use as they are, counted by kind (rules, section 0).
 
-Each kind keeps the five examples with the lowest row ids, so that the result does not depend on the order in which
-chunks of contacts are read.
+Each kind keeps the five examples with the lowest row ids, so that the result does not depend on the
+order in which chunks of contacts are read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def _order(example: tuple[RowId, str]) -> tuple[bool, RowId, str]:
 
 @dataclass
 class Finding:
-    """One kind. name: what it is about, where each is counted on its own (a status, a type, a campaign).
+    """One kind.
+
+    name: what it is about, where each is counted on its own (a status, a type, a campaign).
 
     examples: (row id, the value found), ascending by row id.
     """

@@ -19,7 +19,10 @@ from .windows import Windows
 
 @dataclass
 class Parents:
-    """Sent or delivered rows whose type has follow-ups. sent: the day t, `NONE` where unreadable."""
+    """Sent or delivered rows whose type has follow-ups.
+
+    sent: the day t, `NONE` where unreadable.
+    """
 
     contact_index: NDArray[np.int32]
     row_id: NDArray[np.int64]
@@ -28,7 +31,10 @@ class Parents:
 
 @dataclass
 class Engagement:
-    """Clicks and answered eligibility questions: contact, day, and for answers whether one was a yes."""
+    """Clicks and answered eligibility questions.
+
+    Contact, day, and for answers whether one was a yes.
+    """
 
     click_who: NDArray[np.int32]
     click_day: Ordinals
@@ -39,7 +45,10 @@ class Engagement:
 
 @dataclass
 class FollowUps:
-    """Planned follow-ups, at most one a contact. parent: index into `Parents`; kind: index of the type."""
+    """Planned follow-ups, at most one a contact.
+
+    parent: index into `Parents`; kind: index of the type.
+    """
 
     contact_index: NDArray[np.int32]
     kind: NDArray[np.int8]

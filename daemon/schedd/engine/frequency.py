@@ -1,7 +1,7 @@
 """One contact, one day; the frequency limit; one row a key (rules, section 10).
 
-Nearly all contacts have few e-mails, far apart: they are recognised at once for whole columns. The others are
-judged row by row in their order, but all contacts side by side.
+Nearly all contacts have few e-mails, far apart: they are recognised at once for whole columns. The
+others are judged row by row in their order, but all contacts side by side.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def _risky(
     contact_index, date = (key >> 32).astype(np.int32), key & 0xFFFFFFFF
     same_day = key[1:] == key[:-1]
     found = [contact_index[1:][same_day]]
-    # A row that is limited has `most` others less than a period away, so all of them lie within two periods.
+    # A row that is limited has `most` others less than a period away, so all of them lie within two
+    # periods.
     most = configuration.max_emails_per_period
     if len(contact_index) > most:
         near = (contact_index[most:] == contact_index[:-most]) & (
@@ -88,7 +89,8 @@ def _evaluate(
     past_who = history.contact_index[past]
     past_start = np.searchsorted(past_who, contacts)
     past_count = np.searchsorted(past_who, contacts, side="right") - past_start
-    # Contacts of similar size together, so that a few with very many rows do not widen everybody's table.
+    # Contacts of similar size together, so that a few with very many rows do not widen everybody's
+    # table.
     width = count + past_count
     for low, high in zip((0, 8, 32, 128, 512), (8, 32, 128, 512, 1 << 40), strict=True):
         group = np.flatnonzero((width > low) & (width <= high))

@@ -1,7 +1,8 @@
 """Tables of state rules by name (`exclusion.preset`; rules, section 13), each rule with its source.
 
-Not legal advice: the sources are public pages, read as the entries say. The table "2026" is in no state shorter than
-the default one; where sources disagree, it has the longer window. Counsel has to confirm every entry.
+Not legal advice: the sources are public pages, read as the entries say. The table "2026" is in no
+state shorter than the default one; where sources disagree, it has the longer window. Counsel has to
+confirm every entry.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Preset:
-    """A table of state rules. open_points: states without a rule here for which something was found, and what."""
+    """A table of state rules.
+
+    open_points: states without a rule here for which something was found, and what.
+    """
 
     name: str
     entries: Mapping[str, Entry]

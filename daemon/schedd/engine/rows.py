@@ -30,7 +30,8 @@ CAMPAIGN_PREFIX = "campaign_"
 #: Stands for "no campaign instance" where 0 could be one.
 NO_INSTANCE = np.int64(-(2**63))
 
-#: Reasons of skipped rows: 0 none, 1 and 2 of section 10, then one for each state and kind of exclusion.
+#: Reasons of skipped rows: 0 none, 1 and 2 of section 10, then one for each state and kind of
+#: exclusion.
 NOT_SKIPPED, SAME_DAY, FREQUENCY = 0, 1, 2
 _FIRST_EXCLUSION = 3
 SKIP_REASONS: tuple[str, ...] = (
@@ -52,8 +53,10 @@ class RowClasses:
     """What the rows of one class share; element n is class n.
 
     types: names in the order of their text, which is the order of the unique key.
-    folded: of each type, the first one whose name is the same in lower case (history is compared so).
-    type_number: index into `types`.   priority_rank: order of the priorities (equal ones share a rank).
+    folded: of each type, the first one whose name is the same in lower case (history is compared
+    so).
+    type_number: index into `types`.   priority_rank: order of the priorities (equal ones share a
+    rank).
     respects: whether exclusion windows apply.   instance: campaign instance id, 0 for none.
     """
 
@@ -76,9 +79,10 @@ class RowClasses:
 class Rows:
     """Planned e-mails, follow-ups aside.
 
-    contact_index: index of the contact in its chunk's `People`.   row_class: class.   date: send date.
-    event, latest: the event date and the latest send date.   reason: number in `SKIP_REASONS`; 0 for a row that
-    goes out (`pre-scheduled`).
+    contact_index: index of the contact in its chunk's `People`.   row_class: class.   date: send
+    date.
+    event, latest: the event date and the latest send date.   reason: number in `SKIP_REASONS`; 0
+    for a row that goes out (`pre-scheduled`).
     """
 
     contact_index: NDArray[np.int32]
@@ -131,11 +135,12 @@ def make_rows(
 class History:
     """Dispatched rows of a chunk (section 4), in the order of (contact, id).
 
-    contact_index: index into `People`; rows of others are not here.   type_number: index into `RowClasses.types` of the type
-    in lower case and after the aliases (`RowClasses.folded`), -1 for a type that this run does not plan.
-    date: the send date, `NONE` where unreadable.   own_date: the date that says which event the row belongs to,
-    `NONE` for none.   instance: campaign instance id, `NO_INSTANCE` for none.   followup: whether the type is a
-    follow-up's.
+    contact_index: index into `People`; rows of others are not here.   type_number: index into
+    `RowClasses.types` of the type in lower case and after the aliases (`RowClasses.folded`), -1 for
+    a type that this run does not plan.
+    date: the send date, `NONE` where unreadable.   own_date: the date that says which event the row
+    belongs to, `NONE` for none.   instance: campaign instance id, `NO_INSTANCE` for none.
+    followup: whether the type is a follow-up's.
     """
 
     contact_index: NDArray[np.int32]

@@ -1,4 +1,7 @@
-"""Exclusion rules of states (rules, section 3): what one says, how it is checked, written and put into words."""
+"""Exclusion rules of states (rules, section 3).
+
+What one says, how it is checked, written and put into words.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,8 @@ MAX_AGE = 150
 class WindowRule:
     """One exclusion rule of a state; `before` counts without the pre-window extension.
 
-    from_date, until_date: ordinals of the first and last day that the rule can exclude.   min_age, max_age: the
-    birthdays (year of the window less year of birth) that its windows are limited to.
+    from_date, until_date: ordinals of the first and last day that the rule can exclude.   min_age,
+    max_age: the birthdays (year of the window less year of birth) that its windows are limited to.
     """
 
     kind: str

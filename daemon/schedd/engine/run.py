@@ -1,7 +1,8 @@
 """One run of the engine: what all chunks share, and the plan of one chunk up to load balancing.
 
-The order of a run: `plan_chunk` for every chunk (sections 1 to 8), then `balance` over all of them (section 9),
-then `finish_chunk` for every chunk (section 10). The store reads what goes in and writes what comes out.
+The order of a run: `plan_chunk` for every chunk (sections 1 to 8), then `balance` over all of them
+(section 9), then `finish_chunk` for every chunk (section 10). The store reads what goes in and
+writes what comes out.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ from .windows import Windows
 
 
 def make_classes(configuration: Configuration, instances: Sequence[Instance]) -> RowClasses:
-    """Return the classes of a run: the four fixed types, then one for each active campaign instance."""
+    """Return the classes of a run.
+
+    The four fixed types, then one for each active campaign instance.
+    """
     names = [*FIXED_TYPES, *(CAMPAIGN_PREFIX + instance.type.name for instance in instances)]
     types = tuple(sorted({*names, *FOLLOWUP_TYPES}))
     number = {name: index for index, name in enumerate(types)}
@@ -77,7 +81,10 @@ def make_classes(configuration: Configuration, instances: Sequence[Instance]) ->
 
 @dataclass
 class ChunkInput:
-    """What the store read for one chunk of contacts. `contact_index` columns count through `eligible(contacts)`."""
+    """What the store read for one chunk of contacts.
+
+    `contact_index` columns count through `eligible(contacts)`.
+    """
 
     contacts: Contacts
     people: People
@@ -145,7 +152,10 @@ class Run:
         return self.configuration.aliases.get(name, name)
 
     def people(self, contacts: Contacts) -> People:
-        """Return the eligible contacts of a chunk; birth dates after D become unreadable first (section 1)."""
+        """Return the eligible contacts of a chunk.
+
+        Birth dates after D become unreadable first (section 1).
+        """
         contacts_module.reject_future_births(contacts, self.as_of)
         return contacts_module.eligible(contacts)
 
@@ -179,7 +189,10 @@ class Run:
         )
 
     def finish_chunk(self, rows: Rows, history: History) -> tuple[Rows, int]:
-        """Apply section 10 to a chunk's rows; returns them in key order, and how many duplicates were dropped."""
+        """Apply section 10 to a chunk's rows.
+
+        Returns them in key order, and how many duplicates were dropped.
+        """
         limit_frequency(self.configuration, self.classes, rows, history)
         return drop_duplicates(self.classes, rows)
 

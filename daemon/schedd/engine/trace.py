@@ -1,7 +1,7 @@
 """Why the events of one contact yield rows or none: sections 1 to 8, told step by step.
 
-Works with the very functions that plan whole chunks, on a chunk of one contact, and looks at where an event
-gets lost or changes. `explain` goes on with sections 9 and 10.
+Works with the very functions that plan whole chunks, on a chunk of one contact, and looks at where
+an event gets lost or changes. `explain` goes on with sections 9 and 10.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ _NAMES = {AEP: "AEP day", BIRTHDAY: "birthday", EFFECTIVE_DATE: "anniversary of 
 
 @dataclass
 class TraceStep:
-    """One step. rule: section of the rules; date: the e-mail's date afterwards, `NONE` where there is none."""
+    """One step.
+
+    rule: section of the rules; date: the e-mail's date afterwards, `NONE` where there is none.
+    """
 
     rule: str
     kind: str
@@ -48,7 +51,8 @@ class TraceStep:
 class Trace:
     """One event of the contact on its way. Dates are ordinals, `NONE` where there is none.
 
-    row_class: class of its row.   row: whether the plan has a row for it so far.   reason: number in `SKIP_REASONS`.
+    row_class: class of its row.   row: whether the plan has a row for it so far.   reason: number
+    in `SKIP_REASONS`.
     """
 
     email_type: str
@@ -118,7 +122,10 @@ def _dispatched(run: Run, chunk: ChunkInput, row_class: int, event: Event) -> st
 
 
 def _missing(run: Run, row_class: int, people: People) -> tuple[str, str]:
-    """Return (rule, text): why there is no next event of a type, or none whose e-mail could still go out."""
+    """Return (rule, text).
+
+    Why there is no next event of a type, or none whose e-mail could still go out.
+    """
     if not run.anniversaries.eligible_for_all(people)[0] and row_class != AEP:
         return (
             "5",
@@ -261,7 +268,10 @@ def _evaluate_post_window(
 
 
 def campaign_traces(run: Run, chunk: ChunkInput) -> Iterator[Trace]:
-    """Yield the active campaign instances: each candidate, or why the contact is none (section 7)."""
+    """Yield the active campaign instances.
+
+    Each candidate, or why the contact is none (section 7).
+    """
     people, campaigns = chunk.people, run.campaigns
     contact_index, instances, triggers = campaigns.audience(
         people, chunk.contacts.carriers, chunk.targets

@@ -1,4 +1,6 @@
-"""Checks of single configuration values: each takes a value and its key, returns it in usable form or raises.
+"""Checks of single configuration values.
+
+Each takes a value and its key, returns it in usable form or raises.
 
 Every message names the key, the value found and what is accepted.
 """
@@ -12,7 +14,8 @@ import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-#: Days are counted from here (`calendar`, which this module does not import: the daemon listens without numpy).
+#: Days are counted from here (`calendar`, which this module does not import: the daemon listens
+#: without numpy).
 EPOCH = dt.date(1970, 1, 1)
 
 Check = Callable[[Any, str], Any]
@@ -92,7 +95,10 @@ def odd_integer(low: int, high: int) -> Check:
 
 
 def hundredths(low: int, high: int) -> Check:
-    """Return the check for a number with two decimals; the result is in hundredths, `low` to `high`."""
+    """Return the check for a number with two decimals.
+
+    The result is in hundredths, `low` to `high`.
+    """
 
     def check(value: Any, key: str) -> int:
         accepted = f"a number from {low / 100:g} to {high / 100:g} with at most two decimals"
@@ -122,7 +128,10 @@ def choice(options: tuple[str, ...]) -> Check:
 
 
 def choices(options: tuple[str, ...]) -> Check:
-    """Return the check for an array of one or more of some texts, each once; their order is kept."""
+    """Return the check for an array of one or more of some texts, each once.
+
+    Their order is kept.
+    """
     accepted = "an array of one or more of " + ", ".join(options) + ", each once"
 
     def check(value: Any, key: str) -> tuple[str, ...]:
@@ -152,7 +161,10 @@ def name(value: Any, key: str) -> str:
 
 
 def names(what: str, without: tuple[str, ...] = ()) -> Check:
-    """Return the check for an array of names (`name`), which may be empty; `without` are not accepted."""
+    """Return the check for an array of names (`name`), which may be empty.
+
+    `without` are not accepted.
+    """
     accepted = f"an array of {what}" + (f" other than {' and '.join(without)}" if without else "")
 
     def check(value: Any, key: str) -> tuple[str, ...]:
@@ -232,7 +244,10 @@ def day(first: dt.date, last: dt.date) -> Check:
 
 
 def month_days(value: Any, key: str) -> tuple[tuple[int, int], ...]:
-    """Accept an array of one or more days "MM-DD"; returns (month, day) pairs in calendar order, each once."""
+    """Accept an array of one or more days "MM-DD".
+
+    Returns (month, day) pairs in calendar order, each once.
+    """
     accepted = 'an array of one or more days "MM-DD"'
     if not isinstance(value, list) or not value:
         raise _fail(key, value, accepted)

@@ -1,7 +1,8 @@
 """Exclusion windows (rules, section 3): is a date excluded for a contact, by what, and until when.
 
-Works on vectors of (contact, date) pairs. Only pairs of states that have rules cost anything, and only dates that
-are absent or unreadable, rules that apply for a time and rules with ages cost more than a plain window.
+Works on vectors of (contact, date) pairs. Only pairs of states that have rules cost anything, and
+only dates that are absent or unreadable, rules that apply for a time and rules with ages cost more
+than a plain window.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from .contacts import People
 from .rules import KINDS, Rules, WindowRule
 from .states import STATE_INDEX, STATES
 
-#: Kinds of exclusion, in the order in which the first that applies is named (section 5); 0 is "not excluded".
+#: Kinds of exclusion, in the order in which the first that applies is named (section 5); 0 is "not
+#: excluded".
 YEAR_ROUND, BIRTHDAY, EFFECTIVE, UNREADABLE, MISSING = 1, 2, 3, 4, 5
 KIND_NUMBER = {name: number for number, name in enumerate(KINDS, start=1)}
 
-#: A chain of windows that is unbroken after this many days of unchanging rules never ends: leap years come at
-#: least every 8 years, so a gap that comes at all comes sooner.
+#: A chain of windows that is unbroken after this many days of unchanging rules never ends: leap
+#: years come at least every 8 years, so a gap that comes at all comes sooner.
 ENDLESS_DAYS = 4000
 
 #: The end of what has no end; later than every date.
@@ -40,7 +42,8 @@ _NO_KIND = 127
 class _Slot:
     """The n-th rule of every state, as columns by state number; kind 0 where it has fewer.
 
-    first, last: the days of `from` and `until`, `NONE` and `_FOREVER` without.   limited: where there are such days.
+    first, last: the days of `from` and `until`, `NONE` and `_FOREVER` without.   limited: where
+    there are such days.
     dated, aged, fixed: whether a rule of the slot has days, has ages, or is year-round.
     """
 
@@ -111,7 +114,8 @@ class _Slot:
 class Span:
     """A window of one contact, both ends included, and the anniversary it is counted from.
 
-    Kinds that exclude every date have no anniversary, and no days but those of the rule's `from` and `until`.
+    Kinds that exclude every date have no anniversary, and no days but those of the rule's `from`
+    and `until`.
     """
 
     kind: int
@@ -123,8 +127,8 @@ class Span:
 class Windows:
     """The exclusion rules of a configuration, ready for columns.
 
-    unreadable_dates, missing_dates: whether a rule excludes every date of a contact whose date cannot be read or is
-    absent (`exclude`) or has no windows (`ignore`).
+    unreadable_dates, missing_dates: whether a rule excludes every date of a contact whose date
+    cannot be read or is absent (`exclude`) or has no windows (`ignore`).
     """
 
     def __init__(
@@ -167,7 +171,10 @@ class Windows:
     def excluded(
         self, people: People, contact_index: NDArray[Any], dates: Ordinals
     ) -> NDArray[np.int8]:
-        """Return what excludes each date for each contact `contact_index` (indices into `people`); 0 for nothing."""
+        """Return what excludes each date for each contact `contact_index` (indices into `people`).
+
+        0 for nothing.
+        """
         states = people.state[contact_index]
         kinds: NDArray[np.int8] = self.year_round[states].astype(np.int8)
         rows = np.flatnonzero(self.has_windows[states] & (kinds == 0))
@@ -193,7 +200,10 @@ class Windows:
     def _closed(
         self, people: People, contact_index: NDArray[Any], rule_kinds: NDArray[np.int8]
     ) -> NDArray[np.int8]:
-        """Return the kind of exclusion of rules that are year-round or whose date is absent; 0 for no exclusion."""
+        """Return the kind of exclusion of rules that are year-round or whose date is absent.
+
+        0 for no exclusion.
+        """
         unreadable = np.where(
             rule_kinds == BIRTHDAY,
             people.unreadable_birth[contact_index],
@@ -237,7 +247,8 @@ class Windows:
                 )
                 hit = rows[hit]
                 kinds[hit] = np.minimum(kinds[hit], slot_kinds[hit])
-                # A row that two windows contain is here twice: the later one, which ends later, counts.
+                # A row that two windows contain is here twice: the later one, which ends later,
+                # counts.
                 ends[hit] = np.maximum(ends[hit], latest)
         kinds[kinds == _NO_KIND] = 0
         return kinds, ends
@@ -283,7 +294,9 @@ class Windows:
         return spans
 
     def ends(self, people: People, contact_index: NDArray[Any], dates: Ordinals) -> Ordinals:
-        """Return the window end of each excluded date; `calendar.NONE` where it has none (section 3).
+        """Return the window end of each excluded date.
+
+        `calendar.NONE` where it has none (section 3).
 
         The pairs must be excluded, by whatever kind.
         """
@@ -302,7 +315,10 @@ class Windows:
         return result
 
     def _settled(self, people: People, contact_index: NDArray[Any]) -> Ordinals:
-        """Return the day from which on each contact's rules no longer change; `NONE` where they never do."""
+        """Return the day from which on each contact's rules no longer change.
+
+        `NONE` where they never do.
+        """
         states = people.state[contact_index]
         result = np.full(len(contact_index), NONE, np.int32)
         for slot in self._slots:

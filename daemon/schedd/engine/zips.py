@@ -1,4 +1,7 @@
-"""ZIP codes to states (rules, section 1): one byte per code, looked up for whole columns at once."""
+"""ZIP codes to states (rules, section 1).
+
+One byte per code, looked up for whole columns at once.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The daemon's look at its own volume and files, for `schedctl doctor`. Blocking; changes nothing but a probe file."""
+"""The daemon's look at its own volume and files, for `schedctl doctor`.
+
+Blocking; changes nothing but a probe file.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ from schedproto.layout import state_folder
 
 #: Less free space than this is worth a warning: a job needs room for its log and for a backup.
 LOW_BYTES = 1 << 30
-#: Files that are checked when no organization is named, and how long others are begun; a check reads the whole file.
+#: Files that are checked when no organization is named, and how long others are begun; a check
+#: reads the whole file.
 MAX_FILES, MAX_S = 20, 60.0
 
 

@@ -1,4 +1,6 @@
-"""Questions about files, answered in a thread of the daemon: which function of the store answers which message.
+"""Questions about files, answered in a thread of the daemon.
+
+Which function of the store answers which message.
 
 Jobs, which take the processes of the pool, go through `jobs.service` instead.
 """
@@ -117,8 +119,9 @@ class Files:
     ) -> None:
         self._replica = replica
         self._data, self._backup_days, self._on_fly = data, backup_days, on_fly
-        # A restore closes a descriptor of its own on the file, and with it drops every lock that SQLite holds on
-        # the file in this process; so there is only one question about an organization at a time.
+        # A restore closes a descriptor of its own on the file, and with it drops every lock that
+        # SQLite holds on the file in this process; so there is only one question about an
+        # organization at a time.
         self._turns: dict[str, threading.Lock] = {}
         self._transfers = Transfers(data, _now)
         self._defaults: Layer = parse_toml(defaults_toml, "the daemon's configuration file")
@@ -173,7 +176,8 @@ class Files:
                 return gate.reading(place, name, backups)
 
     def _backups_of(self, organization: str) -> Backups:
-        # Pages are compared with numpy, which a daemon that has just been started need not load before it listens.
+        # Pages are compared with numpy, which a daemon that has just been started need not load
+        # before it listens.
         from schedd.backups.backups import Backups  # noqa: PLC0415
 
         return Backups(backup_folder(self._data, organization), self._backup_days or 1.0, _now)

@@ -1,8 +1,9 @@
 """Files that are sent to the volume and fetched from it, block by block (`schedproto.transfers`).
 
-A pull reads a copy that is made when it begins, so that it is one state of the file whoever writes meanwhile. A push
-fills a file beside the organization's, which takes its place in one transaction when all of it has arrived and is
-whole; what has arrived stays there when either side is killed, and is found again by its digests.
+A pull reads a copy that is made when it begins, so that it is one state of the file whoever writes
+meanwhile. A push fills a file beside the organization's, which takes its place in one transaction
+when all of it has arrived and is whole; what has arrived stays there when either side is killed,
+and is found again by its digests.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ from schedproto.transfers import (
     whole_digest,
 )
 
-#: A pull's copy is removed when nobody asked for anything of it for so long; what a push left, after so many days.
+#: A pull's copy is removed when nobody asked for anything of it for so long; what a push left,
+#: after so many days.
 PULL_EXPIRY_S, PUSH_EXPIRY_DAYS = 600.0, 7.0
 #: Blocks read at once.
 _STEP_BLOCKS = 1024
@@ -110,7 +112,7 @@ class Transfers:
                 self._forget(request.transfer_id)
         return Done(id=request.id)
 
-    # Pull ------------------------------------------------------------------------------------------------
+    # Pull -----------------------------------------------------------------------------------------
 
     def _open_pull(self, organization: str, path: Path) -> Transfer:
         self._sweep()
@@ -153,7 +155,7 @@ class Transfers:
                 os.pread(descriptor, BLOCK_BYTES, number * BLOCK_BYTES) for number in request.blocks
             )
 
-    # Push ------------------------------------------------------------------------------------------------
+    # Push -----------------------------------------------------------------------------------------
 
     def _open_push(self, request: OpenPush) -> Transfer:
         self._sweep()
@@ -207,7 +209,8 @@ class Transfers:
     def _take_over(
         descriptor: int, path: Path, request: OfferDigests, wanted: list[int]
     ) -> list[int]:
-        # Another program may be writing there: what is read is what is wanted only if its digest says so.
+        # Another program may be writing there: what is read is what is wanted only if its digest
+        # says so.
         with _descriptor(path, os.O_RDONLY) as present:
             data = os.pread(
                 present,
@@ -260,7 +263,7 @@ class Transfers:
         self._open.pop(request.transfer_id, None)
         return Done(id=request.id)
 
-    # Bookkeeping -----------------------------------------------------------------------------------------
+    # Bookkeeping ----------------------------------------------------------------------------------
 
     def _begin(self, transfer_id: str, transfer: _Open) -> Transfer:
         self._open[transfer_id] = transfer
@@ -289,7 +292,10 @@ class Transfers:
             found.path.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
-        """Remove what nobody will come back for: old copies of pulls, and pushes that were given up days ago."""
+        """Remove what nobody will come back for.
+
+        Old copies of pulls, and pushes that were given up days ago.
+        """
         with self._lock:
             for transfer_id, found in list(self._open.items()):
                 if not found.push and time.monotonic() - found.used_at > PULL_EXPIRY_S:

@@ -31,7 +31,10 @@ class Addresses:
     def add(
         self, connection: apsw.Connection, chunk: Range, contacts: Contacts, order: str
     ) -> None:
-        """Read the addresses of a chunk. order: what the group aggregates of the chunk are ordered by."""
+        """Read the addresses of a chunk.
+
+        order: what the group aggregates of the chunk are ordered by.
+        """
         # An address with a line break is not valid, so it is not shared by eligible contacts.
         email = "CASE WHEN instr(email, char(10)) = 0 THEN email ELSE '' END"
         where = chunk.where("id")

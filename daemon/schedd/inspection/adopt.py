@@ -1,6 +1,9 @@
-"""The adoption of an organization's file: the configuration that follows from a check, and the plan's own table.
+"""The adoption of an organization's file.
 
-Everything is one transaction, after a backup. Rows of the sender and tables of the application are never changed.
+The configuration that follows from a check, and the plan's own table.
+
+Everything is one transaction, after a backup. Rows of the sender and tables of the application are
+never changed.
 """
 
 from __future__ import annotations
@@ -51,7 +54,8 @@ _SOLVED = {"unique_index"}
 class Adopter:
     """What an adoption is asked for.
 
-    defaults: the daemon's configuration file.   accept_statuses: contact statuses that become active.
+    defaults: the daemon's configuration file.   accept_statuses: contact statuses that become
+    active.
     now: the time.
     """
 
@@ -62,7 +66,10 @@ class Adopter:
     now: Callable[[], dt.datetime]
 
     def plan(self) -> Adoption:
-        """Return what would be done; changes nothing. Blocks as long as a check; raises `SchedulerError`."""
+        """Return what would be done; changes nothing.
+
+        Blocks as long as a check; raises `SchedulerError`.
+        """
         connection = open_reader(self.path)
         try:
             with sqlite_errors(self.path):
@@ -96,7 +103,7 @@ class Adopter:
             connection.execute("COMMIT")
         return msgspec.structs.replace(adoption, applied=True, version=version, backup_id=backup_id)
 
-    # Planning --------------------------------------------------------------------------------------------------
+    # Planning -------------------------------------------------------------------------------------
 
     def _planned(self, connection: apsw.Connection) -> Adoption:
         schema = read_schema(connection)
@@ -135,12 +142,16 @@ class Adopter:
                 hint="Use the text of its `settings`.",
             )
 
-    # Changing --------------------------------------------------------------------------------------------------
+    # Changing -------------------------------------------------------------------------------------
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[apsw.Connection, int]]:
-        """Open the file in a transaction, and for reading as it is before; rolls back what is not committed."""
-        # Closing a descriptor drops SQLite's locks (POSIX), so it is opened before and closed after the connection.
+        """Open the file in a transaction, and for reading as it is before.
+
+        Rolls back what is not committed.
+        """
+        # Closing a descriptor drops SQLite's locks (POSIX), so it is opened before and closed after
+        # the connection.
         descriptor = -1
         try:
             connection = open_writer(self.path, Mode.RELIABLE)
@@ -165,7 +176,10 @@ class Adopter:
     def _change(
         self, connection: apsw.Connection, adoption: Adoption, toml: str, created_by: str
     ) -> int | None:
-        """Make the changes, inside the transaction; returns the version of the configuration, if one is stored."""
+        """Make the changes, inside the transaction.
+
+        Returns the version of the configuration, if one is stored.
+        """
         try:
             with foreign.explained(connection):
                 for change in adoption.changes:

@@ -34,7 +34,9 @@ def _contains(words: tuple[str, ...], part: tuple[str, ...]) -> bool:
 
 
 def suggested_type(name: str, known: Iterable[str]) -> str | None:
-    """Return the known type whose words a name contains, the longest; else one of similar spelling; else None.
+    """Return the known type whose words a name contains, the longest; else one of similar spelling.
+
+    Else None.
 
     known: types in lower case.   None also where two types are as likely as each other.
 

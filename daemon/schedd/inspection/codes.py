@@ -1,4 +1,7 @@
-"""Every kind of finding: its severities, what it means and what to do. docs/CHECK.md has the same list."""
+"""Every kind of finding: its severities, what it means and what to do.
+
+docs/CHECK.md has the same list.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Columns of contacts: statuses that suppress, opt-outs that are not configured, and columns under other names."""
+"""Columns of contacts.
+
+Statuses that suppress, opt-outs that are not configured, and columns under other names.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: Names of columns that say that somebody gets no e-mails; those ending in `_at` when they are set at all.
+#: Names of columns that say that somebody gets no e-mails; those ending in `_at` when they are set
+#: at all.
 OPT_OUT_COLUMNS = _words(
     """
     opt_out opt_out_at optout optout_at opted_out opted_out_at is_opted_out has_opted_out email_opt_out email_opt_out_at
@@ -137,7 +141,7 @@ def status_findings(inspection: Inspection) -> Iterator[CheckFinding]:
         )
 
 
-# Opt-outs ----------------------------------------------------------------------------------------------------
+# Opt-outs -----------------------------------------------------------------------------------------
 
 
 def opt_out_findings(inspection: Inspection) -> Iterator[CheckFinding]:
@@ -154,7 +158,10 @@ def opt_out_findings(inspection: Inspection) -> Iterator[CheckFinding]:
 
 
 class _Opinion:
-    """What the values of one possible opt-out column say. yes: rows for which it says no e-mails."""
+    """What the values of one possible opt-out column say.
+
+    yes: rows for which it says no e-mails.
+    """
 
     def __init__(self, inspection: Inspection, column: str) -> None:
         self.column, self.yes, self.odd = column, 0, 0
@@ -227,7 +234,7 @@ def _opt_in(inspection: Inspection, column: str) -> Iterator[CheckFinding]:
         )
 
 
-# Other names -------------------------------------------------------------------------------------------------
+# Other names --------------------------------------------------------------------------------------
 
 
 def name_findings(inspection: Inspection) -> Iterator[CheckFinding]:

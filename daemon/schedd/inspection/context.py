@@ -1,4 +1,7 @@
-"""What all parts of a check share: the file, the configuration, the run to come, and how findings are made."""
+"""What all parts of a check share.
+
+The file, the configuration, the run to come, and how findings are made.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ class Group:
 
 @dataclass
 class Inspection:
-    """One check. as_of: the ordinal of the date of the run.   accept_statuses: those a suggestion makes active."""
+    """One check. as_of: the ordinal of the date of the run.
+
+    accept_statuses: those a suggestion makes active.
+    """
 
     connection: apsw.Connection
     schema: Schema
@@ -78,7 +84,10 @@ class Inspection:
         return self.values.rows(source, [*names, "count(*)", f"min({self.row_id(table)})"])
 
     def few(self, count: int) -> bool:
-        """Return whether a number of contacts is small against all of them: at most 20, or 1 percent."""
+        """Return whether a number of contacts is small against all of them.
+
+        At most 20, or 1 percent.
+        """
         return count <= max(20, self.contacts // 100)
 
 

@@ -19,7 +19,8 @@ from .patterns import SAME_LAYOUT, date_hint, pattern_of, readings_of
 
 #: column -> how many years before and after the date of the run its dates can be
 _YEARS = {"birth_date": (130, 0), "effective_date": (100, 10)}
-#: A reading is taken as the right one where this many times more values allow only it than only another one.
+#: A reading is taken as the right one where this many times more values allow only it than only
+#: another one.
 DOMINANCE = 20
 AMBIGUOUS, MIXED = "ambiguous_date", "mixed_dates"
 _KINDS = {"birth_date": "birthday", "effective_date": "effective-date"}
@@ -29,7 +30,8 @@ _KINDS = {"birth_date": "birthday", "effective_date": "effective-date"}
 class _Layout:
     """The unreadable values of one column with the same possible formats, by pattern.
 
-    only: format -> values that can be read only in it.   reads: format -> values that can be read in it.
+    only: format -> values that can be read only in it.   reads: format -> values that can be read
+    in it.
     """
 
     only: Counter[str] = field(default_factory=Counter)
@@ -63,7 +65,10 @@ class ColumnDates:
 
 @dataclass
 class DateFormats:
-    """The unreadable dates of all columns. suggested: the formats to configure, those of today first."""
+    """The unreadable dates of all columns.
+
+    suggested: the formats to configure, those of today first.
+    """
 
     columns: list[ColumnDates]
     suggested: tuple[str, ...]
@@ -103,7 +108,8 @@ def _scan(inspection: Inspection, column: str) -> ColumnDates:
     formats, name = inspection.configuration.date_formats, quoted(column)
     where = f"{name} IS NOT NULL"
     if "YYYY-MM-DD" in formats:
-        # SQLite's date() gives back exactly what is a real day in this form; the calendar begins with year 1.
+        # SQLite's date() gives back exactly what is a real day in this form; the calendar begins
+        # with year 1.
         where += (
             f" AND ({name} COLLATE BINARY IS NOT date({name}) OR {name} COLLATE BINARY < '0001')"
         )

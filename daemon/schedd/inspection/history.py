@@ -1,4 +1,7 @@
-"""Rows of the sender: statuses, e-mail types, dates and contact ids that the rules do not know or cannot read."""
+"""Rows of the sender.
+
+Statuses, e-mail types, dates and contact ids that the rules do not know or cannot read.
+"""
 
 from __future__ import annotations
 
@@ -154,7 +157,7 @@ def _is_event(parts: list[Any]) -> bool:
     return True
 
 
-# Contact ids, of any table -----------------------------------------------------------------------------------
+# Contact ids, of any table ------------------------------------------------------------------------
 
 
 def contact_ids(inspection: Inspection, table: str, where: str = "1") -> Iterator[CheckFinding]:
@@ -192,7 +195,10 @@ def contact_ids(inspection: Inspection, table: str, where: str = "1") -> Iterato
 
 
 def _orphans(inspection: Inspection, table: str, where: str) -> Iterator[CheckFinding]:
-    """Yield rows whose contact does not exist. The contact's id is compared as a number, whatever the column's type."""
+    """Yield rows whose contact does not exist.
+
+    The contact's id is compared as a number, whatever the column's type.
+    """
     number = "contact_id" if _is_number(inspection.schema, table) else "CAST(contact_id AS INTEGER)"
     digits = "(typeof(contact_id) = 'integer' OR CAST(contact_id AS TEXT) GLOB '[0-9]*')"
     lost = f"{where} AND {digits} AND NOT EXISTS (SELECT 1 FROM contacts c WHERE c.id = {number})"

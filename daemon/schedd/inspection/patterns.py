@@ -1,4 +1,7 @@
-"""Forms of single values: patterns of dates, kinds of ZIPs, faults of e-mail addresses. Pure functions."""
+"""Forms of single values: patterns of dates, kinds of ZIPs, faults of e-mail addresses.
+
+Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +32,12 @@ def _general(character: str) -> str:
     return character if character.isprintable() else "?"
 
 
-# Dates -------------------------------------------------------------------------------------------------------
+# Dates --------------------------------------------------------------------------------------------
 
 _Y, _P, _Q = "(?P<y>[0-9]{4})", "(?P<p>[0-9]{1,2})", "(?P<q>[0-9]{1,2})"
 _P2, _Q2 = "(?P<p>[0-9]{2})", "(?P<q>[0-9]{2})"
-#: The ways to write a date: expression -> its readings, each with whether the month comes first. A reading that is
-#: not one of `configuration.DATE_FORMATS` cannot be configured.
+#: The ways to write a date: expression -> its readings, each with whether the month comes first. A
+#: reading that is not one of `configuration.DATE_FORMATS` cannot be configured.
 _LAYOUTS: tuple[tuple[re.Pattern[str], tuple[tuple[str, bool], ...]], ...] = (
     (re.compile(f"{_Y}-{_P2}-{_Q2}"), (("YYYY-MM-DD", True),)),
     (re.compile(f"{_Y}/{_P}/{_Q}"), (("YYYY/MM/DD", True),)),
@@ -87,7 +90,7 @@ def date_hint(value: Any) -> str:
     return ""
 
 
-# ZIPs --------------------------------------------------------------------------------------------------------
+# ZIPs ---------------------------------------------------------------------------------------------
 
 
 def zip_form(value: Any) -> tuple[str, bool]:
@@ -113,7 +116,7 @@ def _read_form(value: Any) -> str:
     )
 
 
-# E-mail addresses --------------------------------------------------------------------------------------------
+# E-mail addresses ---------------------------------------------------------------------------------
 
 _INVISIBLE = frozenset("\xa0\xad\u200b\u200c\u200d\u2060\ufeff")
 

@@ -1,4 +1,7 @@
-"""Contacts as a run reads them: who is eligible, and what is wrong with addresses, ZIPs and birth dates."""
+"""Contacts as a run reads them.
+
+Who is eligible, and what is wrong with addresses, ZIPs and birth dates.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,8 @@ from .patterns import email_fault, pattern_of, zip_form
 
 #: Contacts that are read at once.
 CHUNK_CONTACTS = 32_768
-#: More of all birthdays than this share on one day of the year is not chance (an even share is 0.27 percent).
+#: More of all birthdays than this share on one day of the year is not chance (an even share is 0.27
+#: percent).
 _YEARLY_SHARE = 0.02
 #: Nobody who gets e-mails was born earlier.
 _FIRST_DAY = dt.date(1900, 1, 1)
@@ -37,10 +41,13 @@ _FIRST_DAY = dt.date(1900, 1, 1)
 
 @dataclass
 class People:
-    """All contacts. ids: reason -> contacts that are not eligible for it.   states: state -> eligible contacts.
+    """All contacts. ids: reason -> contacts that are not eligible for it.
+
+    states: state -> eligible contacts.
 
     births: birth dates of all contacts that have a readable one, and whose they are.
-    reached: campaign instance -> eligible contacts that it would write to.   findings: what could not be read.
+    reached: campaign instance -> eligible contacts that it would write to.   findings: what could
+    not be read.
     """
 
     total: int = 0
@@ -62,8 +69,8 @@ class People:
 def read_people(inspection: Inspection, date_formats: tuple[str, ...]) -> People:
     """Read all contacts. date_formats: those that are configured and those that a suggestion adds.
 
-    With the latter, columns in another format are read as fast as those in a configured one; unreadable dates are
-    counted elsewhere.
+    With the latter, columns in another format are read as fast as those in a configured one;
+    unreadable dates are counted elsewhere.
     """
     run, people = inspection.run, People()
     configuration = replace(inspection.configuration, date_formats=date_formats)
@@ -116,7 +123,7 @@ def _nothing_sent() -> History:
     return History(numbers, numbers, numbers, numbers, np.zeros(0, np.int64), numbers > 0)
 
 
-# Addresses and ZIPs ------------------------------------------------------------------------------------------
+# Addresses and ZIPs -------------------------------------------------------------------------------
 
 
 def address_findings(inspection: Inspection, people: People) -> Iterator[CheckFinding]:
@@ -215,7 +222,7 @@ def _zip_forms(inspection: Inspection) -> Iterator[CheckFinding]:
         )
 
 
-# Birth dates -------------------------------------------------------------------------------------------------
+# Birth dates --------------------------------------------------------------------------------------
 
 
 def birth_findings(inspection: Inspection, people: People) -> Iterator[CheckFinding]:

@@ -1,4 +1,7 @@
-"""One check of an organization's file: all findings, and the configuration that follows from them."""
+"""One check of an organization's file.
+
+All findings, and the configuration that follows from them.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ from .tables import can_read_contacts, plan_findings, refusals, refused
 
 @dataclass(frozen=True)
 class Settings:
-    """The configuration of an organization: the daemon's file, the stored version, and what a request adds."""
+    """The configuration of an organization.
+
+    The daemon's file, the stored version, and what a request adds.
+    """
 
     defaults: Layer
     stored: StoredConfiguration | None
@@ -100,9 +106,12 @@ def check(
     first_run_only: bool,
     now: Callable[[], dt.datetime],
 ) -> CheckReport:
-    """Check a file; changes nothing. Blocks for as long as reading the file takes; raises `SchedulerError`.
+    """Check a file; changes nothing.
 
-    defaults: the daemon's configuration file.   as_of: by default, today in the organization's time zone.
+    Blocks for as long as reading the file takes; raises `SchedulerError`.
+
+    defaults: the daemon's configuration file.   as_of: by default, today in the organization's time
+    zone.
     """
     began = time.monotonic()
     try:
@@ -214,7 +223,10 @@ def _contents(inspection: Inspection) -> tuple[int, list[CheckFinding]]:
 
 
 def _all(part: Callable[[], Iterator[CheckFinding]]) -> list[CheckFinding]:
-    """Return the findings of one part; what SQLite cannot do with the file is one of them, and ends the part alone."""
+    """Return the findings of one part.
+
+    What SQLite cannot do with the file is one of them, and ends the part alone.
+    """
     found: list[CheckFinding] = []
     try:
         found.extend(part())

@@ -1,4 +1,7 @@
-"""States of the organization's contacts: which have no rule, and whose rules differ from the newest preset."""
+"""States of the organization's contacts.
+
+Which have no rule, and whose rules differ from the newest preset.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The schema of a file: what a run refuses, unique indexes next to the plan's key, triggers, surplus plan rows."""
+"""The schema of a file.
+
+What a run refuses, unique indexes next to the plan's key, triggers, surplus plan rows.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ SURPLUS = (
 
 @dataclass(frozen=True)
 class UniqueIndex:
-    """A unique index of the plan that can reject rows of a plan. sql: None where a constraint made it."""
+    """A unique index of the plan that can reject rows of a plan.
+
+    sql: None where a constraint made it.
+    """
 
     name: str
     columns: tuple[str, ...]
@@ -65,7 +71,8 @@ def refusals(
     ]
     found = [error for check in checks if (error := _error_of(check)) is not None]
     if not found:
-        # Rows like those of a run, in a copy of the tables in memory: they meet CHECK constraints and types.
+        # Rows like those of a run, in a copy of the tables in memory: they meet CHECK constraints
+        # and types.
         sample = Sample(as_of, configuration.send_time, "check", "2000-01-01 00:00:00")
         found = [
             error
@@ -140,7 +147,10 @@ def _can_refuse(columns: tuple[str | None, ...], plan: Table) -> bool:
 
 
 def _concerns_plan(names: set[str], sql: str) -> bool:
-    """Return whether a partial index can have rows of a plan: unless its condition, on the status alone, forbids it."""
+    """Return whether a partial index can have rows of a plan.
+
+    Unless its condition, on the status alone, forbids it.
+    """
     condition = sql[sql.lower().rindex("where") + len("where") :]
     if set(re.findall(r"\w+", condition.lower())) & names != {"status"}:
         return True
@@ -183,7 +193,10 @@ def _triggers(connection: apsw.Connection) -> Iterator[CheckFinding]:
 def plan_findings(
     connection: apsw.Connection, schema: Schema, *, refused: bool
 ) -> Iterator[CheckFinding]:
-    """Yield what is to be known of the plan's own table. refused: whether it cannot take a plan as it is."""
+    """Yield what is to be known of the plan's own table.
+
+    refused: whether it cannot take a plan as it is.
+    """
     if PLAN not in schema.columns:
         return
     if schema.has(PLAN, *PLAN_KEY, "id", "status"):
@@ -217,14 +230,20 @@ def plan_findings(
 
 
 def surplus_rows(connection: apsw.Connection) -> int:
-    """Return the number of planned rows whose key another row has; there are none where the unique index is."""
+    """Return the number of planned rows whose key another row has.
+
+    There are none where the unique index is.
+    """
     if schema_module.has_key(read_table(connection, PLAN)):
         return 0
     return int(connection.execute(f"SELECT count(*) FROM {PLAN} WHERE {SURPLUS}").get)
 
 
 def _duplicate_keys(connection: apsw.Connection) -> Iterator[CheckFinding]:
-    """Yield rows of the sender that have the key of another one; nobody but a person can say which is right."""
+    """Yield rows of the sender that have the key of another one.
+
+    Nobody but a person can say which is right.
+    """
     if schema_module.has_key(read_table(connection, PLAN)):
         return
     keys = (

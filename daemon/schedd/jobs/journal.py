@@ -1,4 +1,7 @@
-"""The durable journal of jobs: one SQLite file in the data folder. What it has answered is on disk."""
+"""The durable journal of jobs: one SQLite file in the data folder.
+
+What it has answered is on disk.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +109,9 @@ class Journal:
         return self._connection.changes()
 
     def add(self, job_id: str, spec: JobSpec, key: str | None) -> tuple[Job, bool]:
-        """Accept a job; returns it, and whether the key was known already (then it is the first job's).
+        """Accept a job.
+
+        Returns it, and whether the key was known already (then it is the first job's).
 
         The same key with another specification raises `idempotency_conflict`.
         """
@@ -189,7 +194,10 @@ class Journal:
         return self.get(job_id).attempts
 
     def worker_died(self, job_id: str) -> int:
-        """Note that the worker of a job died; the job is queued again. Returns how often that happened."""
+        """Note that the worker of a job died; the job is queued again.
+
+        Returns how often that happened.
+        """
         self._change(
             "UPDATE jobs SET state = 'queued', worker_deaths = worker_deaths + 1 WHERE job_id = ?",
             (job_id,),

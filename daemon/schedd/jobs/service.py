@@ -1,7 +1,10 @@
-"""What can be asked of the daemon about jobs: submit, look, list, cancel; and the order in which they run.
+"""What can be asked of the daemon about jobs: submit, look, list, cancel.
 
-One active job per organization, others of it wait in the order of their submission; different organizations run
-side by side as workers are free. Every state is in the journal before anybody hears of it.
+And the order in which they run.
+
+One active job per organization, others of it wait in the order of their submission; different
+organizations run side by side as workers are free. Every state is in the journal before anybody
+hears of it.
 """
 
 from __future__ import annotations
@@ -45,7 +48,10 @@ MAX_KEY_LENGTH = 200
 
 
 class JobService:
-    """The jobs of one daemon. `changed(job_id)` is called whenever a job's state or progress has changed."""
+    """The jobs of one daemon.
+
+    `changed(job_id)` is called whenever a job's state or progress has changed.
+    """
 
     def __init__(
         self,
@@ -112,10 +118,13 @@ class JobService:
         """Return how many jobs wait."""
         return len(self._queue)
 
-    # Requests --------------------------------------------------------------------------------------------
+    # Requests -------------------------------------------------------------------------------------
 
     def submit(self, spec: JobSpec, key: str | None) -> tuple[Job, bool]:
-        """Accept a job, or return the one that was accepted under this key. Raises `SchedulerError`."""
+        """Accept a job, or return the one that was accepted under this key.
+
+        Raises `SchedulerError`.
+        """
         if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
             raise SchedulerError(
                 ErrorCode.INVALID_ARGUMENT,
@@ -188,7 +197,10 @@ class JobService:
         ], more
 
     def cancel(self, job_id: str) -> Job:
-        """End a job: at once while it waits, within `CANCEL_GRACE_S` while it runs; ended ones stay as they are."""
+        """End a job: at once while it waits, within `CANCEL_GRACE_S` while it runs.
+
+        Ended ones stay as they are.
+        """
         job = self.journal.get(job_id)
         if job.final:
             return job
@@ -228,10 +240,13 @@ class JobService:
             self._log.warning("job does not end; its worker is killed", job_id=job_id)
             self.pool.kill_lead(job_id)
 
-    # Running ---------------------------------------------------------------------------------------------
+    # Running --------------------------------------------------------------------------------------
 
     def start_next(self) -> None:
-        """Begin waiting jobs as long as a worker is free; called by the pool when one becomes so."""
+        """Begin waiting jobs as long as a worker is free.
+
+        Called by the pool when one becomes so.
+        """
         while self.pool is not None and self.pool.can_lead and not self._stopping:
             active = {job.spec.organization for job in self._running.values()} | self._held
             job = next((job for job in self._queue if job.spec.organization not in active), None)
@@ -382,7 +397,7 @@ class JobService:
         await asyncio.sleep(JOURNAL_RETRY_S)
         self._finish(job_id, state, result, error)
 
-    # The end ---------------------------------------------------------------------------------------------
+    # The end --------------------------------------------------------------------------------------
 
     async def drain(self, timeout_s: float) -> bool:
         """Begin no more jobs and wait for the running ones; returns whether all have ended."""

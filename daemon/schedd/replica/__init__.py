@@ -1,1 +1,4 @@
-"""Jobs over organizations that live in a bucket: fetch, publish what changed, carry over on conflict."""
+"""Jobs over organizations that live in a bucket.
+
+Fetch, publish what changed, carry over on conflict.
+"""

@@ -1,4 +1,7 @@
-"""Questions and changes that are not jobs, on organizations that live in a bucket: fetched before, published after."""
+"""Questions and changes that are not jobs, on organizations that live in a bucket.
+
+Fetched before, published after.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ def reading(place: ReplicaPlace, organization: str, backups: Backups | None) -> 
 def writing(
     place: ReplicaPlace, organization: str, backups: Backups | None, note: str, *, new: bool = False
 ) -> Iterator[None]:
-    """Change the newest version and publish that. new: there may be no file yet. Raises `SchedulerError`."""
+    """Change the newest version and publish that. new: there may be no file yet.
+
+    Raises `SchedulerError`.
+    """
     copy = place.copy(organization, keeper_of_changed(backups, place, organization))
     try:
         with copy.locked(wait=False):

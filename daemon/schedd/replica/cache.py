@@ -1,4 +1,7 @@
-"""The volume as a cache of the bucket: copies that were not used for longest go first, and only clean ones."""
+"""The volume as a cache of the bucket.
+
+Copies that were not used for longest go first, and only clean ones.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from schedproto.layout import database_path, replica_folders
 
 from .location import ReplicaPlace
 
-#: A job needs room for so many times the file: its copy, what it was before, and what is fetched or sent.
+#: A job needs room for so many times the file: its copy, what it was before, and what is fetched or
+#: sent.
 ROOM = 3
 
 
@@ -25,9 +29,12 @@ def _used(place: ReplicaPlace) -> Iterator[tuple[float, str, int]]:
 
 
 def make_room(place: ReplicaPlace, organization: str, size_bytes: int) -> list[str]:
-    """Remove copies until a file of so many bytes has its place; returns the organizations that had to go.
+    """Remove copies until a file of so many bytes has its place.
 
-    A copy in use, or one with changes that the bucket does not have, is left alone: it may then be too little.
+    Returns the organizations that had to go.
+
+    A copy in use, or one with changes that the bucket does not have, is left alone: it may then be
+    too little.
     """
     copies = sorted(_used(place))
     total = sum(size for _, name, size in copies if name != organization) + size_bytes

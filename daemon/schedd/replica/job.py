@@ -1,6 +1,9 @@
-"""A job over an organization that lives in a bucket: lease, fetch, run, publish; without a bucket, just run.
+"""A job over an organization that lives in a bucket: lease, fetch, run, publish.
 
-Whatever happens, the volume's copy is afterwards a version that the bucket has, or is brought back to one by the next
+Without a bucket, just run.
+
+Whatever happens, the volume's copy is afterwards a version that the bucket has, or is brought back
+to one by the next
 job: what a killed job has left is recognised by its fingerprint (`schedbucket.Copy`).
 """
 
@@ -30,8 +33,8 @@ from .location import ReplicaPlace
 
 #: How often a result is published before it is given up because others publish all the time.
 TRIES = 5
-#: Plans of more rows are computed anew rather than carried over: comparing whole tables takes longer than planning
-#: them (docs/PERFORMANCE.md), and memory for the changeset.
+#: Plans of more rows are computed anew rather than carried over: comparing whole tables takes
+#: longer than planning them (docs/PERFORMANCE.md), and memory for the changeset.
 MAX_CARRIED_ROWS = 200_000
 OURS, BEFORE, UNPUBLISHED = "ours.db", "before.db", "unpublished.db"
 
@@ -153,7 +156,10 @@ class _Replicated:
         return self._finished(result)
 
     def _carry_over(self, result: RunResult) -> bool:
-        """Put our changes onto what somebody else has published; returns whether the plan must be computed anew."""
+        """Put our changes onto what somebody else has published.
+
+        Returns whether the plan must be computed anew.
+        """
         copy, folder = self._copy, self._copy.folder
         ours, before = folder / OURS, folder / BEFORE
         with self._stages.stage("rebase"):

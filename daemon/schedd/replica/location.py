@@ -81,9 +81,12 @@ class ReplicaPlace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def holder_name(data: Path, machine_id: str | None) -> str:
-    """Return the daemon's name in leases: the same after a restart, another one for every data folder and machine.
+    """Return the daemon's name in leases.
 
-    A daemon that was killed is succeeded by one of the same name, which therefore need not wait for the lease to run
+    The same after a restart, another one for every data folder and machine.
+
+    A daemon that was killed is succeeded by one of the same name, which therefore need not wait for
+    the lease to run
     out: the folder's lock says that no other one lives.
     """
     path = state_folder(data) / HOLDER
@@ -98,7 +101,10 @@ def holder_name(data: Path, machine_id: str | None) -> str:
 def keeper_of_changed(
     backups: Backups | None, place: ReplicaPlace, organization: str
 ) -> Callable[[Path], None]:
-    """Return what keeps a changed copy: as a backup, else as one file beside what is known of the copy."""
+    """Return what keeps a changed copy.
+
+    As a backup, else as one file beside what is known of the copy.
+    """
 
     def keep(path: Path) -> None:
         if backups is not None:

@@ -2,12 +2,14 @@
 
 What the main application wrote always wins:
 
-- only tables that the scheduler writes are carried over, so contacts and campaigns are theirs in any case;
+- only tables that the scheduler writes are carried over, so contacts and campaigns are theirs in
+  any case;
 - a row that both have changed or removed (moved by us, sent by them) stays as they have it;
 - a row that we added under a number or key that they have taken is left out.
 
-A plan whose inputs they changed, or of which something was left out, is computed anew afterwards; that run starts from
-the rows carried over and writes only what differs, so that the result is the plan of the final inputs.
+A plan whose inputs they changed, or of which something was left out, is computed anew afterwards;
+that run starts from the rows carried over and writes only what differs, so that the result is the
+plan of the final inputs.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ def _tables(connection: apsw.Connection, database: str) -> dict[str, tuple[tuple
     # `database` is one of this module's two names.
     rows = connection.execute(
         f"SELECT name FROM {database}.sqlite_schema WHERE type = 'table'"
-    ).fetchall()  # noqa: S608
+    ).fetchall()
     for name in (str(row[0]) for row in rows):
         if name.startswith("sqlite_"):
             continue
@@ -47,7 +49,10 @@ def _tables(connection: apsw.Connection, database: str) -> dict[str, tuple[tuple
 
 
 def changes_of(before: Path, after: Path) -> bytes | None:
-    """Return what the scheduler's tables became, as a changeset; None if one of them is another table now."""
+    """Return what the scheduler's tables became, as a changeset.
+
+    None if one of them is another table now.
+    """
     connection = open_writer(after, Mode.RELIABLE)
     try:
         with sqlite_errors(after):
@@ -79,10 +84,13 @@ def _row_of(change: apsw.TableChange) -> tuple[object, ...]:
 
 
 def apply(changes: bytes, before: Path, file: Path) -> bool:
-    """Carry changes of `before` over to what somebody else made of it; returns whether all found their place.
+    """Carry changes of `before` over to what somebody else made of it.
 
-    A changeset's update tells only of the columns that it changes, and would be applied to a row whose other columns
-    they have changed: a row that was sent would move to another day. So rows that they have touched are left out.
+    Returns whether all found their place.
+
+    A changeset's update tells only of the columns that it changes, and would be applied to a row
+    whose other columns they have changed: a row that was sent would move to another day. So rows
+    that they have touched are left out.
     """
     connection = open_writer(file, Mode.RELIABLE)
     whole = True
@@ -115,7 +123,10 @@ def apply(changes: bytes, before: Path, file: Path) -> bool:
 
 
 def inputs_differ(before: Path, after: Path) -> bool:
-    """Return whether anything that a plan depends on differs: any table, with or without a primary key."""
+    """Return whether anything that a plan depends on differs.
+
+    Any table, with or without a primary key.
+    """
     connection = open_writer(after, Mode.RELIABLE)
     try:
         with sqlite_errors(after):

@@ -1,1 +1,4 @@
-"""One run: from the organization's file to its new plan. Knows neither the socket nor the bucket."""
+"""One run: from the organization's file to its new plan.
+
+Knows neither the socket nor the bucket.
+"""

@@ -33,7 +33,10 @@ class Keeper:
         self.backup_id: str | None = None
 
     def prepare(self, connection: apsw.Connection) -> None:
-        """Before the run's transaction: have the file hold everything, if that goes without waiting."""
+        """Before the run's transaction.
+
+        Have the file hold everything, if that goes without waiting.
+        """
         if self._backups is not None:
             maintenance.empty_log(connection)
 
@@ -44,7 +47,8 @@ class Keeper:
         if maintenance.log_is_empty(self._database):
             self.backup_id = self._backups.make(self._descriptor, self._run_id)
             return
-        # Somebody reads an older state, so a part of the database lies in the log: SQLite puts it together.
+        # Somebody reads an older state, so a part of the database lies in the log: SQLite puts it
+        # together.
         with disk_errors(self._backups.folder):
             self._backups.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self._database.parent, prefix="backup-") as folder:
@@ -59,9 +63,12 @@ class Keeper:
 
 @contextmanager
 def keeper(spec: JobSpec, database: Path, context: RunContext) -> Iterator[Keeper]:
-    """Provide the keeper of a job; opened before SQLite opens the file and closed after SQLite has closed it.
+    """Provide the keeper of a job.
 
-    Closing any descriptor of a file drops all locks that this process has on it (POSIX), SQLite's among them.
+    Opened before SQLite opens the file and closed after SQLite has closed it.
+
+    Closing any descriptor of a file drops all locks that this process has on it (POSIX), SQLite's
+    among them.
     """
     wanted = context.backups is not None and spec.mode == Mode.RELIABLE and not spec.dry_run
     descriptor = -1

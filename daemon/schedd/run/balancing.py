@@ -1,4 +1,7 @@
-"""Load balancing over all chunks of a run: the one step that needs the rows of all contacts together."""
+"""Load balancing over all chunks of a run.
+
+The one step that needs the rows of all contacts together.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ def balance_chunks(
 ) -> list[BalanceNote]:
     """Apply section 9 to all planned chunks together and put the new dates into their scratch files.
 
-    fixed: ordinal -> rows that cannot move.   watched: contacts of whose rows the moves are returned.
+    fixed: ordinal -> rows that cannot move.   watched: contacts of whose rows the moves are
+    returned.
     """
     chunks = [shared_arrays.load(file)[0] for file in files]
     movable = [np.flatnonzero(chunk["rows.reason"] == NOT_SKIPPED) for chunk in chunks]

@@ -1,8 +1,8 @@
 """The two steps of a run that work on one chunk of contacts, in whatever process.
 
-`plan_chunk` reads a chunk and plans it up to load balancing; `finish_chunk` takes the balanced dates, applies
-section 10 of the rules and finds out what has to change in the file. Between the two, a chunk's columns lie in
-a scratch file. Neither writes to the organization's file.
+`plan_chunk` reads a chunk and plans it up to load balancing; `finish_chunk` takes the balanced
+dates, applies section 10 of the rules and finds out what has to change in the file. Between the
+two, a chunk's columns lie in a scratch file. Neither writes to the organization's file.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class RunInput(msgspec.Struct, frozen=True):
 class ChunkTask(msgspec.Struct, frozen=True):
     """One chunk: ids `low` to below `high`; its columns go into the scratch file `name`.
 
-    first: whether it is the first chunk of the run.   preview: whether what would change is to be reported in detail.
+    first: whether it is the first chunk of the run.   preview: whether what would change is to be
+    reported in detail.
     digest: whether the digest of the plan is wanted.
     """
 
@@ -101,7 +102,8 @@ class Planned(msgspec.Struct, frozen=True):
     dispatched, followups: ordinal -> rows that load balancing cannot move.
     volume: ordinal -> pre-scheduled rows before it, follow-ups included.
     unreadable: contacts that have a date or a boolean that cannot be read.
-    ahead: ordinal of the run's date or later -> existing planned e-mails.   highest: contact of an existing row.
+    ahead: ordinal of the run's date or later -> existing planned e-mails.   highest: contact of an
+    existing row.
     """
 
     contacts: int
@@ -118,12 +120,17 @@ class Planned(msgspec.Struct, frozen=True):
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """What `finish_chunk` tells the lead; the rows to write lie in the scratch file `name` + ".out".
+    """What `finish_chunk` tells the lead.
+
+    The rows to write lie in the scratch file `name` + ".out".
 
     counts: class * len(SKIP_REASONS) + reason -> rows.   volume: ordinal -> pre-scheduled rows.
-    states: state * number of types + type -> pre-scheduled rows.   preview: what would change, if asked for.
-    followups: rows to insert; followup_updates: (row id, row).   followup_counts: (type, reason) -> rows.
-    removed: existing planned e-mails that the plan no longer has (`guards`).   sums: of `plan_digest`, if asked for.
+    states: state * number of types + type -> pre-scheduled rows.   preview: what would change, if
+    asked for.
+    followups: rows to insert; followup_updates: (row id, row).   followup_counts: (type, reason) ->
+    rows.
+    removed: existing planned e-mails that the plan no longer has (`guards`).   sums: of
+    `plan_digest`, if asked for.
     """
 
     planned: int
@@ -181,7 +188,10 @@ def plan_chunk(task: ChunkTask) -> Planned:
 
 @dataclass
 class ChunkRead:
-    """What the store knows of a chunk. parent_values: of each parent (email_type, priority, instance id)."""
+    """What the store knows of a chunk.
+
+    parent_values: of each parent (email_type, priority, instance id).
+    """
 
     chunk: ChunkInput
     existing: ExistingRows
@@ -189,7 +199,10 @@ class ChunkRead:
 
 
 class ChunkReader:
-    """Reads chunks for a run over one connection. outside: the rows that no range of contact ids finds."""
+    """Reads chunks for a run over one connection.
+
+    outside: the rows that no range of contact ids finds.
+    """
 
     def __init__(
         self,
@@ -210,7 +223,10 @@ class ChunkReader:
         self._future = Findings()
 
     def read(self, chunk: Range, *, first: bool = True) -> ChunkRead:
-        """Return what a chunk's contacts, rows, targets and engagement are. first: whether it is the first chunk."""
+        """Return what a chunk's contacts, rows, targets and engagement are.
+
+        first: whether it is the first chunk.
+        """
         run = self._run
         contacts = self._contacts.read(chunk)
         self._note_future_births(contacts)
@@ -318,7 +334,8 @@ def _guard_arrays(
 ) -> dict[str, NDArray[Any]]:
     """Return what the guards look at of the existing plan rows, follow-ups aside, in the order of their `keys`.
 
-    `present.odd` are the rows without a key, `present.odd_group` their contact and type (`guards.ExistingPlan`).
+    `present.odd` are the rows without a key, `present.odd_group` their contact and type
+    (`guards.ExistingPlan`).
     """
     plan = _plain_plan(existing)
     odd = np.flatnonzero(keys < 0)
@@ -341,13 +358,14 @@ def existing_arrays(
 ) -> dict[str, NDArray[Any]]:
     """Return the existing rows as keys and contents; a key is -1 where no planned row can have it.
 
-    folded: as in `rows.RowClasses`.   held.dispatched, held.other: the keys that dispatched and void rows hold.
+    folded: as in `rows.RowClasses`.   held.dispatched, held.other: the keys that dispatched and
+    void rows hold.
     """
     contact_index = np.searchsorted(people, existing.contact_id)
     there = contact_index < len(people)
     there[there] = people[contact_index[there]] == existing.contact_id[there]
-    # A row that is not the plan's holds its key as it is read (sections 0, 10 and 11); a row of the plan has it only
-    # if it is stored as a planned row is.
+    # A row that is not the plan's holds its key as it is read (sections 0, 10 and 11); a row of the
+    # plan has it only if it is stored as a planned row is.
     dispatched = existing.kind == DISPATCHED
     there &= (existing.date != NONE) & (existing.exact_key | (existing.kind > SKIPPED))
 

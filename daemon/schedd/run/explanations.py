@@ -1,4 +1,7 @@
-"""Why some contacts get what they get: reads them, lets the engine tell, and puts that into words that travel."""
+"""Why some contacts get what they get.
+
+Reads them, lets the engine tell, and puts that into words that travel.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Follow-ups as rows: few, each with metadata of its own, so they go one by one beside the columns of a chunk."""
+"""Follow-ups as rows.
+
+Few, each with metadata of its own, so they go one by one beside the columns of a chunk.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ def followup_rows(
 ) -> list[list[Any]]:
     """Return follow-ups as rows for the store, each with what the finishing step needs before it.
 
-    (index of the contact, ordinal of the date, reason number, then the columns of `PlanWriter.insert_followups`)
+    (index of the contact, ordinal of the date, reason number, then the columns of
+    `PlanWriter.insert_followups`)
     """
     years, months, days = parts(followups.event)
     rows = []
@@ -58,10 +62,14 @@ def followup_rows(
 
 
 class FollowUpChange(msgspec.Struct):
-    """What the follow-ups of a chunk change. days, states: of the pre-scheduled ones, the latter as `Finished.states`.
+    """What the follow-ups of a chunk change.
 
-    insert: rows as `PlanWriter.insert_followups` takes them; update: (row id, row), and `updated` as they are now;
-    deleted: existing rows that go (`store.followups`).   rows: all that are planned, as those of `insert`.
+    days, states: of the pre-scheduled ones, the latter as `Finished.states`.
+
+    insert: rows as `PlanWriter.insert_followups` takes them; update: (row id, row), and `updated`
+    as they are now;
+    deleted: existing rows that go (`store.followups`).   rows: all that are planned, as those of
+    `insert`.
     """
 
     insert: list[list[Any]]

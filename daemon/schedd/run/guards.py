@@ -1,6 +1,9 @@
-"""The guards: a run that would change the plan beyond reason stops before it writes (rules, section 13).
+"""The guards.
 
-Every figure is a sum over contacts, rows or days, so it does not depend on how the contacts are cut into chunks.
+A run that would change the plan beyond reason stops before it writes (rules, section 13).
+
+Every figure is a sum over contacts, rows or days, so it does not depend on how the contacts are cut
+into chunks.
 """
 
 from __future__ import annotations
@@ -37,7 +40,10 @@ _CONTACT, _STATUS = 0, 3
 
 @dataclass(frozen=True)
 class LastRun:
-    """What the last completed run left. ineligible: contacts, None where it is not known; highest: known contact."""
+    """What the last completed run left.
+
+    ineligible: contacts, None where it is not known; highest: known contact.
+    """
 
     ineligible: NDArray[np.int64] | None = None
     highest: int | None = None
@@ -218,7 +224,8 @@ def newly_ineligible(
 ) -> dict[str, int]:
     """Return reason -> contacts that are not eligible now and were eligible at the last run.
 
-    A contact above every contact that the file's plan, history and issues know is new and was neither.
+    A contact above every contact that the file's plan, history and issues know is new and was
+    neither.
     """
     if last.ineligible is None or last.highest is None:
         return {}
@@ -234,8 +241,9 @@ def newly_ineligible(
 class ExistingPlan:
     """The existing plan rows of a chunk, follow-ups aside.
 
-    keys: as `difference.pack_keys`, -1 where no planned row can have it.   odd: those rows, and odd_groups: contact and
-    type of each as one number, -1 where no planned row can have them.   ahead: e-mails of the run's date or later.
+    keys: as `difference.pack_keys`, -1 where no planned row can have it.   odd: those rows, and
+    odd_groups: contact and type of each as one number, -1 where no planned row can have them.
+    ahead: e-mails of the run's date or later.
     """
 
     keys: NDArray[np.int64]
@@ -250,7 +258,10 @@ class ExistingPlan:
         return groups
 
     def ascending_groups(self) -> NDArray[np.int64]:
-        """Return the groups of the rows ahead in ascending order; of several rows with one key there is one."""
+        """Return the groups of the rows ahead in ascending order.
+
+        Of several rows with one key there is one.
+        """
         keys = np.sort(self.keys[self.ahead], kind="stable")
         first = np.ones(len(keys), np.bool_)
         first[1:] = (keys[1:] != keys[:-1]) & (keys[1:] >= 0)
@@ -290,7 +301,8 @@ def _occurrences(ascending: NDArray[np.int64], values: NDArray[np.int64]) -> NDA
 def removed_followups(before: Sequence[int], planned: Sequence[Sequence[Any]]) -> int:
     """Return the same of follow-ups, of which all types count as one.
 
-    before: the contact of each existing one.   planned: rows as `PlanWriter.insert_followups` takes them.
+    before: the contact of each existing one.   planned: rows as `PlanWriter.insert_followups` takes
+    them.
     """
     if not before:
         return 0

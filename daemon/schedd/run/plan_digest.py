@@ -1,8 +1,11 @@
-"""The digest of a plan: equal for equal plans, whatever the chunks, the processes, the mode and the plan before.
+"""The digest of a plan.
 
-Each row becomes two 64-bit numbers that depend on all it says; the sums of both over all rows, which know no order,
-are the digest. Two plans that differ by accident agree in it with a chance of 2**-128. It is no defence against
-somebody who makes up plans; such a person can write to the file anyway.
+Equal for equal plans, whatever the chunks, the processes, the mode and the plan before.
+
+Each row becomes two 64-bit numbers that depend on all it says; the sums of both over all rows,
+which know no order, are the digest. Two plans that differ by accident agree in it with a chance of
+2**-128. It is no defence against somebody who makes up plans; such a person can write to the file
+anyway.
 """
 
 from __future__ import annotations
@@ -70,7 +73,10 @@ def row_sums(
 
 
 def _kind_values(run: Run, row_class: int, reason: int) -> list[Any]:
-    """Return what all rows of a class and a reason say: the columns that the store writes of them."""
+    """Return what all rows of a class and a reason say.
+
+    The columns that the store writes of them.
+    """
     classes = run.classes
     return [
         classes.types[classes.type_number[row_class]],

@@ -1,4 +1,7 @@
-"""What a dry run would change, told row by row: for `schedctl preview`. Only computed when asked for."""
+"""What a dry run would change, told row by row: for `schedctl preview`.
+
+Only computed when asked for.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ _OTHER_REASON = "another reason"
 
 @dataclass
 class _Side:
-    """Rows before or after. kind: type number.   reason: number in `SKIP_REASONS`, -1 for another text."""
+    """Rows before or after. kind: type number.
+
+    reason: number in `SKIP_REASONS`, -1 for another text.
+    """
 
     contact: NDArray[np.int64]
     kind: NDArray[np.int64]
@@ -48,7 +54,8 @@ def shown_rows(
 ) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """Return what is to be told of the present plan rows, follow-ups aside, and the names of their types.
 
-    The arrays are in the order of the chunk's `present.key`; types that the run does not know come behind its own.
+    The arrays are in the order of the chunk's `present.key`; types that the run does not know come
+    behind its own.
     """
     rows = np.flatnonzero((present.kind <= SKIPPED) & ~present.followup)
     names, kinds = list(classes.types), present.type_number[rows].astype(np.int64)
@@ -80,7 +87,10 @@ def preview(
     rows: Rows,
     change: Difference,
 ) -> Preview:
-    """Return what a chunk's difference changes, follow-ups aside. rows: the plan, as in `change`."""
+    """Return what a chunk's difference changes, follow-ups aside.
+
+    rows: the plan, as in `change`.
+    """
     before = _Side(*(arrays[f"shown.{name}"] for name in ("contact", "kind", "date", "reason")))
     contact = arrays["people.ids"][rows.contact_index]
     after = _Side(
@@ -106,7 +116,10 @@ def preview(
 
 
 def _moves(after: _Side, before: _Side) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return which new rows and which deleted ones are the same e-mail on another day: same contact and type."""
+    """Return which new rows and which deleted ones are the same e-mail on another day.
+
+    Same contact and type.
+    """
     if not len(after) or not len(before):
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
     _, contact = np.unique(np.concatenate([after.contact, before.contact]), return_inverse=True)
@@ -153,7 +166,10 @@ class Counter:
         self._count(kinds, "unchanged")
 
     def add(self, change: str, before: _Side, after: _Side) -> None:
-        """Count rows that change; where both sides have rows, they belong together in their order."""
+        """Count rows that change.
+
+        Where both sides have rows, they belong together in their order.
+        """
         kinds = after.kind if len(after) else before.kind
         self._count(kinds, change)
         for kind in np.unique(kinds).tolist():
@@ -179,7 +195,10 @@ def _facts(side: _Side, index: int, when: str) -> dict[str, Any]:
 
 
 def of_followups(change: FollowUpChange, present: Sequence[Sequence[Any]]) -> Preview:
-    """Return what changes in the follow-ups of a chunk; `present`: rows as `store.followups` returns them."""
+    """Return what changes in the follow-ups of a chunk.
+
+    `present`: rows as `store.followups` returns them.
+    """
     types: dict[str, dict[str, int]] = {}
     examples: list[RowChange] = []
 
@@ -197,7 +216,8 @@ def of_followups(change: FollowUpChange, present: Sequence[Sequence[Any]]) -> Pr
         facts = {name: None if value is None else str(value) for name, value in facts.items()}
         examples.append(RowChange(contact_id=contact, email_type=kind, change=what, **facts))
 
-    # A new row begins with contact and type, a present one has its id before them and its send time behind the date.
+    # A new row begins with contact and type, a present one has its id before them and its send time
+    # behind the date.
     for row in change.insert:
         tell("inserted", row[0], row[1], (), row[2:5])
     for old, (_, new) in zip(change.updated, change.update, strict=True):

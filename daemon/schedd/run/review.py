@@ -1,4 +1,7 @@
-"""What is judged between planning and writing: the guards, and whether the plan is the one that was reviewed."""
+"""What is judged between planning and writing.
+
+The guards, and whether the plan is the one that was reviewed.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ def wants_digest(spec: JobSpec) -> bool:
 
 
 class Review:
-    """Judges the plan of one run before it is written. measures: the figures; plan: as a later job can expect it."""
+    """Judges the plan of one run before it is written.
+
+    measures: the figures; plan: as a later job can expect it.
+    """
 
     def __init__(
         self,
@@ -74,7 +80,8 @@ class Review:
     ) -> Iterable[tuple[ChunkTask, Finished]]:
         """Return the finished chunks, or raise `plan_abnormal` or `plan_differs` before anything is written.
 
-        Where nothing depends on the sums over all chunks, they come while others are still being finished.
+        Where nothing depends on the sums over all chunks, they come while others are still being
+        finished.
         """
         chunks = (shared_arrays.load(context.scratch / task.name)[0] for task in complete.tasks)
         guards = guards_of(
@@ -101,7 +108,10 @@ class Review:
         return answers
 
     def _compare(self, tally: Tally) -> None:
-        """Keep the plan for a later job to expect; raise `plan_differs` if it is not the expected one."""
+        """Keep the plan for a later job to expect.
+
+        Raise `plan_differs` if it is not the expected one.
+        """
         if not wants_digest(self._spec):
             return
         self.plan = tally.saved_plan(
@@ -114,7 +124,10 @@ class Review:
 def _added_up(
     tasks: list[ChunkTask], finished: Iterable[Finished], tally: Tally, folder: Path
 ) -> Iterator[tuple[ChunkTask, Finished]]:
-    """Add the finished chunks up, in the order of the keys; their columns are not needed any longer."""
+    """Add the finished chunks up, in the order of the keys.
+
+    Their columns are not needed any longer.
+    """
     for task, answer in zip(tasks, finished, strict=True):
         path = folder / task.name
         out, _ = shared_arrays.load(path.with_suffix(".out"))

@@ -1,7 +1,8 @@
 """The stages of one job, from the file to the file. Knows neither socket nor pool (see `contract`).
 
-All of a run is one transaction: the write lock is taken first, so that every process of the run reads the same
-state, and nothing is written before all have read. What fails leaves the file as it was.
+All of a run is one transaction: the write lock is taken first, so that every process of the run
+reads the same state, and nothing is written before all have read. What fails leaves the file as it
+was.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Named arrays in one file, mapped into memory: how big columns travel between the processes of a job.
+"""Named arrays in one file, mapped into memory.
 
-The files lie in the job's scratch folder (memory-backed where the machine has that), so nothing has to be
-cleaned up in a process that is killed: the pool removes the folder.
+How big columns travel between the processes of a job.
+
+The files lie in the job's scratch folder (memory-backed where the machine has that), so nothing has
+to be cleaned up in a process that is killed: the pool removes the folder.
 """
 
 from __future__ import annotations
@@ -37,7 +39,10 @@ def save(path: Path, arrays: Mapping[str, NDArray[Any]], extra: Any = None) -> N
 
 
 def load(path: Path) -> tuple[dict[str, NDArray[Any]], Any]:
-    """Map a file: its arrays, which can be changed in place for all processes, and the small value."""
+    """Map a file.
+
+    Its arrays, which can be changed in place for all processes, and the small value.
+    """
     with path.open("r+b") as file:
         size = os.fstat(file.fileno()).st_size
         mapped = mmap.mmap(file.fileno(), size)

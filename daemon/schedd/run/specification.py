@@ -1,4 +1,7 @@
-"""What may be asked of a job: checked when it is submitted, without anything of the machinery that runs it."""
+"""What may be asked of a job.
+
+Checked when it is submitted, without anything of the machinery that runs it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from schedproto import ErrorCode, JobSpec, Mode, SavedPlan, SchedulerError
 from schedproto.ids import check_organization
 from schedproto.jobs import MAX_WORKERS, MIN_WORKERS
 
-#: The dates for which a run can be asked: those around which all arithmetic of the rules stays in the calendar.
+#: The dates for which a run can be asked: those around which all arithmetic of the rules stays in
+#: the calendar.
 FIRST_AS_OF, LAST_AS_OF = dt.date(1971, 1, 1), dt.date(8999, 12, 31)
 #: Contacts that one job explains.
 MAX_EXPLAINED = 100

@@ -1,4 +1,7 @@
-"""The pieces of work a job hands to other processes, by name: bytes in, bytes out, no shared state."""
+"""The pieces of work a job hands to other processes, by name.
+
+Bytes in, bytes out, no shared state.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,10 @@ from contextlib import contextmanager
 
 
 class Stages:
-    """Wall seconds of each stage, in the order in which they began; a stage within another counts for itself alone."""
+    """Wall seconds of each stage, in the order in which they began.
+
+    A stage within another counts for itself alone.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

@@ -9,7 +9,8 @@ import msgspec
 from schedd.engine.findings import Finding, Findings
 from schedproto import RunWarning
 
-#: code -> the sentence, with the finding's fields; the order is that of the result, the most serious first.
+#: code -> the sentence, with the finding's fields; the order is that of the result, the most
+#: serious first.
 MESSAGES: dict[str, str] = {
     "campaign_not_planned": "Campaign {name}: {table}.{column} cannot be read, so the campaign is not planned",
     "unreadable_contact_id": "{table}.{column}: {values} cannot be read as a contact id; the rows match no contact",

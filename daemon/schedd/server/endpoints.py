@@ -1,4 +1,7 @@
-"""The sockets the daemon listens on: what may be listened on without keys, and how each is set up."""
+"""The sockets the daemon listens on.
+
+What may be listened on without keys, and how each is set up.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ HIGH_WATER_MARK = 1000
 
 
 def is_private(endpoint: str) -> bool:
-    """Return whether only this machine can reach an endpoint: a Unix socket or a loopback address."""
+    """Return whether only this machine can reach an endpoint.
+
+    A Unix socket or a loopback address.
+    """
     if endpoint.startswith("ipc://"):
         return True
     host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
@@ -56,7 +62,10 @@ def check_endpoint(endpoint: str, *, has_keys: bool) -> None:
 def open_router(
     context: zmq.asyncio.Context, endpoint: str, server_secret: bytes | None, domain: str
 ) -> zmq.asyncio.Socket:
-    """Return a listening ROUTER socket; with a secret key it speaks CURVE, except on Unix sockets."""
+    """Return a listening ROUTER socket.
+
+    With a secret key it speaks CURVE, except on Unix sockets.
+    """
     socket: zmq.asyncio.Socket = context.socket(zmq.ROUTER)
     socket.setsockopt(zmq.LINGER, 500)
     socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)

@@ -1,4 +1,7 @@
-"""The keys of the encrypted socket: the server's secret, and which clients are admitted (ZAP, RFC 27)."""
+"""The keys of the encrypted socket.
+
+The server's secret, and which clients are admitted (ZAP, RFC 27).
+"""
 
 from __future__ import annotations
 

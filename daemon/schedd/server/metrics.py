@@ -1,8 +1,10 @@
-"""Metrics for Prometheus on a port of the private network: the text format 0.0.4 over a small HTTP server.
+"""Metrics for Prometheus on a port of the private network.
 
-Fly's scraper asks the machine itself every 15 seconds (docs/FLY.md, section 9). A scrape is no activity: it never
-keeps the machine up. Whatever a client of this port does or does not do, it holds one of a few connections for a few
-seconds at most.
+The text format 0.0.4 over a small HTTP server.
+
+Fly's scraper asks the machine itself every 15 seconds (docs/FLY.md, section 9). A scrape is no
+activity: it never keeps the machine up. Whatever a client of this port does or does not do, it
+holds one of a few connections for a few seconds at most.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 #: Upper ends of the buckets of durations, in seconds: from a small file to the largest.
 BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-#: How long a request may take to arrive and its answer to leave, how long its head may be, how many at once.
+#: How long a request may take to arrive and its answer to leave, how long its head may be, how many
+#: at once.
 REQUEST_S, MAX_HEAD_BYTES, MAX_CONNECTIONS = 5.0, 8192, 16
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -183,7 +186,8 @@ class MetricsServer:
             return
         host, port = split_address(self._address)
         try:
-            # Both families where no address is named: Fly's scraper comes over IPv4, people over the private network.
+            # Both families where no address is named: Fly's scraper comes over IPv4, people over
+            # the private network.
             both = (not host or host == "::") and socket.has_dualstack_ipv6()
             listening = (
                 socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)

@@ -1,7 +1,7 @@
 """The daemon's ear: messages in, calls of the service, messages out. Knows no SQL and no worker.
 
-Whatever arrives is answered with a `Failure` or dropped; nothing that a client sends or does not send can stop
-the loop or make it wait.
+Whatever arrives is answered with a `Failure` or dropped; nothing that a client sends or does not
+send can stop the loop or make it wait.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ from schedproto.transfers import CommitPush, OpenPull, OpenPush
 HEARTBEAT_S = 2.0
 #: Changes of a job are pushed at most so often.
 PUSH_INTERVAL_S = 0.1
-#: A watch ends when its client has not sent anything for so long (clients send `GetHealth` while they watch).
+#: A watch ends when its client has not sent anything for so long (clients send `GetHealth` while
+#: they watch).
 WATCH_EXPIRY_S = 60.0
 #: Watches of one client, and of all.
 MAX_WATCHES_PER_CLIENT, MAX_WATCHES = 1000, 10_000
@@ -136,11 +137,14 @@ class Server:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    # Idleness --------------------------------------------------------------------------------------------
+    # Idleness -------------------------------------------------------------------------------------
 
     @property
     def idle_exit_in_s(self) -> float | None:
-        """Return the seconds until the daemon exits for idleness; None while there is work, or if it never does."""
+        """Return the seconds until the daemon exits for idleness.
+
+        None while there is work, or if it never does.
+        """
         if not self._idle_timeout_s or self.service.active or self._asking:
             self._last_active = time.monotonic()
             return None
@@ -153,7 +157,7 @@ class Server:
                 return True
         return False
 
-    # Receiving -------------------------------------------------------------------------------------------
+    # Receiving ------------------------------------------------------------------------------------
 
     async def _receive(self, socket: zmq.asyncio.Socket) -> None:
         while True:
@@ -278,10 +282,13 @@ class Server:
                 self._asking -= 1
         self._send(peer, reply)
 
-    # Sending ---------------------------------------------------------------------------------------------
+    # Sending --------------------------------------------------------------------------------------
 
     def _send(self, peer: Peer, reply: Reply) -> bool:
-        """Send without waiting; a client that has gone or does not read loses the message and its watches."""
+        """Send without waiting.
+
+        A client that has gone or does not read loses the message and its watches.
+        """
         try:
             frames = encode(reply)
         except CodecError as error:

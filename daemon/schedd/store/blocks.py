@@ -1,8 +1,10 @@
 """Columns out of SQLite as blocks of fixed-width bytes, and back to arrays.
 
-SQLite puts a column of a chunk together as one text (`group_concat`), which numpy views as words of eight
-characters: several times faster than a Python object a value. It only works where every value has the width; a
-block that comes out otherwise raises `MisalignedError`, and the caller reads the chunk value by value instead.
+SQLite puts a column of a chunk together as one text (`group_concat`), which numpy views as words of
+eight
+characters: several times faster than a Python object a value. It only works where every value has
+the width; a block that comes out otherwise raises `MisalignedError`, and the caller reads the chunk
+value by value instead.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from numpy.typing import NDArray
 from schedd.engine import calendar, digits
 from schedd.engine.calendar import Ordinals
 
-#: Numbers are written with this added, so that all have the same digits; they must lie in 0..NUMBER_LIMIT - 1.
+#: Numbers are written with this added, so that all have the same digits; they must lie in
+#: 0..NUMBER_LIMIT - 1.
 NUMBER_BASE = 100_000_000_000_000
 NUMBER_LIMIT = 9 * NUMBER_BASE
 NUMBER_WIDTH = 15
@@ -108,7 +111,10 @@ class Block:
 
 
 def number(expression: str, order: str = "") -> str:
-    """Return the SQL of an aggregate that writes a whole number of each row; `order`: an ORDER BY clause."""
+    """Return the SQL of an aggregate that writes a whole number of each row.
+
+    `order`: an ORDER BY clause.
+    """
     return f"CAST(group_concat({NUMBER_BASE} + ({expression}), ''{order}) AS BLOB)"
 
 
@@ -124,5 +130,8 @@ def numbers(block: bytes | None, rows: int) -> NDArray[np.int64]:
 
 
 def text(expression: str, order: str = "") -> str:
-    """Return the SQL of an aggregate that writes a text of fixed width of each row; `order`: an ORDER BY clause."""
+    """Return the SQL of an aggregate that writes a text of fixed width of each row.
+
+    `order`: an ORDER BY clause.
+    """
     return f"CAST(group_concat({expression}, ''{order}) AS BLOB)"

@@ -1,14 +1,17 @@
-"""Filling a plan: the sender's index is built from rows that numpy has sorted, not sorted by SQLite.
+"""Filling a plan.
 
-Sorting texts is what costs most in building the index on (status, scheduled_send_date): SQLite compares two texts
-with long common beginnings about twenty times a row. Here the rows are known as they are written, as numbers, and
-numpy sorts those. The sorted rows go into a WITHOUT ROWID table with the primary key (status, date, row id), whose
-b-tree is, record for record, the b-tree of the index (SQLite's file format, sections 1.6 and 2.4); the schema then
-names it as that. All of it happens in the run's transaction; `PRAGMA integrity_check` is part of the tests.
+The sender's index is built from rows that numpy has sorted, not sorted by SQLite.
 
-That holds only where the table has exactly the rows that were asked for. So a table with triggers is written row by
-row, and before an index is built the table is compared with what was asked: where they differ, SQLite builds the index
-(docs/DATABASE.md, "Files of other programs").
+Sorting texts is what costs most in building the index on (status, scheduled_send_date): SQLite
+compares two texts with long common beginnings about twenty times a row. Here the rows are known as
+they are written, as numbers, and numpy sorts those. The sorted rows go into a WITHOUT ROWID table
+with the primary key (status, date, row id), whose b-tree is, record for record, the b-tree of the
+index (SQLite's file format, sections 1.6 and 2.4); the schema then names it as that. All of it
+happens in the run's transaction; `PRAGMA integrity_check` is part of the tests.
+
+That holds only where the table has exactly the rows that were asked for. So a table with triggers
+is written row by row, and before an index is built the table is compared with what was asked: where
+they differ, SQLite builds the index (docs/DATABASE.md, "Files of other programs").
 """
 
 from __future__ import annotations
@@ -28,11 +31,12 @@ from . import integrity
 from .schema import PLAN, sender_indexes
 from .tables import quoted, read_table
 
-#: From this many new rows on, and if they are more than those that are there, the sender's index is made again
-#: after the rows instead of row by row.
+#: From this many new rows on, and if they are more than those that are there, the sender's index is
+#: made again after the rows instead of row by row.
 BULK_ROWS = 20_000
 
-#: Up to this many rows, about 0.3 s, `PRAGMA integrity_check` looks at a table of another program after a bulk load.
+#: Up to this many rows, about 0.3 s, `PRAGMA integrity_check` looks at a table of another program
+#: after a bulk load.
 MAX_CHECKED_ROWS = 250_000
 
 _BUILD = "scheduler_index_build"
@@ -91,8 +95,9 @@ class BulkLoad:
     def _are_stored(self, keys: NDArray[np.int64], ids: NDArray[np.int64], first: int) -> bool:
         """Return whether the table has these rows, and no others, from a row id on.
 
-        Without triggers and conflict clauses SQLite stores what it is asked to, so all rows are counted, and a sample
-        is compared: it finds whatever else would change rows. Reading all of them would cost a twentieth of a run.
+        Without triggers and conflict clauses SQLite stores what it is asked to, so all rows are
+        counted, and a sample is compared: it finds whatever else would change rows. Reading all of
+        them would cost a twentieth of a run.
         """
         [(count,)] = self._connection.execute(
             f"SELECT count(*) FROM {PLAN} NOT INDEXED WHERE id >= {first}"
@@ -193,7 +198,10 @@ def bulk_load(
 
 
 def _check(connection: apsw.Connection, indexes: Mapping[str, str]) -> None:
-    """Have SQLite compare the table with its indexes; what it finds, it builds itself. Raises `SchedulerError`."""
+    """Have SQLite compare the table with its indexes; what it finds, it builds itself.
+
+    Raises `SchedulerError`.
+    """
     if not integrity.table_findings(connection, PLAN):
         return
     for name, sql in indexes.items():

@@ -106,7 +106,10 @@ class CampaignReader:
         )
 
     def _with_instances(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Return targets with their campaign instances as numbers; those that cannot be read are left out."""
+        """Return targets with their campaign instances as numbers.
+
+        Those that cannot be read are left out.
+        """
         if _all_numbers(rows, 2):
             return rows
         found = []
@@ -206,7 +209,10 @@ class CampaignReader:
         return int(day)
 
     def _lately(self, column: str) -> str:
-        """Return the SQL of whether a date may be young enough; one that is not written as a day always may."""
+        """Return the SQL of whether a date may be young enough.
+
+        One that is not written as a day always may.
+        """
         since = iso(max(self._since, -719_000))
         return f"({column} COLLATE BINARY >= '{since}' OR substr({column}, 5, 1) <> '-')"
 
@@ -217,7 +223,8 @@ class CampaignReader:
         columns = [self._schema.row_id(table), "contact_id", *columns]
         order = self._schema.table_order(table)
         usual, odd = _contact_conditions(chunk, self._schema.affinity(table, "contact_id"))
-        # Two looks at an index on the contact; as one condition they would be a scan of the table for each chunk.
+        # Two looks at an index on the contact; as one condition they would be a scan of the table
+        # for each chunk.
         rows = self._values.rows(f"{table} WHERE {odd}{condition}", columns)
         rows.sort(key=lambda row: row[0] or 0)
         if usual is not None:
@@ -241,7 +248,10 @@ def _all_numbers(rows: list[tuple[Any, ...]], column: int) -> bool:
 
 
 def _contact_conditions(chunk: Range, affinity: str) -> tuple[str | None, str]:
-    """Return the SQL conditions of the rows of a chunk: with usual contact ids, and with odd ones, in every chunk's."""
+    """Return the SQL conditions of the rows of a chunk.
+
+    With usual contact ids, and with odd ones, in every chunk's.
+    """
     within = chunk.where("contact_id")
     if affinity in {"INTEGER", "NUMERIC"}:
         # A text of a number is stored as the number; texts sort behind all numbers.

@@ -1,7 +1,9 @@
-"""The versions of an organization's configuration in its file (`scheduler_config`; rules, section 13).
+"""The versions of an organization's configuration in its file (`scheduler_config`.
 
-A text that is not understood is never stored; a version is never changed, only withdrawn. What other programs left
-in the table is shown as far as it can be, and never altered.
+Rules, section 13).
+
+A text that is not understood is never stored; a version is never changed, only withdrawn. What
+other programs left in the table is shown as far as it can be, and never altered.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ from .tables import read_table
 TABLE = "scheduler_config"
 #: What is read of a version beside its number.
 _COLUMNS = ("toml", "created_at", "created_by", "withdrawn_at", "withdrawn_by")
-#: An answer stays well within the limit of a message: so many versions, and so many bytes of their texts.
+#: An answer stays well within the limit of a message: so many versions, and so many bytes of their
+#: texts.
 MAX_VERSIONS, MAX_TEXT_BYTES = 1000, 4 << 20
 _NEWEST_NUMBER = 2**63 - 1
 
@@ -77,7 +80,10 @@ def check(path: Path, organization: str, defaults: Layer, toml: str) -> Organiza
 def set_version(
     path: Path, organization: str, defaults: Layer, toml: str, created_by: str, now: str
 ) -> OrganizationConfiguration:
-    """Store a text as the newest version; one that is the applicable version's already makes no new one."""
+    """Store a text as the newest version.
+
+    One that is the applicable version's already makes no new one.
+    """
     _built([defaults, _parsed(toml, "the new version")])
     with _writing(path) as connection:
         stored = applicable_configuration(connection, read_schema(connection))
@@ -213,7 +219,8 @@ def _described(
 ) -> OrganizationConfiguration:
     """Return the configuration with the applicable version, or with the layer `instead` in its place.
 
-    A stored version that is not understood (any more) is told in `error`: it must still be possible to withdraw it.
+    A stored version that is not understood (any more) is told in `error`: it must still be possible
+    to withdraw it.
     """
     stored = applicable_configuration(connection, read_schema(connection))
     numbers = _numbers(connection)
@@ -239,7 +246,10 @@ def _described(
 
 
 def _numbers(connection: apsw.Connection) -> list[int]:
-    """Return the numbers of the stored versions, newest first; rows whose version is no number are no versions."""
+    """Return the numbers of the stored versions, newest first.
+
+    Rows whose version is no number are no versions.
+    """
     if not read_schema(connection).has(TABLE, "version", "toml"):
         return []
     return [

@@ -17,8 +17,8 @@ from .errors import sqlite_errors
 BUSY_TIMEOUT_MS = 5_000
 #: Page cache of a reader: chunks are read front to back, so little is read twice.
 READER_CACHE_KIB = 16 * 1024
-#: Page cache of the writer. In the high-performance mode it grows with the file, up to 2 GB: enough to hold all that
-#: is there, while new pages, which are never read again, need not be kept.
+#: Page cache of the writer. In the high-performance mode it grows with the file, up to 2 GB: enough
+#: to hold all that is there, while new pages, which are never read again, need not be kept.
 WRITER_CACHE_KIB = 64 * 1024
 HIGHPERF_CACHE_KIB = 2 * 1024 * 1024
 #: Every so many steps of SQLite's virtual machine a running statement looks whether it is to end.
@@ -83,7 +83,8 @@ def _base(connection: apsw.Connection) -> apsw.Connection:
     connection.execute("PRAGMA temp_store = MEMORY")
     # The schema belongs to another program: it may not run functions with side effects.
     connection.execute("PRAGMA trusted_schema = OFF")
-    # The application's references and cascades are the application's: a plan deletes nothing in other tables.
+    # The application's references and cascades are the application's: a plan deletes nothing in
+    # other tables.
     connection.execute("PRAGMA foreign_keys = OFF")
     connection.execute("PRAGMA recursive_triggers = OFF")
     return connection
@@ -103,7 +104,10 @@ def open_reader(path: Path) -> apsw.Connection:
 
 
 def open_writer(path: Path, mode: Mode) -> apsw.Connection:
-    """Open an existing file for reading and writing. Changes nothing yet. Raises `SchedulerError`."""
+    """Open an existing file for reading and writing. Changes nothing yet.
+
+    Raises `SchedulerError`.
+    """
     check_file(path)
     check_writable(path)
     with sqlite_errors(path):

@@ -77,7 +77,8 @@ def new_learned() -> dict[str, Learned]:
 class ContactReader:
     """Reads contacts of one file. `carriers`: whether a campaign looks at them.
 
-    learned: what other readers of the same run learned of the columns `status` and `carrier`, and this one adds to.
+    learned: what other readers of the same run learned of the columns `status` and `carrier`, and
+    this one adds to.
 
     findings: what could not be read in the chunks read so far.
     unreadable_booleans: ids of the last chunk's contacts that have a boolean that cannot be read.
@@ -110,7 +111,8 @@ class ContactReader:
             )
         }
         self._opt_outs = [name for name in configuration.opt_out_columns if name in columns]
-        #: what the group aggregates are ordered by, where the order of the table is not that of the ids
+        #: what the group aggregates are ordered by, where the order of the table is not that of the
+        #: ids
         self._order = "" if schema.ordered_contacts else " ORDER BY id"
         learned = learned or new_learned()
         self._statuses = Dictionary(
@@ -141,7 +143,10 @@ class ContactReader:
         return 0 if not status or status in self._configuration.active_statuses else _SUPPRESSED
 
     def _judge_carrier(self, value: Any) -> int:
-        """Return the number of a carrier, from 1, 0 for none; names that differ in case or blanks alone share one."""
+        """Return the number of a carrier, from 1, 0 for none.
+
+        Names that differ in case or blanks alone share one.
+        """
         name = trimmed(value).casefold()
         if name and name not in self._carrier_numbers:
             self._carriers.append(name)
@@ -222,7 +227,8 @@ class ContactReader:
         """Return the blocks of ids, birth dates, effective dates, ZIPs, e-mail addresses and flags of a chunk."""
         c, order = self._columns, self._order
         ids = "NULL" if dense else blocks.number(f"id - {low}", order)
-        # A line break ends an address in the block; an address that has one is looked at as an odd value.
+        # A line break ends an address in the block; an address that has one is looked at as an odd
+        # value.
         email = f"CASE WHEN instr({c['email']}, char(10)) = 0 THEN {c['email']} ELSE '' END"
         [row] = self._connection.execute(
             f"SELECT {ids}, {self._fixed_date('birth_date', order)}, {self._fixed_date('effective_date', order)}, "
@@ -365,7 +371,10 @@ class ContactReader:
         contacts.carrier = (codes - 1).astype(np.int32)
 
     def _read_carrier_codes(self, where: str, count: int) -> NDArray[np.int64]:
-        """Return the number of each contact's carrier: 0 for none, `_NEW` for one that was not met yet."""
+        """Return the number of each contact's carrier.
+
+        0 for none, `_NEW` for one that was not met yet.
+        """
         code = (
             f"CASE WHEN {self._carrier} IS NULL THEN 0 ELSE {self._carrier_codes.number(_NEW)} END"
         )
@@ -376,7 +385,10 @@ class ContactReader:
 
 
 class _Unreadable:
-    """Counts unreadable values of rows that come in the order of their ids; keeps the first examples of each kind."""
+    """Counts unreadable values of rows that come in the order of their ids.
+
+    Keeps the first examples of each kind.
+    """
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
@@ -393,7 +405,10 @@ class _Unreadable:
 
 
 def _fixed_zip(column: str, octets: int) -> str:
-    """Return the SQL of a ZIP as five characters; of a ZIP stored as a number, or of nine digits, too."""
+    """Return the SQL of a ZIP as five characters.
+
+    Of a ZIP stored as a number, or of nine digits, too.
+    """
     whole = f"typeof({column}) IN ('integer', 'real') AND {column} BETWEEN 0 AND 99999"
     return (
         f"CASE WHEN typeof({column}) = 'text' AND octet_length({column}) = {octets} THEN {column} "

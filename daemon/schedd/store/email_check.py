@@ -1,8 +1,8 @@
 """Check of e-mail addresses as one block of bytes (rules, section 1).
 
-Recognizes the plain addresses, nearly all there are; the others are looked at one by one (`engine.values.is_email`).
-An address is plain if it is ASCII, its domain has at most 63 characters, ends in a letter and has a dot, and no
-hyphen stands next to a dot.
+Recognizes the plain addresses, nearly all there are; the others are looked at one by one
+(`engine.values.is_email`). An address is plain if it is ASCII, its domain has at most 63
+characters, ends in a letter and has a dot, and no hyphen stands next to a dot.
 """
 
 from __future__ import annotations

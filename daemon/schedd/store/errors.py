@@ -1,7 +1,9 @@
-"""SQLite's errors in the scheduler's terms: one place that turns `apsw` exceptions into `SchedulerError`.
+"""SQLite's errors in the scheduler's terms.
 
-What a file's own schema makes impossible is `foreign_schema`: it is looked for before anything is written
-(`foreign`); what comes out here is the second net, with SQLite's text.
+One place that turns `apsw` exceptions into `SchedulerError`.
+
+What a file's own schema makes impossible is `foreign_schema`: it is looked for before anything is
+written (`foreign`); what comes out here is the second net, with SQLite's text.
 """
 
 from __future__ import annotations
@@ -132,7 +134,10 @@ def extended_result(error: apsw.Error) -> int:
 
 
 def of_constraint(error: apsw.Error, table: str = "") -> SchedulerError | None:
-    """Return what a violated constraint comes to; None if the text is not one of SQLite's own (a trigger's)."""
+    """Return what a violated constraint comes to.
+
+    None if the text is not one of SQLite's own (a trigger's).
+    """
     text = str(error).removeprefix("ConstraintError: ")
     at = table or "a table that the scheduler writes"
     if found := _NOT_NULL.fullmatch(text):

@@ -16,10 +16,12 @@ from schedd.engine.run import Run
 
 #: What a row's status makes of it. Rows with a void status are neither plan nor history.
 SCHEDULED, SKIPPED, DISPATCHED, VOID = 0, 1, 2, 3
-#: Only inside the store: a dispatched row that may have a follow-up; a row whose status has to be looked at.
+#: Only inside the store: a dispatched row that may have a follow-up; a row whose status has to be
+#: looked at.
 SENT_LATELY, ODD = 4, 5
 
-#: Statuses of dispatched rows that the rules name, in lower case; others count as dispatched and are reported.
+#: Statuses of dispatched rows that the rules name, in lower case; others count as dispatched and
+#: are reported.
 KNOWN_STATUSES = frozenset(
     (
         *("scheduled", "queued", "processing", "accepted", "sent", "delivered"),
@@ -40,14 +42,17 @@ NUMBER_COLUMNS = frozenset(
 class ExistingRows:
     """All rows of a chunk, in no particular order.
 
-    kind: SCHEDULED, SKIPPED, DISPATCHED or VOID.   type_number: index into `RowClasses.types`, of a dispatched row of the
-    folded type; -1 for a type that this run does not plan.   written_type: the same of the type as it is written.
-    row_class: the class whose type and instance the row has, -1 for none.   reason: number in `SKIP_REASONS`, -1 for
-    another text.   event: the event date as `event_number` packs it, -1 for anything else.   regular: whether all other
-    columns are as in a new row of the class.   followup: whether the type is a follow-up's.
+    kind: SCHEDULED, SKIPPED, DISPATCHED or VOID.   type_number: index into `RowClasses.types`, of a
+    dispatched row of the folded type; -1 for a type that this run does not plan.   written_type:
+    the same of the type as it is written.
+    row_class: the class whose type and instance the row has, -1 for none.   reason: number in
+    `SKIP_REASONS`, -1 for another text.   event: the event date as `event_number` packs it, -1 for
+    anything else.   regular: whether all other columns are as in a new row of the class.
+    followup: whether the type is a follow-up's.
     exact_key: whether contact and date are stored as those of a planned row are.
     own_date: of dispatched rows, the date that says which event they belong to.
-    sent_lately: dispatched rows that may have a follow-up: sent, in the time that section 8 looks at.
+    sent_lately: dispatched rows that may have a follow-up: sent, in the time that section 8 looks
+    at.
     """
 
     row_id: NDArray[np.int64]

@@ -21,7 +21,8 @@ _MAX_IDS = 5
 class ExpectedRows:
     """The rows that one run has inserted and updated, as it meant them.
 
-    missing: how many are not in the plan as they were meant.   row_ids: up to five whose content is another one.
+    missing: how many are not in the plan as they were meant.   row_ids: up to five whose content is
+    another one.
     """
 
     def __init__(self, connection: apsw.Connection, plan: Table) -> None:
@@ -51,7 +52,10 @@ class ExpectedRows:
         )
 
     def compare(self, *, last: bool = False) -> None:
-        """Look for the noted rows in the plan. last: no more rows come, and the key's index is there."""
+        """Look for the noted rows in the plan.
+
+        last: no more rows come, and the key's index is there.
+        """
         if self._at_once and not last:
             return
         key, content = _same(PLAN_KEY, "="), _same(PLAN_CONTENT, "IS")

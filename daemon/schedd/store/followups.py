@@ -1,4 +1,7 @@
-"""Follow-ups of the existing plan, as complete rows: they are few, and each has metadata of its own."""
+"""Follow-ups of the existing plan, as complete rows.
+
+They are few, and each has metadata of its own.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ def existing_followups(
 ) -> list[list[Any]]:
     """Return (id, contact_id, email_type, scheduled_send_date, then `PLAN_CONTENT`, exact) of the plan's follow-ups.
 
-    exact: whether contact and date are stored as those of a planned row are; other rows are replaced.
+    exact: whether contact and date are stored as those of a planned row are; other rows are
+    replaced.
     """
     chosen = np.flatnonzero((existing.kind <= SKIPPED) & existing.followup)
     if not len(chosen):

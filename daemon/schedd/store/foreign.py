@@ -1,8 +1,9 @@
 """What SQLite will do with a run's statements, found out before the first write (docs/DATABASE.md).
 
-Three sources: pragmas, where they tell (`tables`); EXPLAIN of each statement, which compiles triggers, indexes and
-generated columns and so meets missing functions, collations and tables; and a few rows written into a copy of the
-tables in memory, which meets CHECK constraints and types. None of them touches the file.
+Three sources: pragmas, where they tell (`tables`); EXPLAIN of each statement, which compiles
+triggers, indexes and generated columns and so meets missing functions, collations and tables; and a
+few rows written into a copy of the tables in memory, which meets CHECK constraints and types. None
+of them touches the file.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ NULLABLE = ("skip_reason", "campaign_instance_id", "sms_template", "metadata")
 NOT_WRITTEN = ("id", "actual_send_datetime")
 #: Types of STRICT tables that take a text, and a whole number.
 _TEXT_TYPES, _NUMBER_TYPES = {"TEXT", "ANY"}, {"TEXT", "ANY", "INT", "INTEGER", "REAL"}
-#: Of each of the scheduler's own tables: the columns without which it is another program's, and its key (None: any).
+#: Of each of the scheduler's own tables: the columns without which it is another program's, and its
+#: key (None: any).
 _CORE: dict[str, tuple[set[str], tuple[str, ...] | None]] = {
     "scheduler_runs": ({"run_id", "as_of", "status", "started_at"}, ("run_id",)),
     "contact_issues": ({"contact_id", "reason"}, ("contact_id", "reason")),
@@ -59,7 +61,10 @@ def check_tables(connection: apsw.Connection, schema: Schema) -> None:
 
 
 def check_readable(connection: apsw.Connection, name: str, schema: Schema) -> None:
-    """Raise unless each column that may be read can be: a generated one may need a missing function."""
+    """Raise unless each column that may be read can be.
+
+    A generated one may need a missing function.
+    """
     columns = [column for column in READ_TABLES[name] if column in schema.columns[name]]
     _compile_columns(
         connection, name, columns, lambda some: f"SELECT {', '.join(some)} FROM {name}"
@@ -246,7 +251,10 @@ def _compile_columns(
     columns: Sequence[str],
     statement: Callable[[Sequence[str]], str],
 ) -> None:
-    """Compile a statement with all columns; where that fails, with one column at a time, to name it."""
+    """Compile a statement with all columns.
+
+    Where that fails, with one column at a time, to name it.
+    """
     try:
         _explain(connection, statement(columns))
     except apsw.SQLError:

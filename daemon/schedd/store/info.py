@@ -1,4 +1,7 @@
-"""What `info` shows of an organization's file and of the data folder. Reads only, and never waits long."""
+"""What `info` shows of an organization's file and of the data folder.
+
+Reads only, and never waits long.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ NEXT_DAYS = 14
 
 
 def describe(path: Path, organization: str) -> OrganizationInfo:
-    """Return what there is to know about a file; raises `SchedulerError` where it cannot be read at all.
+    """Return what there is to know about a file.
+
+    Raises `SchedulerError` where it cannot be read at all.
 
     Damage that is met on the way is reported in the `error` field, beside what could be read.
     """

@@ -1,7 +1,8 @@
 """Whether a file is sound: its pages, its rows, and its indexes against their tables.
 
-`PRAGMA quick_check` does not compare indexes with tables; `integrity_check` does, at about six times the time. What
-both report of values (a NULL in a NOT NULL column, a violated CHECK) is not damage: other programs wrote them.
+`PRAGMA quick_check` does not compare indexes with tables; `integrity_check` does, at about six
+times the time. What both report of values (a NULL in a NOT NULL column, a violated CHECK) is not
+damage: other programs wrote them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ _OF_VALUES = re.compile(
 
 
 def findings(connection: apsw.Connection, *, indexes: bool) -> list[str]:
-    """Return what is wrong with a file, empty if it is sound. Raises `apsw.Error` where it cannot be read at all.
+    """Return what is wrong with a file, empty if it is sound.
+
+    Raises `apsw.Error` where it cannot be read at all.
 
     indexes: whether each index is compared with its table.
     """
@@ -34,7 +37,8 @@ def findings(connection: apsw.Connection, *, indexes: bool) -> list[str]:
     try:
         found = _run(connection, f"PRAGMA {check}({_FINDINGS})")
     except apsw.SQLError:
-        # Some table needs a function or collation that only its application has: one table at a time, without it.
+        # Some table needs a function or collation that only its application has: one table at a
+        # time, without it.
         found = []
         for name in _tables(connection):
             try:

@@ -1,4 +1,7 @@
-"""What the last completed run left about the contacts: the basis of the guards (rules, section 13)."""
+"""What the last completed run left about the contacts.
+
+The basis of the guards (rules, section 13).
+"""
 
 from __future__ import annotations
 

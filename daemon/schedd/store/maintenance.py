@@ -20,10 +20,12 @@ QUICK_CHECK_BYTES = 64 * 1024 * 1024
 
 
 def check_integrity(connection: apsw.Connection, path: Path, mode: Mode) -> None:
-    """Raise `database_damaged` if SQLite finds the file inconsistent; large files are not read twice for this.
+    """Raise `database_damaged` if SQLite finds the file inconsistent.
 
-    Where the plan has triggers, its indexes are compared with it, whatever the size: an earlier release could leave
-    an index that disagrees there.
+    Large files are not read twice for this.
+
+    Where the plan has triggers, its indexes are compared with it, whatever the size: an earlier
+    release could leave an index that disagrees there.
     """
     found: list[str] = []
     if mode is Mode.RELIABLE and path.stat().st_size <= QUICK_CHECK_BYTES:
@@ -57,9 +59,10 @@ def _journal_mode(connection: apsw.Connection, mode: str | None = None) -> str:
 def journal_for(connection: apsw.Connection, mode: Mode, *, change: bool) -> Iterator[None]:
     """Give the file the journal of the mode for the time of a run, and its own back afterwards.
 
-    Reliable runs use a write-ahead log, so that readers go on reading; high-performance runs a rollback journal,
-    which writes new pages once instead of twice. Where another program has the file open the journal may not
-    change; every kind is safe, so the run goes on with the one there is.
+    Reliable runs use a write-ahead log, so that readers go on reading; high-performance runs a
+    rollback journal, which writes new pages once instead of twice. Where another program has the
+    file open the journal may not change; every kind is safe, so the run goes on with the one there
+    is.
     """
     before = _journal_mode(connection)
     wanted = "wal" if mode is Mode.RELIABLE else "delete"
@@ -113,7 +116,10 @@ def whole_copy(source: Path, path: Path) -> None:
 
 
 def check_file(path: Path, organization: str) -> None:
-    """Raise unless a file that was sent for an organization is a database that SQLite finds sound; else remove it."""
+    """Raise unless a file that was sent for an organization is a database that SQLite finds sound.
+
+    Else remove it.
+    """
     try:
         connection = apsw.Connection(
             f"file:{path}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
@@ -146,7 +152,9 @@ def check_file(path: Path, organization: str) -> None:
 
 
 def integrity_of(path: Path) -> tuple[str, str]:
-    """Return what SQLite says of a file, indexes included: `ok` or the first fault, and the remedy where one is known.
+    """Return what SQLite says of a file, indexes included.
+
+    `ok` or the first fault, and the remedy where one is known.
 
     Raises `SchedulerError`. Reads the file once for each index: about 5 s for 1 GB.
     """

@@ -1,7 +1,8 @@
 """Values out of SQLite one by one, whatever their type and bytes (rules, section 0).
 
-The binding for SQLite decodes a TEXT while it reads and raises for bytes that are not valid UTF-8. Rows with such a
-text are read again as bytes, next to a mark of which are texts, and decoded with U+FFFD for what is not valid.
+The binding for SQLite decodes a TEXT while it reads and raises for bytes that are not valid UTF-8.
+Rows with such a text are read again as bytes, next to a mark of which are texts, and decoded with
+U+FFFD for what is not valid.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from numpy.typing import NDArray
 
 from schedd.engine.coercions import text_of
 
-#: Values of a column that are kept from chunk to chunk; a column that has more is hardly worth a dictionary.
+#: Values of a column that are kept from chunk to chunk; a column that has more is hardly worth a
+#: dictionary.
 MAX_LEARNED = 10_000
 
 
 def typed(expression: str) -> str:
-    """Return the SQL of two columns: whether the value is a text, and the value, of a text its bytes."""
+    """Return the SQL of two columns.
+
+    Whether the value is a text, and the value, of a text its bytes.
+    """
     return (
         f"typeof({expression}) = 'text', "
         f"CASE typeof({expression}) WHEN 'text' THEN CAST({expression} AS BLOB) ELSE {expression} END"
@@ -67,7 +72,10 @@ class OddValues:
     def by_id(
         self, table: str, row_ids: NDArray[np.int64], expressions: Sequence[str]
     ) -> list[Any]:
-        """Return the same of the rows of a table with these ids, in their order; in `expressions` the table is `s`."""
+        """Return the same of the rows of a table with these ids, in their order.
+
+        In `expressions` the table is `s`.
+        """
         if not len(row_ids):
             return []
         source = f"carray(?) AS wanted CROSS JOIN {table} s ON s.id = wanted.value"
@@ -103,9 +111,12 @@ class Learned:
 
 
 class Dictionary:
-    """Numbers for the different values of a column, for use inside SQL; values are judged once each.
+    """Numbers for the different values of a column, for use inside SQL.
 
-    judge: value -> number. The numbers live in a temporary table of the connection, and in `learned`.
+    Values are judged once each.
+
+    judge: value -> number. The numbers live in a temporary table of the connection, and in
+    `learned`.
     """
 
     def __init__(
@@ -134,7 +145,10 @@ class Dictionary:
         )
 
     def number(self, unknown: int) -> str:
-        """Return the SQL of a value's number; `unknown` for a value that was not learned yet and for NULL."""
+        """Return the SQL of a value's number.
+
+        `unknown` for a value that was not learned yet and for NULL.
+        """
         return f"coalesce((SELECT number FROM {self._name} WHERE value = {self._expression}), {unknown})"
 
     def learn(self, source: str, bindings: Sequence[Any] = ()) -> None:

@@ -1,8 +1,8 @@
 """Rows of `email_schedules` whose contact id is not stored as a number (rules, section 0).
 
-The rows of a chunk of contacts are found by a range of numbers. A text such as `'12'` is in no such range, and in a
-column of texts no range of numbers works. Those rows are found once for the run, sorted by the contact that they
-belong to, and handed to the chunks.
+The rows of a chunk of contacts are found by a range of numbers. A text such as `'12'` is in no such
+range, and in a column of texts no range of numbers works. Those rows are found once for the run,
+sorted by the contact that they belong to, and handed to the chunks.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ CONVERTING = ("INTEGER", "NUMERIC")
 class OutsideRows:
     """The rows of one file. Elements are in the order of the contact ids.
 
-    exact: whether the id is stored as SQLite would store the number.   nobody: row ids of those that cannot be read.
-    converted: whether the column stores texts of numbers as numbers, so that a range of numbers finds them.
+    exact: whether the id is stored as SQLite would store the number.   nobody: row ids of those
+    that cannot be read.
+    converted: whether the column stores texts of numbers as numbers, so that a range of numbers
+    finds them.
     """
 
     row_id: NDArray[np.int64]
@@ -57,7 +59,10 @@ class OutsideRows:
 
 
 def _plain_condition(affinity: str) -> str:
-    """Return the SQL of whether an id is a number as the column stores it; false where the column stores numbers."""
+    """Return the SQL of whether an id is a number as the column stores it.
+
+    False where the column stores numbers.
+    """
     if affinity == "TEXT":
         return (
             "typeof(contact_id) = 'text' AND octet_length(contact_id) <= 14 "

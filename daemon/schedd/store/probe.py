@@ -1,8 +1,9 @@
 """A few rows like those of a plan, written into a copy of the scheduler's tables in memory.
 
-It meets what no pragma tells: CHECK constraints, types of STRICT tables, expressions in indexes and generated columns.
-The file itself is not touched, so a file that may only be read is looked at as well. Triggers are left out: what they
-do depends on the rows, and the run meets it inside its transaction.
+It meets what no pragma tells: CHECK constraints, types of STRICT tables, expressions in indexes and
+generated columns. The file itself is not touched, so a file that may only be read is looked at as
+well. Triggers are left out: what they do depends on the rows, and the run meets it inside its
+transaction.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def _named(refusal: SchedulerError | None, status: str) -> SchedulerError:
 def _copy(connection: apsw.Connection) -> apsw.Connection | None:
     """Return the scheduler's tables without rows, as `complete` would leave them.
 
-    None where the file's SQL makes no table here; compiling the statements has said what there is to say.
+    None where the file's SQL makes no table here; compiling the statements has said what there is
+    to say.
     """
     copy = apsw.Connection(":memory:")
     try:

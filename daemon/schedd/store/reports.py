@@ -1,4 +1,7 @@
-"""What a report says: the summaries that runs leave in `scheduler_runs`, and the contacts with issues."""
+"""What a report says.
+
+The summaries that runs leave in `scheduler_runs`, and the contacts with issues.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ _MAX_RUNS = 50
 
 
 def read_report(path: Path, organization: str, now: str) -> Report:
-    """Return the newest two completed runs that left a summary. Raises `SchedulerError` for a file without use."""
+    """Return the newest two completed runs that left a summary.
+
+    Raises `SchedulerError` for a file without use.
+    """
     connection = open_reader(path)
     try:
         with sqlite_errors(path):

@@ -1,4 +1,7 @@
-"""The scheduler's own small tables: runs and versioned configuration (docs/DATABASE.md, "Written")."""
+"""The scheduler's own small tables.
+
+Runs and versioned configuration (docs/DATABASE.md, "Written").
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,19 @@ VERSION, HAS_VERSION = "CAST(version AS INTEGER)", "CAST(version AS INTEGER) = v
 
 @dataclass(frozen=True)
 class StoredConfiguration:
-    """The configuration version that applies to an organization. toml: None if what is stored is no text."""
+    """The configuration version that applies to an organization.
+
+    toml: None if what is stored is no text.
+    """
 
     version: int
     toml: str | None
 
     def layer(self, place: str) -> Layer:
-        """Return the layer of this version; `place` is how errors name it. Raises `ConfigurationError`."""
+        """Return the layer of this version; `place` is how errors name it.
+
+        Raises `ConfigurationError`.
+        """
         if self.toml is None:
             raise ConfigurationError(f"{place} is not valid TOML: it is not UTF-8 text")
         return parse_toml(self.toml, place)
@@ -58,7 +67,10 @@ def applicable_configuration(
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A row of `scheduler_runs`; times are UTC, `YYYY-MM-DD HH:MM:SS`. summary: the run's result as JSON."""
+    """A row of `scheduler_runs`; times are UTC, `YYYY-MM-DD HH:MM:SS`.
+
+    summary: the run's result as JSON.
+    """
 
     run_id: str
     as_of: str

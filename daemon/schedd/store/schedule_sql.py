@@ -1,8 +1,9 @@
 """The SQL that reduces a row of `email_schedules` to numbers that can be compared with a new plan.
 
-What a row says besides its key becomes one number: its status, its skip reason, its class (`rows.RowClasses`) or type, its
-event date, and whether everything else is as a row of that class would have it. Texts are compared as bytes: the
-columns may have collations that this program does not know.
+What a row says besides its key becomes one number: its status, its skip reason, its class
+(`rows.RowClasses`) or type, its event date, and whether everything else is as a row of that class
+would have it. Texts are compared as bytes: the columns may have collations that this program does
+not know.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from .existing import (
 from .odd_values import octets
 from .schema import PLAN, Schema
 
-# Type and class of a row in six digits: a class; from `TYPES` on a type of the run without a class; a type that is
-# known but not planned by this run; or anything else, which has to be looked at.
+# Type and class of a row in six digits: a class; from `TYPES` on a type of the run without a class;
+# a type that is known but not planned by this run; or anything else, which has to be looked at.
 TYPES, NOT_PLANNED, UNKNOWN = 900_000, 999_998, 999_999
 OTHER_REASON = 999
-# A row in one number, from the right: event (7 digits), whether it is regular (1), class or type (6), reason (3),
-# status (1), and a 1.
+# A row in one number, from the right: event (7 digits), whether it is regular (1), class or type
+# (6), reason (3), status (1), and a 1.
 _REGULAR_UNIT, _CLASS_UNIT, _REASON_UNIT, _STATUS_UNIT = 10**7, 10**8, 10**14, 10**17
 PACKED_DIGITS, EVENT_LIMIT = 19, _REGULAR_UNIT
 NO_DATE = "0000-00-00"
@@ -72,7 +73,9 @@ def unpacked(without_event: NDArray[np.int64], event: NDArray[np.int64]) -> Part
 
 
 class PlanSql:
-    """The statement for one run and one file; makes its look-up tables in the connection's temporary database.
+    """The statement for one run and one file.
+
+    Makes its look-up tables in the connection's temporary database.
 
     since: the ordinal of the first day whose e-mails may have follow-ups (section 8).
     """
@@ -143,7 +146,9 @@ class PlanSql:
         )
 
     def date(self) -> str:
-        """Return the SQL of the send date as ten characters; what does not have ten comes out as `NO_DATE`.
+        """Return the SQL of the send date as ten characters.
+
+        What does not have ten comes out as `NO_DATE`.
 
         A BLOB, which sorts behind the empty one, is never stored as a planned row's date is.
         """
@@ -152,7 +157,10 @@ class PlanSql:
         return f"CASE WHEN {plain} THEN {date} ELSE '{NO_DATE}' END"
 
     def _other_status(self) -> str:
-        """Return the SQL of a status that is not the plan's; spellings that are not the usual ones are `ODD`."""
+        """Return the SQL of a status that is not the plan's.
+
+        Spellings that are not the usual ones are `ODD`.
+        """
         status, void = self._text("status"), set(self._configuration.void_statuses)
         sent = quoted_texts(sorted(PARENT_STATUSES - void))
         known = quoted_texts(sorted(KNOWN_STATUSES - void))
@@ -164,7 +172,10 @@ class PlanSql:
         )
 
     def _maybe_lately(self) -> str:
-        """Return the SQL of whether a sent row may be young enough for a follow-up; unix times always may."""
+        """Return the SQL of whether a sent row may be young enough for a follow-up.
+
+        Unix times always may.
+        """
         actual, date = self._text("actual_send_datetime"), self._text("scheduled_send_date")
         return (
             f"({actual} >= '{self._since}' OR {date} >= '{self._since}' "
@@ -179,10 +190,12 @@ class PlanSql:
         )
 
     def event(self) -> str:
-        """Return the SQL of the event date; what is not one comes out as 0 or as no whole number of seven digits.
+        """Return the SQL of the event date.
 
-        Columns that hold numbers as TEXT or REAL are read as the numbers that they stand for, so that a plan row is
-        compared by what it says.
+        What is not one comes out as 0 or as no whole number of seven digits.
+
+        Columns that hold numbers as TEXT or REAL are read as the numbers that they stand for, so
+        that a plan row is compared by what it says.
         """
         names = ("event_year", "event_month", "event_day")
         if not set(names) <= self._columns:
@@ -228,7 +241,8 @@ class PlanSql:
             f"(SELECT k.number * {_CLASS_UNIT} + {_REGULAR_UNIT} * ({regular}) FROM run_class k "
             f"WHERE k.instance = {instance} AND k.email_type = {email_type}{self._exact_instance()})"
         )
-        # Of a campaign's instance id that is not stored as a number it takes a look whether it is an active one's.
+        # Of a campaign's instance id that is not stored as a number it takes a look whether it is
+        # an active one's.
         known = (
             f"CASE WHEN typeof({instance}) IN ('integer', 'null') "
             f"OR substr({email_type}, 1, {len(FOLLOWUP_PREFIX)}) = '{FOLLOWUP_PREFIX}' "

@@ -1,4 +1,6 @@
-"""Values of `email_schedules` judged one by one: spellings, types and dates that the SQL for columns does not know.
+"""Values of `email_schedules` judged one by one.
+
+Spellings, types and dates that the SQL for columns does not know.
 
 Both ways follow the same rules (sections 0 and 4).
 """
@@ -39,7 +41,9 @@ NOBODY = -(1 << 62) - 1_000_003
 
 @dataclass
 class Orphans:
-    """Rows of nobody. plan: row ids of the plan's.   days: ordinals of dispatched ones; they, too, fill their day.
+    """Rows of nobody. plan: row ids of the plan's.
+
+    days: ordinals of dispatched ones; they, too, fill their day.
 
     ahead: ordinal of the run's date or later -> the plan's e-mails.
     """
@@ -50,7 +54,10 @@ class Orphans:
 
 
 class RowJudge:
-    """Judges single rows for one run and one file. findings: what could not be read or is not known."""
+    """Judges single rows for one run and one file.
+
+    findings: what could not be read or is not known.
+    """
 
     def __init__(self, connection: apsw.Connection, schema: Schema, run: Run) -> None:
         self._run = run
@@ -73,7 +80,7 @@ class RowJudge:
         self._date = cached(run.dates.read)
         self._status_kind = cached(self._judge_status)
 
-    # Single columns ------------------------------------------------------------------------------------------
+    # Single columns -------------------------------------------------------------------------------
 
     def _judge_status(self, value: Any) -> tuple[int, str]:
         """Return what a status makes of its row, and the status trimmed and in lower case."""
@@ -83,7 +90,10 @@ class RowJudge:
         return (VOID if name in self._run.configuration.void_statuses else DISPATCHED), name
 
     def kind_of(self, row_id: int, value: Any) -> tuple[int, bool]:
-        """Return what a status makes of its row, and whether rows with it may have follow-ups; notes unknown ones."""
+        """Return what a status makes of its row, and whether rows with it may have follow-ups.
+
+        Notes unknown ones.
+        """
         kind, name = self._status_kind(value)
         if kind == DISPATCHED and name not in KNOWN_STATUSES:
             self.findings.add(
@@ -124,12 +134,13 @@ class RowJudge:
             self.findings.add("unreadable_integer", PLAN, "campaign_instance_id", row_id, value)
         return self._classes.get((instance, number), -1)
 
-    # Columns of rows that the SQL left open ------------------------------------------------------------------
+    # Columns of rows that the SQL left open -------------------------------------------------------
 
     def resolve(self, rows: ExistingRows, odd: NDArray[Any], odd_status: NDArray[np.bool_]) -> None:
         """Fill in, in place, status, type and class of those rows whose spelling is not the usual one.
 
-        odd: indices of the rows; odd_status: which of all rows have a status that has to be looked at.
+        odd: indices of the rows; odd_status: which of all rows have a status that has to be looked
+        at.
         """
         names = [self._source(name) for name in ("status", "email_type", "campaign_instance_id")]
         for index, (status, email_type, instance) in zip(
@@ -180,7 +191,10 @@ class RowJudge:
         return self._values.by_id(PLAN, row_ids, names)
 
     def set_own_dates(self, rows: ExistingRows) -> None:
-        """Fill in, in place, the own dates: the event date if there is one, else the send date (section 4)."""
+        """Fill in, in place, the own dates.
+
+        The event date if there is one, else the send date (section 4).
+        """
         rows.own_date = rows.date
         dispatched = np.flatnonzero(rows.kind == DISPATCHED)
         dispatched = dispatched[rows.event[dispatched] >= 0]

@@ -1,7 +1,9 @@
-"""The rows of `email_schedules` of one chunk as columns: the existing plan, the history, and who holds keys.
+"""The rows of `email_schedules` of one chunk as columns.
 
-One pass over the chunk's rows yields all three. `schedule_sql` reduces each row to numbers inside SQLite;
-`schedule_values` looks at those rows one by one that are not written as the SQL expects.
+The existing plan, the history, and who holds keys.
+
+One pass over the chunk's rows yields all three. `schedule_sql` reduces each row to numbers inside
+SQLite; `schedule_values` looks at those rows one by one that are not written as the SQL expects.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ NEEDED = frozenset(("id", "contact_id", "email_type", "scheduled_send_date", "st
 
 
 class ScheduleReader:
-    """Reads the existing rows of one file. `outside`: the rows whose contact id is not stored as a number.
+    """Reads the existing rows of one file.
+
+    `outside`: the rows whose contact id is not stored as a number.
 
     since: the ordinal of the first day whose e-mails may have follow-ups (section 8).
     """
@@ -125,7 +129,10 @@ class ScheduleReader:
         return where if self._outside.converted else f"{where} AND typeof(s.contact_id) = 'integer'"
 
     def _ids(self, chunk: Range) -> tuple[str, int, int]:
-        """Return the SQL of the blocks of row and contact ids, and the digits of both; 0 where each has a block."""
+        """Return the SQL of the blocks of row and contact ids, and the digits of both.
+
+        0 where each has a block.
+        """
         execute = self._connection.execute
         # Two statements: together they would read the whole table.
         [(lowest,)], [(highest,)] = (
@@ -256,7 +263,10 @@ class ScheduleReader:
         contact_id: NDArray[np.int64],
         exact: NDArray[np.bool_],
     ) -> ExistingRows:
-        """Return rows. plain: where the send date is written as a planned row's is, so that `days` has it."""
+        """Return rows.
+
+        plain: where the send date is written as a planned row's is, so that `days` has it.
+        """
         status, code, event = parts.status, parts.code, parts.event
         types = self._type_of[code]
         lately = status == SENT_LATELY
@@ -298,7 +308,9 @@ class ScheduleReader:
         rows.type_number[usable] = self._run.classes.folded[rows.type_number[usable]]
 
     def orphans(self, first: int) -> Orphans:
-        """Return the rows of no chunk: their contact id cannot be read or is below `first`, the lowest contact's.
+        """Return the rows of no chunk.
+
+        Their contact id cannot be read or is below `first`, the lowest contact's.
 
         Those behind the last contact belong to the last chunk, which is open.
         """

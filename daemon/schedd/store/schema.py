@@ -1,4 +1,7 @@
-"""The tables of an organization's file: which are there, with which columns, and the scheduler's own."""
+"""The tables of an organization's file.
+
+Which are there, with which columns, and the scheduler's own.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,8 @@ READ_TABLES: dict[str, tuple[str, ...]] = {
 }
 REQUIRED_COLUMNS = ("id", "email", "zip_code")
 
-#: The plan's columns: name -> declaration for a new table, and for a column added to an existing one.
+#: The plan's columns: name -> declaration for a new table, and for a column added to an existing
+#: one.
 PLAN_COLUMNS: dict[str, str] = {
     "id": "INTEGER PRIMARY KEY",
     "contact_id": "INTEGER NOT NULL",
@@ -123,9 +127,12 @@ OWN_TABLES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Schema:
-    """The known tables of a file: table -> its columns, lower-case. Tables that are missing are absent.
+    """The known tables of a file: table -> its columns, lower-case.
 
-    affinities: table -> column -> what its declared type makes of values (SQLite, "Datatypes", section 3.1).
+    Tables that are missing are absent.
+
+    affinities: table -> column -> what its declared type makes of values (SQLite, "Datatypes",
+    section 3.1).
     with_rowid: the tables that have row ids; views, virtual and WITHOUT ROWID tables do not.
     ordered_contacts: whether the table of contacts is stored in the order of the ids.
     """
@@ -140,7 +147,10 @@ class Schema:
         return table in self.columns and self.columns[table].issuperset(columns)
 
     def affinity(self, table: str, column: str) -> str:
-        """Return the affinity of a column; `BLOB`, which converts nothing, for one that is not there."""
+        """Return the affinity of a column.
+
+        `BLOB`, which converts nothing, for one that is not there.
+        """
         return self.affinities.get(table, {}).get(column, "BLOB")
 
     def row_id(self, table: str) -> str:
@@ -234,8 +244,9 @@ def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> No
 def _check_contacts_key(connection: apsw.Connection, path: str) -> None:
     """Raise unless contacts.id is a unique column of whole numbers.
 
-    The rules spread e-mails by a hash of a whole number, and all keys and orders rest on it. A column that is not an
-    alias of the rowid serves as well, if only more slowly (`Schema.ordered_contacts`).
+    The rules spread e-mails by a hash of a whole number, and all keys and orders rest on it. A
+    column that is not an alias of the rowid serves as well, if only more slowly
+    (`Schema.ordered_contacts`).
     """
     table = read_table(connection, "contacts")
     if table is None:
@@ -292,7 +303,7 @@ def _check_exact_ids(connection: apsw.Connection, path: str) -> None:
             )
 
 
-# The key of the plan -------------------------------------------------------------------------------------
+# The key of the plan ------------------------------------------------------------------------------
 
 _PLAIN_KEY = ", ".join(f"{name} COLLATE BINARY" for name in PLAN_KEY)
 # As a unique index has it: NULL is not equal to NULL.
@@ -302,7 +313,8 @@ _KEYED = " AND ".join(f"{name} IS NOT NULL" for name in PLAN_KEY)
 def check_keys(connection: apsw.Connection, schema: Schema) -> None:
     """Raise `duplicate_keys` if the plan's unique index is missing and rows that stay make it impossible.
 
-    Rows of the present plan do not count: surplus ones are deleted with the difference (rules, section 11).
+    Rows of the present plan do not count: surplus ones are deleted with the difference (rules,
+    section 11).
     """
     if not schema.has(PLAN, *PLAN_KEY, "status") or has_key(read_table(connection, PLAN)):
         return
@@ -325,14 +337,20 @@ def check_keys(connection: apsw.Connection, schema: Schema) -> None:
 
 
 def has_key(plan: Table | None) -> bool:
-    """Return whether a unique index keeps the plan's keys apart; one with another collation keeps more apart."""
+    """Return whether a unique index keeps the plan's keys apart.
+
+    One with another collation keeps more apart.
+    """
     return plan is not None and any(
         index.unique and index.is_on(PLAN_KEY) for index in plan.indexes
     )
 
 
 def complete_key(connection: apsw.Connection) -> None:
-    """Make the plan's unique index if it is missing; the surplus rows of the present plan are deleted by then."""
+    """Make the plan's unique index if it is missing.
+
+    The surplus rows of the present plan are deleted by then.
+    """
     if has_key(read_table(connection, PLAN)):
         return
     try:
@@ -354,7 +372,7 @@ def _free_name(connection: apsw.Connection, name: str) -> str:
     return next(candidate for candidate in names if candidate not in taken)
 
 
-# The sender's index --------------------------------------------------------------------------------------
+# The sender's index -------------------------------------------------------------------------------
 
 
 def _sender_indexes(plan: Table | None) -> list[Index]:
@@ -363,7 +381,10 @@ def _sender_indexes(plan: Table | None) -> list[Index]:
 
 
 def sender_indexes(connection: apsw.Connection) -> dict[str, str]:
-    """Return the plain indexes on exactly (status, scheduled_send_date): name -> the SQL that made it."""
+    """Return the plain indexes on exactly (status, scheduled_send_date).
+
+    Name -> the SQL that made it.
+    """
     plain = {
         i.name for i in _sender_indexes(read_table(connection, PLAN)) if i.is_plain and not i.unique
     }
@@ -375,7 +396,7 @@ def sender_indexes(connection: apsw.Connection) -> dict[str, str]:
     return {name: sql for name, sql in found if name in plain and "\ufffd" not in name + sql}
 
 
-# Completing ----------------------------------------------------------------------------------------------
+# Completing ---------------------------------------------------------------------------------------
 
 
 def is_complete(connection: apsw.Connection, schema: Schema) -> bool:
@@ -398,7 +419,8 @@ def is_complete(connection: apsw.Connection, schema: Schema) -> bool:
 def complete(connection: apsw.Connection, schema: Schema) -> None:
     """Make or complete the scheduler's tables, inside the caller's transaction.
 
-    Existing rows, columns and indexes stay. The unique index of an existing plan comes last: see `complete_key`.
+    Existing rows, columns and indexes stay. The unique index of an existing plan comes last: see
+    `complete_key`.
     """
     if PLAN not in schema.columns:
         columns = ", ".join(f"{name} {kind}" for name, kind in PLAN_COLUMNS.items())

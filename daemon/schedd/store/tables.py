@@ -1,6 +1,9 @@
-"""The shape of one table as SQLite sees it: kind, key, columns, indexes, triggers, conflict clauses.
+"""The shape of one table as SQLite sees it.
 
-Pragmas answer nearly everything. Conflict clauses have no pragma: they are found in the table's SQL, by its tokens.
+Kind, key, columns, indexes, triggers, conflict clauses.
+
+Pragmas answer nearly everything. Conflict clauses have no pragma: they are found in the table's
+SQL, by its tokens.
 """
 
 from __future__ import annotations
@@ -25,9 +28,12 @@ _RESOLUTIONS = {"REPLACE", "IGNORE"}
 def texts(
     connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()
 ) -> list[tuple[Any, ...]]:
-    """Return rows of a query whose texts are cast to BLOB, as texts again: bytes that are not text are replaced.
+    """Return rows of a query whose texts are cast to BLOB, as texts again.
 
-    Names and SQL in a schema may have any bytes, of which SQLite makes no error, but reading them as text does.
+    Bytes that are not text are replaced.
+
+    Names and SQL in a schema may have any bytes, of which SQLite makes no error, but reading them
+    as text does.
     """
     encoding = str(connection.execute("PRAGMA main.encoding").get)
     rows = connection.execute(sql, tuple(bindings)).fetchall()
@@ -44,7 +50,10 @@ def quoted(name: str) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """A column. name: lower-case.   default: its SQL, None where there is none.   generated: computed by SQLite."""
+    """A column. name: lower-case.   default: its SQL, None where there is none.
+
+    generated: computed by SQLite.
+    """
 
     name: str
     type: str
@@ -73,7 +82,10 @@ def affinity_of(declared: str) -> str:
 
 @dataclass(frozen=True)
 class Index:
-    """An index. columns: lower-case, None for an expression or the rowid.   collations: upper-case."""
+    """An index. columns: lower-case, None for an expression or the rowid.
+
+    collations: upper-case.
+    """
 
     name: str
     unique: bool
@@ -120,7 +132,8 @@ class Table:
     def rowid_alias(self) -> str | None:
         """Return the column that is an alias of the rowid, if there is one.
 
-        `INTEGER PRIMARY KEY DESC` is not (a documented quirk): only such a key has an index of its own.
+        `INTEGER PRIMARY KEY DESC` is not (a documented quirk): only such a key has an index of its
+        own.
         """
         if self.kind != TABLE or self.without_rowid or len(self.key) != 1:
             return None
@@ -179,7 +192,10 @@ def conflict_clause(sql: str) -> str | None:
 
 
 def read_table(connection: apsw.Connection, name: str) -> Table | None:
-    """Return a table or view of the main database, None if there is none of this name. Raises `apsw.SQLError`."""
+    """Return a table or view of the main database, None if there is none of this name.
+
+    Raises `apsw.SQLError`.
+    """
     rows = texts(
         connection,
         "SELECT name, type, rootpage, CAST(sql AS BLOB) FROM main.sqlite_schema WHERE type IN ('table', 'view') "

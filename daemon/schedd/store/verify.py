@@ -39,7 +39,9 @@ def _stored(connection: apsw.Connection, by: str) -> tuple[int, int]:
 def verify_plan(
     connection: apsw.Connection, writer: PlanWriter, planned: tuple[int, int]
 ) -> list[RunWarning]:
-    """Return what triggers made of a plan; raise `SchedulerError` if the file does not hold it otherwise.
+    """Return what triggers made of a plan.
+
+    Raise `SchedulerError` if the file does not hold it otherwise.
 
     planned: pre-scheduled and skipped rows.
     """
@@ -52,7 +54,8 @@ def verify_plan(
         writer.load is None
         and writer.count_rows() == writer.rows_before + changes.inserted - changes.deleted
     ):
-        # SQLite has counted each change; where it built the indexes, too, the sum is all there is to look at.
+        # SQLite has counted each change; where it built the indexes, too, the sum is all there is
+        # to look at.
         return []
     # By whatever index SQLite takes, which is what the sender sees.
     stored = _stored(connection, "")

@@ -1,7 +1,7 @@
 """The plan into the file: inserts, updates and deletes of one run, inside the caller's transaction.
 
-SQLite takes rows from one bound array of 64-bit numbers: contact, kind of row, send date and event date are
-packed into each, and small temporary tables turn the numbers into the columns.
+SQLite takes rows from one bound array of 64-bit numbers: contact, kind of row, send date and event
+date are packed into each, and small temporary tables turn the numbers into the columns.
 """
 
 from __future__ import annotations
@@ -98,8 +98,9 @@ class _Numbers:
 class PlanWriter:
     """Writes one run's rows. now: UTC, `YYYY-MM-DD HH:MM:SS`.
 
-    Each statement has to change exactly the rows it names. Where the table has triggers it need not: what was asked
-    is noted instead, and `expected` says afterwards what the triggers made of it.
+    Each statement has to change exactly the rows it names. Where the table has triggers it need
+    not: what was asked is noted instead, and `expected` says afterwards what the triggers made of
+    it.
     """
 
     def __init__(
@@ -122,8 +123,8 @@ class PlanWriter:
         self.expected = (
             ExpectedRows(connection, plan) if plan is not None and plan.triggers else None
         )
-        # A conflict clause of the table must not delete or drop a row. In a trigger, the clause of the statement
-        # that fires it would replace the trigger's own.
+        # A conflict clause of the table must not delete or drop a row. In a trigger, the clause of
+        # the statement that fires it would replace the trigger's own.
         conflict = " OR ABORT" if self.expected is None else ""
         self._insert, self._update = f"INSERT{conflict} INTO {PLAN}", f"UPDATE{conflict} {PLAN}"
         self._kinds, self._days = _Numbers(), _Numbers()
@@ -140,11 +141,17 @@ class PlanWriter:
         )
 
     def count_rows(self) -> int:
-        """Return how many rows the table has; SQLite counts them by its smallest index, without reading the rows."""
+        """Return how many rows the table has.
+
+        SQLite counts them by its smallest index, without reading the rows.
+        """
         return int(self.connection.execute(f"SELECT count(*) FROM {PLAN}").get)
 
     def _change(self, sql: str, bindings: Sequence[Any], asked: int) -> int:
-        """Run a statement that changes rows and return how many it did; rows that triggers change do not count."""
+        """Run a statement that changes rows and return how many it did.
+
+        Rows that triggers change do not count.
+        """
         self.connection.execute(sql, tuple(bindings))
         changed = self.connection.changes()
         if self.expected is not None:
@@ -205,7 +212,10 @@ class PlanWriter:
         )
 
     def insert(self, rows: PlainRows) -> None:
-        """Insert rows; they come in the order of their keys, so that both b-trees grow at their ends."""
+        """Insert rows.
+
+        They come in the order of their keys, so that both b-trees grow at their ends.
+        """
         if not len(rows):
             return
         packed, kind_bits, day_bits = self._pack(rows)

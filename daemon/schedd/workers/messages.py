@@ -1,4 +1,7 @@
-"""What the daemon and its worker processes say to each other: msgspec structs on a pipe, never pickles."""
+"""What the daemon and its worker processes say to each other.
+
+Msgspec structs on a pipe, never pickles.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ class _Message(msgspec.Struct, frozen=True, tag_field="t"):
     pass
 
 
-# Daemon to worker ----------------------------------------------------------------------------------------
+# Daemon to worker ---------------------------------------------------------------------------------
 
 
 class LeadJob(_Message, frozen=True, tag="lead"):
@@ -67,7 +70,7 @@ class Stop(_Message, frozen=True, tag="stop"):
     """Exit when idle."""
 
 
-# Worker to daemon ----------------------------------------------------------------------------------------
+# Worker to daemon ---------------------------------------------------------------------------------
 
 
 class Ready(_Message, frozen=True, tag="ready"):

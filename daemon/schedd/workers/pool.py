@@ -1,7 +1,9 @@
-"""The pool of worker processes: starts them, gives them jobs and pieces of jobs, and survives their deaths.
+"""The pool of worker processes.
 
-Workers are started by multiprocessing's fork server, a process of its own without threads or sockets, so nothing
-of the daemon is inherited. All methods run in the daemon's event loop.
+Starts them, gives them jobs and pieces of jobs, and survives their deaths.
+
+Workers are started by multiprocessing's fork server, a process of its own without threads or
+sockets, so nothing of the daemon is inherited. All methods run in the daemon's event loop.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from .worker import worker_main
 
 #: How often a piece is begun again after the worker that ran it died.
 SHARD_TRIES = 3
-#: A worker that died before it was ready says that none can be started; after so many the pool gives up.
+#: A worker that died before it was ready says that none can be started; after so many the pool
+#: gives up.
 START_TRIES = 5
 MAX_WORKERS = 32
 
@@ -88,7 +91,10 @@ class _Lead:
 
 
 class Pool:
-    """`size` workers, more while a job asks for more. `on_idle` is called whenever a job could begin."""
+    """`size` workers, more while a job asks for more.
+
+    `on_idle` is called whenever a job could begin.
+    """
 
     def __init__(
         self,
@@ -113,10 +119,13 @@ class Pool:
         self._empty = asyncio.Event()
         self._context = multiprocessing.get_context("forkserver")
 
-    # Life ------------------------------------------------------------------------------------------------
+    # Life -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the fork server and the workers; returns at once, they become ready by themselves."""
+        """Start the fork server and the workers.
+
+        Returns at once, they become ready by themselves.
+        """
         self._context.set_forkserver_preload(list(self._modules))
         for _ in range(self.size):
             self._add()
@@ -168,7 +177,7 @@ class Pool:
         """Return whether a job could begin now."""
         return any(worker.idle for worker in self.workers)
 
-    # Jobs ------------------------------------------------------------------------------------------------
+    # Jobs -----------------------------------------------------------------------------------------
 
     def lead(
         self,
@@ -176,7 +185,10 @@ class Pool:
         workers: int | None,
         on_progress: Callable[[messages.Progressed], None],
     ) -> asyncio.Future[RunResult]:
-        """Give a job to an idle worker. The future ends in the result, `SchedulerError` or `WorkerDiedError`."""
+        """Give a job to an idle worker.
+
+        The future ends in the result, `SchedulerError` or `WorkerDiedError`.
+        """
         worker = next(worker for worker in self.workers if worker.idle)
         done: asyncio.Future[RunResult] = asyncio.get_running_loop().create_future()
         worker.job = _Lead(job.job_id, done, on_progress, workers or 1)
@@ -216,7 +228,7 @@ class Pool:
                 worker.send(messages.Stop())
                 surplus -= 1
 
-    # Messages --------------------------------------------------------------------------------------------
+    # Messages -------------------------------------------------------------------------------------
 
     def _readable(self, worker: Worker) -> None:
         try:
@@ -297,7 +309,7 @@ class Pool:
         if self.can_lead and not self._closing:
             self._on_idle()
 
-    # Deaths ----------------------------------------------------------------------------------------------
+    # Deaths ---------------------------------------------------------------------------------------
 
     def _ended(self, worker: Worker) -> None:
         """Clean up after a worker that has ended, expected or not."""
@@ -334,7 +346,8 @@ class Pool:
         batch.tries[number] = batch.tries.get(number, 1) + 1
         if batch.tries[number] <= SHARD_TRIES:
             batch.waiting.appendleft(number)
-            # The lead may have been told that nothing is left; if nobody else is idle, a new worker takes it.
+            # The lead may have been told that nothing is left; if nobody else is idle, a new worker
+            # takes it.
             return
         error = SchedulerError(
             ErrorCode.WORKER_DIED,

@@ -1,7 +1,7 @@
 """A worker process: leads jobs and runs pieces of others' jobs. Knows no socket and no journal.
 
-The main thread works; a second thread reads the pipe, so that a job can be cancelled while SQLite or numpy are
-busy, and so that the process ends at once when the daemon does.
+The main thread works; a second thread reads the pipe, so that a job can be cancelled while SQLite
+or numpy are busy, and so that the process ends at once when the daemon does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ ORPHANED = 75
 
 
 class _Link:
-    """The worker's end of the pipe: what arrives for the main thread, and which jobs are cancelled."""
+    """The worker's end of the pipe.
+
+    What arrives for the main thread, and which jobs are cancelled.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -65,7 +68,10 @@ class _Link:
 
 
 class WorkerContext:
-    """What a job's stages may ask of this process; `contract.RunContext` says what each call does."""
+    """What a job's stages may ask of this process.
+
+    `contract.RunContext` says what each call does.
+    """
 
     def __init__(self, link: _Link, job: messages.LeadJob, run_task: Callable[..., bytes]) -> None:
         self._link, self._job, self._run_task = link, job, run_task
@@ -73,7 +79,8 @@ class WorkerContext:
         self.default_workers = job.default_workers
         self.scratch = Path(job.scratch)
         self.replica = job.replica
-        # Loaded here and not above, as the daemon itself imports this module and does without numpy.
+        # Loaded here and not above, as the daemon itself imports this module and does without
+        # numpy.
         from schedd.backups.backups import Backups  # noqa: PLC0415
 
         self.backups = (
@@ -154,7 +161,10 @@ class WorkerContext:
 def _as_error(
     error: BaseException, what: str, log: Callable[[messages.LogLine], None]
 ) -> SchedulerError:
-    """Return an exception as an error that can travel; a fault of ours is logged with its traceback."""
+    """Return an exception as an error that can travel.
+
+    A fault of ours is logged with its traceback.
+    """
     if isinstance(error, SchedulerError):
         return error
     if isinstance(error, MemoryError):
@@ -184,8 +194,8 @@ def _as_error(
 def worker_main(connection: Connection, runner: str, tasks: str, alive_file: str) -> None:
     """Run one worker until it is stopped or the daemon is gone.
 
-    runner, tasks: the modules with `run_job` and `run_task`.   alive_file: held with a shared lock, by which the
-    next daemon of the folder can tell that all workers of a killed one have ended.
+    runner, tasks: the modules with `run_job` and `run_task`.   alive_file: held with a shared lock,
+    by which the next daemon of the folder can tell that all workers of a killed one have ended.
     """
     # The terminal's Ctrl-C goes to the whole group; the daemon decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
