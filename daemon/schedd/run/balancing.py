@@ -45,7 +45,7 @@ def balance_chunks(
         parts = [
             chunk[f"rows.{name}"][chosen] for chunk, chosen in zip(chunks, movable, strict=True)
         ]
-        if name == "who":
+        if name == "contact_index":
             parts = [
                 part + np.int32(offset) for part, offset in zip(parts, offsets[:-1], strict=True)
             ]
@@ -65,7 +65,11 @@ def balance_chunks(
         carrier=np.zeros(0, np.int32),
     )
     rows = MovableRows(
-        column("who"), column("cls"), column("date"), column("event"), column("latest")
+        column("contact_index"),
+        column("row_class"),
+        column("date"),
+        column("event"),
+        column("latest"),
     )
     window = run.configuration.smoothing_window_days
     limits = run.configuration.limits(contacts)

@@ -428,7 +428,7 @@ def finish_chunk(task: ChunkTask) -> Finished:
     out: dict[str, NDArray[Any]] = {}
     for name, chosen in (("insert", change.insert), ("update", change.update)):
         out[f"{name}.contact_id"] = contact_id[chosen]
-        for column in ("cls", "reason", "date", "event"):
+        for column in ("row_class", "reason", "date", "event"):
             out[f"{name}.{column}"] = getattr(rows, column)[chosen]
     out["update.row_id"] = arrays["present.row_id"][change.updated]
     out["delete"] = np.concatenate([arrays["present.row_id"][change.delete], followups.delete])

@@ -409,7 +409,7 @@ class _Job:
             out, _ = shared_arrays.load(path)
             if writer is not None:
                 if (
-                    any(map(len, (out["delete"], out["update.row_id"], out["insert.cls"])))
+                    any(map(len, (out["delete"], out["update.row_id"], out["insert.row_class"])))
                     or answer.followups
                     or answer.followup_updates
                 ):
@@ -462,5 +462,5 @@ class _Job:
 
 def _rows(arrays: dict[str, np.ndarray], name: str) -> PlainRows:
     return PlainRows(
-        *(arrays[f"{name}.{c}"] for c in ("contact_id", "cls", "reason", "date", "event"))
+        *(arrays[f"{name}.{c}"] for c in ("contact_id", "row_class", "reason", "date", "event"))
     )
