@@ -42,15 +42,15 @@ rows = st.lists(row, min_size=1, max_size=30)
 
 
 def table(plan: list[tuple[int, ...]]) -> Rows:
-    who, cls, date, event, reason = (np.array(column) for column in zip(*plan, strict=True))
-    return make_rows(who, cls, date, event, date, reason)
+    who, row_class, date, event, reason = (np.array(column) for column in zip(*plan, strict=True))
+    return make_rows(who, row_class, date, event, date, reason)
 
 
 def sums(plan: list[tuple[int, ...]], run: Run = RUN, ids: Any = IDS) -> plan_digest.Sums:
     if not plan:
         return 0, 0
     columns = table(plan)
-    kinds = (columns.cls * len(SKIP_REASONS) + columns.reason).astype(np.int32)
+    kinds = (columns.row_class * len(SKIP_REASONS) + columns.reason).astype(np.int32)
     return plan_digest.row_sums(run, ids, columns, kinds)
 
 
@@ -99,7 +99,7 @@ def test_what_classes_say() -> None:
 
     Its number in the run does not.
     """
-    plan = [(1, cls, D, D + 14, 0) for cls in range(len(RUN.classes))]
+    plan = [(1, row_class, D, D + 14, 0) for row_class in range(len(RUN.classes))]
     found = {sums([entry]) for entry in plan}
     settings = [{"send_time": "09:00:00"}, {"templates": {"birthday": "new"}}]
     for values in settings:
@@ -111,8 +111,8 @@ def test_what_classes_say() -> None:
     for name, value in (("id", 70), ("email_template", "b"), ("sms_template", "t")):
         changed = [INSTANCES[0] | {name: value}, *INSTANCES[1:]]
         run = Run(D, Configuration(), TYPES, changed)
-        [cls] = [c for c in range(4, 7) if (run.classes.instance[c] == (70 if name == "id" else 7))]
-        found.add(sums([(1, cls, D, D + 14, 0)], run))
+        [row_class] = [c for c in range(4, 7) if (run.classes.instance[c] == (70 if name == "id" else 7))]
+        found.add(sums([(1, row_class, D, D + 14, 0)], run))
     found.add(
         sums([plan[4]], Run(D, Configuration(), [TYPES[0] | {"priority": 6}, TYPES[1]], INSTANCES))
     )
