@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint binary test-binary image-check bench bench-pool bench-startup faults lock docs clean
+.PHONY: help setup demo test test-all lint binary test-binary image-check bench bench-pool bench-startup faults chaos lock docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ faults: setup ## Fail every kind of disk operation once and write docs/FAULTS.md
 docs: setup ## Write the generated pages again: docs/CLI.md, docs/SETTINGS.md, the picture of a check
 	@$(BIN)/python tools/make_docs.py
 	@$(BIN)/python tools/check_picture.py
+
+chaos: setup ## Kill, fill disks, move clocks and damage files at full length; write it into docs/FAULTS.md
+	@cd tests && ../$(BIN)/python -m chaos.table $(ARGS)
 
 lock: setup ## Lock the dependencies anew, with hashes and without addresses
 	@tools/lock.sh

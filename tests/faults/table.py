@@ -13,6 +13,7 @@ from typing import Any
 
 import apsw
 
+from chaos.table import section_of
 from faults.harness import SCENARIOS
 from faults.vfs import KINDS
 
@@ -79,7 +80,9 @@ def main() -> None:
             f"Python {platform.python_version()}."
         ),
     ]
-    (ROOT / "docs" / "FAULTS.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    page = ROOT / "docs" / "FAULTS.md"
+    chaos = section_of(page.read_text(encoding="utf-8"))
+    page.write_text("\n".join([*lines, *(["", chaos] if chaos else [])]) + "\n", encoding="utf-8")
     if wrong:
         sys.exit("\n".join(line for found in results for line in found["wrong"]))
 

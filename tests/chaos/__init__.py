@@ -1,0 +1,1 @@
+"""Chaos: kills, full disks, clock jumps, paused processes and damaged files against real processes."""
