@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bucket.s3_server import BUCKET, KEY, SECRET, S3Server
+from support.s3_server import BUCKET, KEY, SECRET, S3Server
 
 PARTS = {
     "obstore": ("obstore",),

@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from schedctl.synthetic import make_organization
-from support import run_locally
+from support.plans import run_locally
 
 AS_OF = dt.date(2026, 11, 23)
 _AMERICAN = (

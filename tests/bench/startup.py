@@ -70,10 +70,10 @@ def from_a_stopped_machine(command: list[str], folder: Path) -> tuple[float, flo
     """
     from datetime import date
 
-    from fly.conftest import make_site
-    from fly.machines_api import serving
-    from fly.names_server import naming
     from schedctl.synthetic import make_organization
+    from support.machines import make_site
+    from support.machines_api import serving
+    from support.names_server import naming
 
     with serving() as server, naming(server) as names:
         site = make_site(server, names, folder, command=command, idle_timeout_s=30.0)

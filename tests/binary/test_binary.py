@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from binary.conftest import ROOT, Program, wait_until
-from fly.conftest import make_site
-from fly.machines_api import serving
-from fly.names_server import naming
 from schedclient import Client
 from schedctl.synthetic import make_organization
-from support import CASES, GOLDEN, golden, make_database, read_plan, run_locally
+from support.binaries import ROOT, Program, wait_until
+from support.machines import make_site
+from support.machines_api import serving
+from support.names_server import naming
+from support.plans import CASES, GOLDEN, golden, make_database, read_plan, run_locally
 
 pytestmark = [pytest.mark.binary, pytest.mark.slow, pytest.mark.timeout(300)]
 AS_OF = "2026-11-01"

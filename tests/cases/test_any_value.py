@@ -28,7 +28,7 @@ from reference import values
 from reference.compare import differences, read_plan
 from reference.plan import Plan, plan
 from schedproto import ErrorCode, RunResult, SchedulerError
-from support import run_locally
+from support.plans import run_locally
 
 SETTINGS = settings(
     deadline=None,

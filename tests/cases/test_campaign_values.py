@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cases.support import scheduled
+from cases.runs import scheduled
 
 
 def test_ids(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from cases.checks import plan_rows
-from cases.support import WAYS, build, module, run, scheduled
+from cases.runs import WAYS, build, module, run, scheduled
 
 MASSACHUSETTS = "exclusion:MA:year_round"
 

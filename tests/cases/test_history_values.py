@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cases.support import scheduled
+from cases.runs import scheduled
 
 
 def test_contact_ids_as_text(tmp_path: Path) -> None:

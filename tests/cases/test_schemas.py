@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cases.support import refused, scheduled
+from cases.runs import refused, scheduled
 from schedproto import ErrorCode
 
 #: Case -> the error's code, and what its message names.

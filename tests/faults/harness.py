@@ -27,7 +27,7 @@ from faults.vfs import KINDS, FaultyVFS, Plan
 from schedctl.synthetic import make_organization
 from schedd.run import runner
 from schedproto import SchedulerError
-from support import read_plan, run_locally
+from support.plans import read_plan, run_locally
 
 AS_OF = "2026-11-23"
 #: scenario -> contacts, whether there is a plan already, whether the main application uses a

@@ -1,0 +1,569 @@
+"""Backups: every kept state comes back byte by byte, whatever happened meanwhile."""
+
+from __future__ import annotations
+
+import datetime as dt
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schedclient import errors
+from schedctl.synthetic import make_organization
+from schedd.backups import pages
+from schedd.backups.backups import Backups
+from schedd.backups.restore import rebuild, restore
+from schedd.run.runner import run_job
+from schedproto import ErrorCode, JobSpec, RunResult, SchedulerError
+from support.daemons import AS_OF, RunningDaemon, wait_until
+from support.plans import LocalContext, read_plan
+
+DAY = dt.timedelta(days=1)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
+
+    def __call__(self) -> dt.datetime:
+        return self.now
+
+
+def make(backups: Backups, path: Path, run_id: str = "run") -> str:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return backups.make(descriptor, run_id)
+    finally:
+        os.close(descriptor)
+
+
+def small_database(path: Path, rows: int = 200) -> Path:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT)")
+    connection.executemany("INSERT INTO t VALUES (?, ?)", [(n, f"{n:0200d}") for n in range(rows)])
+    connection.commit()
+    connection.close()
+    return path
+
+
+def change(path: Path, seed: int) -> None:
+    """A transaction of the main application: some rows change, come and go."""
+    source = random.Random(seed)
+    connection = sqlite3.connect(path)
+    for _ in range(source.randint(1, 8)):
+        row = source.randrange(400)
+        connection.execute(
+            "INSERT OR REPLACE INTO t VALUES (?, ?)", (row, source.randbytes(100).hex())
+        )
+    if seed % 5 == 0:
+        connection.execute("DELETE FROM t WHERE id > ?", (source.randrange(400),))
+    connection.commit()
+    if seed % 7 == 0:
+        connection.execute("VACUUM")
+    connection.close()
+
+
+def restored(backups: Backups, backup_id: str, folder: Path) -> bytes:
+    target = folder / "rebuilt.db"
+    rebuild(backups, backup_id, target)
+    content = target.read_bytes()
+    target.unlink()
+    return content
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 1000), st.floats(0, 4)), min_size=1, max_size=14),
+    keep_days=st.sampled_from([1.0, 3.0, 7.0]),
+)
+def test_every_kept_state_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, float]], keep_days: float
+) -> None:
+    """Over many changes and days, each state listed is restored byte by byte, and none is dropped too early."""
+    folder = tmp_path_factory.mktemp("backups")
+    clock, path = Clock(), small_database(folder / "org.db")
+    backups = Backups(folder / "kept", keep_days, clock)
+    states: dict[str, tuple[bytes, dt.datetime]] = {}
+    for seed, days in steps:
+        change(path, seed)
+        backup_id = make(backups, path)
+        assert backup_id not in states
+        states[backup_id] = (path.read_bytes(), clock.now)
+        assert make(backups, path) == backup_id
+        clock.now += days * DAY
+    kept = [entry.backup_id for entry in backups.list()]
+    last = max(when for _, when in states.values())
+    young = {name for name, (_, when) in states.items() if when >= last - keep_days * DAY}
+    assert young <= set(kept)
+    assert kept == sorted(kept, reverse=True)
+    for backup_id in kept:
+        assert restored(backups, backup_id, folder) == states[backup_id][0]
+    stored = {path.name for path in (folder / "kept").iterdir()}
+    assert len(stored) == len(kept) + 2
+
+
+def test_old_chains_go(tmp_path: Path) -> None:
+    """After the keep time a new copy is made, and the old chain goes when its last state is too old."""
+    clock, path = Clock(), small_database(tmp_path / "org.db", 20_000)
+    backups = Backups(tmp_path / "kept", 7, clock)
+    ids = []
+    for day in range(24):
+        change(path, 100 * day + 1)
+        ids.append(make(backups, path))
+        clock.now += DAY
+    kept = [entry.backup_id for entry in backups.list()]
+    assert ids[-8:] == sorted(kept)[-8:]
+    assert ids[0] not in kept
+    assert len(list((tmp_path / "kept").glob("*.db"))) <= 2
+    assert len(kept) <= 17
+
+
+def test_only_changed_pages_are_kept(tmp_path: Path) -> None:
+    """A patch holds the pages that changed, and little more."""
+    path = small_database(tmp_path / "org.db", 20_000)
+    backups = Backups(tmp_path / "kept", 7, Clock())
+    make(backups, path)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE t SET text = 'changed' WHERE id = 7")
+    connection.commit()
+    connection.close()
+    make(backups, path)
+    newest, oldest = backups.list()
+    assert oldest.stored_bytes == path.stat().st_size
+    assert newest.stored_bytes < 4 * 4096
+
+
+def test_digest_shows_every_changed_word() -> None:
+    """Whatever one word of a page becomes, the page's digest is another."""
+    source = np.random.default_rng(1)
+    page = source.integers(0, 256, (1, 4096), np.uint8)
+    digester = pages.Digester(4096)
+    before = digester.digest(page)
+    for _ in range(2000):
+        other = page.copy()
+        place = int(source.integers(0, 4096))
+        other[0, place] ^= np.uint8(source.integers(1, 256))
+        assert not np.array_equal(digester.digest(other), before)
+    swapped = page.reshape(2, 2048)[::-1].reshape(1, 4096)
+    assert not np.array_equal(digester.digest(swapped), before)
+
+
+@pytest.mark.parametrize("damage", ["copy", "patch", "cut", "missing"])
+def test_damage_is_found(damage: str, tmp_path: Path) -> None:
+    """A backup that is not what it was is refused, and the organization's file stays as it is."""
+    path = small_database(tmp_path / "org.db", 2000)
+    backups = Backups(tmp_path / "kept", 7, Clock())
+    make(backups, path)
+    change(path, 1)
+    newest = make(backups, path)
+    copy, patch = next((tmp_path / "kept").glob("*.db")), next((tmp_path / "kept").glob("*.patch"))
+    if damage == "missing":
+        copy.unlink()
+    elif damage == "cut":
+        patch.write_bytes(patch.read_bytes()[:-100])
+    else:
+        target = copy if damage == "copy" else patch
+        content = bytearray(target.read_bytes())
+        content[-1500] ^= 1
+        target.write_bytes(content)
+    before = path.read_bytes()
+    with pytest.raises(SchedulerError) as caught:
+        restore(backups, newest, path)
+    assert caught.value.code == ErrorCode.BACKUP_DAMAGED
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob("restore-*"))
+    # The next backup does not build on what is damaged, where that shows.
+    change(path, 2)
+    again = make(backups, path)
+    if damage == "missing":
+        assert restored(backups, again, tmp_path) == path.read_bytes()
+
+
+def test_unknown_backup(tmp_path: Path) -> None:
+    """Asking for a backup that is not there names those that are."""
+    path = small_database(tmp_path / "org.db")
+    backups = Backups(tmp_path / "kept", 7, Clock())
+    known = make(backups, path)
+    with pytest.raises(SchedulerError, match="no backup") as caught:
+        restore(backups, "20200101-0001", path)
+    assert known in caught.value.hint
+
+
+@pytest.mark.parametrize("call", ["copy_file_range", "fsync", "preadv"])
+def test_failing_disk(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full or failing disk is said to be one, nothing half-made is listed, and earlier backups stay."""
+    path = small_database(tmp_path / "org.db")
+    backups = Backups(tmp_path / "kept", 7, Clock())
+    first = make(backups, path)
+    content = path.read_bytes()
+    change(path, 3)
+    if call == "copy_file_range":
+        (tmp_path / "kept" / f"{first}.digests").unlink()  # so that the next one is a copy
+
+    def fail(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, fail)
+        with pytest.raises(SchedulerError) as caught:
+            make(backups, path)
+    assert caught.value.code == ErrorCode.DISK_FULL
+    assert "SCHEDD_BACKUP_DAYS" in caught.value.hint
+    assert [entry.backup_id for entry in backups.list()] == [first]
+    assert restored(backups, first, tmp_path) == content
+    newest = make(backups, path)
+    assert restored(backups, newest, tmp_path) == path.read_bytes()
+
+
+_KILLED = """
+import os, sys, datetime as dt
+from pathlib import Path
+from schedd.backups.backups import Backups
+backups = Backups(Path(sys.argv[2]), 7, lambda: dt.datetime.now(dt.UTC))
+descriptor = os.open(sys.argv[1], os.O_RDONLY)
+print("ready", flush=True)
+sys.stdin.readline()
+backups.make(descriptor, "killed")
+"""
+
+
+@pytest.mark.slow
+def test_killed_while_making(tmp_path: Path) -> None:
+    """kill -9 at any moment leaves the earlier backups, or them and the new one, and nothing in the way."""
+    path = small_database(tmp_path / "org.db", 30_000)
+    folder = tmp_path / "kept"
+    backups = Backups(folder, 7, lambda: dt.datetime.now(dt.UTC))
+    states = {make(backups, path): path.read_bytes()}
+    source = random.Random(5)
+    outcomes = set()
+    for round_ in range(40):
+        connection = sqlite3.connect(path)
+        connection.execute(
+            "UPDATE t SET text = ? WHERE id % ? = 0", (f"{round_:0200d}", source.choice([2, 50]))
+        )
+        connection.commit()
+        connection.close()
+        process = subprocess.Popen(
+            [sys.executable, "-c", _KILLED, str(path), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        time.sleep(source.uniform(0, 0.06))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        listed = [entry.backup_id for entry in backups.list()]
+        known = set(states)
+        assert len(set(listed) - known) <= 1
+        outcomes.add(bool(set(listed) - known))
+        for backup_id in set(listed) - known:
+            states[backup_id] = path.read_bytes()
+        newest = make(backups, path)
+        states.setdefault(newest, path.read_bytes())
+        assert restored(backups, newest, tmp_path) == path.read_bytes()
+        chosen = source.choice([entry.backup_id for entry in backups.list()])
+        assert restored(backups, chosen, tmp_path) == states[chosen]
+    assert outcomes == {True, False}
+
+
+# Runs ---------------------------------------------------------------------------------------------
+
+
+def organization(folder: Path, contacts: int = 400) -> Path:
+    path = folder / "org-a.db"
+    make_organization(path, contacts, 1, dt.date.fromisoformat(AS_OF))
+    return path
+
+
+def run(path: Path, backups: Backups, **spec: Any) -> RunResult:
+    context = LocalContext(path.parent / "scratch")
+    context.backups = backups
+    return run_job(JobSpec(organization="org-a", as_of=AS_OF, **spec), path, "", context)
+
+
+def dump(path: Path) -> list[tuple[Any, ...]]:
+    connection = sqlite3.connect(path)
+    rows = list(connection.iterdump())
+    connection.close()
+    return rows
+
+
+def dump_of(backups: Backups, backup_id: str, folder: Path) -> list[tuple[Any, ...]]:
+    target = folder / "rebuilt.db"
+    rebuild(backups, backup_id, target)
+    content = dump(target)
+    target.unlink()
+    return content
+
+
+def test_run_keeps_the_state_before_it(tmp_path: Path) -> None:
+    """A reliable run keeps the file as it was.
+
+    One that changes nothing, a dry run and highperf keep nothing.
+    """
+    path = organization(tmp_path)
+    backups = Backups(tmp_path / "kept", 7, lambda: dt.datetime.now(dt.UTC))
+    before = dump(path)
+    assert run(path, backups, dry_run=True).backup_id is None
+    result = run(path, backups)
+    assert result.backup_id is not None
+    assert [entry.backup_id for entry in backups.list()] == [result.backup_id]
+    assert dump_of(backups, result.backup_id, tmp_path) == before
+    assert run(path, backups).backup_id is None
+    assert run(path, backups, mode="highperf", config={"send_time": "10:00:00"}).backup_id is None
+    middle = dump(path)
+    second = run(path, backups, config={"send_time": "11:00:00"})
+    assert second.backup_id not in {None, result.backup_id}
+    assert dump_of(backups, str(second.backup_id), tmp_path) == middle
+
+
+_READER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN")
+connection.execute("SELECT count(*) FROM contacts").fetchone()
+print("reading", flush=True)
+sys.stdin.readline()
+"""
+_APPLICATION = """
+import sqlite3, sys, os
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA journal_mode = WAL")
+connection.execute("UPDATE contacts SET email = 'changed@example.org' WHERE id = 5")
+print(os.path.getsize(sys.argv[1] + "-wal"), flush=True)
+sys.stdin.readline()
+"""
+
+
+@contextmanager
+def beside(code: str, path: Path) -> Iterator[str]:
+    """Another process at work on the file: locks count between processes only."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.communicate("\n", timeout=30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", [False, True])
+def test_file_in_wal_mode(reader: bool, tmp_path: Path) -> None:
+    """What lies in the main application's write-ahead log is in the backup, also when a reader keeps it there."""
+    path = organization(tmp_path)
+    backups = Backups(tmp_path / "kept", 7, lambda: dt.datetime.now(dt.UTC))
+    with ExitStack() as others:
+        if reader:
+            connection = sqlite3.connect(path)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.close()
+            assert others.enter_context(beside(_READER, path)) == "reading"
+        assert int(others.enter_context(beside(_APPLICATION, path))) > 0
+        result = run(path, backups)
+    assert result.backup_id is not None
+    target = tmp_path / "rebuilt.db"
+    rebuild(backups, result.backup_id, target)
+    connection = sqlite3.connect(target)
+    [(email,)] = connection.execute("SELECT email FROM contacts WHERE id = 5")
+    [(runs,)] = connection.execute(
+        "SELECT count(*) FROM sqlite_schema WHERE name = 'scheduler_runs'"
+    )
+    connection.close()
+    assert (email, runs) == ("changed@example.org", 0)
+
+
+def test_backup_that_fails_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without room for the backup there is no run: the error says so and the file is untouched."""
+    path = organization(tmp_path)
+    before = dump(path)
+
+    def fail(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "copy_file_range", fail)
+    with pytest.raises(SchedulerError) as caught:
+        run(path, Backups(tmp_path / "kept", 7, lambda: dt.datetime.now(dt.UTC)))
+    assert caught.value.code == ErrorCode.DISK_FULL
+    assert dump(path) == before
+
+
+def test_lock_is_held_through_the_backup(tmp_path: Path) -> None:
+    """Making the backup does not drop SQLite's locks.
+
+    Another process cannot write before the run has ended.
+    """
+    path = organization(tmp_path)
+    probe = (
+        "import sqlite3, sys\n"
+        "c = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\n"
+        "try:\n    c.execute('BEGIN IMMEDIATE'); print('free')\n"
+        "except sqlite3.OperationalError as error:\n    print(error)\n"
+    )
+    seen = []
+
+    class Watched(Backups):
+        def make(self, descriptor: int, run_id: str) -> str:
+            backup_id = super().make(descriptor, run_id)
+            done = subprocess.run(
+                [sys.executable, "-c", probe, str(path)], capture_output=True, text=True, check=True
+            )
+            seen.append(done.stdout.strip())
+            return backup_id
+
+    run(path, Watched(tmp_path / "kept", 7, lambda: dt.datetime.now(dt.UTC)))
+    assert seen == ["database is locked"]
+
+
+# Through the daemon -------------------------------------------------------------------------------
+
+
+def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-c",
+        "from schedctl import main; main()",
+        *arguments,
+        "--data",
+        str(data),
+    ]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL
+    )
+
+
+def test_restore_through_the_daemon(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
+    """A run is undone by restoring the backup that it names; that can be undone in turn."""
+    daemon, path = daemons(), data / "org-a.db"
+    before = dump(path)
+    with daemon.client() as client:
+        result = client.schedule("org-a", as_of=AS_OF)
+        assert result.backup_id is not None
+        planned = dump(path)
+        assert planned != before
+    listed = schedctl("backup", "list", "org-a", data=data)
+    assert result.backup_id in listed.stdout
+    done = schedctl("backup", "restore", "org-a", result.backup_id, data=data)
+    assert done.returncode == 0, done.stderr
+    assert dump(path) == before
+    document = json.loads(schedctl("backup", "list", "org-a", "--json", data=data).stdout)
+    assert document["backups"][0]["run_id"] == "before a restore"
+    again = schedctl(
+        "backup", "restore", "org-a", document["backups"][0]["backup_id"], "--json", data=data
+    )
+    assert json.loads(again.stdout)["restored"] == document["backups"][0]["backup_id"]
+    assert dump(path) == planned
+    wrong = schedctl("backup", "restore", "org-a", "nonsense", data=data)
+    assert wrong.returncode == 4
+    assert "Newest backups: " in wrong.stderr
+    assert "no backups" in schedctl("backup", "list", "org-b", data=data).stdout
+
+
+def test_restore_of_a_damaged_file(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
+    """A file that SQLite cannot open any more, or that is gone, is replaced by the backup."""
+    daemon, path = daemons(), data / "org-a.db"
+    with daemon.client() as client:
+        before = dump(path)
+        backup_id = str(client.schedule("org-a", as_of=AS_OF).backup_id)
+        path.write_bytes(b"this is no database" * 1000)
+        with pytest.raises(errors.DatabaseUnusableError):
+            client.schedule("org-a", as_of=AS_OF)
+        assert client.restore("org-a", backup_id).restored == backup_id
+        assert dump(path) == before
+        path.unlink()
+        client.restore("org-a", backup_id)
+        assert dump(path) == before
+        assert client.schedule("org-a", as_of=AS_OF).rows_inserted == len(read_plan(path))
+
+
+def test_restore_waits_for_no_job(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
+    """While a job of the organization waits or runs, a restore is refused; others are free."""
+    daemon = daemons()
+    with daemon.client() as client:
+        backup_id = str(client.schedule("org-a", as_of=AS_OF).backup_id)
+        other = str(client.schedule("org-b", as_of=AS_OF).backup_id)
+        holder = sqlite3.connect(data / "org-a.db", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        job = client.submit("org-a", as_of=AS_OF)
+        wait_until(lambda: client.status(job.job_id).state == "running")
+        with pytest.raises(errors.BusyError) as caught:
+            client.restore("org-a", backup_id)
+        assert caught.value.code == "organization_busy"
+        assert caught.value.retryable
+        assert client.restore("org-b", other).restored == other
+        holder.execute("ROLLBACK")
+        holder.close()
+        job.wait(30)
+        assert client.restore("org-a", backup_id).restored == backup_id
+
+
+@pytest.mark.slow
+def test_restore_of_a_locked_file(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
+    """A restore waits for another program's lock as long as SQLite does, though longer than other answers take."""
+    daemon = daemons("--idle-timeout", "3")
+    with daemon.client() as client:
+        backup_id = str(client.schedule("org-a", as_of=AS_OF).backup_id)
+        plan = read_plan(data / "org-a.db")
+        with beside(_HOLDER, data / "org-a.db") as said:
+            assert said == "held"
+            start = time.monotonic()
+            with pytest.raises(errors.DatabaseLockedError):
+                client.restore("org-a", backup_id)
+            assert time.monotonic() - start > 4
+        assert read_plan(data / "org-a.db") == plan
+        assert client.restore("org-a", backup_id).restored == backup_id
+
+
+_HOLDER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_no_backups_when_turned_off(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
+    """With --backup-days 0 runs make no backups."""
+    daemon = daemons("--backup-days", "0")
+    with daemon.client() as client:
+        assert client.schedule("org-a", as_of=AS_OF).backup_id is None
+        assert client.backups("org-a").backups == []
+    assert not (data / ".schedd" / "backups").exists()
+
+
+def test_restored_file_is_a_database(tmp_path: Path) -> None:
+    """What is rebuilt passes SQLite's own check, and the copy alone can be opened by any tool."""
+    path = small_database(tmp_path / "org.db")
+    backups = Backups(tmp_path / "kept", 7, Clock())
+    make(backups, path)
+    copy = next((tmp_path / "kept").glob("*.db"))
+    shutil.copy(copy, tmp_path / "any.db")
+    connection = apsw.Connection(str(tmp_path / "any.db"))
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()

@@ -1,0 +1,500 @@
+"""Jobs over organizations that live in a bucket, by real daemons, on a folder and on a real S3 server."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from schedbucket import Lease
+from schedclient import Client, errors
+from schedctl.synthetic import make_organization
+from schedproto import RunResult
+from support.buckets import BucketDaemon, Site, environment_of, is_current, schedule
+from support.daemons import AS_OF, wait_until
+
+DAY = dt.date(2026, 11, 23)
+LAYOUTS = pytest.mark.parametrize("layout", ["versions", "plain"])
+VERSIONS = pytest.mark.parametrize("layout", ["versions"])
+
+
+def plan_of(path: Path) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(
+            "SELECT contact_id, email_type, scheduled_send_date, status, skip_reason FROM email_schedules ORDER BY 1, 2, 3, 4"
+        ).fetchall()
+
+
+@LAYOUTS
+def test_only_the_name(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
+    """A job fetches what the main application wrote, publishes the plan, and another machine goes on from there."""
+    copy = site.publish_new(organization)
+    one, two = site.machine("one"), site.machine("two")
+    first = schedule(one, organization)
+    assert first.rows_inserted > 100
+    assert first.replica.bytes_down > 0
+    assert first.replica.bytes_up > 0
+    assert list(first.stages)[:2] == ["lease", "fetch"]
+    assert list(first.stages)[-1] == "publish"
+    site.newest(organization, tmp_path / "now.db")
+    assert plan_of(tmp_path / "now.db") == plan_of(one.data / f"{organization}.db")
+    site.write(copy, "UPDATE contacts SET birth_date = '1980-01-05' WHERE id = 5")
+    second = schedule(two, organization)
+    assert second.rows_inserted < first.rows_inserted
+    third = schedule(one, organization)
+    assert (third.rows_inserted, third.rows_updated, third.rows_deleted) == (0, 0, 0)
+    assert is_current(one, organization)
+    assert is_current(two, organization)
+    if layout == "versions":
+        assert [first.replica.version, second.replica.version, third.replica.version] == [2, 4, 5]
+        assert second.replica.version_before == 3
+        assert third.replica.bytes_down < second.replica.bytes_down
+        assert third.replica.bytes_down + third.replica.bytes_up < third.replica.bytes_whole / 10
+    assert site.repository(organization).register.read().lease is None
+
+
+@VERSIONS
+def test_from_the_volume_into_the_bucket(site: Site, organization: str, layout: str) -> None:
+    """An organization that lies on the volume alone becomes the bucket's first version with its first job."""
+    data = site.root / "one"
+    data.mkdir()
+    make_organization(data / f"{organization}.db", 200, 1, DAY)
+    daemon = site.machine("one")
+    result = schedule(daemon, organization)
+    assert (result.replica.version_before, result.replica.version) == (None, 1)
+    assert result.replica.bytes_down == 0
+    assert schedule(site.machine("two"), organization).rows_inserted == 0
+
+
+@LAYOUTS
+def test_missing(site: Site, organization: str, layout: str) -> None:
+    """An organization that is nowhere is told so, and leaves no lease behind."""
+    daemon = site.machine("one")
+    with pytest.raises(
+        errors.DatabaseMissingError, match="neither in the bucket nor on the volume"
+    ):
+        schedule(daemon, organization)
+    assert site.repository(organization).register.read().lease is None
+
+
+@VERSIONS
+def test_doctor(site: Site, organization: str, layout: str) -> None:
+    """The doctor looks at the bucket, too."""
+    site.publish_new(organization)
+    daemon = site.machine("one")
+    with daemon.client() as client:
+        states = {check.name: check.state for check in client.diagnose().checks}
+    assert states["bucket"] == "ok"
+
+
+@VERSIONS
+def test_failed_job_publishes_nothing(site: Site, organization: str, layout: str) -> None:
+    """A job that fails leaves the bucket and the copy as they were, and the lease free."""
+    copy = site.publish_new(organization)
+    daemon = site.machine("one")
+    site.write(copy, "DELETE FROM contacts")
+    before = site.repository(organization).newest()
+    with pytest.raises(errors.ContactsError):
+        schedule(daemon, organization)
+    assert site.repository(organization).newest() == before
+    assert site.repository(organization).register.read().lease is None
+
+
+@pytest.mark.slow
+@VERSIONS
+def test_two_daemons_at_once(site: Site, organization: str, layout: str) -> None:
+    """Two machines that are asked for the same organization at once take turns; both succeed."""
+    site.publish_new(organization, 2000)
+    daemons = [site.machine("one"), site.machine("two")]
+    results: list[RunResult] = []
+    threads = [
+        threading.Thread(target=lambda d=daemon: results.append(schedule(d, organization)))
+        for daemon in daemons
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(result.replica.version for result in results) == [2, 3]
+    assert sorted(result.rows_inserted > 0 for result in results) == [False, True]
+
+
+@pytest.mark.slow
+@LAYOUTS
+def test_changes_that_are_no_jobs(
+    site: Site, organization: str, layout: str, tmp_path: Path
+) -> None:
+    """A configuration, a file that is sent, a backup that is restored: each is published.
+
+    What is asked is current.
+    """
+    copy = site.publish_new(organization)
+    one, two = site.machine("one"), site.machine("two")
+    schedule(one, organization)
+    with one.client() as client, two.client() as other:
+        client.set_configuration(organization, 'timezone = "America/New_York"\n')
+        assert other.configuration(organization).version == 1
+        site.write(copy, "DELETE FROM contacts WHERE id > 100")
+        assert client.info(organization).contacts == 100
+        backup = client.backups(organization).backups[0]
+        client.restore(organization, backup.backup_id)
+        assert other.info(organization).contacts == 300
+        fresh = tmp_path / "fresh.db"
+        make_organization(fresh, 50, 9, DAY)
+        client.push(fresh, organization)
+        assert other.info(organization).contacts == 50
+        client.push(fresh, f"{organization}-new")
+        assert other.info(f"{organization}-new").contacts == 50
+        assert {organization, f"{organization}-new"} <= set(client.organizations())
+        other.pull(organization, tmp_path / "pulled.db")
+    assert schedule(two, organization).contacts == 50
+
+
+@pytest.mark.slow
+@VERSIONS
+def test_changes_wait_for_the_lease(site: Site, organization: str, layout: str) -> None:
+    """Whoever has the lease keeps others from writing, and is named."""
+    site.publish_new(organization)
+    daemon = site.machine("one")
+    register = site.repository(organization).register
+    with (
+        Lease.acquire(register, "the main application", duration_s=60.0),
+        daemon.client(timeout_s=60.0) as client,
+    ):
+        with pytest.raises(errors.LeaseError, match="the main application"):
+            client.set_configuration(organization, 'timezone = "America/New_York"\n')
+        handle = client.submit(organization, as_of=AS_OF)
+        wait_until(
+            lambda: (job := client.status(handle.job_id)).progress and job.progress.stage == "lease"
+        )
+        client.cancel(handle.job_id)
+        with pytest.raises(errors.JobCancelledError):
+            handle.wait(20)
+    assert schedule(daemon, organization).rows_inserted > 0
+
+
+@LAYOUTS
+def test_the_client_s_lease(
+    site: Site, organization: str, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The main application's part: lease, fetch, write, publish.
+
+    A job waits for it and sees what was written.
+    """
+    site.publish_new(organization)
+    for name, value in environment_of(site.settings).items():
+        monkeypatch.setenv(name, value)
+    daemon = site.machine("one")
+    path = tmp_path / "mine.db"
+    with daemon.client() as client:
+        with client.lease(organization) as lease:
+            assert lease.token >= 1
+            assert lease.fetch(path).bytes_down > 0
+            handle = client.submit(organization, as_of=AS_OF)
+            with closing(sqlite3.connect(path)) as connection, connection:
+                connection.execute("DELETE FROM contacts WHERE id > 10")
+            moved = lease.publish(path)
+            assert 0 < moved.bytes_up <= moved.whole_bytes
+            lease.check()
+        assert handle.wait(60).contacts == 10
+    unheld = Client.lease(organization)
+    with pytest.raises(errors.SettingsError, match="not held"):
+        unheld.publish(path)
+
+
+def test_lease_without_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a bucket the client's lease says what to set; half set, what is missing."""
+    for name in ("BUCKET_NAME", "SCHEDD_BUCKET_FOLDER"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(errors.SettingsError, match="no bucket is set"):
+        Client.lease("org-1")
+    monkeypatch.setenv("BUCKET_NAME", "x")
+    with pytest.raises(errors.SettingsError, match="AWS_ENDPOINT_URL_S3"):
+        Client.lease("org-1")
+    monkeypatch.setenv("SCHEDD_BUCKET_FOLDER", "/tmp/x")
+    monkeypatch.setenv("SCHEDD_BUCKET_LAYOUT", "other")
+    with pytest.raises(errors.SettingsError, match="layout"):
+        Client.lease("org-1")
+
+
+# The volume as a cache ----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@VERSIONS
+def test_eviction(site: Site, organization: str, layout: str) -> None:
+    """Beyond the limit the copies not used for longest go, except those that the bucket does not have."""
+    names = [f"{organization}-{letter}" for letter in "abcd"]
+    for name in names:
+        site.publish_new(name, 300)
+    first = site.machine("first")
+    schedule(first, names[0])
+    size = (first.data / f"{names[0]}.db").stat().st_size
+    daemon = site.machine("one", "--cache-gb", str(size * 3.1 / 1e9))
+    for name in names[:3]:
+        schedule(daemon, name)
+    changed = daemon.data / f"{names[0]}.db"
+    with closing(sqlite3.connect(changed)) as connection, connection:
+        connection.execute("UPDATE contacts SET first_name = 'changed here' WHERE id = 1")
+    schedule(daemon, names[3])
+    assert [name for name in names if (daemon.data / f"{name}.db").exists()] == [
+        names[0],
+        names[2],
+        names[3],
+    ]
+    assert schedule(daemon, names[1]).rows_inserted == 0  # it comes back from the bucket
+    schedule(daemon, names[0])
+    with daemon.client() as client:  # what was changed on the volume is kept as a backup
+        assert any(
+            "changed on the volume" in backup.run_id for backup in client.backups(names[0]).backups
+        )
+
+
+# Many ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@VERSIONS
+def test_many(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
+    """Several organizations in one call.
+
+    A bounded number at once, an outcome for each, sums, exit codes.
+    """
+    names = [f"{organization}-{number}" for number in range(6)]
+    for number, name in enumerate(names):
+        site.publish_new(name, 100 + number)
+    bad = f"{organization}-bad"
+    copy = site.publish_new(bad)
+    site.write(copy, "DELETE FROM contacts")
+    daemon = site.machine("one")
+    seen: dict[str, set[str]] = {}
+    most = 0
+
+    def on_each(name: str, job: object) -> None:
+        nonlocal most
+        seen.setdefault(name, set()).add(getattr(job, "state", "none"))
+        most = max(most, sum(1 for states in seen.values() if not states & {"succeeded", "failed"}))
+
+    with daemon.client() as client:
+        done = client.schedule_many(
+            [*names, bad, names[0]], at_once=2, on_each=on_each, as_of=AS_OF
+        )
+    assert (done.succeeded, done.failed) == (6, 1)
+    assert [outcome.organization for outcome in done.outcomes] == [*names, bad]
+    assert done.contacts == sum(100 + number for number in range(6))
+    assert done.bytes_up > 0
+    assert most <= 2
+    assert next(o for o in done.outcomes if o.organization == bad).error.code == "contacts_empty"
+
+    def schedctl(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [
+                str(Path(sys.executable).with_name("schedctl")),
+                *arguments,
+                "--data",
+                str(daemon.data),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env=os.environ | {"COLUMNS": "160"},
+        )
+
+    shown = schedctl("submit", *names, "--as-of", AS_OF)
+    assert shown.returncode == 0, shown.stderr
+    assert "6 of 6 organizations scheduled" in shown.stdout
+    document = json.loads(schedctl("submit", names[0], bad, "--as-of", AS_OF, "--json").stdout)
+    assert (document["succeeded"], document["failed"]) == (1, 1)
+    failed = schedctl("submit", "--all", "--as-of", AS_OF, "--at-once", "3")
+    assert failed.returncode == 1
+    assert "contacts_empty" in failed.stdout
+    assert schedctl("submit", "--all", names[0]).returncode == 2
+    assert schedctl("submit", "--all", "--detach").returncode == 2
+
+
+def test_many_without_a_bucket(tmp_path: Path) -> None:
+    """`--all` without a bucket is all organizations of the data folder."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("org-1", "org-2"):
+        make_organization(data / f"{name}.db", 50, 1, DAY)
+    daemon = BucketDaemon(data, {}).start()
+    try:
+        with daemon.client() as client:
+            done = client.schedule_many(as_of=AS_OF)
+            assert [outcome.organization for outcome in done.outcomes] == ["org-1", "org-2"]
+            assert done.succeeded == 2
+            assert done.bytes_whole == 0
+    finally:
+        daemon.kill()
+
+
+# The main application writes all the time ---------------------------------------------------------
+
+WRITER = """
+import json, random, sqlite3, sys, time
+from contextlib import closing
+from pathlib import Path
+import msgspec
+from schedbucket import Copy, load_settings, open_repository, open_store
+from schedbucket.repository import OtherVersionError
+import os
+
+organization, folder, log, seed = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+folder.mkdir()
+settings = load_settings(os.environ)
+copy = Copy(folder / "mine.db", folder / "state", open_repository(settings, open_store(settings), organization))
+source, number = random.Random(seed), 0
+while not (folder / "stop").exists():
+    number += 1
+    copy.refresh()
+    copy.begin()
+    done = {}
+    with closing(sqlite3.connect(copy.path)) as connection, connection:
+        row = 1_000_000 * seed + number
+        connection.execute(
+            "INSERT INTO contacts(id, email, birth_date, effective_date, zip_code) VALUES (?, ?, ?, ?, '75001')",
+            (row, f"w{row}@example.org", f"19{source.randint(40, 79)}-0{source.randint(1, 9)}-1{source.randint(0, 9)}", "2020-03-01"),
+        )
+        done["contact"] = row
+        found = connection.execute(
+            "SELECT id FROM email_schedules WHERE status = 'pre-scheduled' ORDER BY scheduled_send_date, id LIMIT 3"
+        ).fetchall()
+        if found:
+            sent = source.choice(found)[0]
+            connection.execute("UPDATE email_schedules SET status = 'sent', actual_send_datetime = '2026-11-23 09:00:00' WHERE id = ?", (sent,))
+            done["sent"] = connection.execute(
+                "SELECT contact_id, email_type, scheduled_send_date FROM email_schedules WHERE id = ?", (sent,)
+            ).fetchone()
+    try:
+        copy.publish(note="app")
+    except OtherVersionError:
+        copy.discard()
+        continue
+    with log.open("a") as file:
+        file.write(json.dumps(done) + "\\n")
+    time.sleep(source.random() * float(sys.argv[5]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("layout", ["versions", "plain"])
+def test_two_writers(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
+    """While jobs run, a second process writes contacts and marks rows as sent all the time.
+
+    No write of either side is
+    lost, and every plan that a job publishes is the plan of exactly the inputs that it is published
+    with."""
+    site.publish_new(organization, 400)
+    daemon = site.machine("one")
+    schedule(daemon, organization)
+    script, log, folder = tmp_path / "writer.py", tmp_path / "writes", tmp_path / "writer"
+    script.write_text(WRITER)
+    environment = os.environ | environment_of(site.settings)
+    writer = subprocess.Popen(
+        [sys.executable, str(script), organization, str(folder), str(log), "1", "1.0"],
+        env=environment,
+    )
+    runs: list[RunResult] = []
+    checker = site.machine("checker", environment={"none": ""})
+    try:
+        wait_until(log.exists)
+        while (
+            len(runs) < 30 or sum(run.replica.carried_over for run in runs) < 6 or lines(log) < 15
+        ):
+            assert len(runs) < 200, "the two never met"
+            runs.append(schedule(daemon, organization))
+            # What was published is the plan of its inputs, whoever wrote them.
+            target = checker.data / f"run-{len(runs)}.db"
+            known = find_published(site, organization, layout, runs[-1], target)
+            if known:
+                assert is_current(checker, f"run-{len(runs)}"), (
+                    f"run {len(runs)}: {runs[-1].replica}"
+                )
+            target.unlink(missing_ok=True)
+    finally:
+        (folder / "stop").touch()
+        code = writer.wait(60)
+    assert code == 0
+    last = schedule(daemon, organization)
+    assert last.replica.carried_over == 0
+    site.newest(organization, tmp_path / "end.db")
+    with closing(sqlite3.connect(tmp_path / "end.db")) as connection:
+        contacts = {row for (row,) in connection.execute("SELECT id FROM contacts")}
+        sent = set(
+            connection.execute(
+                "SELECT contact_id, email_type, scheduled_send_date FROM email_schedules WHERE status = 'sent'"
+            )
+        )
+        recorded = {row for (row,) in connection.execute("SELECT run_id FROM scheduler_runs")}
+    written = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {done["contact"] for done in written} <= contacts
+    assert {tuple(done["sent"]) for done in written if "sent" in done} <= sent
+    assert {run.run_id for run in runs} <= recorded
+    assert is_current(daemon, organization)
+    again = make_again(checker, tmp_path / "end.db")
+    assert again == plan_of(tmp_path / "end.db")
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text().splitlines())
+
+
+def find_published(
+    site: Site, organization: str, layout: str, run: RunResult, target: Path
+) -> bool:
+    """Fetch the version that a run has published.
+
+    In the layout `plain` only if it is still the newest.
+    """
+    repository = site.repository(organization)
+    if layout == "versions":
+        from schedbucket.versions import known_of
+
+        [entry] = [entry for entry in repository.history() if entry.version == run.replica.version]
+        assert entry.note == run.run_id
+        repository.fetch(known_of(entry), None, None, target)
+        return True
+    known = repository.newest()
+    assert known is not None
+    try:
+        repository.fetch(known, None, None, target)
+    except Exception:
+        return False
+    with closing(sqlite3.connect(target)) as connection:
+        last = connection.execute("SELECT count(*) FROM contacts").fetchone()[0]
+    return last == run.contacts and not connection_has_newer(target, run)
+
+
+def connection_has_newer(path: Path, run: RunResult) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        [(newest,)] = connection.execute(
+            "SELECT run_id FROM scheduler_runs ORDER BY started_at DESC, rowid DESC LIMIT 1"
+        )
+    return newest != run.run_id
+
+
+def make_again(daemon: BucketDaemon, path: Path) -> list[tuple[object, ...]]:
+    """The plan of a file's inputs, computed from nothing.
+
+    Without the scheduler's rows that were not sent.
+    """
+    fresh = daemon.data / "fresh.db"
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(fresh)) as target:
+        source.backup(target)
+        with target:
+            target.execute(
+                "DELETE FROM email_schedules WHERE status IN ('pre-scheduled', 'skipped')"
+            )
+    schedule(daemon, "fresh")
+    return plan_of(fresh)

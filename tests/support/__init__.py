@@ -1,0 +1,1 @@
+"""Helpers of the tests: processes, organizations, plans, and servers that tests run."""
