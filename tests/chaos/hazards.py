@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -194,7 +195,7 @@ def paused_holder(root: Path, rounds: int, seed: int) -> Tally:
         for _ in range(rounds):
             day = f"2026-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}"
             client = first.start_client("submit", "org-0", "--as-of", day, "--json")
-            wait_until(lambda: client.poll() is not None or _leased(head), 60)
+            wait_until(partial(_ended_or_leased, client, head), 60)
             with suppress(subprocess.TimeoutExpired):
                 client.wait(rng.uniform(0, 0.3))
             paused = [process for pair in first.daemons_and_workers() for process in pair]
@@ -225,9 +226,9 @@ def paused_holder(root: Path, rounds: int, seed: int) -> Tally:
     return tally
 
 
-def _leased(head: Path) -> bool:
-    """Return whether somebody holds the lease of an organization."""
-    return json.loads(head.read_text()).get("lease") is not None
+def _ended_or_leased(client: subprocess.Popen[bytes], head: Path) -> bool:
+    """Return whether a client has ended, or somebody holds the organization's lease."""
+    return client.poll() is not None or json.loads(head.read_text()).get("lease") is not None
 
 
 # A second daemon ---------------------------------------------------------------------------------

@@ -35,6 +35,12 @@ SCENARIOS: dict[str, tuple[Callable[[Path, int, int], Tally], int]] = {
     "second-daemon": (second_daemon, 30),
     "damaged-files": (damaged_files, 1000),
 }
+_EXPLANATION = """\
+Real daemons, workers, clients and another program that writes to the same files or to the bucket.
+After a number of faults everything is scheduled once more in peace. Then SQLite's
+`integrity_check` has to find every file and the journal sound, a dry run of each organization has
+to report 0 changes, no process and no growing number of files may be left, and no error may be one
+that the daemon did not expect. `make chaos` writes this section (seed {seed})."""
 
 
 def run(name: str, rounds: int, seed: int) -> Tally:
@@ -53,11 +59,7 @@ def section(tallies: list[Tally], seed: int) -> list[str]:
     lines = [
         "## Chaos",
         "",
-        "Real daemons, workers, clients and another program that writes to the same files or to the bucket. After a "
-        "number of faults everything is scheduled once more in peace. Then SQLite's `integrity_check` has to find "
-        "every file and the journal sound, a dry run of each organization has to report 0 changes, no process and no "
-        "growing number of files may be left, and no error may be one that the daemon did not expect. "
-        f"`make chaos` writes this section (seed {seed}).",
+        _EXPLANATION.format(seed=seed),
         "",
         "| scenario | faults | checks | what clients saw | broken promises |",
         "| --- | --- | ---: | --- | ---: |",

@@ -111,7 +111,9 @@ def test_what_classes_say() -> None:
     for name, value in (("id", 70), ("email_template", "b"), ("sms_template", "t")):
         changed = [INSTANCES[0] | {name: value}, *INSTANCES[1:]]
         run = Run(D, Configuration(), TYPES, changed)
-        [row_class] = [c for c in range(4, 7) if (run.classes.instance[c] == (70 if name == "id" else 7))]
+        [row_class] = [
+            c for c in range(4, 7) if (run.classes.instance[c] == (70 if name == "id" else 7))
+        ]
         found.add(sums([(1, row_class, D, D + 14, 0)], run))
     found.add(
         sums([plan[4]], Run(D, Configuration(), [TYPES[0] | {"priority": 6}, TYPES[1]], INSTANCES))
