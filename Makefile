@@ -49,14 +49,14 @@ bench-startup: binary ## Time the daemon from exec to listening, compiled and no
 	@$(BIN)/python tests/bench/startup.py
 
 faults: setup ## Fail every kind of disk operation once and write docs/FAULTS.md
-	@cd tests && ../$(BIN)/python -m faults.table
+	@$(BIN)/python -m tests.faults.table
 
 docs: setup ## Write the generated pages again: docs/CLI.md, docs/SETTINGS.md, the picture of a check
 	@$(BIN)/python tools/make_docs.py
 	@$(BIN)/python tools/check_picture.py
 
 chaos: setup ## Kill, fill disks, move clocks and damage files at full length; write it into docs/FAULTS.md
-	@cd tests && ../$(BIN)/python -m chaos.table $(ARGS)
+	@$(BIN)/python -m tests.chaos.table $(ARGS)
 
 lock: setup ## Lock the dependencies anew, with hashes and without addresses
 	@tools/lock.sh

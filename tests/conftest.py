@@ -14,12 +14,12 @@ import pytest
 
 from schedbucket import BucketSettings
 from schedctl.synthetic import make_organization
-from support.daemons import RawClient, RunningDaemon
-from support.folders import AS_OF, CONTACTS, SCHEDCTL, Folder, Terminal
-from support.machines import Site, make_site
-from support.machines_api import MachinesApiServer, serving
-from support.names_server import NamesServer, naming
-from support.s3_server import Proxy, S3Server
+from tests.support.daemons import RawClient, RunningDaemon
+from tests.support.folders import AS_OF, CONTACTS, SCHEDCTL, Folder, Terminal
+from tests.support.machines import Site, make_site
+from tests.support.machines_api import MachinesApiServer, serving
+from tests.support.names_server import NamesServer, naming
+from tests.support.s3_server import Proxy, S3Server
 
 _numbers = itertools.count(1)
 

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from support.s3_server import BUCKET, KEY, SECRET, S3Server
+from tests.support.s3_server import BUCKET, KEY, SECRET, S3Server
 
 PARTS = {
     "obstore": ("obstore",),

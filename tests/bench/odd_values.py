@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from schedctl.synthetic import make_organization
-from support.plans import run_locally
+from tests.support.plans import run_locally
 
 AS_OF = dt.date(2026, 11, 23)
 _AMERICAN = (

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from schedclient import Client
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 ROOT = Path(__file__).parents[2]
 BINARY = ROOT / "build" / "binary"
 FORMS = {
@@ -71,9 +71,9 @@ def from_a_stopped_machine(command: list[str], folder: Path) -> tuple[float, flo
     from datetime import date
 
     from schedctl.synthetic import make_organization
-    from support.machines import make_site
-    from support.machines_api import serving
-    from support.names_server import naming
+    from tests.support.machines import make_site
+    from tests.support.machines_api import serving
+    from tests.support.names_server import naming
 
     with serving() as server, naming(server) as names:
         site = make_site(server, names, folder, command=command, idle_timeout_s=30.0)

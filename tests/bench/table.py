@@ -1,6 +1,6 @@
 """Put the newest results of each size and mode into docs/PERFORMANCE.md.
 
-`python tests/bench/table.py`.
+`python -m tests.bench.table`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from run import NAMES, RESULTS
+from tests.bench.run import NAMES, RESULTS
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "PERFORMANCE.md"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.binaries import BUILT, Program, end, wait_until
+from tests.support.binaries import BUILT, Program, end, wait_until
 
 
 @pytest.fixture(params=["folder", "one-file"])

@@ -18,11 +18,11 @@ import pytest
 
 from schedclient import Client
 from schedctl.synthetic import make_organization
-from support.binaries import ROOT, Program, wait_until
-from support.machines import make_site
-from support.machines_api import serving
-from support.names_server import naming
-from support.plans import CASES, GOLDEN, golden, make_database, read_plan, run_locally
+from tests.support.binaries import ROOT, Program, wait_until
+from tests.support.machines import make_site
+from tests.support.machines_api import serving
+from tests.support.names_server import naming
+from tests.support.plans import CASES, GOLDEN, golden, make_database, read_plan, run_locally
 
 pytestmark = [pytest.mark.binary, pytest.mark.slow, pytest.mark.timeout(300)]
 AS_OF = "2026-11-01"

@@ -15,7 +15,7 @@ from schedbucket import Lease, open_repository, open_store
 from schedbucket.head import Head, Register
 from schedbucket.object_store import Condition, ConditionFailedError, ObjectStore
 from schedproto import ErrorCode, SchedulerError
-from support.s3_server import Fault, Proxy, S3Server
+from tests.support.s3_server import Fault, Proxy, S3Server
 
 pytestmark = pytest.mark.slow
 PART = 16 << 20

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -54,7 +55,7 @@ class Place:
         self.copy = Copy(folder / "org.db", folder / "state", self.repository)
         self.path = self.copy.path
 
-    def change(self, text: str, row: int = 7, **options: object) -> int:
+    def change(self, text: str, row: int = 7, **options: Any) -> int:
         self.copy.refresh()
         self.copy.begin()
         write(self.path, text, row)

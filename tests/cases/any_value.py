@@ -19,11 +19,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from reference import random_campaigns, random_contacts, random_history
-from reference.organizations import RandomOrganization
-from reference.random_configuration import random_as_of, random_overrides
-from reference.sql import RawText, Table
-from reference.values import Value
+from tests.reference import random_campaigns, random_contacts, random_history
+from tests.reference.organizations import RandomOrganization
+from tests.reference.random_configuration import random_as_of, random_overrides
+from tests.reference.sql import RawText, Table
+from tests.reference.values import Value
 
 BASES = 400
 AFFINITIES = ("INTEGER", "TEXT", "REAL", "NUMERIC", "")

@@ -13,11 +13,18 @@ from typing import Any
 
 import pytest
 
-from cases.checks import PLAN, index_differences, integrity, plan_rows, sender_rows, table_columns
-from reference.compare import differences, read_plan
-from reference.plan import plan
 from schedproto import ErrorCode, RunResult, RunWarning, SchedulerError
-from support.plans import make_database, run_locally
+from tests.cases.checks import (
+    PLAN,
+    index_differences,
+    integrity,
+    plan_rows,
+    sender_rows,
+    table_columns,
+)
+from tests.reference.compare import differences, read_plan
+from tests.reference.plan import plan
+from tests.support.plans import make_database, run_locally
 
 DATA = Path(__file__).parent / "data"
 AS_OF = date(2026, 11, 23)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cases.runs import NAMES
+from tests.cases.runs import NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

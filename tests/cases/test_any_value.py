@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 
-from cases.any_value import OddOrganization, odd_organizations
-from cases.checks import (
+from schedproto import ErrorCode, RunResult, SchedulerError
+from tests.cases.any_value import OddOrganization, odd_organizations
+from tests.cases.checks import (
     PLAN,
     duplicate_keys,
     index_differences,
@@ -24,11 +25,10 @@ from cases.checks import (
     sender_rows,
     table_columns,
 )
-from reference import values
-from reference.compare import differences, read_plan
-from reference.plan import Plan, plan
-from schedproto import ErrorCode, RunResult, SchedulerError
-from support.plans import run_locally
+from tests.reference import values
+from tests.reference.compare import differences, read_plan
+from tests.reference.plan import Plan, plan
+from tests.support.plans import run_locally
 
 SETTINGS = settings(
     deadline=None,

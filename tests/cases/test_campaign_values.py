@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cases.runs import scheduled
+from tests.cases.runs import scheduled
 
 
 def test_ids(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from cases.checks import plan_rows
-from cases.runs import WAYS, build, module, run, scheduled
+from tests.cases.checks import plan_rows
+from tests.cases.runs import WAYS, build, module, run, scheduled
 
 MASSACHUSETTS = "exclusion:MA:year_round"
 

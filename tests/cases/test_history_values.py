@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cases.runs import scheduled
+from tests.cases.runs import scheduled
 
 
 def test_contact_ids_as_text(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cases.runs import refused, scheduled
 from schedproto import ErrorCode
+from tests.cases.runs import refused, scheduled
 
 #: Case -> the error's code, and what its message names.
 REFUSED: dict[str, tuple[ErrorCode, tuple[str, ...]]] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cases.runs import scheduled
+from tests.cases.runs import scheduled
 
 #: Columns that a run reads: (table, column).
 READ = (

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cases.runs import refused, scheduled
 from schedproto import ErrorCode
+from tests.cases.runs import refused, scheduled
 
 
 def test_audit(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from chaos.table import BEGIN, END, SCENARIOS, keep_section, run, section, section_of
-from chaos.world import Tally
+from tests.chaos.table import BEGIN, END, SCENARIOS, keep_section, run, section, section_of
+from tests.chaos.world import Tally
 
 #: Rounds of the short form: enough for a check of all promises, or several.
 ROUNDS = {

@@ -21,7 +21,7 @@ import pytest
 from schedclient import Client
 from schedctl.synthetic import make_organization
 from schedproto.layout import socket_endpoint
-from support.plans import read_plan, run_locally
+from tests.support.plans import read_plan, run_locally
 
 ROUNDS = 50
 ORGANIZATIONS = ("org-a", "org-b", "org-c", "org-d")
@@ -34,7 +34,7 @@ class Daemon:
     def __init__(self, data: Path) -> None:
         self.data = data
         self.log = (data.parent / "daemon.log").open("ab")
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes]
 
     def ensure(self) -> None:
         if self.process is not None and self.process.poll() is None:

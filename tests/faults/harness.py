@@ -1,6 +1,6 @@
 """Runs a job again and again, each time with one fault at one operation, and looks at what is left.
 
-A process of its own, without threads, that forks a child for each try: `python -m faults.harness
+A process of its own, without threads, that forks a child for each try: `python -m tests.faults.harness
 SCENARIO MODE KIND` prints one JSON document. Used by the tests, and by `make faults` for
 docs/FAULTS.md.
 """
@@ -23,11 +23,11 @@ from typing import Any
 
 import apsw
 
-from faults.vfs import KINDS, FaultyVFS, Plan
 from schedctl.synthetic import make_organization
 from schedd.run import runner
 from schedproto import SchedulerError
-from support.plans import read_plan, run_locally
+from tests.faults.vfs import KINDS, FaultyVFS, Plan
+from tests.support.plans import read_plan, run_locally
 
 AS_OF = "2026-11-23"
 #: scenario -> contacts, whether there is a plan already, whether the main application uses a

@@ -13,9 +13,9 @@ from typing import Any
 
 import apsw
 
-from chaos.table import section_of
-from faults.harness import SCENARIOS
-from faults.vfs import KINDS
+from tests.chaos.table import section_of
+from tests.faults.harness import SCENARIOS
+from tests.faults.vfs import KINDS
 
 ROOT = Path(__file__).parent.parent.parent
 MEANING = {
@@ -29,8 +29,8 @@ MEANING = {
 
 
 def _sweep(case: tuple[str, str, str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "faults.harness", *case, "--most", "150"]
-    done = subprocess.run(command, cwd=ROOT / "tests", capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "tests.faults.harness", *case, "--most", "150"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     print(case, done.stdout[-80:].strip(), file=sys.stderr)
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from faults.harness import SCENARIOS
-from faults.vfs import KINDS
+from tests.faults.harness import SCENARIOS
+from tests.faults.vfs import KINDS
+from tests.support.paths import ROOT
 
 MODES = ("reliable", "highperf")
 
@@ -19,8 +19,8 @@ MODES = ("reliable", "highperf")
 def sweep(scenario: str, mode: str, kind: str, *options: str) -> dict[str, Any]:
     """Run the harness in a process of its own, which may fork."""
     done = subprocess.run(
-        [sys.executable, "-m", "faults.harness", scenario, mode, kind, *options],
-        cwd=Path(__file__).parent.parent,
+        [sys.executable, "-m", "tests.faults.harness", scenario, mode, kind, *options],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=280,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import msgspec
 import pytest
@@ -127,7 +128,7 @@ def test_replies_round_trip(message: m.Message) -> None:
     assert decode_reply(encode(message)) == message
 
 
-def changed(message: m.Message, **fields: object) -> list[bytes]:
+def changed(message: m.Message, **fields: Any) -> list[bytes]:
     """The message as a later release would send it: with more fields."""
     content = msgspec.msgpack.decode(encode(message)[1])
     return [MAGIC, msgspec.msgpack.encode(content | fields)]

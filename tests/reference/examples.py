@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from datetime import date
 
-from reference.plan import plan
+from tests.reference.plan import plan
 
 SCHEMA = """
 CREATE TABLE contacts (id INTEGER PRIMARY KEY, email, zip_code, birth_date, effective_date, failed_underwriting);

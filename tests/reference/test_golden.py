@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from reference.compare import differences, explain, golden_plan, read_plan
-from reference.hashing import h, mix64
-from reference.plan import plan
+from tests.reference.compare import differences, explain, golden_plan, read_plan
+from tests.reference.hashing import h, mix64
+from tests.reference.plan import plan
 
 TESTS = Path(__file__).parents[1]
 GOLDEN = TESTS / "golden"

@@ -7,8 +7,8 @@ from datetime import date
 
 import pytest
 
-from reference.examples import LOOSE, SCHEMA, contact, of_type, planned, sent
-from reference.plan import plan
+from tests.reference.examples import LOOSE, SCHEMA, contact, of_type, planned, sent
+from tests.reference.plan import plan
 
 
 def test_handled():

@@ -12,11 +12,11 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from reference.compare import explain
-from reference.invariants import violations
-from reference.organizations import organizations, random_organization
-from reference.plan import plan
-from reference.year import prepare, write_plan
+from tests.reference.compare import explain
+from tests.reference.invariants import violations
+from tests.reference.organizations import organizations, random_organization
+from tests.reference.plan import plan
+from tests.reference.year import prepare, write_plan
 
 #: An organization of 60 contacts with rows of every kind, for plans that are made wrong.
 RICH = 40

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reference.configuration import Configuration, configure, limits
-from reference.contacts import Contact
-from reference.dates import anniversary, ordinal
-from reference.examples import LOOSE, contact, of_type, planned
-from reference.hashing import h
-from reference.invariants import excluded_kinds
-from reference.rows import candidate_date
-from reference.windows import Windows
+from tests.reference.configuration import Configuration, configure, limits
+from tests.reference.contacts import Contact
+from tests.reference.dates import anniversary, ordinal
+from tests.reference.examples import LOOSE, contact, of_type, planned
+from tests.reference.hashing import h
+from tests.reference.invariants import excluded_kinds
+from tests.reference.rows import candidate_date
+from tests.reference.windows import Windows
 
 
 def test_anniversary_of_leap_day():

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reference import values
-from reference.configuration import Configuration, configure
-from reference.contacts import contact_date, email_problem, normal_zip, opted_out
-from reference.organization import UnusableOrganizationError, has_yes, read_organization
-from reference.plan import plan
-from reference.states import state_codes, zip_states
-from reference.targets import listed_carriers, listed_states
-from reference.values import UnreadableError
+from tests.reference import values
+from tests.reference.configuration import Configuration, configure
+from tests.reference.contacts import contact_date, email_problem, normal_zip, opted_out
+from tests.reference.organization import UnusableOrganizationError, has_yes, read_organization
+from tests.reference.plan import plan
+from tests.reference.states import state_codes, zip_states
+from tests.reference.targets import listed_carriers, listed_states
+from tests.reference.values import UnreadableError
 
 AS_OF = date(2026, 11, 23)
 CHICAGO = ZoneInfo("America/Chicago")

@@ -13,9 +13,9 @@ from random import Random
 
 import pytest
 
-from reference.organizations import random_organization
-from reference.records import ANNIVERSARY_TYPES, KNOWN_STATUSES
-from reference.year import Year, faults, forgotten, run_year, write_plan
+from tests.reference.organizations import random_organization
+from tests.reference.records import ANNIVERSARY_TYPES, KNOWN_STATUSES
+from tests.reference.year import Year, faults, forgotten, run_year, write_plan
 
 PREDECESSOR = Path(__file__).parents[1] / "predecessor"
 

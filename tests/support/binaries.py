@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from support.paths import ROOT
+from tests.support.paths import ROOT
 
 BUILT = ROOT / "build" / "binary"
 

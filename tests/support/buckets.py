@@ -14,12 +14,13 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from schedbucket import BucketSettings, Copy, Repository, open_repository, open_store
 from schedbucket.repository import Known, OtherVersionError
 from schedctl.synthetic import make_organization
 from schedproto import RunResult
-from support.daemons import AS_OF, RunningDaemon
+from tests.support.daemons import AS_OF, RunningDaemon
 
 _numbers = itertools.count(1)
 
@@ -138,7 +139,7 @@ class Site:
         return known
 
 
-def schedule(daemon: BucketDaemon, organization: str, **options: object) -> RunResult:
+def schedule(daemon: BucketDaemon, organization: str, **options: Any) -> RunResult:
     with daemon.client() as client:
         return client.schedule(organization, as_of=AS_OF, **options)  # type: ignore[arg-type]
 

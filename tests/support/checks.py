@@ -8,11 +8,12 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from schedclient import Client
 from schedproto.checks import CheckFinding, CheckReport
-from support.folders import Folder
-from support.paths import TESTS
+from tests.support.folders import Folder
+from tests.support.paths import TESTS
 
 AS_OF = "2026-11-23"
 PREDECESSOR = TESTS / "predecessor"
@@ -80,12 +81,12 @@ class Checked:
     def path(self, organization: str) -> Path:
         return self.folder.path / f"{organization}.db"
 
-    def check(self, *scripts: str, clean: bool = True, **options: object) -> CheckReport:
+    def check(self, *scripts: str, clean: bool = True, **options: Any) -> CheckReport:
         """Check such an organization."""
         return self.client.check(self.put(*scripts, clean=clean), as_of=AS_OF, **options)
 
 
-def only(report: CheckReport, code: str, **fields: object) -> CheckFinding:
+def only(report: CheckReport, code: str, **fields: Any) -> CheckFinding:
     """Return the one finding with a code, and with these values of its fields."""
     found = [item for item in report.findings if item.code == code]
     found = [

@@ -28,7 +28,7 @@ class RunningDaemon:
     def __init__(self, data: Path, *options: str) -> None:
         self.data, self.options = data, options
         self.log_path = data.parent / f"{data.name}.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes]
 
     @property
     def endpoint(self) -> str:

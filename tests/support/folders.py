@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -44,7 +45,7 @@ class Folder:
         self.path = path
         self.paused: list[int] = []
 
-    def client(self, **options: object) -> Client:
+    def client(self, **options: Any) -> Client:
         return Client(data=self.path, **options)
 
     def daemon(self) -> int | None:

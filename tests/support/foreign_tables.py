@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from schedproto import ErrorCode, RunResult, SchedulerError
-from support.plans import read_plan, run_locally
+from tests.support.plans import read_plan, run_locally
 
 AS_OF = "2026-11-23"
 COLUMNS = "id INTEGER PRIMARY KEY, email TEXT, zip_code TEXT, birth_date TEXT, effective_date TEXT"
@@ -105,12 +105,12 @@ def sees_by_index(path: Path) -> bool:
     return True
 
 
-def run(path: Path, tmp_path: Path, run_id: str = "job-a.1", **spec: object) -> RunResult:
+def run(path: Path, tmp_path: Path, run_id: str = "job-a.1", **spec: Any) -> RunResult:
     return run_locally(path, tmp_path / "scratch", AS_OF, run_id=run_id, **spec)
 
 
 def refused(
-    path: Path, tmp_path: Path, code: ErrorCode = ErrorCode.FOREIGN_SCHEMA, **spec: object
+    path: Path, tmp_path: Path, code: ErrorCode = ErrorCode.FOREIGN_SCHEMA, **spec: Any
 ) -> SchedulerError:
     """Run, expect the error, and see that no byte of the file has changed."""
     before = hashlib.sha256(path.read_bytes()).hexdigest()

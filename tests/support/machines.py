@@ -12,13 +12,14 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import zmq
 
 from schedclient.fly.api import MachinesApi
 from schedclient.fly.control import MachineControl, Pace
-from support.machines_api import TOKEN, Machine, MachinesApiServer, Process
-from support.names_server import NamesServer
+from tests.support.machines_api import TOKEN, Machine, MachinesApiServer, Process
+from tests.support.names_server import NamesServer
 
 SCHEDCTL = [sys.executable, "-c", "from schedctl import main; main()"]
 SCHEDD = [sys.executable, "-m", "schedd"]
@@ -45,7 +46,7 @@ def nothing(_: Machine) -> Process | None:
     return None
 
 
-def machine_of(server: MachinesApiServer, **options: object) -> Machine:
+def machine_of(server: MachinesApiServer, **options: Any) -> Machine:
     """A machine with nothing in it."""
     return server.add(
         Machine("148e1", new_address(), nothing, start_s=0.005, stop_s=0.005, **options)
@@ -53,7 +54,7 @@ def machine_of(server: MachinesApiServer, **options: object) -> Machine:
 
 
 def control_of(
-    server: MachinesApiServer, machine_id: str | None = None, **options: object
+    server: MachinesApiServer, machine_id: str | None = None, **options: Any
 ) -> MachineControl:
     api = MachinesApi(server.app, TOKEN, server.url, timeout_s=5)
     return MachineControl(api, machine_id, pace=options.pop("pace", QUICK), **options)
@@ -125,7 +126,7 @@ class Site:
     machine: Machine
     body: DaemonBody
 
-    def settings(self, **more: object) -> dict[str, object]:
+    def settings(self, **more: Any) -> dict[str, Any]:
         return {
             "app": self.server.app,
             "token": TOKEN,
@@ -158,9 +159,7 @@ class Site:
         return self.body.log.read_text() if self.body.log and self.body.log.exists() else ""
 
 
-def make_site(
-    server: MachinesApiServer, names: NamesServer, folder: Path, **options: object
-) -> Site:
+def make_site(server: MachinesApiServer, names: NamesServer, folder: Path, **options: Any) -> Site:
     volume = folder / "volume"
     volume.mkdir()
     address = new_address()

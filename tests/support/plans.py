@@ -15,7 +15,7 @@ from schedd.backups.backups import Backups
 from schedd.run.runner import run_job
 from schedd.run.tasks import run_task
 from schedproto import JobSpec, RunResult
-from support.paths import TESTS
+from tests.support.paths import TESTS
 
 GOLDEN = TESTS / "golden"
 #: A file of the predecessor, and the two plans for it: as it comes, and with the configuration

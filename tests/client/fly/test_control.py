@@ -25,8 +25,16 @@ from schedclient.errors import (
 )
 from schedclient.fly.api import MachinesApi, authorization
 from schedclient.fly.control import MachineControl, Pace
-from support.machines import QUICK, control_of, machine_of, nothing
-from support.machines_api import APP, TOKEN, Fault, Limits, Machine, MachinesApiServer, serving
+from tests.support.machines import QUICK, control_of, machine_of, nothing
+from tests.support.machines_api import (
+    APP,
+    TOKEN,
+    Fault,
+    Limits,
+    Machine,
+    MachinesApiServer,
+    serving,
+)
 
 
 def later(seconds: float, action: Callable[[], Any]) -> threading.Timer:

@@ -20,10 +20,10 @@ import pytest
 from schedclient import Client
 from schedclient.errors import AuthenticationError, LaunchError, SettingsError, UnreachableError
 from schedctl.synthetic import make_organization
-from support.folders import poll
-from support.machines import Site, make_site
-from support.machines_api import Fault, MachinesApiServer
-from support.names_server import NamesServer
+from tests.support.folders import poll
+from tests.support.machines import Site, make_site
+from tests.support.machines_api import Fault, MachinesApiServer
+from tests.support.names_server import NamesServer
 
 AS_OF = "2026-11-01"
 SCHEDCTL = [sys.executable, "-c", "from schedctl import main; main()"]

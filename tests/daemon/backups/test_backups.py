@@ -31,8 +31,8 @@ from schedd.backups.backups import Backups
 from schedd.backups.restore import rebuild, restore
 from schedd.run.runner import run_job
 from schedproto import ErrorCode, JobSpec, RunResult, SchedulerError
-from support.daemons import AS_OF, RunningDaemon, wait_until
-from support.plans import LocalContext, read_plan
+from tests.support.daemons import AS_OF, RunningDaemon, wait_until
+from tests.support.plans import LocalContext, read_plan
 
 DAY = dt.timedelta(days=1)
 

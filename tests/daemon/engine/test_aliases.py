@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from reference.compare import differences
-from reference.compare import read_plan as read_whole_plan
-from reference.plan import plan as reference_plan
-from support.plans import make_database, run_locally
+from tests.reference.compare import differences
+from tests.reference.compare import read_plan as read_whole_plan
+from tests.reference.plan import plan as reference_plan
+from tests.support.plans import make_database, run_locally
 
 AS_OF = "2026-11-23"
 SCRIPT = """

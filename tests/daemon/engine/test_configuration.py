@@ -38,8 +38,8 @@ from schedd.engine.presets import (
 from schedd.engine.rules import RULE_KINDS, in_words
 from schedd.engine.states import STATES
 from schedd.engine.windows import Windows
-from support.plans import make_database, read_plan, run_locally
-from support.window_rules import Person, configurations, ordinals, people_of
+from tests.support.plans import make_database, read_plan, run_locally
+from tests.support.window_rules import Person, configurations, ordinals, people_of
 
 
 def made(text: str) -> Configuration:

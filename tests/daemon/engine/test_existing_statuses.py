@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reference.compare import differences
-from reference.compare import read_plan as read_whole_plan
-from reference.plan import plan as reference_plan
 from schedctl.synthetic import make_organization
-from support.plans import run_locally
+from tests.reference.compare import differences
+from tests.reference.compare import read_plan as read_whole_plan
+from tests.reference.plan import plan as reference_plan
+from tests.support.plans import run_locally
 
 AS_OF = "2026-11-23"
 STATUSES = ("pre-scheduled", "skipped", "scheduled", "sent", "Opened", "failed", "strange", "")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from reference.compare import read_plan
-from reference.organizations import random_organization
 from schedproto import EventExplanation, Explanation, RunResult
-from support.plans import (
+from tests.reference.compare import read_plan
+from tests.reference.organizations import random_organization
+from tests.support.plans import (
     CASES,
     GOLDEN,
     PREDECESSOR,

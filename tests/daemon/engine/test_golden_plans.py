@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.plans import (
+from tests.support.plans import (
     CASES,
     GOLDEN,
     PREDECESSOR,

@@ -25,8 +25,8 @@ from schedd.engine.hashing import email_hash, mix64
 from schedd.engine.run import make_classes
 from schedd.engine.windows import Windows
 from schedd.store.blocks import Block
-from support.paths import ROOT
-from support.plans import GOLDEN
+from tests.support.paths import ROOT
+from tests.support.plans import GOLDEN
 
 DATES = st.dates(dt.date(1900, 1, 1), dt.date(2200, 12, 31))
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from reference.compare import differences
-from reference.compare import read_plan as read_whole_plan
-from reference.organizations import RandomOrganization, organizations, random_organization
-from support.plans import make_database, run_locally
+from tests.reference.compare import differences
+from tests.reference.compare import read_plan as read_whole_plan
+from tests.reference.organizations import RandomOrganization, organizations, random_organization
+from tests.support.plans import make_database, run_locally
 
 #: Seeds in one test; 8 slow tests of 250 make the 2,000 organizations that CI compares.
 BLOCK = 250

@@ -14,7 +14,7 @@ from schedd.engine import calendar
 from schedd.engine.calendar import NONE
 from schedd.engine.configuration import Configuration, Layer, build
 from schedd.engine.windows import KIND_NUMBER, Windows
-from support.window_rules import (
+from tests.support.window_rules import (
     DAYS,
     STATES,
     Person,

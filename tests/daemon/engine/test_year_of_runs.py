@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from reference.compare import differences
-from reference.compare import read_plan as read_whole_plan
-from reference.plan import Plan
-from reference.plan import plan as reference_plan
-from reference.year import faults, forgotten, run_year
-from support.plans import PREDECESSOR, make_database, predecessor, run_locally
+from tests.reference.compare import differences
+from tests.reference.compare import read_plan as read_whole_plan
+from tests.reference.plan import Plan
+from tests.reference.plan import plan as reference_plan
+from tests.reference.year import faults, forgotten, run_year
+from tests.support.plans import PREDECESSOR, make_database, predecessor, run_locally
 
 FIRST = dt.date(2025, 6, 9)
 

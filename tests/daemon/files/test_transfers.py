@@ -45,7 +45,7 @@ from schedproto.transfers import (
     digests_of,
     whole_digest,
 )
-from support.folders import AS_OF, SCHEDCTL, Folder, poll
+from tests.support.folders import AS_OF, SCHEDCTL, Folder, poll
 
 MakeFolder = Callable[..., Folder]
 

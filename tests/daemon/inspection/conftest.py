@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.checks import Checked
-from support.folders import Folder
+from tests.support.checks import Checked
+from tests.support.folders import Folder
 
 
 @pytest.fixture(scope="module")

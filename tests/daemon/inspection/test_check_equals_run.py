@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from schedclient.errors import InvalidArgumentError
-from support.checks import AS_OF, CLEAN, PREDECESSOR, Checked, counts, only
-from support.plans import read_issues, read_plan
+from tests.support.checks import AS_OF, CLEAN, PREDECESSOR, Checked, counts, only
+from tests.support.plans import read_issues, read_plan
 
 FAULTY = """
 UPDATE contacts SET status = 'lead' WHERE id = 1;

@@ -9,8 +9,8 @@ import pytest
 
 from schedd.inspection.codes import CODES
 from schedproto.checks import ERROR, NOTE, WARNING
-from support.checks import Checked, only
-from support.paths import ROOT
+from tests.support.checks import Checked, only
+from tests.support.paths import ROOT
 
 DOCS = ROOT / "docs" / "CHECK.md"
 UNSENT = (

@@ -19,9 +19,9 @@ from schedd.inspection.adopt import Adopter
 from schedd.inspection.report import check
 from schedproto import SchedulerError
 from schedproto.checks import CheckReport
-from support.checks import counts
-from support.paths import TESTS
-from support.plans import run_locally
+from tests.support.checks import counts
+from tests.support.paths import TESTS
+from tests.support.plans import run_locally
 
 DATA = TESTS / "cases" / "data"
 CASES = sorted(path.name for path in DATA.iterdir() if path.stem != "base")

@@ -14,7 +14,7 @@ import pytest
 
 from schedclient import errors
 from schedctl.synthetic import make_organization
-from support.daemons import AS_OF, RunningDaemon
+from tests.support.daemons import AS_OF, RunningDaemon
 
 
 @pytest.fixture

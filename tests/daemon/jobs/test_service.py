@@ -19,8 +19,8 @@ import psutil
 import pytest
 
 from schedclient import errors
-from support.daemons import AS_OF, RunningDaemon, wait_until
-from support.plans import read_plan
+from tests.support.daemons import AS_OF, RunningDaemon, wait_until
+from tests.support.plans import read_plan
 
 
 def test_schedule_and_result(daemon: RunningDaemon, data: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from schedbucket import BucketSettings
-from support.buckets import Site
+from tests.support.buckets import Site
 
 
 @pytest.fixture

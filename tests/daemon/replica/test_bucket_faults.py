@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,9 +26,9 @@ from schedbucket.repository import Known
 from schedclient import errors
 from schedd.replica.job import MAX_CARRIED_ROWS
 from schedproto import JobState
-from support.buckets import Site, environment_of, is_current, schedule
-from support.daemons import AS_OF, wait_until
-from support.s3_server import Fault, Proxy, S3Server
+from tests.support.buckets import Site, environment_of, is_current, schedule
+from tests.support.daemons import AS_OF, wait_until
+from tests.support.s3_server import Fault, Proxy, S3Server
 
 LEASE_S = 2.0
 OPTIONS = ("--lease", str(LEASE_S), "--bucket-timeout", "2")
@@ -81,7 +82,7 @@ class Scene:
         assert known is not None
         return known
 
-    def put_in(self, method: str, path: str, nth: int, **fault: object) -> None:
+    def put_in(self, method: str, path: str, nth: int, **fault: Any) -> None:
         """Have a fault met by the nth request of a kind from now on."""
         for _ in range(nth - 1):
             self.proxy.faults.append(Fault(method, path, "none"))

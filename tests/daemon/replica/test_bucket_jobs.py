@@ -18,8 +18,8 @@ from schedbucket import Lease
 from schedclient import Client, errors
 from schedctl.synthetic import make_organization
 from schedproto import RunResult
-from support.buckets import BucketDaemon, Site, environment_of, is_current, schedule
-from support.daemons import AS_OF, wait_until
+from tests.support.buckets import BucketDaemon, Site, environment_of, is_current, schedule
+from tests.support.daemons import AS_OF, wait_until
 
 DAY = dt.date(2026, 11, 23)
 LAYOUTS = pytest.mark.parametrize("layout", ["versions", "plain"])

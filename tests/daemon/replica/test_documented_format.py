@@ -24,9 +24,9 @@ from obstore.store import S3Store
 
 from schedclient import errors
 from schedproto import JobState
-from support.buckets import Site, is_current, schedule
-from support.daemons import AS_OF, wait_until
-from support.s3_server import BUCKET, KEY, SECRET, S3Server
+from tests.support.buckets import Site, is_current, schedule
+from tests.support.daemons import AS_OF, wait_until
+from tests.support.s3_server import BUCKET, KEY, SECRET, S3Server
 
 pytestmark = pytest.mark.slow
 

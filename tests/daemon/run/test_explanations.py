@@ -13,8 +13,8 @@ import pytest
 from schedclient import errors
 from schedproto import JobSpec
 from schedproto.messages import JobReply, Submit
-from support.daemons import AS_OF, RawClient, RunningDaemon
-from support.plans import read_plan
+from tests.support.daemons import AS_OF, RawClient, RunningDaemon
+from tests.support.plans import read_plan
 
 
 def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,14 @@ import pytest
 from schedctl.synthetic import make_organization
 from schedd.backups.backups import Backups
 from schedproto import GuardMeasure, JobSpec, RunResult, SchedulerError
-from support.plans import LocalContext, make_database, read_issues, read_plan, run_job, run_locally
+from tests.support.plans import (
+    LocalContext,
+    make_database,
+    read_issues,
+    read_plan,
+    run_job,
+    run_locally,
+)
 
 AS_OF = "2026-11-23"
 CONTACTS = """CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code, birth_date, effective_date,

@@ -18,7 +18,7 @@ from schedd.engine.rows import FOLLOWUP_TYPES, SKIP_REASONS, Rows, make_rows
 from schedd.engine.run import Run
 from schedd.run import plan_digest
 from schedproto import RunResult, SavedPlan, SchedulerError
-from support.plans import CASES, GOLDEN, golden, make_database, read_plan, run_locally
+from tests.support.plans import CASES, GOLDEN, golden, make_database, read_plan, run_locally
 
 AS_OF = "2026-11-23"
 D = dt.date.fromisoformat(AS_OF).toordinal() - dt.date(1970, 1, 1).toordinal()

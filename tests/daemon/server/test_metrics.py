@@ -17,10 +17,10 @@ import pytest
 
 from schedclient import Client
 from schedd.server.metrics import METRICS
-from support.daemons import AS_OF, RunningDaemon
-from support.folders import poll
-from support.machines import free_port
-from support.paths import ROOT
+from tests.support.daemons import AS_OF, RunningDaemon
+from tests.support.folders import poll
+from tests.support.machines import free_port
+from tests.support.paths import ROOT
 
 LINE = re.compile(r"^([a-z_]+)(\{[^}]*\})? (-?[0-9.e+-]+)$")
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from schedclient import Client, errors
 from schedproto.codec import MAGIC, MAX_REQUEST_BYTES
 from schedproto.messages import Failure, Hello, Welcome
-from support.daemons import RawClient, RunningDaemon
+from tests.support.daemons import RawClient, RunningDaemon
 
 
 def free_port() -> int:

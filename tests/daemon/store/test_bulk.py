@@ -14,7 +14,7 @@ import pytest
 
 from schedctl.synthetic import make_organization
 from schedd.store import bulk
-from support.plans import read_plan, run_locally
+from tests.support.plans import read_plan, run_locally
 
 INDEX = "email_schedules_status_date"
 

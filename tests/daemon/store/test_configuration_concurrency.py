@@ -20,7 +20,7 @@ from schedctl.synthetic import make_organization
 from schedd.engine.configuration import Layer
 from schedd.store import configurations, connection
 from schedproto import FINAL_STATES, ErrorCode, SchedulerError
-from support.daemons import AS_OF, RunningDaemon
+from tests.support.daemons import AS_OF, RunningDaemon
 
 DEFAULTS = Layer("the daemon's configuration file", {})
 NOW = "2026-11-23 12:00:00"

@@ -18,8 +18,8 @@ from schedproto import ErrorCode, SchedulerError
 from schedproto.codec import MAX_REPLY_BYTES, encode, encode_request
 from schedproto.configurations import MAX_TOML_BYTES, OrganizationConfiguration
 from schedproto.messages import ConfigurationReply, SetConfiguration
-from support.daemons import AS_OF
-from support.plans import run_locally
+from tests.support.daemons import AS_OF
+from tests.support.plans import run_locally
 
 DEFAULTS = Layer("the daemon's configuration file", {})
 NOW = "2026-11-23 12:00:00"

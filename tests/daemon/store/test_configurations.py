@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference.random_configuration import random_overrides
 from schedclient import errors
 from schedclient.toml import render
 from schedctl.synthetic import make_organization
 from schedd.engine.configuration import Configuration, Layer, build, dotted, effective
 from schedd.store import configurations
 from schedproto import ErrorCode, SchedulerError
-from support.daemons import AS_OF, RunningDaemon
-from support.paths import ROOT
-from support.plans import GOLDEN, make_database, run_locally
+from tests.reference.random_configuration import random_overrides
+from tests.support.daemons import AS_OF, RunningDaemon
+from tests.support.paths import ROOT
+from tests.support.plans import GOLDEN, make_database, run_locally
 
 DEFAULTS = Layer("the daemon's configuration file", {})
 NOW = "2026-11-23 12:00:00"

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from schedproto import ErrorCode, RunResult, SchedulerError
-from support.foreign_tables import (
+from tests.support.foreign_tables import (
     AS_OF,
     build,
     contacts,
@@ -25,7 +25,7 @@ from support.foreign_tables import (
     select,
     sender_rows,
 )
-from support.plans import read_plan, run_locally
+from tests.support.plans import read_plan, run_locally
 
 TEXTS = ("TEXT", "VARCHAR(40)", "DATE", "NUMERIC", "BLOB", "", "INTEGER")
 NUMBERS = ("INTEGER", "INT", "BIGINT", "NUMERIC", "", "BLOB", "TEXT", "VARCHAR(20)", "REAL")

@@ -12,7 +12,7 @@ import pytest
 
 from schedd.store.errors import translate
 from schedproto import ErrorCode, SchedulerError
-from support.foreign_tables import (
+from tests.support.foreign_tables import (
     AS_OF,
     COLUMNS,
     PLAN,
@@ -27,7 +27,7 @@ from support.foreign_tables import (
     sender_rows,
     settles,
 )
-from support.plans import read_issues, read_plan, run_locally
+from tests.support.plans import read_issues, read_plan, run_locally
 
 # The plan's table ---------------------------------------------------------------------------------
 

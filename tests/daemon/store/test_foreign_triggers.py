@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from schedproto import ErrorCode, SchedulerError
-from support.foreign_tables import (
+from tests.support.foreign_tables import (
     PLAN,
     ROWS,
     build,
@@ -22,7 +22,7 @@ from support.foreign_tables import (
     select,
     sender_rows,
 )
-from support.plans import read_plan
+from tests.support.plans import read_plan
 
 MOVES = (
     "CREATE TRIGGER no_sunday AFTER INSERT ON email_schedules WHEN strftime('%w', new.scheduled_send_date) = '0' BEGIN "

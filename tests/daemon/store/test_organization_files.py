@@ -19,8 +19,8 @@ import pytest
 
 from schedd.store.info import describe, volume
 from schedproto import ErrorCode, SchedulerError
-from support.paths import TESTS
-from support.plans import GOLDEN, make_database, read_issues, read_plan, run_locally
+from tests.support.paths import ROOT
+from tests.support.plans import GOLDEN, make_database, read_issues, read_plan, run_locally
 
 CONTACTS = "CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code TEXT, birth_date TEXT, effective_date TEXT);"
 ROWS = "".join(
@@ -33,7 +33,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def expect_error(path: Path, tmp_path: Path, code: ErrorCode, **spec: object) -> SchedulerError:
+def expect_error(path: Path, tmp_path: Path, code: ErrorCode, **spec: Any) -> SchedulerError:
     """Run, expect the error, and see that the file and its folder are as they were."""
     before = {p.name: digest(p) for p in path.parent.iterdir() if p.is_file()}
     with pytest.raises(SchedulerError) as caught:
@@ -473,17 +473,17 @@ def test_readers_see_old_or_new(folder: Path, tmp_path: Path) -> None:
     seen = []
     # From another process: within one, a second SQLite would drop the locks of the first.
     script = (
-        "import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; from support.plans import read_plan; "
+        "import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; from tests.support.plans import read_plan; "
         "import json; print(json.dumps(read_plan(Path(sys.argv[1]))))"
     )
 
     def look() -> list[list[Any]]:
-        command = [sys.executable, "-c", script, str(path), str(TESTS)]
+        command = [sys.executable, "-c", script, str(path), str(ROOT)]
         return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
     from schedd.run.runner import run_job
     from schedproto import JobSpec
-    from support.plans import LocalContext
+    from tests.support.plans import LocalContext
 
     context = LocalContext(tmp_path / "scratch", "job-b.1")
     context.on_progress = lambda stage, _: (

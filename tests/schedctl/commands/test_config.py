@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from schedproto.configurations import MAX_TOML_BYTES
-from support.daemons import RunningDaemon
+from tests.support.daemons import RunningDaemon
 
 COMMAND = [sys.executable, "-c", "from schedctl import main; main()", "config"]
 

@@ -19,9 +19,9 @@ import pytest
 
 from schedctl import costs as cost
 from schedproto import prices
-from support.machines import SCHEDCTL, Site
-from support.machines_api import Fault
-from support.paths import ROOT
+from tests.support.machines import SCHEDCTL, Site
+from tests.support.machines_api import Fault
+from tests.support.paths import ROOT
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 

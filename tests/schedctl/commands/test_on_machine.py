@@ -17,7 +17,7 @@ import pytest
 
 from schedclient import Client
 from schedctl.synthetic import make_organization
-from support.paths import ROOT
+from tests.support.paths import ROOT
 
 AS_OF = "2026-11-01"
 

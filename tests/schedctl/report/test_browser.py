@@ -18,8 +18,8 @@ import pytest
 from schedctl.report import render
 from schedctl.synthetic import make_organization
 from schedd.store.reports import read_report
-from support.daemons import AS_OF
-from support.plans import run_locally
+from tests.support.daemons import AS_OF
+from tests.support.plans import run_locally
 
 FLAGS = (
     "--headless",

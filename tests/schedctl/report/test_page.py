@@ -20,8 +20,8 @@ from schedctl.synthetic import make_organization
 from schedd.store.reports import read_report
 from schedd.store.runs import SUMMARIES
 from schedproto import ContactIssue, Report, RunResult
-from support.daemons import AS_OF, RunningDaemon
-from support.plans import run_locally
+from tests.support.daemons import AS_OF, RunningDaemon
+from tests.support.plans import run_locally
 
 NOW = "2026-11-23 12:00:00"
 VOID = {"meta", "br", "link", "img", "line", "rect", "polyline"}
