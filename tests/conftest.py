@@ -45,9 +45,7 @@ def daemons(data: Path) -> Iterator[Callable[..., RunningDaemon]]:
 
     yield start
     for daemon in started:
-        if daemon.process.poll() is None:
-            daemon.process.kill()
-            daemon.process.wait(10)
+        daemon.clean_up()
 
 
 @pytest.fixture

@@ -119,6 +119,6 @@ def test_locks(name: str) -> None:
     wanted = project["dependencies"] + (
         [] if name == "client" else project["optional-dependencies"]["daemon"]
     )
-    assert {re.match(r"[a-z0-9]+", need).group() for need in wanted} <= {
+    assert {re.findall(r"^[a-z0-9]+", need)[0] for need in wanted} <= {
         entry for entry, _ in entries
     }

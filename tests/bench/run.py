@@ -147,7 +147,8 @@ def planned_rows(path: Path, run: Run) -> PlainRows:
         [(c, number[t, i], reasons[r], day(d), day(e)) for c, t, i, r, d, e in rows], np.int64
     )
     connection.close()
-    return PlainRows(packed[:, 0].copy(), *(packed[:, n].astype(np.int32) for n in range(1, 5)))
+    row_class, date, event = (packed[:, n].astype(np.int32) for n in (1, 3, 4))
+    return PlainRows(packed[:, 0].copy(), row_class, packed[:, 2].astype(np.int16), date, event)
 
 
 def floor(path: Path, run: Run, rows: PlainRows, mode: Mode) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.binaries import BUILT, Program, end, wait_until
+from tests.support.binaries import BUILT, Program, end
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(params=["folder", "one-file"])
@@ -32,7 +33,7 @@ def program(
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
         process.wait(30)
-    wait_until(lambda: not found.family() or end(found), "the end of all processes", 20)
+    wait_until(lambda: not found.family() or end(found), "the end of all processes")
 
 
 @pytest.fixture

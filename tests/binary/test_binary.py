@@ -18,11 +18,13 @@ import pytest
 
 from schedclient import Client
 from schedctl.synthetic import make_organization
-from tests.support.binaries import ROOT, Program, wait_until
+from tests.support.binaries import Program
 from tests.support.machines import make_site
 from tests.support.machines_api import serving
 from tests.support.names_server import naming
+from tests.support.paths import ROOT
 from tests.support.plans import CASES, GOLDEN, golden, make_database, read_plan, run_locally
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.binary, pytest.mark.slow, pytest.mark.timeout(300)]
 AS_OF = "2026-11-01"
@@ -62,7 +64,7 @@ def test_from_nothing(program: Program, data: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["contacts"] == 2000
-    wait_until(lambda: not program.family(), "the daemon's idle exit", 30)
+    wait_until(lambda: not program.family(), "the daemon's idle exit")
     assert list(program.temp.iterdir()) == []
 
 
@@ -72,7 +74,7 @@ def test_signals(program: Program, data: Path, name: str) -> None:
     process = program.serve(data)
     process.send_signal(getattr(signal, name))
     assert process.wait(30) == 0
-    wait_until(lambda: not program.family(), "the end of all processes", 20)
+    wait_until(lambda: not program.family(), "the end of all processes")
     assert list(program.temp.iterdir()) == []
     assert not (data / ".schedd" / "schedd.sock").exists()
 
@@ -117,7 +119,7 @@ def test_killed(program: Program, data: Path) -> None:
         wait_until(lambda: str(handle.status().state) == "running", "the job's beginning")
         process.kill()
         process.wait(10)
-        wait_until(lambda: not program.family(), "the end of all processes", 20)
+        wait_until(lambda: not program.family(), "the end of all processes")
         program.serve(data)
         assert handle.wait(120).contacts == 200_000
         assert handle.status().attempts == 2
@@ -346,7 +348,7 @@ def test_the_story(program: Program, tmp_path: Path) -> None:
         done = program.run("schedctl", "submit", "org-123", "--as-of", AS_OF, "--json", **words)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["contacts"] == 300
-        wait_until(lambda: site.machine.state == "stopped", "the machine's stop", 30)
+        wait_until(lambda: site.machine.state == "stopped", "the machine's stop")
         assert site.machine.starts == 1
         assert "idle, exiting" in site.log()
 

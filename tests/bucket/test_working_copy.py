@@ -59,7 +59,7 @@ class Place:
         self.copy.refresh()
         self.copy.begin()
         write(self.path, text, row)
-        return self.copy.publish(**options)[1]  # type: ignore[arg-type]
+        return self.copy.publish(**options)[1]
 
 
 @pytest.fixture
@@ -250,7 +250,9 @@ def test_versions_are_kept_folded_and_collected(
 
 
 @pytest.mark.parametrize("layout", ["versions"])
-def test_version_gone_while_fetching(places: tuple[Place, Place], layout: str) -> None:
+def test_version_gone_while_fetching(
+    places: tuple[Place, Place], layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A reader whose version is collected under its feet begins anew with the newest."""
     one, two = places
     original = two.repository.fetch
@@ -277,7 +279,7 @@ def test_version_gone_while_fetching(places: tuple[Place, Place], layout: str) -
             write_snapshot(one)
         return original(*arguments)  # type: ignore[arg-type]
 
-    two.repository.fetch = fetch  # type: ignore[method-assign]
+    monkeypatch.setattr(two.repository, "fetch", fetch)
     two.copy.refresh()
     assert len(calls) == 2
     assert read(two.path) == "snapshot"

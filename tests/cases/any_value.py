@@ -247,35 +247,34 @@ def redated(value: Value, source: Random) -> Value:
     except ValueError:
         return padded(value, source)
     text = day.isoformat()
-    return source.choice(
-        [
-            *(
-                noon,
-                noon * 1000,
-                str(noon),
-                f"{noon}.75",
-                float(noon),
-                noon + 0.5,
-                text + "T23:59:59Z",
-                text + " ",
-            ),
-            *(
-                f" {text}",
-                text + " x" * 2000,
-                text + "x",
-                day.strftime("%m/%d/%Y"),
-                text.replace("-", "/"),
-                text[:-1],
-            ),
-            *(
-                text + "T\0",
-                int(text.replace("-", "")),
-                text.encode(),
-                text + "\xa0",
-                RawText(text.encode() + b" \xe9"),
-            ),
-        ]
-    )
+    forms: list[Value] = [
+        *(
+            noon,
+            noon * 1000,
+            str(noon),
+            f"{noon}.75",
+            float(noon),
+            noon + 0.5,
+            text + "T23:59:59Z",
+            text + " ",
+        ),
+        *(
+            f" {text}",
+            text + " x" * 2000,
+            text + "x",
+            day.strftime("%m/%d/%Y"),
+            text.replace("-", "/"),
+            text[:-1],
+        ),
+        *(
+            text + "T\0",
+            int(text.replace("-", "")),
+            text.encode(),
+            text + "\xa0",
+            RawText(text.encode() + b" \xe9"),
+        ),
+    ]
+    return source.choice(forms)
 
 
 def _text(value: Value) -> str:

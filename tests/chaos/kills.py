@@ -121,6 +121,7 @@ def kills(root: Path, rounds: int, seed: int, *, bucket: bool) -> Tally:
             world.settle(tally)
             inventory = world.inventory()
             first = first or inventory
+        assert first is not None, "no round was run"
         tally.require_no_growth(first, inventory)
         world.stop_daemons(tally)
     finally:

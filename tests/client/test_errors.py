@@ -5,6 +5,7 @@ Every code has one, codes of the future do too, and the drawn tree is the real o
 
 from __future__ import annotations
 
+import datetime as dt
 import inspect
 import re
 
@@ -106,10 +107,10 @@ def test_exit_codes() -> None:
         job_id="job-1",
         spec=JobSpec(organization="org-1"),
         state="failed",
-        submitted_at="2026-11-01T00:00:00Z",
+        submitted_at=dt.datetime(2026, 11, 1, tzinfo=dt.UTC),
     )
     info = ErrorInfo(code="database_locked", message="locked")
-    cases = {
+    cases: dict[ExitCode, list[SchedulerClientError]] = {
         ExitCode.UNREACHABLE: [
             errors.UnreachableError("x"),
             errors.LaunchError("x"),

@@ -10,8 +10,6 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,56 +19,17 @@ import pytest
 from schedclient import Client
 from schedctl.synthetic import make_organization
 from schedproto.layout import socket_endpoint
+from tests.support.daemons import RunningDaemon
 from tests.support.plans import read_plan, run_locally
+from tests.support.waiting import wait_until
 
 ROUNDS = 50
 ORGANIZATIONS = ("org-a", "org-b", "org-c", "org-d")
 DATES = ("2026-11-23", "2027-02-01", "2027-08-20")
 
 
-class Daemon:
-    """A real daemon process over a data folder."""
-
-    def __init__(self, data: Path) -> None:
-        self.data = data
-        self.log = (data.parent / "daemon.log").open("ab")
-        self.process: subprocess.Popen[bytes]
-
-    def ensure(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            return
-        command = [
-            sys.executable,
-            "-m",
-            "schedd",
-            "serve",
-            "--data",
-            str(self.data),
-            "--worker-retries",
-            "100",
-        ]
-        self.process = subprocess.Popen(
-            [*command, "--workers", "2"], stdout=self.log, stderr=self.log
-        )
-
-    def workers(self) -> list[int]:
-        """The pids of the worker processes: the children of the daemon's fork server."""
-        try:
-            children = psutil.Process(self.process.pid).children(recursive=True)
-            return [child.pid for child in children if child.ppid() != self.process.pid]
-        except psutil.NoSuchProcess:
-            return []
-
-    def kill(self) -> list[int]:
-        """SIGKILL; returns the workers it had."""
-        workers = self.workers()
-        self.process.kill()
-        self.process.wait(10)
-        return workers
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(40)
+def wait_for_the_end_of(pids: list[int]) -> None:
+    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids), "the end of the workers")
 
 
 def check_journal(data: Path) -> None:
@@ -105,14 +64,15 @@ def test_killed_at_random_moments(tmp_path: Path, mode: str) -> None:
             run_locally(copy, tmp_path / "scratch", date, run_id=f"job-{name}-{date}.1")
             plans[name][date] = read_plan(copy)
         assert len({len(plan) for plan in plans[name].values()}) > 1
-    daemon = Daemon(data)
+    daemon = RunningDaemon(data, "--worker-retries", "100")
     accepted: list[str] = []
     last: dict[str, str] = {}
     killed_daemons = killed_workers = 0
     # Two clients: one that survives all restarts of the daemon is part of what is tested.
     with Client(socket_endpoint(data), timeout_s=60) as client:
         for _ in range(ROUNDS):
-            daemon.ensure()
+            if not daemon.running:
+                daemon.start()
             for name in rng.sample(ORGANIZATIONS, rng.randint(1, 3)):
                 date = rng.choice(DATES)
                 workers = rng.choice([None, 1, 3])
@@ -128,17 +88,13 @@ def test_killed_at_random_moments(tmp_path: Path, mode: str) -> None:
                     continue
             else:
                 killed_daemons += 1
-                orphans = daemon.kill()
-                deadline = time.monotonic() + 20
-                while (
-                    any(psutil.pid_exists(pid) for pid in orphans) and time.monotonic() < deadline
-                ):
-                    time.sleep(0.01)
-                assert not [pid for pid in orphans if psutil.pid_exists(pid)]
+                daemon.kill()
+                wait_for_the_end_of(victims)
                 check_journal(data)
                 for name in ORGANIZATIONS:
                     assert plan_of(data / f"{name}.db") in plans[name].values()
-        daemon.ensure()
+        if not daemon.running:
+            daemon.start()
         states = {}
         for job_id in accepted:
             client.job(job_id).wait(120)

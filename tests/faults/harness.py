@@ -25,7 +25,8 @@ import apsw
 
 from schedctl.synthetic import make_organization
 from schedd.run import runner
-from schedproto import SchedulerError
+from schedd.store import connection as connection_module
+from schedproto import Mode, SchedulerError
 from tests.faults.vfs import KINDS, FaultyVFS, Plan
 from tests.support.plans import read_plan, run_locally
 
@@ -83,14 +84,14 @@ def state_of(path: Path) -> State:
 
 def write_without_syncs() -> None:
     """Make runs as they must not be, to see whether the harness notices."""
-    original = runner.open_writer
+    original = connection_module.open_writer
 
-    def open_unsafe(*arguments: Any) -> apsw.Connection:
-        connection = original(*arguments)
+    def open_unsafe(path: Path, mode: Mode) -> apsw.Connection:
+        connection = original(path, mode)
         connection.execute("PRAGMA synchronous = OFF")
         return connection
 
-    runner.open_writer = open_unsafe
+    setattr(runner, "open_writer", open_unsafe)  # noqa: B010 - no export of that module
 
 
 class Sweep:

@@ -23,12 +23,15 @@ from schedproto import (
     SchedulerError,
     VolumeInfo,
 )
+from schedproto import checks as c
 from schedproto import messages as m
+from schedproto import transfers as t
 from schedproto.checks import Adoption, CheckFinding, CheckReport
 from schedproto.codec import MAGIC, CodecError, decode_reply, decode_request, encode, encode_request
 from schedproto.diagnosis import Diagnosis
 from schedproto.ids import check_organization, new_job_id
 from schedproto.keys import KeyFormatError, parse_public_keys, parse_secret_key, render
+from schedproto.message import Message
 from schedproto.transfers import Transfer
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
@@ -60,17 +63,17 @@ REQUESTS = [
     m.GetBackups(id="1", organization="o"),
     m.RestoreBackup(id="1", organization="o", backup_id="b"),
     m.Diagnose(id="1"),
-    m.CheckOrganization(id="1", organization="o", config={"a": {"b": 1}}, accept_statuses=["lead"]),
-    m.PlanAdoption(id="1", organization="o"),
-    m.AdoptOrganization(id="1", organization="o", digest="d", toml="a = 1"),
-    m.OpenPull(id="1", organization="o"),
-    m.OpenPush(id="1", organization="o", size_bytes=1, digest="d"),
-    m.GetDigests(id="1", organization="o", transfer_id="t", first=0, count=1),
-    m.GetBlocks(id="1", organization="o", transfer_id="t", blocks=[0]),
-    m.OfferDigests(id="1", organization="o", transfer_id="t", first=0, digests=b"d"),
-    m.PutBlocks(id="1", organization="o", transfer_id="t", blocks=[0], data=b"x"),
-    m.CommitPush(id="1", organization="o", transfer_id="t"),
-    m.CloseTransfer(id="1", organization="o", transfer_id="t"),
+    c.CheckOrganization(id="1", organization="o", config={"a": {"b": 1}}, accept_statuses=["lead"]),
+    c.PlanAdoption(id="1", organization="o"),
+    c.AdoptOrganization(id="1", organization="o", digest="d", toml="a = 1"),
+    t.OpenPull(id="1", organization="o"),
+    t.OpenPush(id="1", organization="o", size_bytes=1, digest="d"),
+    t.GetDigests(id="1", organization="o", transfer_id="t", first=0, count=1),
+    t.GetBlocks(id="1", organization="o", transfer_id="t", blocks=[0]),
+    t.OfferDigests(id="1", organization="o", transfer_id="t", first=0, digests=b"d"),
+    t.PutBlocks(id="1", organization="o", transfer_id="t", blocks=[0], data=b"x"),
+    t.CommitPush(id="1", organization="o", transfer_id="t"),
+    t.CloseTransfer(id="1", organization="o", transfer_id="t"),
 ]
 REPLIES = [
     m.Welcome(id="1", daemon_version="1", protocol=1, boot_id="b", pid=1),
@@ -100,12 +103,12 @@ REPLIES = [
     m.ReportReply(id="1", report=Report(organization="o", generated_at="t")),
     m.BackupsReply(id="1", backups=BackupList(organization="o")),
     m.DiagnosisReply(id="1", diagnosis=Diagnosis(now=NOW)),
-    m.CheckReply(id="1", report=CheckReport(organization="o", findings=[FINDING])),
-    m.AdoptionReply(id="1", adoption=Adoption(organization="o", left=[FINDING])),
-    m.TransferReply(id="1", transfer=Transfer(transfer_id="t", organization="o", size_bytes=1)),
-    m.DigestsReply(id="1", digests=b"d"),
-    m.BlocksReply(id="1", data=b"x"),
-    m.WantedReply(id="1", blocks=[1]),
+    c.CheckReply(id="1", report=CheckReport(organization="o", findings=[FINDING])),
+    c.AdoptionReply(id="1", adoption=Adoption(organization="o", left=[FINDING])),
+    t.TransferReply(id="1", transfer=Transfer(transfer_id="t", organization="o", size_bytes=1)),
+    t.DigestsReply(id="1", digests=b"d"),
+    t.BlocksReply(id="1", data=b"x"),
+    t.WantedReply(id="1", blocks=[1]),
     m.Failure(id="1", error=ErrorInfo(code="internal", message="x")),
 ]
 
@@ -117,25 +120,25 @@ def test_every_message_is_here() -> None:
 
 
 @pytest.mark.parametrize("message", REQUESTS, ids=lambda message: type(message).__name__)
-def test_requests_round_trip(message: m.Message) -> None:
+def test_requests_round_trip(message: Message) -> None:
     """A request comes out as it went in."""
     assert decode_request(encode_request(message)) == message
 
 
 @pytest.mark.parametrize("message", REPLIES, ids=lambda message: type(message).__name__)
-def test_replies_round_trip(message: m.Message) -> None:
+def test_replies_round_trip(message: Message) -> None:
     """A reply comes out as it went in."""
     assert decode_reply(encode(message)) == message
 
 
-def changed(message: m.Message, **fields: Any) -> list[bytes]:
+def changed(message: Message, **fields: Any) -> list[bytes]:
     """The message as a later release would send it: with more fields."""
     content = msgspec.msgpack.decode(encode(message)[1])
     return [MAGIC, msgspec.msgpack.encode(content | fields)]
 
 
 @pytest.mark.parametrize("message", REQUESTS + REPLIES, ids=lambda message: type(message).__name__)
-def test_unknown_fields_are_ignored(message: m.Message) -> None:
+def test_unknown_fields_are_ignored(message: Message) -> None:
     """A newer peer's additional fields do no harm."""
     decode = decode_request if message in REQUESTS else decode_reply
     assert decode(changed(message, added_later={"x": [1]})) == message
@@ -155,13 +158,17 @@ def test_missing_fields_take_their_defaults() -> None:
             "pid": 1,
         }
     )
-    assert decode_reply([MAGIC, body]).capabilities == []
+    welcome = decode_reply([MAGIC, body])
+    assert isinstance(welcome, m.Welcome)
+    assert welcome.capabilities == []
 
 
 def test_open_sets() -> None:
     """States, modes and error codes of the future are no errors for an old client."""
     job = msgspec.structs.replace(JOB, state="paused", spec=JobSpec(organization="o", mode="quick"))
-    assert decode_reply(encode(m.JobReply(id="1", job=job))).job.state == "paused"
+    reply = decode_reply(encode(m.JobReply(id="1", job=job)))
+    assert isinstance(reply, m.JobReply)
+    assert reply.job.state == "paused"
     error = SchedulerError.from_info(ErrorInfo(code="of_the_future", message="m", retryable=True))
     assert error.code == ErrorCode.INTERNAL
     assert error.retryable
@@ -185,7 +192,7 @@ def test_any_frames(frames: list[bytes]) -> None:
 
 
 @given(st.sampled_from(REQUESTS), st.data())
-def test_damaged_messages(message: m.Message, data: st.DataObject) -> None:
+def test_damaged_messages(message: Message, data: st.DataObject) -> None:
     """A message that was cut off, or has a byte changed, decodes or raises `CodecError`."""
     body = bytearray(encode_request(message)[1])
     place = data.draw(st.integers(0, len(body) - 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import date
+from typing import Any
 
 from tests.reference.plan import plan
 
@@ -19,7 +20,7 @@ def planned(script, as_of, overrides=LOOSE):
     """Plan an organization; rows as {(contact, type): [(date, reason or None)]}."""
     connection = sqlite3.connect(":memory:")
     connection.executescript(SCHEMA + script)
-    found = {}
+    found: dict[tuple[int, str], list[Any]] = {}
     for row in plan(connection, date.fromisoformat(as_of), overrides).rows:
         found.setdefault((row.contact_id, row.email_type), []).append(
             (row.scheduled_send_date, row.skip_reason)

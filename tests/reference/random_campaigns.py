@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from random import Random
 
@@ -90,7 +91,7 @@ UNREADABLE_DAYS: tuple[Value, ...] = (
 
 
 def random_campaigns(
-    source: Random, as_of: date, contact_ids: list[int], *, odd: float, odd_ids: bool
+    source: Random, as_of: date, contact_ids: Sequence[Value], *, odd: float, odd_ids: bool
 ) -> list[Table]:
     """Return the three campaign tables, now and then without some columns."""
     types = _types(source, odd)
@@ -177,18 +178,17 @@ def written_day(source: Random, day: date) -> Value:
     noon = int(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp())
     number = noon + source.randint(-43_200, 43_199)
     text = day.isoformat()
-    return source.choice(
-        [
-            *(
-                f"{text}T00:00:00",
-                f"{text} 12:30",
-                f" {text}",
-                f"{text}T10:00:00.5Z\n",
-                text.encode(),
-            ),
-            *(number, str(number), 1000 * number, f" {1000 * number + 999}", number + 0.5),
-        ]
-    )
+    forms: list[Value] = [
+        *(
+            f"{text}T00:00:00",
+            f"{text} 12:30",
+            f" {text}",
+            f"{text}T10:00:00.5Z\n",
+            text.encode(),
+        ),
+        *(number, str(number), 1000 * number, f" {1000 * number + 999}", number + 0.5),
+    ]
+    return source.choice(forms)
 
 
 def _day(
@@ -275,9 +275,8 @@ def written_id(source: Random, number: Value, share: float) -> Value:
     if not isinstance(number, int) or source.random() >= share:
         return number
     if source.random() < 0.1:
-        return source.choice(
-            ["", "abc", "7x", 7.5, b"\xff", RawText(b"7\xff"), "99999999999999999999"]
-        )
+        unreadable: list[Value] = ["", "abc", "7x", 7.5, b"\xff", RawText(b"7\xff"), "9" * 20]
+        return source.choice(unreadable)
     forms: list[Value] = [str(number), f" {number}\n", str(number).encode()]
     if abs(number) < 2**53:
         forms.append(float(number))
@@ -287,7 +286,7 @@ def written_id(source: Random, number: Value, share: float) -> Value:
 
 
 def _contact_campaigns(
-    source: Random, as_of: date, contact_ids: list[int], instance_ids: list[Value], odd: float
+    source: Random, as_of: date, contact_ids: Sequence[Value], instance_ids: list[Value], odd: float
 ) -> Table:
     table = Table(
         "contact_campaigns",

@@ -394,7 +394,8 @@ def rewritten(source: Random, day: date) -> Value:
         source.choice(["%m/%d/%Y", "%m-%d-%Y", "%m%d%Y", "%d.%m.%Y", "%Y/%m/%d", "%Y%m%d"])
     )
     if written.isdigit():
-        return source.choice([written, int(written)])
+        forms: list[Value] = [written, int(written)]
+        return source.choice(forms)
     return written if source.random() < 0.7 else written + " 12:30"
 
 

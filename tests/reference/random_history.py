@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 from random import Random
 
@@ -145,7 +146,7 @@ class History:
         self._id = 0
 
     def add(
-        self, contact_id: int, email_type: Value, day: Value, odd: float = 0.0, **content: Value
+        self, contact_id: Value, email_type: Value, day: Value, odd: float = 0.0, **content: Value
     ) -> bool:
         """Add a row unless its key is taken; return whether it was added. Ids rise, with gaps."""
         key = (contact_id, email_type, day)
@@ -166,7 +167,7 @@ class History:
         return True
 
     def fill(
-        self, as_of: date, contact_ids: list[int], instance_ids: list[int], odd: float
+        self, as_of: date, contact_ids: Sequence[Value], instance_ids: Sequence[Value], odd: float
     ) -> None:
         """Add what was sent, is being sent, failed, or was planned before."""
         source = self.source
@@ -208,9 +209,14 @@ class History:
         if self.source.random() >= odd / 2:
             return email_type
         raw = RawText(email_type.encode() + b"\xff")
-        return self.source.choice(
-            [email_type.upper(), email_type.title(), email_type.upper(), f" {email_type}", raw]
-        )
+        spellings: list[Value] = [
+            email_type.upper(),
+            email_type.title(),
+            email_type.upper(),
+            f" {email_type}",
+            raw,
+        ]
+        return self.source.choice(spellings)
 
     def _event(self, day: date, odd: float) -> dict[str, Value]:
         """Return the three columns of the event date, which may be missing, partial or odd."""
@@ -230,7 +236,7 @@ class History:
             )
         return found
 
-    def _type(self, instance_ids: list[int]) -> tuple[str, int | None]:
+    def _type(self, instance_ids: Sequence[Value]) -> tuple[str, Value]:
         source = self.source
         draw = source.random()
         if draw < 0.5:
@@ -255,7 +261,7 @@ class History:
 
 
 def random_engagement(
-    source: Random, as_of: date, contact_ids: list[int], *, odd: float
+    source: Random, as_of: date, contact_ids: Sequence[Value], *, odd: float
 ) -> list[Table]:
     """Return the tables of clicks and events."""
     clicks = Table(

@@ -22,7 +22,7 @@ northern mariana islands MP, virgin islands VI, federated states of micronesia F
 @functools.cache
 def zip_states() -> dict[str, str]:
     """Return ZIP -> state of the package `zipcodes`, all its entries."""
-    return {entry["zip_code"]: entry["state"] for entry in zipcodes.list_all()}  # type: ignore[no-untyped-call]
+    return {entry["zip_code"]: entry["state"] for entry in zipcodes.list_all()}
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -205,6 +206,7 @@ def test_windows_two_ways(of, day, state):
     assert windows.reason(day) == (f"exclusion:{state}:{min(kinds)}" if kinds else None)
     if kinds:
         end = windows.end(day)
+        assert end is not None
         assert end >= day
         assert windows.reason(end)
         assert windows.reason(date.fromordinal(end.toordinal() + 1)) is None
@@ -237,7 +239,8 @@ def test_limits(total, percent, expected):
 
 def test_unknown_keys_are_refused():
     """A table or key that section 13 has not is an error."""
-    for overrides in ({"balanc": {}}, {"balance": {"cap": 1}}):
+    unknown: list[dict[str, Any]] = [{"balanc": {}}, {"balance": {"cap": 1}}]
+    for overrides in unknown:
         with pytest.raises(ValueError, match="unknown"):
             configure(overrides)
 

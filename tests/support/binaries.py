@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 from tests.support.paths import ROOT
+from tests.support.waiting import wait_until
 
 BUILT = ROOT / "build" / "binary"
 
@@ -89,14 +88,6 @@ class Program:
             except psutil.Error:
                 continue
         return found
-
-
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not happen within {timeout_s:g} seconds")
-        time.sleep(0.01)
 
 
 def end(program: Program) -> bool:

@@ -8,10 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import os
-import signal
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from schedbucket import BucketSettings, Copy, Repository, open_repository, open_
 from schedbucket.repository import Known, OtherVersionError
 from schedctl.synthetic import make_organization
 from schedproto import RunResult
+from schedproto.jobs import ReplicaUse
 from tests.support.daemons import AS_OF, RunningDaemon
 
 _numbers = itertools.count(1)
@@ -29,38 +27,12 @@ class BucketDaemon(RunningDaemon):
     """A daemon whose organizations live in a bucket."""
 
     def __init__(self, data: Path, environment: dict[str, str], *options: str) -> None:
-        super().__init__(data, *options)
-        self.environment = {
+        kept = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("AWS_", "BUCKET_", "SCHEDD_"))
-        } | environment
-
-    def start(self) -> BucketDaemon:
-        with self.log_path.open("ab") as log:
-            command = [
-                sys.executable,
-                "-m",
-                "schedd",
-                "serve",
-                "--data",
-                str(self.data),
-                "--workers",
-                "2",
-            ]
-            self.process = subprocess.Popen(
-                [*command, *self.options],
-                stdout=log,
-                stderr=log,
-                env=self.environment,
-                start_new_session=True,
-            )
-        return self
-
-    def kill(self) -> None:
-        """Kill the daemon and all its workers at once, as a machine that goes does."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
+        }
+        super().__init__(data, *options, environment=kept | environment, own_session=True)
 
 
 def environment_of(settings: BucketSettings) -> dict[str, str]:
@@ -68,6 +40,7 @@ def environment_of(settings: BucketSettings) -> dict[str, str]:
     layout = {"SCHEDD_BUCKET_LAYOUT": settings.layout}
     if settings.folder is not None:
         return layout | {"SCHEDD_BUCKET_FOLDER": str(settings.folder)}
+    assert settings.s3 is not None
     return layout | {
         "BUCKET_NAME": settings.s3.bucket,
         "AWS_ENDPOINT_URL_S3": settings.s3.endpoint,
@@ -141,10 +114,16 @@ class Site:
 
 def schedule(daemon: BucketDaemon, organization: str, **options: Any) -> RunResult:
     with daemon.client() as client:
-        return client.schedule(organization, as_of=AS_OF, **options)  # type: ignore[arg-type]
+        return client.schedule(organization, as_of=AS_OF, **options)
 
 
 def is_current(daemon: BucketDaemon, organization: str) -> bool:
     """Whether a run on the present inputs would change nothing."""
     result = schedule(daemon, organization, dry_run=True)
     return not (result.rows_inserted or result.rows_updated or result.rows_deleted)
+
+
+def replica_of(result: RunResult) -> ReplicaUse:
+    """Return what a run reports of the bucket; a run over a bucket always does."""
+    assert result.replica is not None
+    return result.replica

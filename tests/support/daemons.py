@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import zmq
@@ -16,52 +15,88 @@ import zmq
 from schedclient import Client
 from schedproto.codec import decode_reply, encode_request
 from schedproto.layout import socket_endpoint
+from schedproto.message import Message
 from schedproto.messages import GetHealth
-from schedproto.transfers import Message
 
 AS_OF = "2026-11-23"
 
 
 class RunningDaemon:
-    """One `schedd serve` process."""
+    """One `schedd serve` process with two workers, and its log next to the data folder.
 
-    def __init__(self, data: Path, *options: str) -> None:
+    environment: the process's; by default the test's own.
+    own_session: the daemon and its workers are a process group, which `kill` ends at once.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        *options: str,
+        environment: dict[str, str] | None = None,
+        own_session: bool = False,
+    ) -> None:
         self.data, self.options = data, options
+        self.environment = environment
+        self.own_session = own_session
         self.log_path = data.parent / f"{data.name}.log"
-        self.process: subprocess.Popen[bytes]
+        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def endpoint(self) -> str:
         return socket_endpoint(self.data)
 
-    def start(self) -> RunningDaemon:
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "the daemon has not been started"
+        return self._process
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> Self:
+        command = [sys.executable, "-m", "schedd", "serve", "--data", str(self.data)]
         with self.log_path.open("ab") as log:
-            command = [
-                sys.executable,
-                "-m",
-                "schedd",
-                "serve",
-                "--data",
-                str(self.data),
-                "--workers",
-                "2",
-            ]
-            self.process = subprocess.Popen([*command, *self.options], stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                [*command, "--workers", "2", *self.options],
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+                start_new_session=self.own_session,
+            )
         return self
 
     def client(self, **options: Any) -> Client:
         return Client(self.endpoint, **options)
 
     def workers(self) -> list[int]:
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child.pid for child in children if child.ppid() != self.process.pid]
+        """Return the pids of the worker processes: the children of the daemon's fork server."""
+        try:
+            children = psutil.Process(self.process.pid).children(recursive=True)
+            return [child.pid for child in children if child.ppid() != self.process.pid]
+        except psutil.NoSuchProcess:
+            return []
 
-    def wait(self, timeout_s: float = 30) -> int:
+    def wait(self, timeout_s: float = 60) -> int:
         return self.process.wait(timeout_s)
 
     def stop(self) -> int:
+        """End the daemon as a service manager does; return its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.wait()
+
+    def kill(self) -> None:
+        """Kill the daemon; in a session of its own all its workers too, as a failing machine does."""
+        if self.own_session:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        else:
+            self.process.kill()
+        self.wait()
+
+    def clean_up(self) -> None:
+        """Kill what is left of the daemon after a test."""
+        if self.running:
+            self.kill()
 
     def log(self) -> str:
         return self.log_path.read_text()
@@ -80,7 +115,7 @@ class RawClient:
         self.socket.send_multipart(frames)
 
     def receive(self, timeout_s: float = 10) -> Any:
-        assert self.socket.poll(timeout_s * 1000), "no answer"
+        assert self.socket.poll(int(timeout_s * 1000)), "no answer"
         return decode_reply(self.socket.recv_multipart())
 
     def ask(self, message: Message) -> Any:
@@ -95,13 +130,3 @@ class RawClient:
 
     def close(self) -> None:
         self.context.destroy(0)
-
-
-def wait_until(condition: Callable[[], Any], timeout_s: float = 20) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("waited in vain")

@@ -13,7 +13,6 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,11 @@ import psutil
 from schedclient import Client
 from schedclient.errors import DatabaseMissingError
 from schedproto.layout import state_folder
+from tests.support.waiting import wait_until
 
 AS_OF = "2026-11-01"
 CONTACTS = 300
 SCHEDCTL = [sys.executable, "-c", "from schedctl import main; main()"]
-
-
-def poll(condition: Callable[[], object], timeout_s: float = 30.0, what: str = "it") -> object:
-    """Wait until a condition holds and return its value."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.01)
-    raise AssertionError(f"{what} did not happen within {timeout_s:g} seconds")
 
 
 class Folder:
@@ -83,7 +73,7 @@ class Folder:
         with contextlib.suppress(DatabaseMissingError):
             client.schedule("org-warm-up", timeout_s=60.0)
         wanted = client.health().workers
-        poll(lambda: len(self.workers()) >= wanted, what="start of the workers")
+        wait_until(lambda: len(self.workers()) >= wanted, "start of the workers")
         self.paused = self.workers()
         for pid in self.paused:
             os.kill(pid, signal.SIGSTOP)
@@ -108,7 +98,7 @@ class Folder:
         family = [pid, *self.workers()]
         os.kill(pid, signal.SIGTERM)
         try:
-            poll(lambda: self.daemon() is None, 20.0, "end of the daemon")
+            wait_until(lambda: self.daemon() is None, "end of the daemon")
         except AssertionError:
             for each in family:
                 with contextlib.suppress(ProcessLookupError):

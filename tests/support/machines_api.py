@@ -256,7 +256,8 @@ class MachinesApiServer:
             fault = next((f for f in self.faults if f.action in {action, "*"}), None)
             if fault is not None:
                 self.faults.remove(fault)
-        status, body = 0, {}
+        status = 0
+        body: Any = {}
         if fault is None or fault.after:
             status, body = self._answer(http, words, query, action, target)
             if status >= 400:

@@ -65,6 +65,7 @@ class NamesServer:
         if not known:
             answer.set_rcode(dns.rcode.NXDOMAIN)
             return answer
+        assert machine is not None
         address = machine.address if ":" in machine.address else f"::ffff:{machine.address}"
         answer.answer.append(dns.rrset.from_text(name, 5, "IN", "AAAA", address))
         return answer

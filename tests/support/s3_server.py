@@ -218,7 +218,8 @@ class Proxy:
     def handle(self, request: BaseHTTPRequestHandler) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         fault = self._fault(request.command, request.path, request.headers.get("Range") or "")
-        kind = fault.kind if fault is not None else ""
+        fault = fault or Fault(request.command, "", "none")
+        kind = fault.kind
         if kind == "hang":
             time.sleep(fault.delay_s or 30.0)
         if kind in {"hang", "refused"}:

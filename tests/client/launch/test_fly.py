@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -20,10 +18,10 @@ import pytest
 from schedclient import Client
 from schedclient.errors import AuthenticationError, LaunchError, SettingsError, UnreachableError
 from schedctl.synthetic import make_organization
-from tests.support.folders import poll
 from tests.support.machines import Site, make_site
 from tests.support.machines_api import Fault, MachinesApiServer
 from tests.support.names_server import NamesServer
+from tests.support.waiting import wait_until
 
 AS_OF = "2026-11-01"
 SCHEDCTL = [sys.executable, "-c", "from schedctl import main; main()"]
@@ -59,7 +57,7 @@ def test_the_story(site: Site) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["contacts"] == 300
-    poll(lambda: stopped(site), 40, "the machine's stop")
+    wait_until(lambda: stopped(site), "the machine's stop")
     assert site.machine.starts == 1
     exit_event = next(event for event in site.machine.events if event["type"] == "exit")["request"][
         "exit_event"
@@ -80,7 +78,7 @@ def test_again_and_again(site: Site) -> None:
     with Client(**site.settings()) as client:
         for day in (1, 2, 3):
             assert client.schedule("org-123", as_of=f"2026-11-0{day}").contacts == 300
-            poll(lambda: stopped(site), 20, "the machine's stop")
+            wait_until(lambda: stopped(site), "the machine's stop")
     assert site.machine.starts == 3
 
 
@@ -126,8 +124,10 @@ def test_killed_machine(site: Site) -> None:
     add_organization(site, contacts=30_000)
     with Client(**site.settings()) as client:
         handle = client.submit("org-123", as_of=AS_OF)
-        poll(lambda: str(handle.status().state) == "running", 30, "the job's beginning")
-        os.kill(site.machine.process.pid, signal.SIGKILL)
+        wait_until(lambda: str(handle.status().state) == "running", "the job's beginning")
+        process = site.machine.process
+        assert isinstance(process, subprocess.Popen)
+        process.kill()
         assert handle.wait(60).contacts == 30_000
         assert handle.status().attempts == 2
 
@@ -140,10 +140,10 @@ def test_stopped_during_a_job(site: Site) -> None:
     add_organization(site, contacts=30_000)
     with Client(**site.settings()) as client:
         handle = client.submit("org-123", as_of=AS_OF)
-        poll(lambda: str(handle.status().state) == "running", 30, "the job's beginning")
+        wait_until(lambda: str(handle.status().state) == "running", "the job's beginning")
         site.machine.stop()
         assert handle.wait(60).contacts == 30_000
-    poll(lambda: stopped(site), 20, "the machine's stop")
+    wait_until(lambda: stopped(site), "the machine's stop")
     assert '"name": "OK"' in site.log()
 
 
@@ -173,7 +173,7 @@ def test_new_address(site: Site) -> None:
     with Client(**site.settings()) as client:
         client.health()
         site.machine.stop()
-        poll(lambda: stopped(site), 20, "the machine's stop")
+        wait_until(lambda: stopped(site), "the machine's stop")
         first, *rest = site.machine.address.rpartition(".")
         site.machine.address = f"{first}.{(int(rest[1]) + 100) % 250 + 2}"
         assert client.health().status == "serving"
@@ -256,4 +256,4 @@ def test_stays_up_while_a_client_waits(site: Site) -> None:
     with Client(**site.settings()) as client:
         assert client.schedule("org-123", as_of=AS_OF).contacts == 200_000
     assert site.machine.starts == 1
-    poll(lambda: stopped(site), 20, "the machine's stop")
+    wait_until(lambda: stopped(site), "the machine's stop")

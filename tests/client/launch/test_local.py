@@ -21,6 +21,7 @@ from schedclient import Client, JobState
 from schedclient.errors import LaunchError
 from schedclient.launch import local
 from schedproto.layout import socket_path, state_folder
+from tests.support.waiting import wait_until
 
 AS_OF = "2026-11-01"
 SCHEDULE = """
@@ -31,15 +32,6 @@ with Client(data=sys.argv[1]) as client:
     print(client.schedule(sys.argv[2], as_of="2026-11-01", timeout_s=60).contacts)
 """
 ROUNDS = 40
-
-
-def poll(condition, timeout_s: float = 30.0):
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.01)
-    raise AssertionError("it did not happen in time")
 
 
 def test_clients_at_once_start_one_daemon(folder) -> None:
@@ -64,8 +56,8 @@ def test_daemon_goes_when_idle_and_comes_back(folder) -> None:
     with folder.client(idle_timeout=0.3) as client:
         first = client.schedule("org-1", as_of=AS_OF, timeout_s=60.0)
         pid = client.welcome().pid
-        poll(lambda: folder.daemon() is None)
-        poll(lambda: not socket_path(folder.path).exists(), 5)
+        wait_until(lambda: folder.daemon() is None)
+        wait_until(lambda: not socket_path(folder.path).exists())
         second = client.schedule("org-1", as_of=AS_OF, timeout_s=60.0)
         assert client.welcome().pid != pid
     assert first.rows_planned == second.rows_unchanged
@@ -81,7 +73,7 @@ def test_daemon_stays_while_a_job_runs(folder) -> None:
     time.sleep(1.5)
     assert folder.daemon() == pid
     folder.resume_workers()
-    poll(lambda: folder.daemon() is None)
+    wait_until(lambda: folder.daemon() is None)
     with folder.client() as client:
         assert client.status(job_id).state == JobState.SUCCEEDED
 
@@ -155,7 +147,7 @@ def test_daemon_stopped_while_a_client_waits(folder) -> None:
         folder.pause_workers(client)
         handle = client.submit("org-1", as_of=AS_OF)
         os.kill(folder.daemon(), signal.SIGTERM)
-        poll(lambda: client.health().status == "draining")
+        wait_until(lambda: client.health().status == "draining")
         folder.resume_workers()
         assert handle.wait(60.0).contacts == 300
 
@@ -167,7 +159,7 @@ def test_submit_while_the_daemon_drains(folder) -> None:
         folder.pause_workers(client)
         client.submit("org-1", as_of=AS_OF)
         os.kill(folder.daemon(), signal.SIGTERM)
-        poll(lambda: client.health().status == "draining")
+        wait_until(lambda: client.health().status == "draining")
         resuming = threading.Timer(0.3, folder.resume_workers)
         resuming.start()
         assert client.schedule("org-2", as_of=AS_OF, timeout_s=60.0).contacts == 300
@@ -180,7 +172,7 @@ def test_stale_socket_is_no_obstacle(folder) -> None:
     with folder.client() as client:
         client.health()
     folder.kill_daemon()
-    poll(lambda: folder.daemon() is None)
+    wait_until(lambda: folder.daemon() is None)
     assert socket_path(folder.path).exists()
     with folder.client() as client:
         assert client.schedule("org-1", as_of=AS_OF, timeout_s=60.0).contacts == 300
@@ -229,7 +221,7 @@ def test_daemon_that_cannot_start(folder, monkeypatch: pytest.MonkeyPatch) -> No
 def test_without_the_daemon_installed(folder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where only the client is installed the error says how to install the daemon, or to name one."""
     monkeypatch.setattr(local, "find_spec", lambda _: None)
-    monkeypatch.setattr(local.sys, "executable", "/nonexistent/python")
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     monkeypatch.setenv("PATH", str(folder.path))
     with pytest.raises(LaunchError, match="not installed") as caught, folder.client() as client:
         client.health()
@@ -246,7 +238,7 @@ def test_daemon_elsewhere_on_the_path(folder, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(local, "find_spec", lambda _: None)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     with monkeypatch.context() as patch:
-        patch.setattr(local.sys, "executable", "/nonexistent/python")
+        patch.setattr(sys, "executable", "/nonexistent/python")
         assert local.daemon_command() == [str(tools / "schedd")]
         with folder.client() as client:
             assert client.schedule("org-1", as_of=AS_OF, timeout_s=60.0).contacts == 300
@@ -277,7 +269,7 @@ def test_fork(folder) -> None:
         answers = forking.Queue()
         child = forking.Process(target=in_child, args=(client, answers))
         child.start()
-        poll(lambda: any(job.spec.organization == "org-2" for job in client.list()))
+        wait_until(lambda: any(job.spec.organization == "org-2" for job in client.list()))
         folder.resume_workers()
         assert answers.get(timeout=60) == "org-2"
         child.join(30)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -169,7 +170,7 @@ def test_keys(serve, keys: Keys) -> None:
     )
     with Client(endpoint, key=keys.admitted, server_key=keys.server_public) as client:
         assert client.schedule("org-1", as_of=AS_OF, timeout_s=60.0).contacts == 300
-    refused = {
+    refused: dict[str, dict[str, Any]] = {
         "stranger": {"key": keys.stranger, "server_key": keys.server_public},
         "wrong server": {"key": keys.admitted, "server_key": keys.admitted_public},
         "no key": {},

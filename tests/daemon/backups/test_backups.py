@@ -31,8 +31,9 @@ from schedd.backups.backups import Backups
 from schedd.backups.restore import rebuild, restore
 from schedd.run.runner import run_job
 from schedproto import ErrorCode, JobSpec, RunResult, SchedulerError
-from tests.support.daemons import AS_OF, RunningDaemon, wait_until
+from tests.support.daemons import AS_OF, RunningDaemon
 from tests.support.plans import LocalContext, read_plan
+from tests.support.waiting import wait_until
 
 DAY = dt.timedelta(days=1)
 
@@ -301,14 +302,14 @@ def run(path: Path, backups: Backups, **spec: Any) -> RunResult:
     return run_job(JobSpec(organization="org-a", as_of=AS_OF, **spec), path, "", context)
 
 
-def dump(path: Path) -> list[tuple[Any, ...]]:
+def dump(path: Path) -> list[str]:
     connection = sqlite3.connect(path)
     rows = list(connection.iterdump())
     connection.close()
     return rows
 
 
-def dump_of(backups: Backups, backup_id: str, folder: Path) -> list[tuple[Any, ...]]:
+def dump_of(backups: Backups, backup_id: str, folder: Path) -> list[str]:
     target = folder / "rebuilt.db"
     rebuild(backups, backup_id, target)
     content = dump(target)

@@ -9,6 +9,7 @@ import datetime as dt
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -38,7 +39,7 @@ def check(path: Path, scratch: Path, workers: int) -> None:
     """Run and compare with the reference; a second run changes nothing."""
     with closing(sqlite3.connect(path)) as connection:
         expected = reference_plan(connection, dt.date.fromisoformat(AS_OF), {})
-    spec = {"workers": workers, "mode": "highperf", "accept_changes": True}
+    spec: dict[str, Any] = {"workers": workers, "mode": "highperf", "accept_changes": True}
     run_locally(path, scratch, AS_OF, **spec)
     assert not differences(expected, read_whole_plan(path))
     again = run_locally(path, scratch, AS_OF, run_id="job-again.1", **spec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from random import Random
 
 import numpy as np
 import pytest
@@ -204,6 +205,8 @@ def test_zip_table_is_current() -> None:
     spec = importlib.util.spec_from_file_location(
         "make_zip_table", root / "tools" / "make_zip_table.py"
     )
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.TARGET.read_text() == module.render()
@@ -374,7 +377,7 @@ def test_cap_cascade(data: st.DataObject) -> None:
     st.randoms(),
 )
 def test_difference(
-    planned: list[tuple[int, int, int]], present: list[tuple[int, int, int]], random: object
+    planned: list[tuple[int, int, int]], present: list[tuple[int, int, int]], random: Random
 ) -> None:
     """Inserts, updates and deletes turn the present rows into the planned ones, and touch no others."""
     planned.sort()

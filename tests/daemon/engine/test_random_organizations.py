@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,7 +25,7 @@ def compare(organization: RandomOrganization, folder: Path, number: int) -> list
     path = make_database(folder / f"org-{number}.db", organization.script)
     workers, mode = (1, 2, 5)[number % 3], ("reliable", "highperf")[number % 2]
     # Odd values are many, and the guards are not what is compared.
-    spec = {
+    spec: dict[str, Any] = {
         "config": organization.overrides,
         "workers": workers,
         "mode": mode,

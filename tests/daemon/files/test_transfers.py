@@ -41,11 +41,13 @@ from schedproto.transfers import (
     OpenPush,
     PutBlocks,
     TransferReply,
+    WantedReply,
     blocks_of,
     digests_of,
     whole_digest,
 )
-from tests.support.folders import AS_OF, SCHEDCTL, Folder, poll
+from tests.support.folders import AS_OF, SCHEDCTL, Folder
+from tests.support.waiting import wait_until
 
 MakeFolder = Callable[..., Folder]
 
@@ -228,7 +230,7 @@ def test_no_job_begins_between(folder: Folder, organization_file: Path, tmp_path
         offer = OfferDigests(
             id="2", organization="org-123", transfer_id=transfer, first=0, digests=digests
         )
-        await client._ask(offer, object)
+        await client._ask(offer, WantedReply)
         numbers = list(range(blocks_of(len(data))))
         await client._ask(
             PutBlocks(
@@ -329,7 +331,7 @@ def test_damaged_blocks(folder: Folder, tmp_path: Path) -> None:
         offer = OfferDigests(
             id="2", organization="org-new", transfer_id=transfer, first=0, digests=digests
         )
-        await client._ask(offer, object)
+        await client._ask(offer, WantedReply)
         put = PutBlocks(
             id="3", organization="org-new", transfer_id=transfer, blocks=[0], data=block
         )
@@ -430,7 +432,7 @@ def test_no_room(make_folder: MakeFolder, tmp_path: Path) -> None:
         with folder.client() as client, pytest.raises(LocalFileError, match="No space left"):
             client.pull("org-new", small / "back.db")
         assert not (small / "back.db").exists()
-        poll(lambda: Folder(small).daemon() is None, 20, "the daemon's end")
+        wait_until(lambda: Folder(small).daemon() is None, "the daemon's end")
     finally:
         with contextlib.suppress(subprocess.SubprocessError):
             subprocess.run(["umount", "-l", str(small)], check=True)

@@ -17,7 +17,8 @@ from schedclient.errors import (
 )
 from schedproto.checks import AdoptionReply, AdoptOrganization
 from schedproto.codec import decode_request, encode_request
-from tests.support.checks import AS_OF, CLEAN, Checked, Folder, only, write_database
+from tests.support.checks import AS_OF, CLEAN, Checked, only, write_database
+from tests.support.folders import Folder
 
 #: A predecessor's table: surplus planned rows, a unique index that a plan can violate, columns and
 #: indexes missing.

@@ -18,9 +18,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from schedclient import errors
-from tests.support.daemons import AS_OF, RunningDaemon, wait_until
+from schedclient import Client, errors
+from schedproto import Job
+from tests.support.daemons import AS_OF, RunningDaemon
 from tests.support.plans import read_plan
+from tests.support.waiting import wait_until
 
 
 def test_schedule_and_result(daemon: RunningDaemon, data: Path) -> None:
@@ -54,12 +56,14 @@ def test_journal_survives(daemons: Callable[..., RunningDaemon]) -> None:
     with first.client() as client:
         done = client.schedule("org-b", as_of=AS_OF)
         accepted = [client.submit("org-a", as_of=f"2026-11-{day}").job_id for day in (23, 24, 25)]
-        first.process.kill()
+        first.kill()
         first.wait()
         second = daemons()
         results = [client.job(job_id).wait(60) for job_id in accepted]
         assert [result.as_of for result in results] == ["2026-11-23", "2026-11-24", "2026-11-25"]
-        assert client.list("org-b")[0].result.run_id == done.run_id
+        listed = client.list("org-b")[0].result
+        assert listed is not None
+        assert listed.run_id == done.run_id
         assert second.stop() == 0
 
 
@@ -93,6 +97,7 @@ def locked(path: Path) -> subprocess.Popen[bytes]:
         "c.execute('BEGIN IMMEDIATE'); print('locked', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
     assert process.stdout.readline() == b"locked\n"
     return process
 
@@ -115,6 +120,12 @@ def test_cancel_running(daemon: RunningDaemon, data: Path) -> None:
     assert read_plan(data / "org-a.db") == before
 
 
+def _begun(client: Client, job_id: str) -> Job:
+    """Wait until a job no longer waits in the queue; return it."""
+    wait_until(lambda: client.status(job_id).state != "queued")
+    return client.status(job_id)
+
+
 def test_worker_killed(daemons: Callable[..., RunningDaemon], data: Path) -> None:
     """The job of a killed worker is begun again and succeeds.
 
@@ -126,9 +137,7 @@ def test_worker_killed(daemons: Callable[..., RunningDaemon], data: Path) -> Non
         with daemon.client() as client:
             job = client.submit("org-a", as_of=AS_OF)
             # One round or two: the worker that takes the job over may be one of those just killed.
-            while not wait_until(
-                lambda: (found := client.status(job.job_id)).state != "queued" and found
-            ).final:
+            while not _begun(client, job.job_id).final:
                 for pid in daemon.workers():
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
@@ -152,7 +161,7 @@ def test_no_orphans(daemon: RunningDaemon) -> None:
     with daemon.client() as client:
         client.health()
         workers = wait_until(daemon.workers)
-        daemon.process.kill()
+        daemon.kill()
         daemon.wait()
         wait_until(lambda: not any(psutil.pid_exists(pid) for pid in workers))
 

@@ -22,8 +22,7 @@ def sites(tmp_path: Path) -> Iterator[Callable[[BucketSettings], Site]]:
     yield make
     for site in made:
         for daemon in site.daemons:
-            if daemon.process.poll() is None:
-                daemon.kill()
+            daemon.clean_up()
 
 
 @pytest.fixture

@@ -21,14 +21,15 @@ from typing import Any
 
 import pytest
 
-from schedbucket import BucketSettings
+from schedbucket import BucketSettings, Repository
 from schedbucket.repository import Known
 from schedclient import errors
 from schedd.replica.job import MAX_CARRIED_ROWS
 from schedproto import JobState
-from tests.support.buckets import Site, environment_of, is_current, schedule
-from tests.support.daemons import AS_OF, wait_until
+from tests.support.buckets import Site, environment_of, is_current, replica_of, schedule
+from tests.support.daemons import AS_OF
 from tests.support.s3_server import Fault, Proxy, S3Server
+from tests.support.waiting import wait_until
 
 LEASE_S = 2.0
 OPTIONS = ("--lease", str(LEASE_S), "--bucket-timeout", "2")
@@ -41,7 +42,7 @@ REQUESTS = (
     ("PUT", ".patch.zst", 1, "sending a patch"),
     ("PUT", "head.json", 2, "publishing"),
 )
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "503, once": {"kind": "status", "status": 503},
     "500, once": {"kind": "status", "status": 500},
     "429, once": {"kind": "status", "status": 429},
@@ -53,7 +54,7 @@ KINDS = {
     "slow": {"kind": "pause", "delay_s": 1.0},
 }
 #: Faults of one direction only: the requests that they are made at, and what they do.
-BODIES = {
+BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     "body cut off": ("GET", {"kind": "cut"}),
     "body corrupted": ("GET", {"kind": "corrupt"}),
     "sent body corrupted": ("PUT", {"kind": "spoil"}),
@@ -86,7 +87,7 @@ class Scene:
         """Have a fault met by the nth request of a kind from now on."""
         for _ in range(nth - 1):
             self.proxy.faults.append(Fault(method, path, "none"))
-        self.proxy.faults.append(Fault(method, path, **fault))  # type: ignore[arg-type]
+        self.proxy.faults.append(Fault(method, path, **fault))
 
     def check(self, before: Known) -> None:
         """Check what must hold after any fault."""
@@ -95,7 +96,7 @@ class Scene:
         assert now.number - before.number in {0, 1}, (before, now)
         if now.number == before.number:
             assert now == before
-        wait_until(self._free, LEASE_S + 12)
+        wait_until(self._free)
 
     def _free(self) -> bool:
         """Whether somebody else would get the lease now, by its own clock."""
@@ -125,6 +126,12 @@ def scene(
     return Scene(sites(s3_server.settings()), proxy, organization, tmp_path)
 
 
+def newest_of(repository: Repository) -> Known:
+    newest = repository.newest()
+    assert newest is not None
+    return newest
+
+
 def run_with_fault(scene: Scene) -> str:
     """Run the job; returns `succeeded`, or the code of its error."""
     try:
@@ -140,7 +147,7 @@ def run_with_fault(scene: Scene) -> str:
 @pytest.mark.parametrize("kind", [*KINDS, *BODIES])
 def test_requests(scene: Scene, kind: str) -> None:
     """Each request of a job meets each fault, once, and the job bears it."""
-    only, fault = BODIES.get(kind) or ("", KINDS.get(kind))
+    only, fault = BODIES[kind] if kind in BODIES else ("", KINDS[kind])
     requests = [request for request in REQUESTS if only in ("", request[0])]
     for method, path, nth, what in requests:
         before = scene.prepare()
@@ -180,7 +187,7 @@ def test_killed(scene: Scene, when: str) -> None:
             scene.put_in(method, path, nth, kind="killed", action=daemon.kill)
         with daemon.client() as client:
             job_id = client.submit(scene.organization, as_of=AS_OF).job_id
-            wait_until(lambda d=daemon: d.process.poll() is not None, 20)
+            daemon.wait()
         scene.proxy.faults.clear()
         now = scene.site.newest(scene.organization, scene.root / "check.db")
         assert now.number - before.number in {0, 1}, what
@@ -215,7 +222,7 @@ def test_killed_at_any_moment(
             "DELETE FROM email_schedules WHERE id % 2 = ? AND status = 'pre-scheduled'",
             number % 2,
         )
-        before = repository.newest()
+        before = newest_of(repository)
         with daemon.client() as client:
             began = time.monotonic()
             job_id = client.submit(organization, as_of=AS_OF).job_id
@@ -230,6 +237,7 @@ def test_killed_at_any_moment(
         assert is_current(daemon, organization)
         head = repository.register.read()
         assert head.lease is None
+        assert head.newest is not None
         assert head.newest.version - before.number in {
             1,
             2,
@@ -244,14 +252,14 @@ def test_killed_for_good(scene: Scene, sites: Callable[[BucketSettings], Site]) 
     scene.put_in("PUT", ".patch.zst", 1, kind="call", action=scene.daemon.kill)
     with scene.daemon.client() as client:
         client.submit(scene.organization, as_of=AS_OF)
-        wait_until(lambda: scene.daemon.process.poll() is not None, 20)
+        scene.daemon.wait()
     assert scene.site.repository(scene.organization).register.read().lease is not None
     began = time.monotonic()
     other = scene.site.machine("two", *OPTIONS)
     schedule(other, scene.organization)
     assert time.monotonic() - began < LEASE_S + 10
     assert is_current(other, scene.organization)
-    assert scene.site.repository(scene.organization).newest().number == before.number + 1
+    assert newest_of(scene.site.repository(scene.organization)).number == before.number + 1
 
 
 @pytest.mark.slow
@@ -266,7 +274,7 @@ def test_paused_worker(scene: Scene) -> None:
         pids = [scene.daemon.process.pid, *scene.daemon.workers()]
         for pid in pids:
             os.kill(pid, 19)
-        versions.append(schedule(other, scene.organization).replica.version)
+        versions.append(replica_of(schedule(other, scene.organization)).version)
         for pid in pids:
             os.kill(pid, 18)
 
@@ -369,7 +377,7 @@ def test_full_volume(
         daemon.stop()
     finally:
         for daemon in site.daemons:
-            daemon.kill() if daemon.process.poll() is None else None
+            daemon.clean_up()
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
@@ -401,7 +409,7 @@ def test_overtaken(
         )
         result = schedule(daemon, organization)
         assert not proxy.faults
-        assert result.replica.carried_over == 1
+        assert replica_of(result).carried_over == 1
         assert "rebase" in result.stages
         assert is_current(daemon, organization)
         site.write(copy, "UPDATE contacts SET birth_date = '1981-06-06' WHERE id <= 3")

@@ -18,8 +18,16 @@ from schedbucket import Lease
 from schedclient import Client, errors
 from schedctl.synthetic import make_organization
 from schedproto import RunResult
-from tests.support.buckets import BucketDaemon, Site, environment_of, is_current, schedule
-from tests.support.daemons import AS_OF, wait_until
+from tests.support.buckets import (
+    BucketDaemon,
+    Site,
+    environment_of,
+    is_current,
+    replica_of,
+    schedule,
+)
+from tests.support.daemons import AS_OF
+from tests.support.waiting import wait_until
 
 DAY = dt.date(2026, 11, 23)
 LAYOUTS = pytest.mark.parametrize("layout", ["versions", "plain"])
@@ -40,8 +48,8 @@ def test_only_the_name(site: Site, organization: str, layout: str, tmp_path: Pat
     one, two = site.machine("one"), site.machine("two")
     first = schedule(one, organization)
     assert first.rows_inserted > 100
-    assert first.replica.bytes_down > 0
-    assert first.replica.bytes_up > 0
+    assert replica_of(first).bytes_down > 0
+    assert replica_of(first).bytes_up > 0
     assert list(first.stages)[:2] == ["lease", "fetch"]
     assert list(first.stages)[-1] == "publish"
     site.newest(organization, tmp_path / "now.db")
@@ -54,10 +62,17 @@ def test_only_the_name(site: Site, organization: str, layout: str, tmp_path: Pat
     assert is_current(one, organization)
     assert is_current(two, organization)
     if layout == "versions":
-        assert [first.replica.version, second.replica.version, third.replica.version] == [2, 4, 5]
-        assert second.replica.version_before == 3
-        assert third.replica.bytes_down < second.replica.bytes_down
-        assert third.replica.bytes_down + third.replica.bytes_up < third.replica.bytes_whole / 10
+        assert [
+            replica_of(first).version,
+            replica_of(second).version,
+            replica_of(third).version,
+        ] == [2, 4, 5]
+        assert replica_of(second).version_before == 3
+        assert replica_of(third).bytes_down < replica_of(second).bytes_down
+        assert (
+            replica_of(third).bytes_down + replica_of(third).bytes_up
+            < replica_of(third).bytes_whole / 10
+        )
     assert site.repository(organization).register.read().lease is None
 
 
@@ -69,8 +84,8 @@ def test_from_the_volume_into_the_bucket(site: Site, organization: str, layout: 
     make_organization(data / f"{organization}.db", 200, 1, DAY)
     daemon = site.machine("one")
     result = schedule(daemon, organization)
-    assert (result.replica.version_before, result.replica.version) == (None, 1)
-    assert result.replica.bytes_down == 0
+    assert (replica_of(result).version_before, replica_of(result).version) == (None, 1)
+    assert replica_of(result).bytes_down == 0
     assert schedule(site.machine("two"), organization).rows_inserted == 0
 
 
@@ -123,7 +138,7 @@ def test_two_daemons_at_once(site: Site, organization: str, layout: str) -> None
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert sorted(result.replica.version for result in results) == [2, 3]
+    assert {replica_of(result).version for result in results} == {2, 3}
     assert sorted(result.rows_inserted > 0 for result in results) == [False, True]
 
 
@@ -292,7 +307,9 @@ def test_many(site: Site, organization: str, layout: str, tmp_path: Path) -> Non
     assert done.contacts == sum(100 + number for number in range(6))
     assert done.bytes_up > 0
     assert most <= 2
-    assert next(o for o in done.outcomes if o.organization == bad).error.code == "contacts_empty"
+    [failure] = [o.error for o in done.outcomes if o.organization == bad]
+    assert failure is not None
+    assert failure.code == "contacts_empty"
 
     def schedctl(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -410,7 +427,9 @@ def test_two_writers(site: Site, organization: str, layout: str, tmp_path: Path)
     try:
         wait_until(log.exists)
         while (
-            len(runs) < 30 or sum(run.replica.carried_over for run in runs) < 6 or lines(log) < 15
+            len(runs) < 30
+            or sum(replica_of(run).carried_over for run in runs) < 6
+            or lines(log) < 15
         ):
             assert len(runs) < 200, "the two never met"
             runs.append(schedule(daemon, organization))
@@ -427,7 +446,7 @@ def test_two_writers(site: Site, organization: str, layout: str, tmp_path: Path)
         code = writer.wait(60)
     assert code == 0
     last = schedule(daemon, organization)
-    assert last.replica.carried_over == 0
+    assert replica_of(last).carried_over == 0
     site.newest(organization, tmp_path / "end.db")
     with closing(sqlite3.connect(tmp_path / "end.db")) as connection:
         contacts = {row for (row,) in connection.execute("SELECT id FROM contacts")}
@@ -461,7 +480,9 @@ def find_published(
     if layout == "versions":
         from schedbucket.versions import known_of
 
-        [entry] = [entry for entry in repository.history() if entry.version == run.replica.version]
+        [entry] = [
+            entry for entry in repository.history() if entry.version == replica_of(run).version
+        ]
         assert entry.note == run.run_id
         repository.fetch(known_of(entry), None, None, target)
         return True

@@ -24,9 +24,10 @@ from obstore.store import S3Store
 
 from schedclient import errors
 from schedproto import JobState
-from tests.support.buckets import Site, is_current, schedule
-from tests.support.daemons import AS_OF, wait_until
+from tests.support.buckets import Site, is_current, replica_of, schedule
+from tests.support.daemons import AS_OF
 from tests.support.s3_server import BUCKET, KEY, SECRET, S3Server
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +54,7 @@ class OtherProgram:
 
     def head(self) -> tuple[dict[str, Any], str]:
         found = obstore.get(self.store, f"{self.folder}head.json")
-        return json.loads(bytes(found.bytes())), found.meta["e_tag"]
+        return json.loads(bytes(found.bytes())), str(found.meta["e_tag"])
 
     def replace_head(self, head: dict[str, Any], etag: str) -> None:
         head["write_id"] = secrets.token_hex(8)
@@ -194,6 +195,6 @@ def test_another_program(
         result = handle.wait(60)
         assert client.status(handle.job_id).state == JobState.SUCCEEDED
     assert result.contacts == 500
-    assert result.replica.version_before == newest["version"] + 1
+    assert replica_of(result).version_before == newest["version"] + 1
     assert is_current(daemon, organization)
     assert other.fetch(path)["note"] == result.run_id

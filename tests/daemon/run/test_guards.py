@@ -16,13 +16,13 @@ import pytest
 
 from schedctl.synthetic import make_organization
 from schedd.backups.backups import Backups
+from schedd.run.runner import run_job
 from schedproto import GuardMeasure, JobSpec, RunResult, SchedulerError
 from tests.support.plans import (
     LocalContext,
     make_database,
     read_issues,
     read_plan,
-    run_job,
     run_locally,
 )
 

@@ -101,7 +101,7 @@ def test_what_classes_say() -> None:
     """
     plan = [(1, row_class, D, D + 14, 0) for row_class in range(len(RUN.classes))]
     found = {sums([entry]) for entry in plan}
-    settings = [{"send_time": "09:00:00"}, {"templates": {"birthday": "new"}}]
+    settings: list[dict[str, Any]] = [{"send_time": "09:00:00"}, {"templates": {"birthday": "new"}}]
     for values in settings:
         found.add(
             sums(

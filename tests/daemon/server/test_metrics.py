@@ -18,9 +18,9 @@ import pytest
 from schedclient import Client
 from schedd.server.metrics import METRICS
 from tests.support.daemons import AS_OF, RunningDaemon
-from tests.support.folders import poll
 from tests.support.machines import free_port
 from tests.support.paths import ROOT
+from tests.support.waiting import wait_until
 
 LINE = re.compile(r"^([a-z_]+)(\{[^}]*\})? (-?[0-9.e+-]+)$")
 
@@ -36,7 +36,7 @@ def metered(daemons: Callable[..., RunningDaemon], port: int) -> RunningDaemon:
 
 
 def listening(daemon: RunningDaemon) -> RunningDaemon:
-    poll(lambda: '"listening"' in daemon.log(), 30, "listening")
+    wait_until(lambda: '"listening"' in daemon.log(), "listening")
     return daemon
 
 

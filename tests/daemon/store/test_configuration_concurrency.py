@@ -50,11 +50,14 @@ def lock_holder(path: Path) -> Iterator[Callable[[], None]]:
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         assert process.stdout.readline() == "locked\n"
+        stdin = process.stdin
 
         def release() -> None:
-            process.stdin.write("\n")
-            process.stdin.flush()
+            stdin.write("\n")
+            stdin.flush()
 
         try:
             yield release
@@ -119,7 +122,8 @@ def test_set_while_a_job_runs(data: Path, daemons: Any) -> None:
     """
     make_organization(data / "org-big.db", 40_000, 1, dt.date.fromisoformat(AS_OF))
     daemon: RunningDaemon = daemons()
-    stored, during = [], 0
+    stored: list[int] = []
+    during = 0
     with daemon.client() as client:
         first = _set_until_stored(
             client, "org-big", "[exclusion.rules]\nTX = [{ kind = 'year_round' }]\n"

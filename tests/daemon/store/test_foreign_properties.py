@@ -10,6 +10,7 @@ import sqlite3
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, event, given, settings
@@ -166,7 +167,7 @@ def foreign_tables(draw: st.DrawFn) -> Foreign:
     for name in draw(st.lists(st.sampled_from(sorted(OPTIONAL)), unique=True, max_size=4)):
         kinds = OPTIONAL[name]
         columns.append(column(name, kinds, "INTEGER" if kinds[0] == "INTEGER" else "TEXT"))
-    few = {"unique": True, "max_size": draw(st.sampled_from([0, 1, 1, 2]))}
+    few: dict[str, Any] = {"unique": True, "max_size": draw(st.sampled_from([0, 1, 1, 2]))}
     extra = draw(
         st.lists(st.sampled_from(EXTRA), unique_by=lambda text: text.split()[0], max_size=2)
     )

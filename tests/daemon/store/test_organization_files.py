@@ -120,6 +120,8 @@ class TestErrors:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         ) as other:
+            assert other.stdin is not None
+            assert other.stdout is not None
             assert other.stdout.readline() == b"locked\n"
             with pytest.raises(SchedulerError) as caught:
                 run_locally(path, tmp_path / "scratch", "2026-11-23", mode=mode)
@@ -504,6 +506,7 @@ def test_describe_and_volume(folder: Path, tmp_path: Path) -> None:
     assert info.plan["pre-scheduled"] == sum(
         c.get("pre-scheduled", 0) for c in result.counts.values()
     )
+    assert info.last_run is not None
     assert info.last_run.run_id == result.run_id
     assert info.issues == result.issues
     (folder / "not an id.db").touch()

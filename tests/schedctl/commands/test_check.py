@@ -15,7 +15,8 @@ import pytest
 
 from schedclient.errors import LocalFileError
 from schedctl.local_check import check_file, copy_database
-from tests.support.checks import AS_OF, CLEAN, PREDECESSOR, Folder, write_database
+from tests.support.checks import AS_OF, CLEAN, PREDECESSOR, write_database
+from tests.support.folders import Folder
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

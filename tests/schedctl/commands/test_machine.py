@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -329,7 +330,7 @@ sys.exit(code)
 
 
 @pytest.fixture
-def flyctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, object]]:
+def flyctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, Any]]:
     """A program that stands in for flyctl on the PATH; returns what it was asked so far."""
     program = tmp_path / "bin" / "flyctl"
     program.parent.mkdir()
@@ -369,7 +370,7 @@ def new_keys(folder: Path) -> None:
     )
 
 
-def test_deploy(flyctl: Callable[[], dict[str, object]], tmp_path: Path) -> None:
+def test_deploy(flyctl: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
     """From nothing: app, volume, secrets, image; again: the image alone.
 
     The keys arrive as they are.
@@ -409,7 +410,7 @@ def test_deploy(flyctl: Callable[[], dict[str, object]], tmp_path: Path) -> None
     assert flyctl()["secrets"]["SCHEDD_SERVER_KEY"] in (rotated / "server.secret").read_text()
 
 
-def test_deploy_refuses(flyctl: Callable[[], dict[str, object]], tmp_path: Path) -> None:
+def test_deploy_refuses(flyctl: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
     """Missing keys, a failing flyctl and a missing one are said, each with what to do."""
     done = deploy(tmp_path / "nokeys")
     assert done.returncode == 2
@@ -443,7 +444,7 @@ def script(
 
 
 @pytest.mark.slow
-def test_scripts(site: Site, flyctl: Callable[[], dict[str, object]]) -> None:
+def test_scripts(site: Site, flyctl: Callable[[], dict[str, Any]]) -> None:
     """start, status, ssh, stop: each does its part, twice is as good as once, flyctl's token is used where none is set."""
     environment = site.environment() | {
         "PATH": os.environ["PATH"],
