@@ -18,8 +18,9 @@ import click
 import msgspec
 
 from schedbucket.head import Entry
+from schedbucket.settings import TABLE as BUCKET_SETTINGS
 from schedclient.batch import Outcome, Outcomes
-from schedclient.settings import TABLE
+from schedclient.settings import TABLE as CLIENT_SETTINGS
 from schedctl.costs import CostRow, CostTable
 from schedctl.exitcodes import ExitCode as ClientExitCode
 from schedctl.main import cli
@@ -317,16 +318,19 @@ def settings_page() -> str:
         "",
         (
             "An argument (or flag) wins over the environment, the environment over the file: "
-            "`~/.config/schedctl/config.toml`, or what `SCHEDCTL_CONFIG` names. A data folder named in the call means "
-            "that folder's own daemon, whatever endpoint is configured elsewhere."
+            "`~/.config/schedctl/config.toml`, or what `SCHEDCTL_CONFIG` names. The client uses the endpoint if one is set, otherwise the app, otherwise the "
+            "data folder. The one named in a call comes first, whatever is configured elsewhere."
         ),
         "",
-        "| setting (file, argument) | environment | meaning |",
-        "| --- | --- | --- |",
-        *(
-            f"| `{name}` | `{variable}` | {meaning} |"
-            for name, (variable, meaning) in TABLE.items()
+        CLIENT_SETTINGS.markdown(),
+        "## The bucket, `schedbucket`",
+        "",
+        (
+            "Read from the environment by the daemon, `schedctl bucket` and every program that "
+            "uses `schedbucket` (docs/BUCKET.md). The last three are also settings of the daemon."
         ),
+        "",
+        BUCKET_SETTINGS.markdown().rstrip(),
     ]
     return "\n".join(parts) + "\n"
 

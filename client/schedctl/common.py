@@ -5,7 +5,6 @@ The options that find a daemon, output as JSON or for people, errors, typos.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import shlex
@@ -18,6 +17,8 @@ import click
 import msgspec
 
 from schedclient.errors import DaemonError, SchedulerClientError
+from schedclient.settings import TABLE
+from schedproto.settings import did_you_mean
 
 from .exitcodes import ExitCode, of_error
 
@@ -35,46 +36,29 @@ class TypoGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1, 0.5)
-            if near and "did you mean" not in error.message.lower():
-                raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from None
+            hint = did_you_mean(args[0], self.list_commands(ctx), 0.5)
+            if hint and "did you mean" not in error.message.lower():
+                raise click.UsageError(f"{error.message} {hint}", ctx) from None
             raise
+
+
+def setting_option(name: str, **options: Any) -> Callable[..., Any]:
+    """Return the option for a setting of the client, with the setting's help text."""
+    setting = TABLE[name]
+    return click.option(setting.flag, name, help=f"{setting.help} ({setting.variable})", **options)
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
+)
 
 
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --data, --endpoint, --app, the keys and --json."""
-    for option in reversed(
-        (
-            click.option(
-                "--data",
-                type=click.Path(path_type=Path),
-                help="Data folder of a local daemon, which is started if needed. (SCHEDCTL_DATA)",
-            ),
-            click.option(
-                "--endpoint",
-                help="Address of a running daemon, for example tcp://[::1]:7300. (SCHEDCTL_ENDPOINT)",
-            ),
-            click.option(
-                "--app", help="Fly app whose machine is started if needed. (SCHEDCTL_APP)"
-            ),
-            click.option(
-                "--key-file",
-                type=click.Path(path_type=Path),
-                help="This client's secret key file. (SCHEDCTL_KEY_FILE)",
-            ),
-            click.option(
-                "--server-key",
-                help="The daemon's public key, or a file that contains it. (SCHEDCTL_SERVER_KEY)",
-            ),
-            click.option(
-                "--json",
-                "as_json",
-                is_flag=True,
-                help="Print one JSON document on standard output.",
-            ),
-        )
-    ):
-        command = option(command)
+    command = json_option(command)
+    for name in reversed(_CONNECTION):
+        path = {"type": click.Path(path_type=Path)} if name in {"data", "key_file"} else {}
+        command = setting_option(name, **path)(command)
     return command
 
 

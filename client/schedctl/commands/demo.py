@@ -10,7 +10,7 @@ import click
 
 from schedclient.errors import SettingsError
 from schedctl import terminal
-from schedctl.common import handles_errors, print_json
+from schedctl.common import handles_errors, json_option, print_json
 from schedctl.exitcodes import ExitCode
 from schedctl.synthetic import make_organization
 from schedctl.views import results
@@ -70,7 +70,7 @@ def _make(path: Path, contacts: int, seed: int, as_of: dt.date) -> None:
     metavar="N",
     help="Worker processes (default: chosen by organization size).",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+@json_option
 @handles_errors
 def demo_command(
     *,

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from schedclient.errors import SettingsError
-from schedctl.common import TypoGroup, handles_errors, print_json
+from schedctl.common import TypoGroup, handles_errors, json_option, print_json
 from schedproto.keys import KeyFormatError, parse_secret_key, render
 
 
@@ -50,7 +50,7 @@ def _write_new(path: Path, text: str, mode: int) -> None:
     show_default=True,
     help="Client name (repeatable).",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+@json_option
 @handles_errors
 def new_command(*, out: Path, clients: tuple[str, ...], as_json: bool) -> None:
     """Create key pairs for the daemon and each client, and show how to use them."""
@@ -112,7 +112,7 @@ def new_command(*, out: Path, clients: tuple[str, ...], as_json: bool) -> None:
 
 @keys_command.command("show")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+@json_option
 @handles_errors
 def show_command(file: Path, *, as_json: bool) -> None:
     """Print the public key of a secret key file."""

@@ -14,9 +14,14 @@ from schedclient.aio import AsyncClient
 from schedclient.errors import SchedulerClientError, SettingsError
 from schedclient.fly.api import Machine
 from schedclient.launch.fly import FlyLauncher, last_exit
-from schedclient.settings import TABLE as SETTINGS
-from schedclient.settings import load
-from schedctl.common import TypoGroup, handles_errors, print_json
+from schedclient.settings import TABLE, load
+from schedctl.common import (
+    TypoGroup,
+    handles_errors,
+    json_option,
+    print_json,
+    setting_option,
+)
 from schedctl.terminal import console
 
 #: How long `status` waits for the daemon of a machine that is started.
@@ -33,22 +38,7 @@ def machine_command() -> None:
 
 def fly_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --app, --machine and --json."""
-    for option in reversed(
-        (
-            click.option("--app", help="Fly app. (SCHEDCTL_APP)"),
-            click.option(
-                "--machine",
-                metavar="ID",
-                help="Machine id, if the app has several machines. (SCHEDCTL_MACHINE)",
-            ),
-            click.option(
-                "--json",
-                "as_json",
-                is_flag=True,
-                help="Print one JSON document on standard output.",
-            ),
-        )
-    ):
+    for option in (json_option, setting_option("machine", metavar="ID"), setting_option("app")):
         command = option(command)
     return command
 
@@ -61,7 +51,7 @@ def launcher_of(
     if settings.fly is None:
         raise SettingsError(
             "no app is set" + ("; an endpoint is" if settings.endpoint else ""),
-            f"Set the Fly app with --app or {SETTINGS['app'][0]}.",
+            f"Set the Fly app with --app or {TABLE['app'].variable}.",
         )
     return FlyLauncher(settings.fly, on_state)
 

@@ -18,7 +18,7 @@ import click
 
 from schedclient.errors import SettingsError
 from schedctl import terminal
-from schedctl.common import handles_errors, print_json
+from schedctl.common import handles_errors, json_option, print_json
 from schedctl.exitcodes import ExitCode
 from schedctl.views import results
 from schedproto.ids import DATABASE_SUFFIX
@@ -94,9 +94,7 @@ def _run(name: str, mode: str, text: str) -> click.Command:
     @click.argument("threads", type=click.IntRange(1, 32), required=False, metavar="[THREADS]")
     @click.option("--as-of", metavar="YYYY-MM-DD", help="Date of the run (default: today).")
     @click.option("--dry-run", is_flag=True, help="Compute the plan without writing it.")
-    @click.option(
-        "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
-    )
+    @json_option
     @handles_errors
     def command(
         *, database: str, threads: int | None, as_of: str | None, dry_run: bool, as_json: bool
@@ -119,7 +117,7 @@ def scheduler_help() -> None:
 
 
 @click.command("db-info", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+@json_option
 @handles_errors
 def _db_info(*, as_json: bool) -> None:
     """Show the volume, its databases and the daemon."""
