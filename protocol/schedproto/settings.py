@@ -37,7 +37,7 @@ class InvalidValueError(ValueError):
     """A value that a parser does not accept. The text completes "expected ..."."""
 
     def __init__(self, expected: str, hint: str = "") -> None:
-        super().__init__(expected)
+        super().__init__(expected, hint)
         self.expected = expected
         self.hint = hint
 

@@ -53,7 +53,7 @@ OnState = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Pace:
+class PollPolicy:
     """How fast a machine's state is looked at and asked for; seconds.
 
     The API takes one request a second and action of a machine, five of those that get it
@@ -62,7 +62,7 @@ class Pace:
 
     #: between two looks at first, and at most
     poll_s: float = 0.25
-    poll_most_s: float = 2.0
+    max_poll_s: float = 2.0
     #: at least after an answer that says "not now", and between two requests to start
     busy_s: float = 1.0
     #: how long the server is asked to wait for a state; short, as such a request cannot be
@@ -83,11 +83,11 @@ class MachineControl:
         api: MachinesApi,
         machine_id: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        pace: Pace | None = None,
+        policy: PollPolicy | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._api, self._wanted_id, self._metadata = api, machine_id, dict(metadata or {})
-        self._pace, self._jitter = pace or Pace(), jitter
+        self._policy, self._jitter = policy or PollPolicy(), jitter
         self._known_id = machine_id
         #: when a start was asked for last, by the monotonic clock
         self._asked_at = float("-inf")
@@ -162,7 +162,7 @@ class MachineControl:
                 f"the machine {machine.id} is {machine.state}", "`schedctl deploy` creates another."
             )
         if machine.state in DOWN:
-            pause = self._asked_at + self._pace.busy_s - time.monotonic()
+            pause = self._asked_at + self._policy.busy_s - time.monotonic()
             if (
                 pause > 0
             ):  # somebody here has just asked for it; the state read may be older than that
@@ -203,9 +203,9 @@ class _Work:
             verb,
         )
         self._deadline = time.monotonic() + timeout_s
-        self._api, self._pace = control._api, control._pace  # noqa: SLF001 - two halves of one thing
+        self._api, self._policy = control._api, control._policy  # noqa: SLF001 - two halves of one thing
         self._jitter = control._jitter  # noqa: SLF001
-        self._pause_s = self._pace.poll_s
+        self._pause_s = self._policy.poll_s
         self._full_since: float | None = None
         self._vanished = False
         self._state, self._instance, self._error = "", "", ""
@@ -219,15 +219,15 @@ class _Work:
                 if done is not None:
                     return done  # type: ignore[no-any-return]
             except FlyApiError as error:
-                await self._bear(error)
+                await self._handle_error(error)
             if time.monotonic() >= self._deadline:
-                raise self._too_long()
+                raise self._timeout_error()
 
     def _note(self, machine: Machine) -> None:
         if (machine.state, machine.instance_id) == (self._state, self._instance):
             return
         self._state, self._instance = machine.state, machine.instance_id
-        self._pause_s = self._pace.poll_s
+        self._pause_s = self._policy.poll_s
         if self._on_state is not None:
             self._on_state(machine.state)
 
@@ -244,7 +244,7 @@ class _Work:
         if left <= 0:
             return None
         reached = await asyncio.to_thread(
-            self._api.wait, machine.id, state, min(self._pace.wait_s, left), machine.instance_id
+            self._api.wait, machine.id, state, min(self._policy.wait_s, left), machine.instance_id
         )
         if reached:
             after = msgspec.structs.replace(await self._control.look(), state=state)
@@ -262,9 +262,9 @@ class _Work:
     async def pause(self) -> None:
         """Sleep until the next look; longer each time that nothing has changed."""
         await self.sleep(self._pause_s)
-        self._pause_s = min(self._pause_s * 2, self._pace.poll_most_s)
+        self._pause_s = min(self._pause_s * 2, self._policy.max_poll_s)
 
-    async def _bear(self, error: FlyApiError) -> None:
+    async def _handle_error(self, error: FlyApiError) -> None:
         """Pause if a repeat can help, else raise."""
         if (
             isinstance(error, MachineMissingError)
@@ -283,19 +283,19 @@ class _Work:
         ):
             now = time.monotonic()
             self._full_since = self._full_since or now
-            if now - self._full_since >= min(self._pace.full_s, self._timeout_s):
+            if now - self._full_since >= min(self._policy.full_s, self._timeout_s):
                 raise _host_full(error)
-            await self.sleep(self._pace.busy_s)
+            await self.sleep(self._policy.busy_s)
         elif error.status in {409, 412, 429} or (
             error.status == 400 and any(word in text for word in _CHANGING)
         ):
-            await self.sleep(self._pace.busy_s)
+            await self.sleep(self._policy.busy_s)
         elif error.retryable:
             await self.pause()
         else:
             raise error
 
-    def _too_long(self) -> LaunchError:
+    def _timeout_error(self) -> LaunchError:
         last = f"; last, {self._error}" if self._error else ""
         state = f"is {self._state!r}" if self._state else "was not seen"
         return LaunchError(

@@ -7,7 +7,7 @@ from typing import Any
 
 from schedclient.errors import LaunchError, SettingsError
 from schedclient.fly.api import Machine, MachinesApi
-from schedclient.fly.control import MachineControl, OnState, Pace
+from schedclient.fly.control import MachineControl, OnState, PollPolicy
 from schedclient.settings import FlySettings
 
 #: How long a started machine's name may take to be known.
@@ -30,7 +30,10 @@ class FlyLauncher:
     can_start = True
 
     def __init__(
-        self, settings: FlySettings, on_state: OnState | None = None, pace: Pace | None = None
+        self,
+        settings: FlySettings,
+        on_state: OnState | None = None,
+        policy: PollPolicy | None = None,
     ) -> None:
         if not settings.token:
             raise SettingsError(
@@ -41,7 +44,7 @@ class FlyLauncher:
         self.on_state = on_state
         self.starting_s = 0.0
         self.api = MachinesApi(settings.app, settings.token, settings.api)
-        self.control = MachineControl(self.api, settings.machine, settings.metadata, pace)
+        self.control = MachineControl(self.api, settings.machine, settings.metadata, policy)
         self._endpoint, self._seen_at = "", float("-inf")
         self._starts: list[float] = []
         self._names_answer = True

@@ -13,7 +13,7 @@ import click
 from schedclient.errors import SettingsError
 from schedctl.common import (
     TypoGroup,
-    again,
+    command_hint,
     connection_options,
     handles_errors,
     make_client,
@@ -138,7 +138,7 @@ def set_command(
         return
     click.echo(f"Stored version {after.version} of {organization}'s configuration.")
     show_config.print_changes(before.effective, after.effective)
-    click.echo(f"Show its effect on the plan: {again('preview', organization)}", err=True)
+    click.echo(f"Show its effect on the plan: {command_hint('preview', organization)}", err=True)
 
 
 @config_command.command("history")

@@ -84,7 +84,7 @@ def demo_command(
 ) -> ExitCode:
     """Create a synthetic organization and schedule it with a real daemon."""
     day = _date(as_of)
-    talk = not as_json
+    verbose = not as_json
     if out is not None:
         _make(out, contacts, seed, day)
         if as_json:
@@ -97,11 +97,11 @@ def demo_command(
     from schedclient.sync import Client  # noqa: PLC0415 - not needed to write a file
 
     path = data / f"{ORGANIZATION}{DATABASE_SUFFIX}"
-    if talk:
+    if verbose:
         click.echo(f"Creating {contacts:,} contacts (seed {seed}) in {path} ...", err=True)
     _make(path, contacts, seed, day)
     with Client(data=data) as client:
-        if talk:
+        if verbose:
             welcome = client.welcome()
             click.echo(
                 f"Daemon {welcome.daemon_version} (process {welcome.pid}) listens on {data}/.schedd; "

@@ -98,7 +98,7 @@ def _print(machine: Machine) -> None:
     out.print(table)
 
 
-def _talk(text: str) -> None:
+def _notify(text: str) -> None:
     click.echo(text, err=True)
 
 
@@ -109,7 +109,7 @@ def start_command(*, app: str | None, machine: str | None, as_json: bool) -> Non
     """Start the machine and wait until its daemon answers."""
     began = time.monotonic()
     launcher = launcher_of(
-        app, machine, None if as_json else lambda state: _talk(f"The machine is {state}.")
+        app, machine, None if as_json else lambda state: _notify(f"The machine is {state}.")
     )
 
     async def start() -> tuple[Machine, Any]:
@@ -136,8 +136,8 @@ def stop_command(*, app: str | None, machine: str | None, as_json: bool) -> None
     Running jobs get time to end; unfinished jobs continue at the next start.
     """
     launcher = launcher_of(app, machine)
-    told = None if as_json else lambda state: _talk(f"The machine is {state}.")
-    found = asyncio.run(launcher.control.down(launcher.settings.start_timeout_s, told))
+    notify = None if as_json else lambda state: _notify(f"The machine is {state}.")
+    found = asyncio.run(launcher.control.down(launcher.settings.start_timeout_s, notify))
     if as_json:
         print_json({"machine": _document(found)})
     else:

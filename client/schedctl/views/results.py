@@ -92,10 +92,10 @@ def _replica(result: RunResult) -> str | None:
     if use is None:
         return None
     version = "" if not use.version else f"version {use.version} published, "
-    again = f", carried over {use.carried_over} times" if use.carried_over else ""
+    repeated = f", carried over {use.carried_over} times" if use.carried_over else ""
     return (
         f"{version}{size(use.bytes_down)} downloaded, {size(use.bytes_up)} uploaded (complete files: "
-        f"{size(use.bytes_whole)}){again}"
+        f"{size(use.bytes_whole)}){repeated}"
     )
 
 
