@@ -101,6 +101,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
 def rebuild(kind: type[_E], args: tuple[object, ...], attributes: dict[str, object]) -> _E:
     """Return a pickled exception as it was, whatever its `__init__` requires."""
     error = kind.__new__(kind, *args)
+    error.args = args  # `OSError.__new__` leaves that to `__init__`
     error.__dict__.update(attributes)
     return error
 

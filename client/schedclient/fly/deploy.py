@@ -47,15 +47,19 @@ def flyctl() -> str:
             return found
     raise LaunchError(
         "flyctl is not installed",
-        "Install it (https://fly.io/docs/flyctl/install/), then run `fly auth login` or set FLY_API_TOKEN.",
+        "Install it (https://fly.io/docs/flyctl/install/), then run `fly auth login` or set "
+        "FLY_API_TOKEN.",
     )
 
 
 class Flyctl:
-    """Calls flyctl for one app."""
+    """Calls flyctl and translates its errors.
 
-    def __init__(self, program: str, app: str) -> None:
-        self._program, self._app = program, app
+    volumes = Flyctl(flyctl()).ask("volumes", "list", "-a", "my-scheduler")
+    """
+
+    def __init__(self, program: str) -> None:
+        self._program = program
 
     def call(self, *words: str, given: str | None = None) -> str:
         """Run a command and return what it printed. given: its standard input.
@@ -122,7 +126,7 @@ def _name_of(entry: dict[str, Any]) -> str:
 
 
 def read_keys(folder: Path) -> tuple[str, str]:
-    """Return the daemon's secret key and the admitted clients' public keys, as the secrets take them."""
+    """Return the daemon's secret key and the clients' public keys, as secrets of the app."""
     try:
         secret = parse_secret_key((folder / "server.secret").read_text(encoding="ascii")).decode()
         publics = [
@@ -154,7 +158,7 @@ def deploy(plan: Plan, notify: Notify) -> None:
         raise SettingsError(
             f"no such file: {plan.config}", "Run this in the project's folder, or set --config."
         )
-    fly = Flyctl(flyctl(), plan.app)
+    fly = Flyctl(flyctl())
     if any(_name_of(entry) == plan.app for entry in fly.ask("apps", "list")):
         notify(f"The app {plan.app} exists.")
     else:
@@ -179,7 +183,8 @@ def _volume(fly: Flyctl, plan: Plan, notify: Notify) -> str:
     ]
     if volumes:
         notify(
-            f"The volume {plan.volume} exists: {volumes[0].get('id')}, {volumes[0].get('size_gb')} GB."
+            f"The volume {plan.volume} exists: {volumes[0].get('id')}, {volumes[0].get('size_gb')} "
+            "GB."
         )
         return str(volumes[0].get("region") or plan.region)
     fly.call(

@@ -186,7 +186,8 @@ def _interrupted(batch: Any) -> str:
     elif choice == "detach":
         batch.stop()
         click.echo(
-            f"Running jobs continue; the rest is not submitted. List them with: {command_hint('list')}",
+            "Running jobs continue; the rest is not submitted. List them with: "
+            f"{command_hint('list')}",
             err=True,
         )
     return choice
@@ -232,12 +233,12 @@ def _print_outcomes(outcomes: Outcomes) -> None:
     moved = ""
     if outcomes.bytes_whole:
         moved = (
-            f"; {size(outcomes.bytes_down)} downloaded and {size(outcomes.bytes_up)} uploaded (complete files: "
-            f"{size(outcomes.bytes_whole)})"
+            f"; {size(outcomes.bytes_down)} downloaded and {size(outcomes.bytes_up)} uploaded "
+            f"(complete files: {size(outcomes.bytes_whole)})"
         )
     out.print(
-        f"{outcomes.succeeded:,} of {len(outcomes.outcomes):,} organizations scheduled, {outcomes.contacts:,} contacts "
-        f"in {seconds(outcomes.wall_s)}{moved}{cost}",
+        f"{outcomes.succeeded:,} of {len(outcomes.outcomes):,} organizations scheduled, "
+        f"{outcomes.contacts:,} contacts in {seconds(outcomes.wall_s)}{moved}{cost}",
         soft_wrap=True,
     )
     if outcomes.failed:

@@ -79,7 +79,7 @@ by_option = click.option(
 @connection_options
 @handles_errors
 def show_command(organization: str, *, as_toml: bool, as_json: bool, **options: Any) -> ExitCode:
-    """Show every setting that runs of ORGANIZATION use, and the source of those that are not defaults."""
+    """Show the settings that runs of ORGANIZATION use, and their sources if not defaults."""
     with make_client(options) as client:
         configuration = client.configuration(organization)
     if as_json:

@@ -104,8 +104,8 @@ def demo_command(
         if verbose:
             welcome = client.welcome()
             click.echo(
-                f"Daemon {welcome.daemon_version} (process {welcome.pid}) listens on {data}/.schedd; "
-                "it exits automatically when idle.",
+                f"Daemon {welcome.daemon_version} (process {welcome.pid}) listens on "
+                f"{data}/.schedd; it exits automatically when idle.",
                 err=True,
             )
         with terminal.JobProgress(quiet=as_json) as progress:

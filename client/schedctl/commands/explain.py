@@ -96,6 +96,7 @@ def preview_command(
         save_plan(result.plan, save)
         if not as_json:
             click.echo(
-                f"\nSaved. To write this plan: {command_hint('submit', organization, '--expect', str(save))}"
+                "\nSaved. To write this plan: "
+                f"{command_hint('submit', organization, '--expect', str(save))}"
             )
     return code

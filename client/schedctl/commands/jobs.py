@@ -68,7 +68,8 @@ from .batch import submit_many
     "--expect",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write only if the plan equals the one saved by `preview --save FILE`; uses its date and --config.",
+    help="Write only if the plan equals the one saved by `preview --save FILE`; uses its date and "
+    "--config.",
 )
 @click.option("--detach", is_flag=True, help="Return as soon as the job is accepted.")
 @timeout_option

@@ -106,7 +106,8 @@ def new_command(*, out: Path, clients: tuple[str, ...], as_json: bool) -> None:
     )
     click.echo(f"    --server-key {files['server_public']}")
     click.echo(
-        "Or set environment variables: SCHEDD_SERVER_KEY, SCHEDD_ALLOW_CLIENTS; SCHEDCTL_KEY, SCHEDCTL_SERVER_KEY."
+        "Or set environment variables: SCHEDD_SERVER_KEY, SCHEDD_ALLOW_CLIENTS; SCHEDCTL_KEY, "
+        "SCHEDCTL_SERVER_KEY."
     )
 
 

@@ -56,8 +56,13 @@ def launcher_of(
     return FlyLauncher(settings.fly, on_state)
 
 
+def _size(guest: dict[str, Any]) -> str:
+    kind, cpus = guest.get("cpu_kind", "?"), guest.get("cpus", "?")
+    return f"{kind} {cpus}x, {guest.get('memory_mb', '?')} MB"
+
+
 def _document(machine: Machine) -> dict[str, Any]:
-    """Return what is shown of a machine."""
+    """Return the JSON document of a machine."""
     guest = machine.known_config.get("guest") or {}
     mounts = machine.known_config.get("mounts") or []
     ended = last_exit(machine)
@@ -67,9 +72,7 @@ def _document(machine: Machine) -> dict[str, Any]:
         "state": machine.state,
         "region": machine.region,
         "address": machine.private_ip,
-        "size": f"{guest.get('cpu_kind', '?')} {guest.get('cpus', '?')}x, {guest.get('memory_mb', '?')} MB"
-        if guest
-        else "",
+        "size": _size(guest) if guest else "",
         "volumes": [f"{mount.get('volume', '?')} at {mount.get('path', '?')}" for mount in mounts],
         "image": ":".join(
             str((machine.image_ref or {}).get(part) or "") for part in ("repository", "tag")

@@ -72,7 +72,8 @@ def report_command(
     if html is None:
         print_result(report.latest)
         click.echo(
-            f"As an HTML page: {command_hint('report', organization, '--html', f'{organization}.html')}",
+            "As an HTML page: "
+            f"{command_hint('report', organization, '--html', f'{organization}.html')}",
             err=True,
         )
         return ExitCode.OK
