@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from schedbucket.settings import TABLE as BUCKET
 from schedclient.settings import TABLE
 from schedctl.exitcodes import ExitCode
 from schedctl.main import COMMANDS
@@ -50,12 +51,13 @@ def test_commands_and_codes_are_all_there() -> None:
 
 
 def test_settings_are_all_there() -> None:
-    """Every setting of both sides is in docs/SETTINGS.md, with its variable."""
+    """Every setting of daemon, client and bucket is in docs/SETTINGS.md, with its variable."""
     page = (ROOT / "docs" / "SETTINGS.md").read_text(encoding="utf-8")
     for setting in SETTINGS:
         assert f"| `{setting.name}` | `{setting.flag}` | `{setting.variable}` |" in page
-    for name, (variable, _) in TABLE.items():
-        assert f"| `{name}` | `{variable}` |" in page
+    for table in (TABLE, BUCKET):
+        for setting in table:
+            assert f"| `{setting.name}` | `{setting.variable}` |" in page
 
 
 def test_links_within_a_page_lead_somewhere() -> None:

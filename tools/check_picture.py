@@ -44,9 +44,16 @@ def picture() -> str:
             now=lambda: dt.datetime.now(dt.UTC),
         )
     console = Console(
-        file=io.StringIO(), record=True, width=WIDTH, force_terminal=True, color_system="truecolor", highlight=False,
-        markup=False, emoji=False, legacy_windows=False,
-    )  # fmt: skip
+        file=io.StringIO(),
+        record=True,
+        width=WIDTH,
+        force_terminal=True,
+        color_system="truecolor",
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+    )
     steps = [
         "Print it: schedctl check org-206 --accept-status requested_follow_up --suggest",
         "Use it:   schedctl adopt org-206 --accept-status requested_follow_up",

@@ -54,7 +54,8 @@ class Image:
         )
         if done.returncode != code:
             raise SystemExit(
-                f"{' '.join(words)}: exit code {done.returncode} instead of {code}\n{done.stdout}{done.stderr}"
+                f"{' '.join(words)}: exit code {done.returncode} instead of "
+                f"{code}\n{done.stdout}{done.stderr}"
             )
         return done.stdout
 
@@ -101,7 +102,8 @@ def check_daemon(image: Image) -> None:
         [uid] = [line.split()[1] for line in state.splitlines() if line.startswith("Uid:")]
         if uid == "0" or (image.root / "data").stat().st_uid != int(uid):
             raise SystemExit(
-                f"the daemon runs as user {uid}, the volume belongs to {(image.root / 'data').stat().st_uid}"
+                f"the daemon runs as user {uid}, the volume belongs to "
+                f"{(image.root / 'data').stat().st_uid}"
             )
         say(f"the daemon is user {uid}, and so is the volume")
         image.run(

@@ -43,7 +43,8 @@ def render() -> str:
         f"{SOURCE_VERSION}; do not edit.\n\n"
         f"{len(state_of)} ZIP codes of {len(states)} states and territories: one byte per code "
         "00000 to 99999,\n"
-        '0 for an unknown one, else 1 + the index in STATES; compressed by zlib, written in base 85.\n"""\n\n'
+        "0 for an unknown one, else 1 + the index in STATES; compressed by zlib, written in base "
+        '85.\n"""\n\n'
         f"STATES = (\n{names}\n)\n\n"
         f"TABLE_ZLIB_BASE85 = (\n{lines}\n)\n"
     )

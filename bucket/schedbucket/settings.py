@@ -1,31 +1,39 @@
-"""Where the bucket is: from the variables that `fly storage create` sets, or a folder."""
+"""Settings of the bucket: the variables that `fly storage create` sets, or a folder instead."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from schedproto import ErrorCode, SchedulerError
-
-#: The variables of the bucket, as `fly storage create` names them; the first names the bucket and
-#: turns it on.
-VARIABLES = (
-    "BUCKET_NAME",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_REGION",
+from schedproto.bucket_settings import (
+    DEFAULT_TIMEOUT_S,
+    LAYOUTS,
+    folder_field,
+    layout_field,
+    timeout_field,
 )
-FOLDER, LAYOUT, TIMEOUT = "SCHEDD_BUCKET_FOLDER", "SCHEDD_BUCKET_LAYOUT", "SCHEDD_BUCKET_TIMEOUT"
-LAYOUTS = ("versions", "plain")
+from schedproto.settings import InvalidValueError, SettingError, SettingsTable, setting, text
+
+__all__ = [
+    "LAYOUT",
+    "LAYOUTS",
+    "TABLE",
+    "BucketSettings",
+    "BucketVariables",
+    "S3Settings",
+    "load_settings",
+    "not_configured",
+]
 
 
 @dataclass(frozen=True)
 class S3Settings:
-    """A bucket. timeout_s: of one request.
+    """A bucket of an S3 service.
 
-    patience_s: of one request and its repeats, at most `retries`.
+    timeout_s: of one request.   patience_s: of one request and its repeats, at most `retries`.
     """
 
     bucket: str
@@ -33,8 +41,8 @@ class S3Settings:
     access_key_id: str
     secret_access_key: str
     region: str = "auto"
-    timeout_s: float = 120.0
-    patience_s: float = 180.0
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    patience_s: float = DEFAULT_TIMEOUT_S * 1.5
     retries: int = 5
 
 
@@ -43,11 +51,79 @@ class BucketSettings:
     """Where the organizations' files are: `s3` or `folder`, one of them.
 
     Layout: `versions` or `plain`.
+
+    A program usually takes them from the environment (`load_settings`), or names a folder:
+
+        settings = BucketSettings(folder=Path("/srv/organizations"))
+        store = open_store(settings)
     """
 
     s3: S3Settings | None = None
     folder: Path | None = None
-    layout: str = "versions"
+    layout: str = LAYOUTS[0]
+
+
+def _url(value: Any) -> str:
+    """Parse the URL of a service."""
+    url = text(value).rstrip("/")
+    if not url.startswith(("https://", "http://")):
+        raise InvalidValueError(
+            "a URL",
+            "Use a URL that starts with https:// (http:// for a server in the same network).",
+        )
+    return url
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketVariables:
+    """The settings of the bucket, each as the environment has it. See `load_settings`."""
+
+    name: str | None = setting(
+        None,
+        text,
+        "a bucket's name",
+        "Name of the bucket. Turns the bucket on.",
+        variable="BUCKET_NAME",
+    )
+    endpoint: str | None = setting(
+        None,
+        _url,
+        "a URL",
+        "URL of the S3 service.",
+        variable="AWS_ENDPOINT_URL_S3",
+    )
+    access_key_id: str | None = setting(
+        None,
+        text,
+        "a key id",
+        "Id of the access key.",
+        variable="AWS_ACCESS_KEY_ID",
+    )
+    secret_access_key: str | None = setting(
+        None,
+        text,
+        "a secret key",
+        "Secret of the access key.",
+        variable="AWS_SECRET_ACCESS_KEY",
+        secret=True,
+    )
+    region: str = setting(
+        "auto",
+        text,
+        "a region",
+        "Region of the bucket.",
+        variable="AWS_REGION",
+    )
+    bucket_folder: Path | None = folder_field()
+    bucket_layout: str = layout_field()
+    bucket_timeout_s: float = timeout_field()
+
+
+#: The settings of the bucket, in the order of docs/SETTINGS.md.
+TABLE = SettingsTable(BucketVariables, prefix="SCHEDD_", arguments=True)
+LAYOUT = TABLE["bucket_layout"].variable
+#: Needed as soon as the first is set.
+_REQUIRED = ("name", "endpoint", "access_key_id", "secret_access_key")
 
 
 def load_settings(
@@ -56,74 +132,63 @@ def load_settings(
     layout: str | None = None,
     timeout_s: float | None = None,
 ) -> BucketSettings | None:
-    """Return where the bucket is, None where none is set.
+    """Return where the bucket is, or None if none is set.
 
     Raises `SchedulerError` (`invalid_argument`).
 
-    folder, layout, timeout_s: settings that come before the environment's.
+    folder, layout, timeout_s: override the environment.
     """
-    chosen = layout or environment.get(LAYOUT) or "versions"
-    if chosen not in LAYOUTS:
+    given = {
+        "bucket_folder": folder or None,
+        "bucket_layout": layout or None,
+        "bucket_timeout_s": timeout_s or None,
+    }
+    found = TABLE.find(given, environment)
+    # A variable of blanks counts as not set.
+    found = {name: each for name, each in found.items() if str(each.value).strip()}
+
+    if "bucket_folder" in found or "name" not in found:
+        # The bucket's own variables do not matter then, whatever they are.
+        found = {name: each for name, each in found.items() if name in given}
+    elif missing := [name for name in _REQUIRED if name not in found]:
+        variables = " nor ".join(TABLE[name].variable for name in missing)
         raise SchedulerError(
             ErrorCode.INVALID_ARGUMENT,
-            f"{chosen!r:.40} is not a valid bucket layout",
-            hint=f"Set {LAYOUT} to {' or '.join(LAYOUTS)}.",
+            f"{TABLE['name'].variable} is set, but not {variables}",
+            hint="`fly storage create` sets all of them as secrets of the app; "
+            "docs/BUCKET.md lists them.",
         )
-    place = folder or environment.get(FOLDER)
-    if place:
-        return BucketSettings(folder=Path(place).expanduser(), layout=chosen)
-    values = {name: environment.get(name, "").strip() for name in VARIABLES}
-    if not values["BUCKET_NAME"]:
+    try:
+        return _settings(TABLE.parse(found))
+    except SettingError as error:
+        raise SchedulerError(ErrorCode.INVALID_ARGUMENT, error.message, hint=error.hint) from None
+
+
+def _settings(variables: BucketVariables) -> BucketSettings | None:
+    if variables.bucket_folder is not None:
+        return BucketSettings(folder=variables.bucket_folder, layout=variables.bucket_layout)
+    if variables.name is None:
         return None
-    missing = [name for name in VARIABLES[:-1] if not values[name]]
-    if missing:
-        raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT,
-            f"BUCKET_NAME is set, but not {' nor '.join(missing)}",
-            hint="`fly storage create` sets all of them as secrets of the app; docs/BUCKET.md lists them.",
-        )
-    endpoint = values["AWS_ENDPOINT_URL_S3"].rstrip("/")
-    if not endpoint.startswith(("https://", "http://")):
-        raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT,
-            f"AWS_ENDPOINT_URL_S3 = {endpoint!r:.80} is not a valid URL",
-            hint="Use a URL that starts with https:// (http:// for a server in the same network).",
-        )
-    timeout = timeout_s or _timeout(environment.get(TIMEOUT))
     return BucketSettings(
         s3=S3Settings(
-            bucket=values["BUCKET_NAME"],
-            endpoint=endpoint,
-            access_key_id=values["AWS_ACCESS_KEY_ID"],
-            secret_access_key=values["AWS_SECRET_ACCESS_KEY"],
-            region=values["AWS_REGION"] or "auto",
-            timeout_s=timeout,
-            patience_s=timeout * 1.5,
+            bucket=variables.name,
+            endpoint=variables.endpoint or "",
+            access_key_id=variables.access_key_id or "",
+            secret_access_key=variables.secret_access_key or "",
+            region=variables.region,
+            timeout_s=variables.bucket_timeout_s,
+            patience_s=variables.bucket_timeout_s * 1.5,
         ),
-        layout=chosen,
+        layout=variables.bucket_layout,
     )
 
 
-def _timeout(text: str | None) -> float:
-    if not text:
-        return S3Settings.timeout_s
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 1 <= seconds <= 3600:
-        raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT,
-            f"invalid {TIMEOUT} {text!r:.40}",
-            hint="Use 1 to 3600 seconds.",
-        )
-    return seconds
-
-
 def not_configured() -> SchedulerError:
-    """Return the error of asking for a bucket where none is set."""
+    """Return the error of a request for the bucket when none is set."""
+    variables = [TABLE[name].variable for name in (*_REQUIRED, "region")]
+    folder = TABLE["bucket_folder"].variable
     return SchedulerError(
         ErrorCode.INVALID_ARGUMENT,
         "no bucket is set",
-        hint=f"Set {', '.join(VARIABLES)} as `fly storage create` does, or {FOLDER} for a folder.",
+        hint=f"Set {', '.join(variables)} as `fly storage create` does, or {folder} for a folder.",
     )

@@ -1,14 +1,12 @@
-"""Many organizations in one call.
-
-A bounded number of them in work at once, and one outcome for each.
-"""
+"""Many organizations in one call: a bounded number of concurrent jobs, one outcome for each."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -17,12 +15,12 @@ from schedproto import ErrorInfo, Job, RunResult
 from .errors import BusyError, DaemonError, SchedulerClientError
 from .handles import AsyncJobHandle
 
-#: How long to wait before a job is submitted again that found the daemon's queue full.
+#: Pause before a job is submitted again after the daemon's queue was full.
 BUSY_PAUSE_S = 0.5
 
-#: Told an organization and its job whenever that has changed; None when it has no job and never
-#: will.
-OnEach = Callable[[str, Job | None], None]
+#: Called with an organization and its job whenever the job has changed; with None if the
+#: organization gets no job.
+OnUpdate = Callable[[str, Job | None], None]
 
 
 _NOT_SUBMITTED = ErrorInfo(
@@ -34,9 +32,9 @@ _NOT_SUBMITTED = ErrorInfo(
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one organization: a result or an error, neither while it is in work.
+    """The outcome of one organization: a result or an error, neither while it runs.
 
-    job_id: None where none was accepted.
+    job_id: None if no job was accepted.
     """
 
     organization: str
@@ -46,10 +44,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of all, in the order in which they were named, and sums over those that succeeded.
+    """All outcomes, in the order of the organizations, and sums over those that succeeded.
 
     failed: those with an error.   wall_s: since the first was submitted.
-    bytes_down, bytes_up: between bucket and volume; bytes_whole: what whole files would have been.
+    bytes_down, bytes_up: between bucket and volume; bytes_whole: the size of the complete files.
     """
 
     outcomes: list[Outcome]
@@ -66,7 +64,7 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float | None = None
 
     @classmethod
-    def of(cls, outcomes: list[Outcome], wall_s: float) -> Outcomes:
+    def collect(cls, outcomes: list[Outcome], wall_s: float) -> Outcomes:
         """Return outcomes with their sums."""
         results = [outcome.result for outcome in outcomes if outcome.result is not None]
         moved = [result.replica for result in results if result.replica is not None]
@@ -87,85 +85,73 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class SubmitCalls(Protocol):
-    """What a batch needs of a client."""
-
-    @property
-    def submit(self) -> Callable[..., Awaitable[AsyncJobHandle]]:
-        """Return what submits a job and returns its handle."""
-
-
 class AsyncBatch:
-    """Many organizations being scheduled, a bounded number of them in work at once.
+    """Organizations that are being scheduled, a bounded number at a time.
 
-    Begun by `submit_many`.
+    Returned by `AsyncClient.submit_many`:
 
-    organizations: each once, in the order in which they were named.
+        batch = await client.submit_many(["org-1", "org-2"], concurrency=2)
+        outcomes = await batch.wait()
+
+    organizations: each once, in the given order.
     """
 
     def __init__(
         self,
-        client: SubmitCalls,
+        submit: Callable[..., Awaitable[AsyncJobHandle]],
         organizations: Sequence[str],
-        on_each: OnEach | None,
+        on_update: OnUpdate | None,
         options: dict[str, Any],
     ) -> None:
         self.organizations = list(dict.fromkeys(organizations))
-        self._client, self._options = client, options
-        self._tell = on_each or (lambda _organization, _job: None)
+        self._submit_job = partial(submit, **options)
+        self._notify = on_update or (lambda _organization, _job: None)
         self._began = time.monotonic()
         self._stopped = self._cancelled = False
         self._active: dict[str, AsyncJobHandle] = {}
         self._ended: dict[str, Outcome] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, at_once: int) -> AsyncBatch:
-        """Begin to submit; called once, by `submit_many`."""
-        self._task = asyncio.create_task(self._run(max(1, at_once)))
+    def start(self, concurrency: int) -> AsyncBatch:
+        """Start to submit; called once, by `submit_many`."""
+        self._task = asyncio.create_task(self._run(max(1, concurrency)))
         return self
 
-    async def _run(self, at_once: int) -> None:
-        places = asyncio.Semaphore(at_once)
+    async def _run(self, concurrency: int) -> None:
+        slots = asyncio.Semaphore(concurrency)
 
         async def one(name: str) -> None:
-            async with places:
+            async with slots:
                 self._ended[name] = await self._one(name)
                 self._active.pop(name, None)
 
         await asyncio.gather(*(one(name) for name in self.organizations))
 
     async def wait(self) -> Outcomes:
-        """Wait until all have ended and return what became of them.
+        """Wait until all have ended and return their outcomes.
 
-        Who stops waiting does not stop the batch.
+        Cancelling the wait does not stop the batch.
         """
-        assert self._task is not None  # `submit_many` has begun it
+        assert self._task is not None  # `submit_many` has started it
         await asyncio.shield(self._task)
-        return self.so_far()
+        return self.snapshot()
 
-    def so_far(self) -> Outcomes:
-        """Return what has become of them until now.
-
-        Of one in work there is neither result nor error yet.
-        """
-        active = {
-            name: handle.job_id for name, handle in self._active.copy().items()
-        }  # others may be ending
+    def snapshot(self) -> Outcomes:
+        """Return the outcomes so far. One that runs has neither result nor error yet."""
+        # A copy, as jobs may end meanwhile.
+        active = {name: handle.job_id for name, handle in self._active.copy().items()}
         outcomes = [
             self._ended.get(name) or Outcome(organization=name, job_id=active.get(name))
             for name in self.organizations
         ]
-        return Outcomes.of(outcomes, time.monotonic() - self._began)
+        return Outcomes.collect(outcomes, time.monotonic() - self._began)
 
     async def stop(self) -> None:
-        """Submit no more; jobs that were accepted go on."""
+        """Submit no more; accepted jobs continue."""
         self._stopped = True
 
     async def cancel(self) -> None:
-        """Submit no more, and ask the jobs in work to end.
-
-        Raises the error of a daemon that cannot be asked.
-        """
+        """Submit no more, and cancel the running jobs. Raises `SchedulerClientError`."""
         self._stopped = self._cancelled = True
         await asyncio.gather(*(handle.cancel() for handle in self._active.values()))
 
@@ -177,24 +163,21 @@ class AsyncBatch:
                 return Outcome(organization=name, error=_NOT_SUBMITTED)
             self._active[name] = handle
             job_id = handle.job_id
-            self._tell(name, handle.job)
+            self._notify(name, handle.job)
             if self._cancelled:  # while it was being submitted
                 await handle.cancel()
-            result = await handle.wait(on_progress=lambda job: self._tell(name, job))
+            result = await handle.wait(on_progress=lambda job: self._notify(name, job))
         except SchedulerClientError as error:
             if job_id is None:
-                self._tell(name, None)
+                self._notify(name, None)
             return Outcome(organization=name, job_id=job_id, error=_info(error))
         return Outcome(organization=name, job_id=job_id, result=result)
 
     async def _submit(self, name: str) -> AsyncJobHandle | None:
-        """Submit as soon as the daemon's queue has a place.
-
-        None where the batch was stopped before.
-        """
+        """Submit as soon as the daemon's queue has room; None if the batch was stopped before."""
         while not self._stopped:
             try:
-                return await self._client.submit(name, **self._options)
+                return await self._submit_job(name)
             except BusyError as error:
                 if error.code != "queue_full":
                     raise

@@ -1,4 +1,4 @@
-"""The bucket as a program uses it that writes organizations itself: the main application, mostly.
+"""Access to the bucket for programs that write organizations' files themselves.
 
     with client.lease("org-123") as lease:
         lease.fetch("org-123.db")
@@ -26,8 +26,8 @@ from .errors import SettingsError, from_info
 if TYPE_CHECKING:
     from schedbucket import BucketSettings, Copy, Lease, Moved, Repository
 
-#: What is known of a fetched file lies beside it, in a folder of its name with this at its end.
-BESIDE = ".bucket"
+#: Suffix of the folder next to a fetched file that records which version the file is.
+SIDECAR_SUFFIX = ".bucket"
 
 
 @contextmanager
@@ -77,15 +77,19 @@ def copy_of(path: Path, repository: Repository) -> Copy:
     """Return a file here as a copy of what the bucket has."""
     from schedbucket import Copy  # noqa: PLC0415
 
-    return Copy(path, path.with_name(path.name + BESIDE), repository)
+    return Copy(path, path.with_name(path.name + SIDECAR_SUFFIX), repository)
 
 
 class OrganizationLease:
-    """The right to write an organization's file, held as long as the `with` block runs.
+    """The exclusive right to write an organization's file, for a `with` block.
 
-    Renewed by a thread.
+        with OrganizationLease("org-123", wait_s=10) as lease:
+            lease.fetch("org-123.db")
+            ...  # change the file
+            lease.publish("org-123.db", note="new contacts")
 
-    Raises `LeaseError` (`lease_held`) when somebody else has it for longer than `wait_s`.
+    A thread renews it. Entering raises `LeaseError` (`lease_held`) if somebody else holds it for
+    longer than `wait_s` seconds.
     """
 
     def __init__(
@@ -135,25 +139,22 @@ class OrganizationLease:
         return self._lease
 
     def parts(self) -> tuple[Repository, Lease]:
-        """Return the organization's part of the bucket and the lease itself, for what these methods do not cover."""
+        """Return the organization's repository and its lease, for other operations on them."""
         return self._repository, self._held()
 
     def check(self) -> None:
-        """Raise `LeaseError` (`lease_lost`) if somebody else has taken the lease over."""
+        """Raise `LeaseError` (`lease_lost`) if somebody else has taken over the lease."""
         with translated():
             self._held().check(self._repository.register.read())
 
     def fetch(self, path: str | PathLike[str]) -> Moved:
-        """Make a file here the newest version.
-
-        Only what changed is fetched where an older one is there already.
-        """
+        """Download the newest version to `path`; if an older one is there, only what changed."""
         return self._moved(copy_of(Path(path), self._repository), publish=False)
 
     def publish(self, path: str | PathLike[str], note: str = "") -> Moved:
-        """Make the file, changed since `fetch`, the newest version.
+        """Publish the file as the newest version. Raises `LeaseError` if the lease was lost.
 
-        Raises `LeaseError` if the lease was lost.
+        note: recorded with the version.
         """
         return self._moved(copy_of(Path(path), self._repository), publish=True, note=note)
 
@@ -185,5 +186,6 @@ def _conflict(organization: str) -> SchedulerError:
     return SchedulerError(
         ErrorCode.BUCKET_CONFLICT,
         f"{organization} was published by someone else after it was downloaded",
-        hint="Download it again and repeat the changes. Hold a lease during both to keep other writers out.",
+        hint="Download it again and repeat the changes. Hold a lease during both to keep other "
+        "writers out.",
     )

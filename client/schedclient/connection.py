@@ -1,6 +1,6 @@
-"""One ZeroMQ connection: requests and their answers, watches and their events, and how it was lost.
+"""One ZeroMQ connection: requests and replies, watches and events, and the loss of it.
 
-Knows nothing of jobs, retries or launchers; `aio` builds on it.
+Knows nothing of retries or launchers; `session` builds on it.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _EVENTS = (
 
 
 class ConnectionLostError(ConnectionFailedError):
-    """The connection broke; what was under way can be tried again over a new one."""
+    """The connection broke; its requests can be repeated over a new one."""
 
 
 class HandshakeBrokenError(ConnectionLostError):
-    """The other side hung up during the handshake: it died just then, or it wants other keys."""
+    """The other side hung up during the handshake: it crashed, or it expects other keys."""
 
 
 def refusal(endpoint: str) -> AuthenticationError:
     """Return the error for a daemon that refuses the connection."""
     return AuthenticationError(
         f"the daemon at {endpoint} refused the encrypted connection",
-        "Check that the daemon's --client-keys include this client's public key, and that server_key is the "
-        "daemon's public key.",
+        "Check that the daemon's --client-keys include this client's public key, and that "
+        "server_key is the daemon's public key.",
     )
 
 
@@ -92,13 +92,13 @@ class Connection:
             self._lose(ConnectionLostError(f"cannot connect to {endpoint}: {error}"))
 
     async def hello(self, timeout_s: float) -> Welcome:
-        """Greet the daemon; raises `TimeoutError`, or `SchedulerClientError` where it refuses."""
+        """Greet the daemon. Raises `TimeoutError`, or `SchedulerClientError` if it refuses."""
         message = Hello(id=new_request_id(), client="schedclient", client_version=__version__)
         self.welcome = await self.ask(message, Welcome, timeout_s)
         return self.welcome
 
     async def ask(self, message: Message, expected: type[_T], timeout_s: float) -> _T:
-        """Send a request and return its answer.
+        """Send a request and return its reply.
 
         Raises `TimeoutError`, `ConnectionLostError`, or the exception for the daemon's `Failure`.
         """
@@ -114,14 +114,15 @@ class Connection:
         if not isinstance(reply, expected):
             info = ErrorInfo(
                 code=ErrorCode.UNSUPPORTED_MESSAGE,
-                message=f"the daemon answered a {type(message).__name__} with a {type(reply).__name__}",
+                message=f"the daemon answered a {type(message).__name__} with a "
+                f"{type(reply).__name__}",
                 hint="Client and daemon have different versions; upgrade the older one.",
             )
             raise from_info(info)
         return reply
 
     async def watch(self, job_id: str) -> Watching:
-        """Begin to watch a job."""
+        """Start to watch a job."""
         request = Watch(id=new_request_id(), job_id=job_id)
         queue: asyncio.Queue[JobEvent | Exception] = asyncio.Queue()
         self._events[request.id] = queue
@@ -129,7 +130,7 @@ class Connection:
         return Watching(self, request.id, queue)
 
     async def unwatch(self, watch_id: str) -> None:
-        """End a watch; the answer is not waited for."""
+        """End a watch without waiting for a reply."""
         self._events.pop(watch_id, None)
         if self._lost is None:
             with suppress(ConnectionFailedError):
@@ -150,8 +151,8 @@ class Connection:
             try:
                 reply = decode_reply(frames)
             except SchedulerError:
-                # A push of a newer release that was not asked for; what was asked for times out
-                # with a clear error.
+                # An unknown message of a newer release. If it is the reply to a request, that
+                # request times out with a clear error.
                 continue
             if isinstance(reply, Failure) and reply.id in self._events:
                 self._events[reply.id].put_nowait(from_info(reply.error))
@@ -169,8 +170,7 @@ class Connection:
                     ConnectionLostError(f"connection to {self.endpoint} lost", retryable=True)
                 )
             elif event["event"] == zmq.EVENT_CONNECT_RETRIED:
-                # Nobody listens there. ZeroMQ would knock for ever; a launcher can do better than
-                # wait.
+                # Nobody listens there. ZeroMQ would retry forever; a launcher can start a daemon.
                 self._lose(
                     ConnectionLostError(f"nothing listens at {self.endpoint}", retryable=True)
                 )
@@ -185,7 +185,7 @@ class Connection:
                 )
 
     def _lose(self, error: ConnectionFailedError) -> None:
-        """Tell everybody who waits."""
+        """Pass the error to everybody who waits."""
         if self._lost is None:
             self._lost = error
         for answer in self._answers.values():
@@ -196,7 +196,7 @@ class Connection:
 
     @property
     def usable(self) -> bool:
-        """Return whether nothing is known against it."""
+        """Return whether the connection has not been lost."""
         return self._lost is None
 
     async def close(self) -> None:
@@ -205,7 +205,18 @@ class Connection:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._socket.closed:  # by somebody else who asked over it and lost it as well
+        self._close_sockets()
+
+    def discard(self) -> None:
+        """Close the socket without waiting for the tasks; for event loops that have ended."""
+        for task in self._tasks:
+            if not task.done():
+                with suppress(RuntimeError):  # the loop is closed
+                    task.cancel()
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        if self._socket.closed:  # by another task that lost the connection as well
             return
         self._socket.disable_monitor()
         self._monitor.close(0)
@@ -213,7 +224,7 @@ class Connection:
 
 
 class Watching:
-    """A watch that is under way on one connection."""
+    """A watch on one connection."""
 
     def __init__(
         self, connection: Connection, watch_id: str, queue: asyncio.Queue[JobEvent | Exception]

@@ -1,13 +1,13 @@
-"""The calls of `AsyncClient` that ask about files rather than jobs.
+"""The calls of `AsyncClient` about organizations and their files.
 
-Information, configuration, report, backups.
+Information, configuration, report, check, backups. `aio` has the calls about jobs.
 """
 
 from __future__ import annotations
 
 import getpass
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from schedclient.toml import render
 from schedproto import BackupList, OrganizationConfiguration, OrganizationInfo, Report, VolumeInfo
@@ -21,7 +21,6 @@ from schedproto.checks import (
     PlanAdoption,
 )
 from schedproto.diagnosis import Diagnosis
-from schedproto.message import Message
 from schedproto.messages import (
     BackupsReply,
     CheckConfiguration,
@@ -44,42 +43,39 @@ from schedproto.messages import (
 )
 
 from .connection import new_request_id
+from .session import Session
 
 if TYPE_CHECKING:
     from .bucket import OrganizationLease
 
-_T = TypeVar("_T", bound=Message)
-
-#: How long an answer may take that needs a look at a file (or a wait for its lock), and a restore
-#: of a large one.
-FILE_ANSWER_S, RESTORE_S = 20.0, 3600.0
+#: How long a reply may take that reads a file (or waits for its lock), and one that reads or writes
+#: all of a large file.
+FILE_REPLY_S, RESTORE_S = 20.0, 3600.0
 
 
-def who_asks() -> str:
-    """Return the name under which changes of a configuration are noted, unless another is given."""
+def current_user() -> str:
+    """Return the name under which changes of a configuration are recorded by default."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
         return ""
 
 
-class AsyncQuestions:
-    """What a client may ask about files; `AsyncClient` has it from here."""
+class _OrganizationCalls:
+    """The calls about organizations; the base class of `AsyncClient`, which sets `_session`."""
 
-    async def _ask(self, message: Message, expected: type[_T], answer_s: float = 0.0) -> _T:
-        raise NotImplementedError
-
-    async def _needs(self, capability: str) -> None:
-        raise NotImplementedError
+    _session: Session
 
     async def info(self, organization: str) -> OrganizationInfo:
-        """Return what is known of an organization's file."""
+        """Return the size, tables, contacts and last run of an organization's file."""
         message = GetOrganization(id=new_request_id(), organization=organization)
-        return (await self._ask(message, OrganizationReply, FILE_ANSWER_S)).organization
+        return (await self._session.request(message, OrganizationReply, FILE_REPLY_S)).organization
 
     async def volume(self) -> VolumeInfo:
         """Return the data folder's organizations and free space."""
-        return (await self._ask(GetVolume(id=new_request_id()), VolumeReply, FILE_ANSWER_S)).volume
+        return (
+            await self._session.request(GetVolume(id=new_request_id()), VolumeReply, FILE_REPLY_S)
+        ).volume
 
     @staticmethod
     def lease(
@@ -91,51 +87,67 @@ class AsyncQuestions:
     ) -> OrganizationLease:
         """Return the lease of an organization in the bucket, for a `with` block.
 
-        See `schedclient.bucket`.
+        It involves this program and the bucket (set by the variables in docs/BUCKET.md), not the
+        daemon. Its calls block: an asyncio program calls them in a thread.
 
-        Its calls block: an asyncio program calls them in a thread. It is between this program and
-        the bucket (set by the variables that docs/BUCKET.md names); no daemon is asked.   wait_s:
-        how long to wait for another holder, by default until a dead one's would have run out.
+            with client.lease("org-123") as lease:
+                lease.fetch("org-123.db")
+                ...  # change the file
+                lease.publish("org-123.db")
+
+        wait_s: how long to wait for another holder (default: until the lease of a crashed one would
+        have expired).   duration_s: how long the lease outlives a crash of this program.
         """
         from .bucket import OrganizationLease  # noqa: PLC0415 - an extra, and only where it is used
 
         return OrganizationLease(organization, wait_s=wait_s, duration_s=duration_s, holder=holder)
 
     async def organizations(self) -> list[str]:
-        """Return the organizations in the bucket, or on the volume where there is no bucket."""
+        """Return the organizations in the bucket, or on the volume if there is no bucket."""
         message = ListOrganizations(id=new_request_id())
-        return (await self._ask(message, OrganizationsReply, FILE_ANSWER_S)).organizations
+        return (
+            await self._session.request(message, OrganizationsReply, FILE_REPLY_S)
+        ).organizations
 
     async def configuration(
         self, organization: str, version: int | None = None
     ) -> OrganizationConfiguration:
         """Return the configuration that a run would start from, and its stored versions.
 
-        version: one whose text is wanted, also where texts of older versions are left out
+        version: include the text of this version, even if texts of older versions are left out
         (`toml_left_out`).
         """
         message = GetConfiguration(id=new_request_id(), organization=organization, version=version)
-        return (await self._ask(message, ConfigurationReply, FILE_ANSWER_S)).configuration
+        return (
+            await self._session.request(message, ConfigurationReply, FILE_REPLY_S)
+        ).configuration
 
     async def check_configuration(self, organization: str, toml: str) -> OrganizationConfiguration:
-        """Return what a TOML text would make of the configuration, or raise what is wrong with it."""
+        """Return the configuration that a TOML text would result in, without storing it.
+
+        Raises `ConfigurationError` if it is not valid.
+        """
         message = CheckConfiguration(id=new_request_id(), organization=organization, toml=toml)
-        return (await self._ask(message, ConfigurationReply, FILE_ANSWER_S)).configuration
+        return (
+            await self._session.request(message, ConfigurationReply, FILE_REPLY_S)
+        ).configuration
 
     async def set_configuration(
         self, organization: str, toml: str, created_by: str | None = None
     ) -> OrganizationConfiguration:
         """Store a TOML text as the organization's new version.
 
-        Created_by: by default, the user's name.
+        created_by: recorded with it (default: the user's name).
         """
         message = SetConfiguration(
             id=new_request_id(),
             organization=organization,
             toml=toml,
-            created_by=who_asks() if created_by is None else created_by,
+            created_by=current_user() if created_by is None else created_by,
         )
-        return (await self._ask(message, ConfigurationReply, FILE_ANSWER_S)).configuration
+        return (
+            await self._session.request(message, ConfigurationReply, FILE_REPLY_S)
+        ).configuration
 
     async def withdraw_configuration(
         self, organization: str, version: int, withdrawn_by: str | None = None
@@ -145,24 +157,21 @@ class AsyncQuestions:
             id=new_request_id(),
             organization=organization,
             version=version,
-            withdrawn_by=who_asks() if withdrawn_by is None else withdrawn_by,
+            withdrawn_by=current_user() if withdrawn_by is None else withdrawn_by,
         )
-        return (await self._ask(message, ConfigurationReply, FILE_ANSWER_S)).configuration
+        return (
+            await self._session.request(message, ConfigurationReply, FILE_REPLY_S)
+        ).configuration
 
     async def report(self, organization: str) -> Report:
         """Return the newest two completed runs as they were recorded, and contacts with issues."""
-        return (
-            await self._ask(
-                GetReport(id=new_request_id(), organization=organization),
-                ReportReply,
-                FILE_ANSWER_S,
-            )
-        ).report
+        message = GetReport(id=new_request_id(), organization=organization)
+        return (await self._session.request(message, ReportReply, FILE_REPLY_S)).report
 
     async def diagnose(self, organization: str | None = None) -> Diagnosis:
-        """Return what the daemon finds when it looks at its volume and at an organization's file, or at all."""
+        """Return the daemon's checks of its volume, and of one organization's file or of all."""
         message = Diagnose(id=new_request_id(), organization=organization)
-        return (await self._ask(message, DiagnosisReply, RESTORE_S)).diagnosis
+        return (await self._session.request(message, DiagnosisReply, RESTORE_S)).diagnosis
 
     async def check(
         self,
@@ -173,15 +182,15 @@ class AsyncQuestions:
         accept_statuses: Sequence[str] = (),
         first_run_only: bool = False,
     ) -> CheckReport:
-        """Return what a run of the organization could not read, would refuse or lose.
+        """Return what a run of the organization could not read, would refuse or would lose.
 
         Changes nothing.
 
-        as_of, config: as of `schedule`.   accept_statuses: contact statuses that the suggested
-        configuration shall make active.   first_run_only: look only if no run of the organization
-        has been completed yet.
+        as_of, config: as in `schedule`.   accept_statuses: contact statuses that the suggested
+        configuration makes active.   first_run_only: check only if no run of the organization has
+        been completed yet.
         """
-        await self._needs("check")
+        await self._session.require("check")
         message = CheckOrganization(
             id=new_request_id(),
             organization=organization,
@@ -190,7 +199,7 @@ class AsyncQuestions:
             accept_statuses=list(accept_statuses),
             first_run_only=first_run_only,
         )
-        return (await self._ask(message, CheckReply, RESTORE_S)).report
+        return (await self._session.request(message, CheckReply, RESTORE_S)).report
 
     async def plan_adoption(
         self, organization: str, accept_statuses: Sequence[str] = ()
@@ -199,11 +208,11 @@ class AsyncQuestions:
 
         Changes nothing.
         """
-        await self._needs("check")
+        await self._session.require("check")
         message = PlanAdoption(
             id=new_request_id(), organization=organization, accept_statuses=list(accept_statuses)
         )
-        return (await self._ask(message, AdoptionReply, RESTORE_S)).adoption
+        return (await self._session.request(message, AdoptionReply, RESTORE_S)).adoption
 
     async def adopt(
         self,
@@ -212,10 +221,16 @@ class AsyncQuestions:
         accept_statuses: Sequence[str] = (),
         created_by: str | None = None,
     ) -> Adoption:
-        """Do what `plan_adoption`, with the same statuses, has returned, in one transaction after a backup.
+        """Apply the result of `plan_adoption` in one transaction, after a backup.
 
-        Refused while a job of the organization waits or runs, and where something else would be
-        done by now.
+        Refused while a job of the organization waits or runs, and if the adoption would now be
+        another one.
+
+            adoption = await client.plan_adoption("org-123")
+            await client.adopt("org-123", adoption)
+
+        accept_statuses: as given to `plan_adoption`.   created_by: recorded with the configuration
+        (default: the user's name).
         """
         message = AdoptOrganization(
             id=new_request_id(),
@@ -223,24 +238,19 @@ class AsyncQuestions:
             digest=adoption.digest,
             toml=render(adoption.settings),
             accept_statuses=list(accept_statuses),
-            created_by=who_asks() if created_by is None else created_by,
+            created_by=current_user() if created_by is None else created_by,
         )
-        return (await self._ask(message, AdoptionReply, RESTORE_S)).adoption
+        return (await self._session.request(message, AdoptionReply, RESTORE_S)).adoption
 
     async def backups(self, organization: str) -> BackupList:
         """Return the backups of an organization's file, newest first."""
-        return (
-            await self._ask(
-                GetBackups(id=new_request_id(), organization=organization),
-                BackupsReply,
-                FILE_ANSWER_S,
-            )
-        ).backups
+        message = GetBackups(id=new_request_id(), organization=organization)
+        return (await self._session.request(message, BackupsReply, FILE_REPLY_S)).backups
 
     async def restore(self, organization: str, backup_id: str) -> BackupList:
-        """Put a backup in the place of the organization's file.
+        """Replace the organization's file with a backup, after backing up the current state.
 
-        Refused while a job of it waits or runs.
+        Refused while a job of the organization waits or runs.
         """
         message = RestoreBackup(id=new_request_id(), organization=organization, backup_id=backup_id)
-        return (await self._ask(message, BackupsReply, RESTORE_S)).backups
+        return (await self._session.request(message, BackupsReply, RESTORE_S)).backups

@@ -1,6 +1,4 @@
-"""The client for programs without asyncio.
-
-The same calls as `aio.AsyncClient`, on a thread of its own.
+"""The client for programs without asyncio: the calls of `aio.AsyncClient`, on a thread of its own.
 
 Thread-safe: any thread may call. After a fork the child gets a new thread and a new connection.
 """
@@ -10,47 +8,63 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
+import sys
 import threading
-from collections.abc import Coroutine, Generator, Sequence
+import warnings
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import aclosing, closing
-from functools import partial
-from os import PathLike
+from functools import partial, wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
-from schedproto import (
-    BackupList,
-    Explanation,
-    Job,
-    OrganizationConfiguration,
-    OrganizationInfo,
-    Report,
-    RunResult,
-    VolumeInfo,
-)
-from schedproto.checks import Adoption, CheckReport
-from schedproto.diagnosis import Diagnosis
-from schedproto.messages import Health, Welcome
-from schedproto.transfers import TransferResult
+from schedproto import Job, RunResult
 
-from .aio import DEFAULT_TIMEOUT_S, AsyncClient
-from .batch import AsyncBatch, OnEach, Outcomes
+from .aio import AsyncClient
+from .batch import AsyncBatch, OnUpdate, Outcomes
 from .errors import UnreachableError
 from .handles import AsyncJobHandle, OnProgress, result_of
 from .launch import Launcher
 from .plans import Expected
+from .session import DEFAULT_TIMEOUT_S
 from .settings import ClientSettings, SettingArguments
-from .transfers import OnBytes
 
-if TYPE_CHECKING:
-    import builtins
-
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+def _blocking(
+    call: Callable[Concatenate[AsyncClient, _P], Coroutine[Any, Any, _T]],
+) -> Callable[Concatenate[Client, _P], _T]:
+    """Return the method of `Client` that runs a call of `AsyncClient` and waits for it.
+
+    It has the call's signature (for type checkers too) and docstring.
+    """
+
+    @wraps(call)
+    def method(self: Client, /, *args: _P.args, **options: _P.kwargs) -> _T:
+        return self._run(call(self._current(), *args, **options))
+
+    return method
+
+
 class Client:
-    """Talks to a daemon, starting one where the launcher can; arguments as `aio.AsyncClient`."""
+    """A client without asyncio. Connects at the first call, and starts a daemon if it can.
+
+        from schedclient import Client
+
+        with Client() as client:
+            result = client.schedule("org-123")
+
+    Other ways to name the daemon:
+
+        Client(data="/srv/organizations")                 # a local one, started if needed
+        Client("tcp://[::1]:7300")                        # one that runs
+        Client(app="my-scheduler", token="...")           # a machine on Fly, started if needed
+
+    Close a client, or use it in a `with` block; it can be used again afterwards. Any thread may
+    call. Arguments as those of `aio.AsyncClient`. Calls raise `SchedulerClientError`.
+    """
 
     def __init__(
         self,
@@ -60,14 +74,14 @@ class Client:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         **settings: Unpack[SettingArguments],
     ) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._make = partial(
             AsyncClient, endpoint, launcher=launcher, timeout_s=timeout_s, **settings
         )
         self._client = self._make()
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._pid = os.getpid()
 
     def __enter__(self) -> Self:
         return self
@@ -79,6 +93,14 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        loop = self._loop
+        if loop is None or self._pid != os.getpid() or sys.is_finalizing():
+            return
+        warnings.warn("unclosed schedclient.Client", ResourceWarning, stacklevel=2)
+        # The garbage collector may run in any thread, the client's own included: nothing waits.
+        asyncio.run_coroutine_threadsafe(_finish(self._client, stop=True), loop)
 
     @property
     def settings(self) -> ClientSettings:
@@ -92,18 +114,9 @@ class Client:
             self._loop = self._thread = None
         if loop is None or thread is None or self._pid != os.getpid():
             return
-        asyncio.run_coroutine_threadsafe(self._finish(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(_finish(self._client), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
-        loop.close()
-
-    async def _finish(self) -> None:
-        """End what other threads wait for, then close the connection."""
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await self._client.close()
 
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -113,10 +126,14 @@ class Client:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
-                    target=self._loop.run_forever, name="schedclient", daemon=True
+                    target=_serve, args=(self._loop,), name="schedclient", daemon=True
                 )
                 self._thread.start()
             return self._loop
+
+    def _current(self) -> AsyncClient:
+        self._started()
+        return self._client
 
     def _start(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
         return asyncio.run_coroutine_threadsafe(work, self._started())
@@ -128,6 +145,9 @@ class Client:
         except BaseException:
             future.cancel()
             raise
+
+    # Calls that differ from those of `AsyncClient`: they return blocking objects, or call back in
+    # the caller's thread. All others follow.
 
     def schedule(
         self,
@@ -144,15 +164,19 @@ class Client:
         timeout_s: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> RunResult:
-        """Schedule an organization: submit, wait, return the result. Raises `SchedulerClientError`.
+        """Schedule an organization: submit a job, wait, return the result.
 
-        as_of: `YYYY-MM-DD`, by default today in the organization's time zone.   workers: 1 to 32.
-        config: overrides in the shape of the rules' section 13.   timeout_s: how long to wait for
-        the job.
-        accept_changes: write the plan although it exceeds a guard (`PlanAbnormalError` otherwise).
-        expect: a plan that was reviewed, `RunResult.plan` of a dry run or the file of `schedctl
-        preview --save`. The job writes exactly this plan or fails with `PlanDiffersError`; it takes
-        the date and the overrides from it.
+            result = client.schedule("org-123", as_of="2026-03-01", dry_run=True)
+            print(result.contacts, result.rows_inserted)
+
+        as_of: `YYYY-MM-DD` (default: today in the organization's time zone).   mode: `reliable` or
+        `highperf`.   workers: 1 to 32 (default: by size).   config: overrides, in the form of
+        docs/RULES.md, section 13.   accept_changes, expect, idempotency_key: see `submit`.
+        timeout_s: how long to wait for the job.   on_progress: called in this thread with each
+        change of the job.
+
+        Raises the job's error (`DaemonError`), `WaitTimeoutError` (the job continues), or another
+        `SchedulerClientError`.
         """
         handle = self.submit(
             organization,
@@ -171,20 +195,22 @@ class Client:
         self,
         organizations: Sequence[str] | None = None,
         *,
-        at_once: int | None = None,
-        on_each: OnEach | None = None,
+        concurrency: int | None = None,
+        on_update: OnUpdate | None = None,
         **options: Any,
     ) -> Outcomes:
-        """Schedule many organizations, all there are by default.
+        """Schedule many organizations (default: all). Does not raise if one of them fails.
 
-        Never raises for one of them (see `Outcome`).
+            outcomes = client.schedule_many(["org-1", "org-2"], concurrency=2)
+            failed = [outcome for outcome in outcomes.outcomes if outcome.error is not None]
 
-        at_once: how many are in work at the same time, by default as many as the daemon has
-        workers.
-        on_each: told, in another thread, an organization and its job whenever that has changed.
-        options: as those of `submit`.
+        concurrency: how many run at the same time (default: number of workers).   on_update: called
+        in another thread with an organization and its job whenever the job has changed.   options:
+        as in `submit`.
         """
-        batch = self.submit_many(organizations, at_once=at_once, on_each=on_each, **options)
+        batch = self.submit_many(
+            organizations, concurrency=concurrency, on_update=on_update, **options
+        )
         try:
             return batch.wait()
         except BaseException:
@@ -195,40 +221,19 @@ class Client:
         self,
         organizations: Sequence[str] | None = None,
         *,
-        at_once: int | None = None,
-        on_each: OnEach | None = None,
+        concurrency: int | None = None,
+        on_update: OnUpdate | None = None,
         **options: Any,
     ) -> Batch:
-        """Begin to schedule many organizations and return what can be waited for, stopped and cancelled.
+        """Start to schedule many organizations and return at once; arguments as `schedule_many`.
 
-        Arguments as those of `schedule_many`. The client submits as long as it is open.
+        The batch can be waited for, stopped and cancelled. It submits as long as the client is
+        open.
         """
         submitting = self._current().submit_many(
-            organizations, at_once=at_once, on_each=on_each, **options
+            organizations, concurrency=concurrency, on_update=on_update, **options
         )
         return Batch(self, self._run(submitting))
-
-    def organizations(self) -> builtins.list[str]:
-        """Return the organizations in the bucket, or on the volume where there is no bucket."""
-        return self._run(self._current().organizations())
-
-    lease = staticmethod(AsyncClient.lease)
-
-    def explain(
-        self,
-        organization: str,
-        contact: int,
-        *,
-        as_of: str | None = None,
-        config: dict[str, Any] | None = None,
-    ) -> Explanation:
-        """Return why a contact gets what it gets.
-
-        Each event, its dates as they move, the rules that apply.
-
-        A dry run over the whole organization, as load balancing looks at all contacts.
-        """
-        return self._run(self._current().explain(organization, contact, as_of=as_of, config=config))
 
     def submit(
         self,
@@ -244,7 +249,18 @@ class Client:
         expect: Expected | None = None,
         idempotency_key: str | None = None,
     ) -> JobHandle:
-        """Submit a job and return its handle once it is accepted, which means on disk."""
+        """Submit a job and return its handle once it is accepted, which means on disk.
+
+            handle = client.submit("org-123", idempotency_key="2026-03-01/org-123")
+            result = handle.wait(timeout_s=60)
+
+        explain: ids of contacts to explain in the result; needs `dry_run`.   accept_changes: write
+        the plan even if it exceeds a guard (otherwise `PlanAbnormalError`).   expect: a reviewed
+        plan, either `RunResult.plan` of a dry run or the file of `schedctl preview --save`. The job
+        writes exactly this plan or fails with `PlanDiffersError`; date and overrides are those of
+        the plan.   idempotency_key: submitting the same key again returns the first job.   Others:
+        see `schedule`.
+        """
         submitting = self._current().submit(
             organization,
             as_of=as_of,
@@ -259,169 +275,74 @@ class Client:
         )
         return JobHandle(self, self._run(submitting))
 
-    def _current(self) -> AsyncClient:
-        self._started()
-        return self._client
-
     def job(self, job_id: str) -> JobHandle:
-        """Return the handle of a job that exists."""
+        """Return the handle of an existing job."""
         return JobHandle(self, self._run(self._current().job(job_id)))
 
-    def status(self, job_id: str) -> Job:
-        """Return a job as it is now."""
-        return self._run(self._current().status(job_id))
+    lease = staticmethod(AsyncClient.lease)
 
-    def cancel(self, job_id: str) -> Job:
-        """Ask that a job ends; returns it as it is then (a running one ends a moment later)."""
-        return self._run(self._current().cancel(job_id))
+    # Jobs.
+    status = _blocking(AsyncClient.status)
+    cancel = _blocking(AsyncClient.cancel)
+    list = _blocking(AsyncClient.list)
+    explain = _blocking(AsyncClient.explain)
 
-    def list(
-        self,
-        organization: str | None = None,
-        *,
-        states: list[str] | None = None,
-        limit: int = 50,
-        before: str | None = None,
-    ) -> list[Job]:
-        """Return jobs, newest first; `before` is the last job id of the previous page."""
-        return self._run(
-            self._current().list(organization, states=states, limit=limit, before=before)
-        )
+    # Organizations and their files.
+    organizations = _blocking(AsyncClient.organizations)
+    info = _blocking(AsyncClient.info)
+    volume = _blocking(AsyncClient.volume)
+    report = _blocking(AsyncClient.report)
+    diagnose = _blocking(AsyncClient.diagnose)
+    check = _blocking(AsyncClient.check)
+    plan_adoption = _blocking(AsyncClient.plan_adoption)
+    adopt = _blocking(AsyncClient.adopt)
+    backups = _blocking(AsyncClient.backups)
+    restore = _blocking(AsyncClient.restore)
+    push = _blocking(AsyncClient.push)
+    pull = _blocking(AsyncClient.pull)
 
-    def info(self, organization: str) -> OrganizationInfo:
-        """Return what is known of an organization's file."""
-        return self._run(self._current().info(organization))
+    # Configurations.
+    configuration = _blocking(AsyncClient.configuration)
+    check_configuration = _blocking(AsyncClient.check_configuration)
+    set_configuration = _blocking(AsyncClient.set_configuration)
+    withdraw_configuration = _blocking(AsyncClient.withdraw_configuration)
 
-    def volume(self) -> VolumeInfo:
-        """Return the data folder's organizations and free space."""
-        return self._run(self._current().volume())
+    # The daemon.
+    health = _blocking(AsyncClient.health)
+    welcome = _blocking(AsyncClient.welcome)
 
-    def configuration(
-        self, organization: str, version: int | None = None
-    ) -> OrganizationConfiguration:
-        """Return the configuration that a run would start from, and its stored versions.
 
-        version: one whose text is wanted, also where texts of older versions are left out
-        (`toml_left_out`).
-        """
-        return self._run(self._current().configuration(organization, version))
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a client's event loop until it is stopped, then free it."""
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
 
-    def check_configuration(self, organization: str, toml: str) -> OrganizationConfiguration:
-        """Return what a TOML text would make of the configuration, or raise what is wrong with it."""
-        return self._run(self._current().check_configuration(organization, toml))
 
-    def set_configuration(
-        self, organization: str, toml: str, created_by: str | None = None
-    ) -> OrganizationConfiguration:
-        """Store a TOML text as the organization's new version.
+async def _finish(client: AsyncClient, *, stop: bool = False) -> None:
+    """Cancel what other threads wait for, then close the client's connection.
 
-        Created_by: by default, the user's name.
-        """
-        return self._run(self._current().set_configuration(organization, toml, created_by))
-
-    def withdraw_configuration(
-        self, organization: str, version: int, withdrawn_by: str | None = None
-    ) -> OrganizationConfiguration:
-        """Withdraw a version; the newest one that is not withdrawn applies."""
-        return self._run(
-            self._current().withdraw_configuration(organization, version, withdrawn_by)
-        )
-
-    def report(self, organization: str) -> Report:
-        """Return the newest two completed runs as they were recorded, and contacts with issues."""
-        return self._run(self._current().report(organization))
-
-    def diagnose(self, organization: str | None = None) -> Diagnosis:
-        """Return what the daemon finds when it looks at its volume and at an organization's file, or at all."""
-        return self._run(self._current().diagnose(organization))
-
-    def check(
-        self,
-        organization: str,
-        *,
-        as_of: str | None = None,
-        config: dict[str, Any] | None = None,
-        accept_statuses: Sequence[str] = (),
-        first_run_only: bool = False,
-    ) -> CheckReport:
-        """Return what a run of the organization could not read, would refuse or lose.
-
-        Changes nothing.
-
-        as_of, config: as of `schedule`.   accept_statuses: contact statuses that the suggested
-        configuration shall make active.   first_run_only: look only if no run of the organization
-        has been completed yet.
-        """
-        checking = self._current().check(
-            organization,
-            as_of=as_of,
-            config=config,
-            accept_statuses=accept_statuses,
-            first_run_only=first_run_only,
-        )
-        return self._run(checking)
-
-    def plan_adoption(self, organization: str, accept_statuses: Sequence[str] = ()) -> Adoption:
-        """Return what would make the organization's file ready for its first run.
-
-        Changes nothing.
-        """
-        return self._run(self._current().plan_adoption(organization, accept_statuses))
-
-    def adopt(
-        self,
-        organization: str,
-        adoption: Adoption,
-        accept_statuses: Sequence[str] = (),
-        created_by: str | None = None,
-    ) -> Adoption:
-        """Do what `plan_adoption`, with the same statuses, has returned, in one transaction after a backup."""
-        return self._run(self._current().adopt(organization, adoption, accept_statuses, created_by))
-
-    def backups(self, organization: str) -> BackupList:
-        """Return the backups of an organization's file, newest first."""
-        return self._run(self._current().backups(organization))
-
-    def restore(self, organization: str, backup_id: str) -> BackupList:
-        """Put a backup in the place of the organization's file.
-
-        Refused while a job of it waits or runs.
-        """
-        return self._run(self._current().restore(organization, backup_id))
-
-    def push(
-        self, path: str | PathLike[str], organization: str, *, on_bytes: OnBytes | None = None
-    ) -> TransferResult:
-        """Make the organization's file on the daemon's side what the SQLite database at `path` is.
-
-        Only blocks that the other side lacks are sent; a push that broke off is resumed by doing it
-        again. The file may be in use here. Refused while a job of the organization waits or runs;
-        what the file was before is kept as a backup. on_bytes: told, in another thread, the bytes
-        that are there so far, and all.
-        """
-        return self._run(self._current().push(path, organization, on_bytes=on_bytes))
-
-    def pull(
-        self, organization: str, path: str | PathLike[str], *, on_bytes: OnBytes | None = None
-    ) -> TransferResult:
-        """Fetch the organization's file, in one state, as the file `path`, which appears or changes when it is whole.
-
-        Only blocks that an older file of this name, or a pull that broke off, lacks are fetched.
-        Refused while a job of the organization waits or runs.
-        """
-        return self._run(self._current().pull(organization, path, on_bytes=on_bytes))
-
-    def health(self) -> Health:
-        """Return how the daemon is."""
-        return self._run(self._current().health())
-
-    def welcome(self) -> Welcome:
-        """Return what the daemon said of itself when the connection was made."""
-        return self._run(self._current().welcome())
+    stop: also stop the event loop.
+    """
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await client.close()
+    if stop:
+        asyncio.get_running_loop().stop()
 
 
 class JobHandle:
-    """A job that was submitted, or is looked at again."""
+    """A job of the daemon, returned by `Client.submit` and `Client.job`.
+
+    The job does not depend on the handle: it runs on if the program ends.
+
+        handle = client.submit("org-123")
+        print(handle.job_id)
+        result = handle.wait(timeout_s=60)
+    """
 
     def __init__(self, client: Client, handle: AsyncJobHandle) -> None:
         self._client, self._handle = client, handle
@@ -437,25 +358,26 @@ class JobHandle:
         return self._handle.job
 
     def status(self) -> Job:
-        """Ask for the job's present state."""
+        """Return the job's current state."""
         return self._client._run(self._handle.status())  # noqa: SLF001 - two halves of one thing
 
     def cancel(self) -> Job:
-        """Ask that the job ends; returns it as it is then."""
+        """Request that the job ends; returns its state at that moment."""
         return self._client._run(self._handle.cancel())  # noqa: SLF001
 
     def progress(self, timeout_s: float | None = None) -> Generator[Job, None, None]:
         """Yield the job whenever it has changed, last in its final state.
 
-        Survives restarts of the daemon.
+        Survives restarts of the daemon. Raises `WaitTimeoutError` if the job has not ended after
+        `timeout_s` seconds.
 
-        Raises `WaitTimeoutError` when the job has not ended after `timeout_s`.
+            for job in handle.progress():
+                print(job.state, job.progress)
         """
         jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
 
         async def follow() -> None:
-            # One task has the generator from its beginning to its end, whatever interrupts this
-            # thread.
+            # One task owns the generator from start to end, whatever interrupts this thread.
             async with aclosing(self._handle.progress(timeout_s)) as events:
                 async for job in events:
                     jobs.put(job)
@@ -480,7 +402,7 @@ class JobHandle:
         """Wait for the end and return the result; `on_progress` is called in this thread.
 
         Raises the job's error (`DaemonError`), `JobCancelledError`, or `WaitTimeoutError` (the job
-        goes on).
+        continues).
         """
         with closing(self.progress(timeout_s)) as jobs:
             for job in jobs:
@@ -490,37 +412,36 @@ class JobHandle:
 
 
 class Batch:
-    """Many organizations being scheduled; see `many.AsyncBatch`."""
+    """Organizations that are being scheduled, returned by `Client.submit_many`.
+
+    batch = client.submit_many(["org-1", "org-2"], concurrency=2)
+    try:
+        outcomes = batch.wait()
+    except KeyboardInterrupt:
+        batch.cancel()
+        outcomes = batch.wait()
+    """
 
     def __init__(self, client: Client, batch: AsyncBatch) -> None:
         self._client, self._batch = client, batch
 
     @property
     def organizations(self) -> list[str]:
-        """Return the organizations, each once, in the order in which they were named."""
+        """Return the organizations, each once, in the given order."""
         return self._batch.organizations
 
     def wait(self) -> Outcomes:
-        """Wait until all have ended and return what became of them.
-
-        May be interrupted and called again.
-        """
+        """Wait until all have ended and return their outcomes. May be called again."""
         return self._client._run(self._batch.wait())  # noqa: SLF001 - two halves of one thing
 
-    def so_far(self) -> Outcomes:
-        """Return what has become of them until now.
-
-        Of one in work there is neither result nor error yet.
-        """
-        return self._batch.so_far()
+    def snapshot(self) -> Outcomes:
+        """Return the outcomes so far. One that runs has neither result nor error yet."""
+        return self._batch.snapshot()
 
     def stop(self) -> None:
-        """Submit no more; jobs that were accepted go on."""
+        """Submit no more; accepted jobs continue."""
         self._client._run(self._batch.stop())  # noqa: SLF001
 
     def cancel(self) -> None:
-        """Submit no more, and ask the jobs in work to end.
-
-        A run that is cancelled changes nothing.
-        """
+        """Submit no more, and cancel the running jobs. A cancelled run changes nothing."""
         self._client._run(self._batch.cancel())  # noqa: SLF001

@@ -1,9 +1,7 @@
-"""Sending an organization's file to the daemon and fetching it.
+"""Push and pull: transfers of an organization's file. Only blocks that differ are sent.
 
-Only blocks that the other side lacks travel.
-
-Files are read and written in threads; the standard library's SQLite makes the copy that is sent and
-checks the one that was fetched. Nothing is visible under its name before it is whole.
+Files are read and written in threads. The standard library's SQLite makes the copy that is sent and
+checks the one that was fetched. A file gets its name when it is complete.
 """
 
 from __future__ import annotations
@@ -54,29 +52,29 @@ from .errors import ConnectionFailedError, LocalFileError, TransferError
 _T = TypeVar("_T", bound=Message)
 
 
-class Ask(Protocol):
-    """Sends a request, over new connections if need be, and returns its answer."""
+class Request(Protocol):
+    """Sends a request and returns its reply; see `Session.request`."""
 
-    async def __call__(self, message: Message, expected: type[_T], answer_s: float) -> _T:
-        """Raise `SchedulerClientError` where there is none."""
+    async def __call__(self, message: Message, expected: type[_T], reply_s: float) -> _T:
+        """Raise `SchedulerClientError` if there is no reply."""
 
 
-#: told the bytes that are there so far, and all of them
+#: Called with the bytes that have arrived so far, and the total.
 OnBytes = Callable[[int, int], None]
 
-#: Messages with blocks that are under way at once.
+#: Concurrent messages with blocks.
 _WINDOW = 4
 #: How long the daemon may take to copy and check a large file.
 _COPY_S = 1800.0
-#: How often a transfer is begun again after the daemon forgot it (it was started anew).
-_TRIES = 4
-#: Blocks that are read at once.
+#: Attempts at a transfer that the daemon does not know any more because it restarted.
+_ATTEMPTS = 4
+#: Blocks of one read.
 _STEP_BLOCKS = 1024
 
 
 @contextmanager
 def _local(path: Path, doing: str) -> Iterator[None]:
-    """Translate what the operating system or SQLite says of a file here."""
+    """Translate errors of the operating system or SQLite about a local file."""
     try:
         yield
     except OSError as error:
@@ -92,7 +90,7 @@ def _local(path: Path, doing: str) -> Iterator[None]:
 
 
 def _read_digests(path: Path) -> bytes:
-    """Return the digests of a file's blocks; none where there is no file."""
+    """Return the digests of a file's blocks; none if there is no file."""
     digests = bytearray()
     with suppress(FileNotFoundError), path.open("rb", buffering=0) as file:
         while data := file.read(_STEP_BLOCKS * BLOCK_BYTES):
@@ -104,12 +102,9 @@ def _read_digests(path: Path) -> bytes:
 
 
 async def push(
-    ask: Ask, path: Path, organization: str, on_bytes: OnBytes | None = None
+    request: Request, path: Path, organization: str, on_bytes: OnBytes | None = None
 ) -> TransferResult:
-    """Make the organization's file on the daemon's side what a database here is.
-
-    See `AsyncClient.push`.
-    """
+    """Replace the organization's file with a local database; see `AsyncClient.push`."""
     began = time.monotonic()
     copy = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.push")
     try:
@@ -117,7 +112,7 @@ async def push(
         with _local(path, "reading"):
             digests = await asyncio.to_thread(_read_digests, copy)
             size = copy.stat().st_size
-        moved = await _again(lambda: _push(ask, copy, organization, digests, size, on_bytes))
+        moved = await _retry(lambda: _push(request, copy, organization, digests, size, on_bytes))
     finally:
         copy.unlink(missing_ok=True)
     return TransferResult(
@@ -152,7 +147,7 @@ def _copy(path: Path, copy: Path) -> None:
 
 
 def _remove_left_copies(path: Path) -> None:
-    """Remove copies of the file that killed processes of this machine left beside it."""
+    """Remove copies that killed processes of this machine left next to the file."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.push"):
         pid = left.name.split(".")[-2].partition("-")[0]
         if pid.isdigit() and not Path(f"/proc/{pid}").exists():
@@ -160,7 +155,12 @@ def _remove_left_copies(path: Path) -> None:
 
 
 async def _push(
-    ask: Ask, copy: Path, organization: str, digests: bytes, size: int, on_bytes: OnBytes | None
+    request: Request,
+    copy: Path,
+    organization: str,
+    digests: bytes,
+    size: int,
+    on_bytes: OnBytes | None,
 ) -> int:
     message = OpenPush(
         id=new_request_id(),
@@ -168,7 +168,7 @@ async def _push(
         size_bytes=size,
         digest=whole_digest(digests),
     )
-    transfer = (await ask(message, TransferReply, _COPY_S)).transfer
+    transfer = (await request(message, TransferReply, _COPY_S)).transfer
     moved = 0
     for first in range(0, blocks_of(size), MAX_DIGESTS):
         offer = OfferDigests(
@@ -178,21 +178,25 @@ async def _push(
             first=first,
             digests=digests[first * DIGEST_BYTES : (first + MAX_DIGESTS) * DIGEST_BYTES],
         )
-        wanted = (await ask(offer, WantedReply, _COPY_S)).blocks
+        wanted = (await request(offer, WantedReply, _COPY_S)).blocks
         there = min(size, (first + MAX_DIGESTS) * BLOCK_BYTES) - len(wanted) * BLOCK_BYTES
         moved += await _send(
-            ask, copy, transfer, wanted, partial(_tell_more, on_bytes, there, size)
+            request, copy, transfer, wanted, partial(_notify_sent, on_bytes, there, size)
         )
     commit = CommitPush(
         id=new_request_id(), organization=organization, transfer_id=transfer.transfer_id
     )
-    await ask(commit, Done, _COPY_S)
-    _tell(on_bytes, size, size)
+    await request(commit, Done, _COPY_S)
+    _notify(on_bytes, size, size)
     return moved
 
 
 async def _send(
-    ask: Ask, copy: Path, transfer: Transfer, wanted: list[int], on_sent: Callable[[int], None]
+    request: Request,
+    copy: Path,
+    transfer: Transfer,
+    wanted: list[int],
+    on_sent: Callable[[int], None],
 ) -> int:
     sent = 0
 
@@ -207,7 +211,7 @@ async def _send(
             blocks=numbers,
             data=data,
         )
-        await ask(message, Done, _COPY_S)
+        await request(message, Done, _COPY_S)
         sent += len(data)
         on_sent(sent)
 
@@ -226,13 +230,15 @@ def _read_blocks(path: Path, numbers: list[int]) -> bytes:
 
 
 async def pull(
-    ask: Ask, organization: str, path: Path, on_bytes: OnBytes | None = None
+    request: Request, organization: str, path: Path, on_bytes: OnBytes | None = None
 ) -> TransferResult:
-    """Fetch an organization's file; see `AsyncClient.pull`."""
+    """Download an organization's file; see `AsyncClient.pull`."""
     began = time.monotonic()
     _refuse_if_in_use(path)
     unfinished = path.with_name(f".{path.name}.pull")
-    size, digest, moved = await _again(lambda: _pull(ask, organization, path, unfinished, on_bytes))
+    size, digest, moved = await _retry(
+        lambda: _pull(request, organization, path, unfinished, on_bytes)
+    )
     with _local(path, "writing"):
         await asyncio.to_thread(_finish, unfinished, path)
     return TransferResult(
@@ -247,34 +253,36 @@ async def pull(
 
 
 def _refuse_if_in_use(path: Path) -> None:
-    """Raise where another program has the file open: what it has not written yet would be lost."""
+    """Raise if another program has the file open: its unwritten changes would be lost."""
     for suffix in ("-wal", "-journal"):
-        beside = path.with_name(path.name + suffix)
+        sidecar = path.with_name(path.name + suffix)
         with suppress(OSError):
-            if beside.stat().st_size:
+            if sidecar.stat().st_size:
                 raise LocalFileError(
-                    f"{path} is in use: {beside.name} exists next to it",
+                    f"{path} is in use: {sidecar.name} exists next to it",
                     "Close the program that uses it, or choose another file.",
                 )
 
 
 async def _pull(
-    ask: Ask, organization: str, path: Path, unfinished: Path, on_bytes: OnBytes | None
+    request: Request, organization: str, path: Path, unfinished: Path, on_bytes: OnBytes | None
 ) -> tuple[int, str, int]:
     transfer = (
-        await ask(OpenPull(id=new_request_id(), organization=organization), TransferReply, _COPY_S)
+        await request(
+            OpenPull(id=new_request_id(), organization=organization), TransferReply, _COPY_S
+        )
     ).transfer
     size = transfer.size_bytes
     digests = bytearray()
     while len(digests) < blocks_of(size) * DIGEST_BYTES:
-        question = GetDigests(
+        message = GetDigests(
             id=new_request_id(),
             organization=organization,
             transfer_id=transfer.transfer_id,
             first=len(digests) // DIGEST_BYTES,
             count=MAX_DIGESTS,
         )
-        digests += (await ask(question, DigestsReply, _COPY_S)).digests
+        digests += (await request(message, DigestsReply, _COPY_S)).digests
     if whole_digest(bytes(digests)) != transfer.digest:
         raise damaged("the digests of the file")
     with _local(path, "writing"):
@@ -290,28 +298,28 @@ async def _pull(
             transfer_id=transfer.transfer_id,
             blocks=numbers,
         )
-        data = (await ask(message, BlocksReply, _COPY_S)).data
+        data = (await request(message, BlocksReply, _COPY_S)).data
         with _local(path, "writing"):
             await asyncio.to_thread(_write_blocks, unfinished, numbers, data, digests, size)
         moved += len(data)
-        _tell(on_bytes, there + moved, size)
+        _notify(on_bytes, there + moved, size)
 
     await _in_window(get, wanted)
     close = CloseTransfer(
         id=new_request_id(), organization=organization, transfer_id=transfer.transfer_id
     )
-    await ask(close, Done, _COPY_S)
+    await request(close, Done, _COPY_S)
     with _local(path, "writing"):
         if await asyncio.to_thread(_read_digests, unfinished) != digests:
             raise damaged(str(unfinished))
-    _tell(on_bytes, size, size)
+    _notify(on_bytes, size, size)
     return size, transfer.digest, moved
 
 
 def _prepare(unfinished: Path, path: Path, digests: bytes, size: int) -> list[int]:
-    """Have the unfinished file hold what is here already, of a try or an older file.
+    """Fill the unfinished file with blocks that an earlier attempt or an older file has.
 
-    Return what is missing.
+    Returns the numbers of the missing blocks.
     """
     unfinished.touch(mode=0o600)
     os.truncate(unfinished, size)
@@ -339,7 +347,7 @@ def _write_blocks(
 
 
 def _finish(unfinished: Path, path: Path) -> None:
-    """Check the fetched file with SQLite, write it to the disk and give it its name."""
+    """Check the fetched file with SQLite, sync it to the disk and rename it."""
     connection = sqlite3.connect(f"{unfinished.resolve().as_uri()}?immutable=1", uri=True)
     try:
         [(found,)] = connection.execute("PRAGMA quick_check(1)")
@@ -364,7 +372,7 @@ def _finish(unfinished: Path, path: Path) -> None:
 
 
 def damaged(what: str) -> TransferError:
-    """Return the error for what is not what it was when it was sent."""
+    """Return the error for data that was corrupted in transfer."""
     cause = SchedulerError(
         ErrorCode.TRANSFER_DAMAGED,
         f"{what} was corrupted in transfer",
@@ -373,36 +381,33 @@ def damaged(what: str) -> TransferError:
     return TransferError(cause.info())
 
 
-def _tell_more(on_bytes: OnBytes | None, there: int, size: int, sent: int) -> None:
-    _tell(on_bytes, there + sent, size)
+def _notify_sent(on_bytes: OnBytes | None, there: int, size: int, sent: int) -> None:
+    _notify(on_bytes, there + sent, size)
 
 
-def _tell(on_bytes: OnBytes | None, there: int, size: int) -> None:
+def _notify(on_bytes: OnBytes | None, there: int, size: int) -> None:
     if on_bytes is not None:
         on_bytes(max(0, min(there, size)), size)
 
 
 async def _in_window(work: Callable[[list[int]], Any], numbers: list[int]) -> None:
-    """Do the work for all blocks, some in a message, some messages at once."""
+    """Do the work for all blocks, several in a message, several messages concurrently."""
     pieces = iter(
         [numbers[start : start + MAX_BLOCKS] for start in range(0, len(numbers), MAX_BLOCKS)]
     )
 
-    async def take_on() -> None:
+    async def worker() -> None:
         for piece in pieces:
             await work(piece)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(_WINDOW):
-            group.create_task(take_on())
+            group.create_task(worker())
 
 
-async def _again(transfer: Callable[[], Any]) -> Any:
-    """Do a transfer, once more where the daemon was started anew meanwhile.
-
-    What arrived is not sent again.
-    """
-    for left in reversed(range(_TRIES)):
+async def _retry(transfer: Callable[[], Any]) -> Any:
+    """Run a transfer, and retry it if the daemon restarted. Received blocks are not sent again."""
+    for left in reversed(range(_ATTEMPTS)):
         try:
             return await _first_error(transfer)
         except TransferError as error:
@@ -416,10 +421,10 @@ async def _again(transfer: Callable[[], Any]) -> Any:
 
 
 async def _first_error(transfer: Callable[[], Any]) -> Any:
-    """Run a transfer; of errors that several messages met at once, raise the first as it is."""
+    """Run a transfer; if several messages fail at once, raise the first error as it is."""
     try:
         return await transfer()
-    except* Exception as group:  # noqa: BLE001 - all of it is raised again
+    except* Exception as group:  # noqa: BLE001 - the first is raised below
         found: BaseException = group
         while isinstance(found, BaseExceptionGroup):
             found = found.exceptions[0]

@@ -82,7 +82,8 @@ def _keys(settings: ClientSettings) -> Check:
             name="keys",
             state=FAILED,
             text="no keys are set; a daemon on Fly requires them",
-            remedy="Set SCHEDCTL_KEY_FILE and SCHEDCTL_SERVER_KEY; `schedctl keys new` creates keys.",
+            remedy="Set SCHEDCTL_KEY_FILE and SCHEDCTL_SERVER_KEY; `schedctl keys new` creates "
+            "keys.",
         )
     return Check(
         name="keys", state=SKIPPED, text="no keys are set; a local daemon does not need them"
@@ -124,7 +125,10 @@ def _machine(machine: Machine) -> Check:
     since = max((event.timestamp for event in machine.events or []), default=0) / 1000
     changing_s = dt.datetime.now(dt.UTC).timestamp() - since if since else 0.0
     if machine.host_status not in {"ok", ""}:
-        remedy = "The machine's host has problems: https://status.flyio.net; docs/OPERATIONS.md, 'The host is gone'."
+        remedy = (
+            "The machine's host has problems: https://status.flyio.net; docs/OPERATIONS.md, "
+            "'The host is gone'."
+        )
         return Check(
             name="machine",
             state=FAILED,
@@ -172,7 +176,8 @@ async def _volume(launcher: FlyLauncher, machine: Machine) -> Check:
             name="volume of the machine",
             state=FAILED,
             text=f"the volume {where} does not exist",
-            remedy="Run `fly volumes list`; restore a snapshot or push the files again (docs/OPERATIONS.md).",
+            remedy="Run `fly volumes list`; restore a snapshot or push the files again "
+            "(docs/OPERATIONS.md).",
         )
     return _ok(
         "volume of the machine", f"{where}, {volume.size_gb} GB, {volume.state or 'created'}"
@@ -193,7 +198,8 @@ async def _name(launcher: FlyLauncher, machine: Machine) -> Check:
             name="DNS",
             state=WARNING if machine.private_ip else FAILED,
             text=f"cannot resolve {name}: {why}",
-            remedy="From outside Fly, connect with WireGuard and set SCHEDCTL_RESOLVER to its name server.",
+            remedy="From outside Fly, connect with WireGuard and set SCHEDCTL_RESOLVER to its name "
+            "server.",
         )
     return _ok("DNS", f"{name} is {addresses[0]}")
 
@@ -203,7 +209,8 @@ async def _daemon(arguments: dict[str, Any], organization: str | None) -> AsyncI
     try:
         async with AsyncClient(**arguments, timeout_s=ANSWER_S) as client:
             welcome, health = await client.welcome(), await client.health()
-            text = f"{health.status}, {health.workers} workers, {health.jobs.get('queued', 0)} jobs queued"
+            queued = health.jobs.get("queued", 0)
+            text = f"{health.status}, {health.workers} workers, {queued} jobs queued"
             yield _ok("daemon", text)
             yield _versions(welcome.daemon_version)
             diagnosis = (
@@ -238,7 +245,10 @@ async def _daemon(arguments: dict[str, Any], organization: str | None) -> AsyncI
 def _versions(daemon: str) -> Check:
     if daemon == __version__:
         return _ok("versions", f"client and daemon have version {daemon}")
-    remedy = "Run `schedctl deploy`, or install the daemon's version here. Features that both support keep working."
+    remedy = (
+        "Run `schedctl deploy`, or install the daemon's version here. Features that both support "
+        "keep working."
+    )
     return Check(
         name="versions",
         state=WARNING,

@@ -1,11 +1,7 @@
-"""What the commands share.
-
-The options that find a daemon, output as JSON or for people, errors, typos.
-"""
+"""Shared parts of the commands: connection options, output, errors, unknown commands."""
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import shlex
@@ -18,78 +14,63 @@ import click
 import msgspec
 
 from schedclient.errors import DaemonError, SchedulerClientError
+from schedclient.settings import TABLE
+from schedproto.settings import did_you_mean
 
 from .exitcodes import ExitCode, of_error
 
-#: The options that lead to a daemon.
+#: The settings that are options of every command that talks to a daemon.
 _CONNECTION = ("data", "endpoint", "app", "key_file", "server_key")
 
 
 class TypoGroup(click.Group):
-    """A group that, for an unknown command, names the one that was probably meant."""
+    """A group that suggests a similar command if one is unknown."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command or say which is near."""
+        """Return the command, or raise `UsageError` with a suggestion."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1, 0.5)
-            if near and "did you mean" not in error.message.lower():
-                raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from None
+            hint = did_you_mean(args[0], self.list_commands(ctx), 0.5)
+            if hint and "did you mean" not in error.message.lower():
+                raise click.UsageError(f"{error.message} {hint}", ctx) from None
             raise
+
+
+def setting_option(name: str, **options: Any) -> Callable[..., Any]:
+    """Return the option for a setting of the client, with the setting's help text."""
+    setting = TABLE[name]
+    return click.option(setting.flag, name, help=f"{setting.help} ({setting.variable})", **options)
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
+)
 
 
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --data, --endpoint, --app, the keys and --json."""
-    for option in reversed(
-        (
-            click.option(
-                "--data",
-                type=click.Path(path_type=Path),
-                help="Data folder of a local daemon, which is started if needed. (SCHEDCTL_DATA)",
-            ),
-            click.option(
-                "--endpoint",
-                help="Address of a running daemon, for example tcp://[::1]:7300. (SCHEDCTL_ENDPOINT)",
-            ),
-            click.option(
-                "--app", help="Fly app whose machine is started if needed. (SCHEDCTL_APP)"
-            ),
-            click.option(
-                "--key-file",
-                type=click.Path(path_type=Path),
-                help="This client's secret key file. (SCHEDCTL_KEY_FILE)",
-            ),
-            click.option(
-                "--server-key",
-                help="The daemon's public key, or a file that contains it. (SCHEDCTL_SERVER_KEY)",
-            ),
-            click.option(
-                "--json",
-                "as_json",
-                is_flag=True,
-                help="Print one JSON document on standard output.",
-            ),
-        )
-    ):
-        command = option(command)
+    command = json_option(command)
+    for name in reversed(_CONNECTION):
+        path = {"type": click.Path(path_type=Path)} if name in {"data", "key_file"} else {}
+        command = setting_option(name, **path)(command)
     return command
 
 
 def make_client(options: dict[str, Any]) -> Any:
-    """Return a client for the connection options of a command, which are taken out of `options`."""
+    """Return a client for a command's connection options, and remove them from `options`."""
     from schedclient.sync import Client  # noqa: PLC0415 - ZeroMQ is loaded only by commands that talk
 
     arguments = connection_arguments(options)
-    return Client(**arguments, launcher=_telling_launcher(arguments))
+    return Client(**arguments, launcher=_notifying_launcher(arguments))
 
 
-def _telling_launcher(arguments: dict[str, Any]) -> Any:
-    """Return a launcher that tells a person how the start of a machine goes.
+def _notifying_launcher(arguments: dict[str, Any]) -> Any:
+    """Return a launcher that prints the machine's state while it starts.
 
-    None where nothing is to be told.
+    None (the usual launcher) without a machine or a terminal.
     """
     from schedclient.settings import load  # noqa: PLC0415 - settings are read when a command needs them
 
@@ -100,23 +81,20 @@ def _telling_launcher(arguments: dict[str, Any]) -> Any:
 
     app = settings.fly.app
 
-    def tell(state: str) -> None:
+    def notify(state: str) -> None:
         if state != "started":
             click.echo(f"The machine of {app} is {state}; starting it ...", err=True)
 
-    return FlyLauncher(settings.fly, tell)
+    return FlyLauncher(settings.fly, notify)
 
 
 def connection_arguments(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the connection options of a command out of `options` and return them as arguments of a client."""
+    """Remove the connection options from `options` and return them as arguments of a client."""
     return {name: options.pop(name, None) for name in _CONNECTION}
 
 
-def again(*command: str) -> str:
-    """Return a command line that reaches the same daemon.
-
-    With the connection options of the present one.
-    """
+def command_hint(*command: str) -> str:
+    """Return a command line for a hint, with the connection options of the current command."""
     given = click.get_current_context().params
     words = ["schedctl", *command]
     for name in _CONNECTION:
@@ -126,7 +104,7 @@ def again(*command: str) -> str:
     return shlex.join(words)
 
 
-def ask_what_to_do(what: str, question: str) -> str:
+def ask_what_to_do(what: str, prompt: str) -> str:
     """Ask after Ctrl-C whether to `cancel`, `detach` or `go on`.
 
     Without a terminal, and at a second Ctrl-C, detach.
@@ -136,7 +114,7 @@ def ask_what_to_do(what: str, question: str) -> str:
     click.echo(f"\n{what}", err=True)
     try:
         answer = click.prompt(
-            question,
+            prompt,
             type=click.Choice(["c", "d", "g"], case_sensitive=False),
             default="d",
             show_choices=False,
@@ -170,7 +148,7 @@ def error_document(error: SchedulerClientError) -> dict[str, Any]:
 
 
 def print_error(code: str, message: str, hint: str) -> None:
-    """Print an error that arose before there was an exception of the client."""
+    """Print an error that is not an exception of the client, as a JSON document."""
     print_json(
         {
             "error": {

@@ -1,361 +1,218 @@
-"""The daemon's settings.
+"""The daemon's settings: one dataclass, whose fields say what each setting accepts and means.
 
-One table, three sources (flag over environment over file), and their checks.
+Flag, environment variable, file key and docs/SETTINGS.md follow from it (`schedproto.settings`).
 """
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import os
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from schedproto.bucket_settings import folder_field, layout_field, timeout_field
+from schedproto.settings import (
+    InvalidValueError,
+    SettingError,
+    SettingsTable,
+    choice,
+    integer,
+    number,
+    path,
+    setting,
+    text,
+    texts,
+)
+
 from .exitcodes import ExitCode, FatalError
 
-ENVIRONMENT_PREFIX = "SCHEDD_"
-
-
-class SettingError(ValueError):
-    """A value that a setting does not take; the text says what it takes."""
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise SettingError("a string")
-    return value.strip()
-
-
-def _path(value: Any) -> Path:
-    return Path(_text(value)).expanduser()
-
-
-def _number(low: float, high: float, unit: str = "seconds") -> Callable[[Any], float]:
-    def convert(value: Any) -> float:
-        accepted = f"a number of {unit} from {low:g} to {high:g}"
-        try:
-            number = float(value) if not isinstance(value, bool) else float("nan")
-        except (TypeError, ValueError):
-            raise SettingError(accepted) from None
-        if not low <= number <= high:
-            raise SettingError(accepted)
-        return number
-
-    return convert
-
-
-def _integer(low: int, high: int) -> Callable[[Any], int]:
-    def convert(value: Any) -> int:
-        accepted = f"a whole number from {low} to {high}"
-        try:
-            number = int(value) if not isinstance(value, bool | float) else low - 1
-        except (TypeError, ValueError):
-            raise SettingError(accepted) from None
-        if not low <= number <= high:
-            raise SettingError(accepted)
-        return number
-
-    return convert
-
-
-def _choice(*options: str) -> Callable[[Any], str]:
-    def convert(value: Any) -> str:
-        if value not in options:
-            raise SettingError("one of " + ", ".join(options))
-        return str(value)
-
-    return convert
+MAX_WORKERS = 32
 
 
 def _metrics_address(value: Any) -> str:
-    text = (
-        str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    )
-    host, _, port = text.rpartition(":")
+    """Parse a port, or an IP address and a port."""
+    given = isinstance(value, str | int) and not isinstance(value, bool)
+    address = str(value).strip() if given else ""
+    host, _, port = address.rpartition(":")
     try:
         if host:
             ipaddress.ip_address(host.strip("[]"))
-        good = port.isdigit() and 0 < int(port) < 65536
+        valid = port.isdigit() and 0 < int(port) < 65536
     except ValueError:
-        good = False
-    if not good:
-        raise SettingError("a port, or ADDRESS:PORT with an IP address (IPv6 in brackets)")
-    return text
+        valid = False
+    if not valid:
+        raise InvalidValueError("a port, or ADDRESS:PORT with an IP address (IPv6 in brackets)")
+    return address
 
 
-def _list(value: Any) -> tuple[str, ...]:
-    """Accept an array of texts (file), or one text with commas or white space between (environment)."""
-    if isinstance(value, str):
-        return tuple(value.replace(",", " ").split())
-    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    raise SettingError("strings, separated by commas")
+def _usable_cores() -> int:
+    return min(MAX_WORKERS, len(os.sched_getaffinity(0)))
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One setting. `name` is the key in the file; flag and variable are made from it.
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of a daemon, parsed. Durations are seconds unless the name says otherwise.
 
-    many: may be repeated.
+    `load` makes one from flags, environment and file; a program may also make one directly:
+
+        settings = Settings(data=Path("/data"), idle_timeout_s=60.0)
     """
 
-    name: str
-    convert: Callable[[Any], Any]
-    default: Any
-    accepts: str
-    help: str
-    many: bool = False
-
-    @property
-    def flag(self) -> str:
-        """Return the command line flag."""
-        return "--" + self.name.removesuffix("_s").replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """Return the environment variable."""
-        return ENVIRONMENT_PREFIX + self.name.removesuffix("_s").upper()
-
-
-SETTINGS: tuple[Setting, ...] = (
-    Setting(
-        "data",
-        _path,
+    data: Path = setting(
         Path("/data"),
+        path,
         "a folder",
         "Folder that contains the organizations' databases and the journal.",
-    ),
-    Setting(
-        "listen",
-        _list,
+    )
+    listen: tuple[str, ...] = setting(
         (),
+        texts,
         "ZeroMQ endpoints",
-        "Additional endpoint to listen on, for example tcp://[::]:7300 (repeatable). The Unix socket in the data "
-        "folder is always open. Endpoints other than Unix sockets and loopback addresses require keys.",
+        "Additional endpoint to listen on, for example tcp://[::]:7300 (repeatable). The Unix "
+        "socket in the data folder is always open. Endpoints other than Unix sockets and "
+        "loopback addresses require keys.",
         many=True,
-    ),
-    Setting(
-        "metrics_listen",
+    )
+    metrics_listen: str | None = setting(
+        None,
         _metrics_address,
-        None,
         "PORT or ADDRESS:PORT",
-        "Port or address for Prometheus metrics (GET /metrics), for example 9091. Disabled if unset.",
-    ),
-    Setting(
-        "user",
-        _text,
+        "Port or address for Prometheus metrics (GET /metrics), for example 9091. Disabled if "
+        "unset.",
+    )
+    user: str | None = setting(
         None,
+        text,
         "a user's name",
-        "When started as root, change the owner of the data folder to this user and drop privileges.",
-    ),
-    Setting(
-        "server_key_file",
-        _path,
+        "When started as root, change the owner of the data folder to this user and drop "
+        "privileges.",
+    )
+    server_key_file: Path | None = setting(
         None,
+        path,
         "a file",
-        "File with the server's secret key, created by `schedctl keys new`. Enables encryption on TCP endpoints.",
-    ),
-    Setting(
-        "server_key",
-        _text,
+        "File with the server's secret key, created by `schedctl keys new`. Enables "
+        "encryption on TCP endpoints.",
+    )
+    server_key: str | None = setting(
         None,
+        text,
         "40 characters",
         "The server's secret key, as a value (for secrets in the environment).",
-    ),
-    Setting(
-        "client_keys",
-        _path,
+        secret=True,
+    )
+    client_keys: Path | None = setting(
         None,
+        path,
         "a file or folder",
         "Public keys of allowed clients: a file with one key per line, or a folder of such files.",
-    ),
-    Setting(
-        "allow_clients",
-        _list,
+    )
+    allow_clients: tuple[str, ...] = setting(
         (),
+        texts,
         "public keys",
         "Public keys of allowed clients, as values (for secrets in the environment).",
         many=True,
-    ),
-    Setting(
-        "idle_timeout_s",
-        _number(0, 86_400 * 365),
+    )
+    idle_timeout_s: float = setting(
         0.0,
+        number(0, 86400 * 365),
         "seconds, 0 for never",
         "Exit after this long without jobs or client activity.",
-    ),
-    Setting(
-        "workers",
-        _integer(1, 32),
-        None,
+    )
+    workers: int = setting(
+        _usable_cores,
+        integer(1, MAX_WORKERS),
         "1 to 32",
-        "Worker processes (default: the machine's cores). A job may request more; the pool grows while it runs.",
-    ),
-    Setting("queue_limit", _integer(1, 1_000_000), 1000, "1 to 1000000", "Maximum queued jobs."),
-    Setting(
-        "organization_queue_limit",
-        _integer(1, 100_000),
+        "Worker processes (default: the machine's cores). A job may request more; the pool "
+        "grows while it runs.",
+        default_text="the machine's cores",
+    )
+    queue_limit: int = setting(
+        1000,
+        integer(1, 1000000),
+        "1 to 1000000",
+        "Maximum queued jobs.",
+    )
+    organization_queue_limit: int = setting(
         20,
+        integer(1, 100000),
         "1 to 100000",
         "Maximum queued jobs of one organization.",
-    ),
-    Setting(
-        "worker_retries",
-        _integer(0, 100),
+    )
+    worker_retries: int = setting(
         2,
+        integer(0, 100),
         "0 to 100",
         "Retries after a worker crash.",
-    ),
-    Setting(
-        "drain_s",
-        _number(0, 3600),
+    )
+    drain_s: float = setting(
         30.0,
+        number(0, 3600),
         "seconds, 0 to 3600",
-        "Time for running jobs to end after SIGTERM or SIGINT. Then they are stopped, and continue at the next start.",
-    ),
-    Setting(
-        "defaults",
-        _path,
+        "Time for running jobs to end after SIGTERM or SIGINT. Then they are stopped, and "
+        "continue at the next start.",
+    )
+    defaults: Path | None = setting(
         None,
+        path,
         "a TOML file",
         "Default configuration for all organizations (docs/RULES.md, section 13).",
-    ),
-    Setting(
-        "backup_days",
-        _number(0, 3650, "days"),
+    )
+    backup_days: float = setting(
         7.0,
+        number(0, 3650, "days"),
         "days, 0 for none",
         "How long to keep the backups that reliable runs make.",
-    ),
-    Setting(
-        "price_per_hour",
-        _number(0, 10_000, "US dollars"),
+    )
+    price_per_hour: float | None = setting(
         None,
+        number(0, 10000, "US dollars"),
         "US dollars",
-        "Hourly price of this machine, used for the cost in results. Default on Fly: by machine size and region.",
-    ),
-    Setting(
-        "bucket_folder",
-        _path,
-        None,
-        "a folder",
-        "Folder to use instead of a bucket. To use a bucket, set BUCKET_NAME, AWS_ENDPOINT_URL_S3, "
-        "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, as `fly storage create` does (docs/BUCKET.md).",
-    ),
-    Setting(
-        "bucket_layout",
-        _choice("versions", "plain"),
-        "versions",
-        "versions or plain",
-        "Storage layout in the bucket. versions: snapshots and patches; plain: one SQLite file.",
-    ),
-    Setting(
-        "bucket_timeout_s",
-        _number(1, 3600),
-        120.0,
-        "seconds, 1 to 3600",
-        "Timeout of one request to the bucket, including its data.",
-    ),
-    Setting(
-        "cache_gb",
-        _number(0, 1_000_000, "gigabytes"),
+        "Hourly price of this machine, used for the cost in results. Default on Fly: by "
+        "machine size and region.",
+    )
+    bucket_folder: Path | None = folder_field()
+    bucket_layout: str = layout_field()
+    bucket_timeout_s: float = timeout_field()
+    cache_gb: float = setting(
         0.0,
+        number(0, 1000000, "gigabytes"),
         "gigabytes, 0 for no limit",
-        "Maximum size of the local copies of the bucket's files. The least recently used are removed first.",
-    ),
-    Setting(
-        "lease_s",
-        _number(1, 3600),
+        "Maximum size of the local copies of the bucket's files. The least recently used are "
+        "removed first.",
+    )
+    lease_s: float = setting(
         30.0,
+        number(1, 3600),
         "seconds, 1 to 3600",
         "Lease duration: how long an organization stays reserved after its daemon crashed.",
-    ),
-    Setting(
-        "keep_jobs",
-        _integer(1, 10_000_000),
-        10_000,
+    )
+    keep_jobs: int = setting(
+        10000,
+        integer(1, 10000000),
         "1 to 10000000",
         "Maximum ended jobs kept in the journal.",
-    ),
-    Setting(
-        "log_format",
-        _choice("auto", "pretty", "json"),
+    )
+    log_format: str = setting(
         "auto",
+        choice("auto", "pretty", "json"),
         "auto, pretty or json",
         "Log format. auto: pretty on a terminal, otherwise JSON.",
-    ),
-    Setting(
-        "log_level",
-        _choice("debug", "info", "warning", "error"),
+    )
+    log_level: str = setting(
         "info",
+        choice("debug", "info", "warning", "error"),
         "debug to error",
         "Minimum level to log.",
-    ),
-)
-BY_NAME = {setting.name: setting for setting in SETTINGS}
+    )
 
 
-@dataclass(frozen=True)
-class Settings:
-    """All settings, checked. See `SETTINGS` for what each means."""
-
-    data: Path
-    listen: tuple[str, ...]
-    metrics_listen: str | None
-    user: str | None
-    server_key_file: Path | None
-    server_key: str | None
-    client_keys: Path | None
-    allow_clients: tuple[str, ...]
-    idle_timeout_s: float
-    workers: int
-    queue_limit: int
-    organization_queue_limit: int
-    worker_retries: int
-    drain_s: float
-    defaults: Path | None
-    keep_jobs: int
-    backup_days: float
-    price_per_hour: float | None
-    bucket_folder: Path | None
-    bucket_layout: str
-    bucket_timeout_s: float
-    cache_gb: float
-    lease_s: float
-    log_format: str
-    log_level: str
-
-
-def _convert(setting: Setting, value: Any, source: str) -> Any:
-    try:
-        return setting.convert(value)
-    except SettingError as error:
-        shown = "***" if setting.name == "server_key" else f"{value!r:.80}"
-        raise FatalError(
-            ExitCode.USAGE, f"{source}: invalid {setting.name} {shown}: expected {error}"
-        ) from None
-
-
-def _from_file(path: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FatalError(
-            ExitCode.USAGE, f"the settings file {path} cannot be read: {error.strerror}"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FatalError(
-            ExitCode.USAGE, f"the settings file {path} is not valid TOML: {error}"
-        ) from None
-    for name in values:
-        if name not in BY_NAME:
-            near = difflib.get_close_matches(name, BY_NAME, 1)
-            hint = f"Did you mean {near[0]}?" if near else f"Known settings: {', '.join(BY_NAME)}."
-            raise FatalError(ExitCode.USAGE, f"{path}: unknown setting {name!r}", hint)
-    return values
+TABLE = SettingsTable(Settings, prefix="SCHEDD_")
+#: The settings, in the order of the help and of docs/SETTINGS.md.
+SETTINGS = tuple(TABLE)
 
 
 def load(
@@ -363,46 +220,20 @@ def load(
 ) -> Settings:
     """Return the settings of these sources, or raise `FatalError` (USAGE).
 
-    flags: setting name -> value as given, None where it was not.
+    flags: setting name -> value as given, None if it was not.
     """
     environment = os.environ if environment is None else environment
-    in_file = _from_file(file) if file is not None else {}
-    values: dict[str, Any] = {}
-    for setting in SETTINGS:
-        if flags.get(setting.name) not in {None, ()}:
-            values[setting.name] = _convert(setting, flags[setting.name], setting.flag)
-        elif environment.get(setting.variable):
-            values[setting.name] = _convert(
-                setting, environment[setting.variable], setting.variable
-            )
-        elif setting.name in in_file:
-            values[setting.name] = _convert(setting, in_file[setting.name], f"{file}")
-        else:
-            values[setting.name] = setting.default
-    if values["workers"] is None:
-        values["workers"] = min(32, len(os.sched_getaffinity(0)))
-    return Settings(**values)
+    try:
+        in_file = {} if file is None else TABLE.read_file(file)
+        return TABLE.load(flags, environment, in_file, str(file))
+    except FileNotFoundError as error:
+        raise FatalError(
+            ExitCode.USAGE, f"the settings file {file} cannot be read: {error.strerror}"
+        ) from None
+    except SettingError as error:
+        raise FatalError(ExitCode.USAGE, error.message, error.hint) from None
 
 
 def markdown() -> str:
     """Return the table for docs/SETTINGS.md."""
-    lines = [
-        "| setting (file) | flag | environment | accepts | default | meaning |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for setting in SETTINGS:
-        if setting.name == "workers":
-            default = "the machine's cores"
-        elif setting.default in {None, ()}:
-            default = "none"
-        else:
-            default = (
-                f"{setting.default:g}"
-                if isinstance(setting.default, float)
-                else str(setting.default)
-            )
-        lines.append(
-            f"| `{setting.name}` | `{setting.flag}` | `{setting.variable}` | {setting.accepts} | {default} "
-            f"| {setting.help} |"
-        )
-    return "\n".join(lines) + "\n"
+    return TABLE.markdown()

@@ -8,8 +8,11 @@ built from this table (`schedclient.errors`), and a test holds that no code is l
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any, TypeVar
 
 import msgspec
+
+_E = TypeVar("_E", bound=BaseException)
 
 
 class ErrorCode(StrEnum):
@@ -95,6 +98,14 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
     details: dict[str, str] = {}
 
 
+def rebuild(kind: type[_E], args: tuple[object, ...], attributes: dict[str, object]) -> _E:
+    """Return a pickled exception as it was, whatever its `__init__` requires."""
+    error = kind.__new__(kind, *args)
+    error.args = args  # `OSError.__new__` leaves that to `__init__`
+    error.__dict__.update(attributes)
+    return error
+
+
 class SchedulerError(Exception):
     """An error with a code, raised anywhere below the socket and translated into `ErrorInfo` at it.
 
@@ -116,6 +127,9 @@ class SchedulerError(Exception):
         self.hint = hint
         self.retryable = code in RETRYABLE if retryable is None else retryable
         self.details = details or {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return rebuild, (type(self), self.args, self.__dict__)
 
     def info(self) -> ErrorInfo:
         """Return the error in the form that travels."""

@@ -24,9 +24,8 @@ PER_SECOND: dict[str, dict[str, float]] = {
 }
 #: (processors, memory in MB) -> size
 SIZES: dict[tuple[int, int], str] = {(8, 16_384): "performance-8x"}
-#: US dollars for a GB and month (30 days) of a volume, whether or not its machine runs; likewise of
-#: a stopped machine's root file system.
-VOLUME_GB_MONTH, STOPPED_ROOTFS_GB_MONTH = 0.15, 0.15
+#: US dollars for a GB and month (30 days) of a volume, whether or not its machine runs.
+VOLUME_GB_MONTH = 0.15
 DEFAULT_SIZE, DEFAULT_REGION = "performance-8x", "iad"
 
 

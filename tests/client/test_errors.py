@@ -36,6 +36,9 @@ def drawn() -> dict[str, tuple[str | None, str]]:
             del above[depth:]
             found[match[2]] = (above[-1] if above else None, match[3].strip())
             above.append(match[2])
+        elif above and (more := re.match(r"^    [│ ]+ (\S.*)", line)):
+            base, text = found[above[-1]]
+            found[above[-1]] = (base, f"{text} {more[1]}")
     return found
 
 

@@ -75,12 +75,12 @@ def test_named_file(tmp_path: Path, home: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("data = ", "cannot be read"),
+        ("data = ", "is not valid TOML"),
         ("dta = 'x'", "'dta'"),
-        ("data = 5", "data = 5 is not a string"),
-        ("endpoint = ['tcp://x']", "is not a string"),
-        ("idle_timeout = 'soon'", "idle_timeout = 'soon'"),
-        ("endpoint = 'http://x'", "'http://x' is not a valid endpoint"),
+        ("data = 5", "invalid data 5: expected a string"),
+        ("endpoint = ['tcp://x']", "invalid endpoint ['tcp://x']: expected a ZeroMQ endpoint"),
+        ("idle_timeout = 'soon'", "invalid idle_timeout 'soon': expected a number"),
+        ("endpoint = 'http://x'", "invalid endpoint 'http://x': expected a ZeroMQ"),
     ],
 )
 def test_bad_file(home: dict[str, str], text: str, message: str) -> None:
@@ -100,7 +100,7 @@ def test_typo_in_the_file(home: dict[str, str]) -> None:
     write(home, "zzz = 1")
     with pytest.raises(SettingsError) as caught:
         load({}, home)
-    assert all(name in caught.value.hint for name in TABLE)
+    assert all(setting.name in caught.value.hint for setting in TABLE)
 
 
 @pytest.mark.parametrize("value", ["soon", "nan", "-1", "inf", "1e12"])

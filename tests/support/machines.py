@@ -17,14 +17,14 @@ from typing import Any
 import zmq
 
 from schedclient.fly.api import MachinesApi
-from schedclient.fly.control import MachineControl, Pace
+from schedclient.fly.control import MachineControl, PollPolicy
 from tests.support.machines_api import TOKEN, Machine, MachinesApiServer, Process
 from tests.support.names_server import NamesServer
 
 SCHEDCTL = [sys.executable, "-c", "from schedctl import main; main()"]
 SCHEDD = [sys.executable, "-m", "schedd"]
-#: As the real pace, a hundred times faster.
-QUICK = Pace(poll_s=0.003, poll_most_s=0.02, busy_s=0.01, wait_s=0.1, full_s=0.2)
+#: As the real policy, a hundred times faster.
+QUICK = PollPolicy(poll_s=0.003, max_poll_s=0.02, busy_s=0.01, wait_s=0.1, full_s=0.2)
 
 _addresses = itertools.count(2 + (os.getpid() % 200) * 100)
 
@@ -57,7 +57,7 @@ def control_of(
     server: MachinesApiServer, machine_id: str | None = None, **options: Any
 ) -> MachineControl:
     api = MachinesApi(server.app, TOKEN, server.url, timeout_s=5)
-    return MachineControl(api, machine_id, pace=options.pop("pace", QUICK), **options)
+    return MachineControl(api, machine_id, policy=options.pop("policy", QUICK), **options)
 
 
 @dataclass

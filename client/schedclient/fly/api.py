@@ -118,22 +118,22 @@ class MachinesApi:
         self._http.clear()
 
     def machines(self, metadata: Mapping[str, str] | None = None) -> list[Machine]:
-        """Return the app's machines, destroyed ones left out, those alone with this metadata if any is given."""
+        """Return the app's machines that are not destroyed, optionally only those with metadata."""
         query = {f"metadata.{key}": value for key, value in (metadata or {}).items()}
         return self._decode(self._request("GET", "/machines", query), list[Machine])
 
     def get(self, machine_id: str) -> Machine:
-        """Return a machine as it is now."""
+        """Return a machine's current state."""
         return self._decode(
             self._request("GET", f"/machines/{quote(machine_id, safe='')}"), Machine
         )
 
     def start(self, machine_id: str) -> None:
-        """Ask that a machine starts; its state changes a moment later."""
+        """Request that a machine starts; its state changes soon after."""
         self._request("POST", f"/machines/{quote(machine_id, safe='')}/start")
 
     def stop(self, machine_id: str) -> None:
-        """Ask that a machine stops, by its configured signal and timeout."""
+        """Request that a machine stops, by its configured signal and timeout."""
         self._request("POST", f"/machines/{quote(machine_id, safe='')}/stop", body={})
 
     def wait(self, machine_id: str, state: str, timeout_s: float, instance_id: str = "") -> bool:
@@ -226,7 +226,7 @@ class MachinesApi:
 
 
 def _reason(error: Exception) -> str:
-    """Return what went wrong, without the request's address and pool that urllib3 puts around it."""
+    """Return the cause of an error, without the address and pool that urllib3 adds."""
     cause = getattr(error, "reason", None) or error
     text = str(cause)
     return (
@@ -237,7 +237,7 @@ def _reason(error: Exception) -> str:
 
 
 def _said(body: bytes) -> tuple[str, str]:
-    """Return the sentence and the status word of an error's body, which may be JSON or anything else."""
+    """Return the sentence and the status word of an error's body, which may be JSON or not."""
     try:
         document = json.loads(body)
     except ValueError:

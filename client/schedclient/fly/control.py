@@ -1,8 +1,7 @@
-"""Bringing one machine up and down: which call comes when, what is repeated, and for how long.
+"""Starts and stops a machine: the order of calls, retries, and time limits.
 
-States and answers: docs/FLY.md, sections 2 and 3. Time is bounded by the caller's timeout in every
-case; nothing is assumed of a state that was not read a moment ago, so any number of clients may do
-this at once.
+States and answers: docs/FLY.md, sections 2 and 3. The caller's timeout bounds everything. Only a
+state that was just read counts, so any number of clients may do this at once.
 """
 
 from __future__ import annotations
@@ -53,29 +52,31 @@ OnState = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How fast a machine's state is looked at and asked for; seconds.
+class PollPolicy:
+    """How often a machine's state is read and requested; all in seconds.
 
     The API takes one request a second and action of a machine, five of those that get it
     (docs/FLY.md, section 3).
     """
 
-    #: between two looks at first, and at most
+    #: between two reads: at first, and at most
     poll_s: float = 0.25
-    poll_most_s: float = 2.0
-    #: at least after an answer that says "not now", and between two requests to start
+    max_poll_s: float = 2.0
+    #: minimum pause after an answer that says "not now", and between two requests to start
     busy_s: float = 1.0
-    #: how long the server is asked to wait for a state; short, as such a request cannot be
-    #: interrupted
+    #: how long the server waits for a state; short, as such a request cannot be interrupted
     wait_s: float = 3.0
-    #: how long a host without room is asked again
+    #: how long to retry if the host has no room
     full_s: float = 20.0
 
 
 class MachineControl:
     """Finds, starts and stops the machine of an app.
 
-    machine_id: which one, or None for the app's machine with a volume and this metadata.
+        control = MachineControl(MachinesApi("my-scheduler", token, API_OUTSIDE))
+        machine = await control.up(timeout_s=90)
+
+    machine_id: which machine, or None for the app's machine with a volume and this metadata.
     """
 
     def __init__(
@@ -83,17 +84,17 @@ class MachineControl:
         api: MachinesApi,
         machine_id: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        pace: Pace | None = None,
+        policy: PollPolicy | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._api, self._wanted_id, self._metadata = api, machine_id, dict(metadata or {})
-        self._pace, self._jitter = pace or Pace(), jitter
+        self._policy, self._jitter = policy or PollPolicy(), jitter
         self._known_id = machine_id
         #: when a start was asked for last, by the monotonic clock
         self._asked_at = float("-inf")
 
     async def candidates(self) -> list[Machine]:
-        """Return the app's lasting machines, the one that is used first."""
+        """Return the app's permanent machines; the first is the one in use."""
         machines = await asyncio.to_thread(self._api.machines, self._metadata)
         lasting = [
             machine
@@ -106,7 +107,7 @@ class MachineControl:
         )
 
     async def look(self) -> Machine:
-        """Return the machine as it is now; finds it where it is not known yet or is no more."""
+        """Return the machine's current state; finds the machine if it is unknown or gone."""
         if self._known_id is not None:
             try:
                 machine: Machine = await asyncio.to_thread(self._api.get, self._known_id)
@@ -132,29 +133,26 @@ class MachineControl:
         return found[0]
 
     def forget(self) -> bool:
-        """Forget which machine was found, so that it is looked for again.
-
-        Returns whether it may be another.
-        """
+        """Forget which machine was found; returns whether the next one may be another."""
         self._known_id = self._wanted_id
         return self._wanted_id is None
 
     async def up(self, timeout_s: float, on_state: OnState | None = None) -> Machine:
-        """Return the machine once it is started, starting it if need be.
+        """Start the machine if needed, and return it once it is started.
 
-        Raises `LaunchError` at the latest then.
+        Raises `LaunchError` after `timeout_s` seconds.
         """
         return await _Work(self, timeout_s, on_state, "start").run(self._step_up)
 
     async def down(self, timeout_s: float, on_state: OnState | None = None) -> Machine:
-        """Return the machine once it is stopped, stopping it if need be.
+        """Stop the machine if needed, and return it once it is stopped.
 
-        Raises `LaunchError` at the latest then.
+        Raises `LaunchError` after `timeout_s` seconds.
         """
         return await _Work(self, timeout_s, on_state, "stop").run(self._step_down)
 
     async def _step_up(self, machine: Machine, work: _Work) -> Machine | None:
-        """Do what brings a machine nearer to being up; returns it once it is."""
+        """Take the next step towards a started machine; returns it once it is started."""
         if machine.state == UP:
             return machine
         if machine.state in GONE:
@@ -162,21 +160,20 @@ class MachineControl:
                 f"the machine {machine.id} is {machine.state}", "`schedctl deploy` creates another."
             )
         if machine.state in DOWN:
-            pause = self._asked_at + self._pace.busy_s - time.monotonic()
-            if (
-                pause > 0
-            ):  # somebody here has just asked for it; the state read may be older than that
+            pause = self._asked_at + self._policy.busy_s - time.monotonic()
+            if pause > 0:
+                # Another task has just requested the start; the state read may be older.
                 await work.sleep(pause)
                 return None
             self._asked_at = time.monotonic()
             await asyncio.to_thread(self._api.start, machine.id)
         elif machine.state not in COMING_UP:
-            await work.pause()  # it may come to rest in a state in which nobody would wake it
+            await work.pause()  # it may end in a state from which nobody would start it
             return None
         return await work.wait_for(machine, UP)
 
     async def _step_down(self, machine: Machine, work: _Work) -> Machine | None:
-        """Do what brings a machine nearer to being down; returns it once it is."""
+        """Take the next step towards a stopped machine; returns it once it is stopped."""
         if machine.state in DOWN or machine.state in GONE:
             return machine
         if machine.state == UP:
@@ -188,24 +185,19 @@ class MachineControl:
 
 
 class _Work:
-    """One attempt to change a machine's state, within a time.
-
-    Looks, steps, and what errors mean for going on.
-    """
+    """One attempt to change a machine's state, within a time: read, step, handle errors."""
 
     def __init__(
         self, control: MachineControl, timeout_s: float, on_state: OnState | None, verb: str
     ) -> None:
-        self._control, self._timeout_s, self._on_state, self._verb = (
-            control,
-            timeout_s,
-            on_state,
-            verb,
-        )
+        self._control = control
+        self._timeout_s = timeout_s
+        self._on_state = on_state
+        self._verb = verb
         self._deadline = time.monotonic() + timeout_s
-        self._api, self._pace = control._api, control._pace  # noqa: SLF001 - two halves of one thing
+        self._api, self._policy = control._api, control._policy  # noqa: SLF001 - two halves of one thing
         self._jitter = control._jitter  # noqa: SLF001
-        self._pause_s = self._pace.poll_s
+        self._pause_s = self._policy.poll_s
         self._full_since: float | None = None
         self._vanished = False
         self._state, self._instance, self._error = "", "", ""
@@ -219,32 +211,30 @@ class _Work:
                 if done is not None:
                     return done  # type: ignore[no-any-return]
             except FlyApiError as error:
-                await self._bear(error)
+                await self._handle_error(error)
             if time.monotonic() >= self._deadline:
-                raise self._too_long()
+                raise self._timeout_error()
 
     def _note(self, machine: Machine) -> None:
         if (machine.state, machine.instance_id) == (self._state, self._instance):
             return
         self._state, self._instance = machine.state, machine.instance_id
-        self._pause_s = self._pace.poll_s
+        self._pause_s = self._policy.poll_s
         if self._on_state is not None:
             self._on_state(machine.state)
 
     async def wait_for(self, machine: Machine, state: str) -> Machine | None:
-        """Let the server wait for a state and return the machine.
+        """Let the server wait for a state and return the machine, or pause if it cannot.
 
-        Where it cannot, pause before the next look.
-
-        The state was reached even if the next look finds another: who wants it up may meet somebody
-        who wants it down, and two that undo each other's work between a wait and a look would never
-        come to an end.
+        The state counts as reached even if the next read finds another one: a client that starts
+        the machine and one that stops it, each between the other's wait and read, would otherwise
+        never finish.
         """
         began, left = time.monotonic(), self._deadline - time.monotonic()
         if left <= 0:
             return None
         reached = await asyncio.to_thread(
-            self._api.wait, machine.id, state, min(self._pace.wait_s, left), machine.instance_id
+            self._api.wait, machine.id, state, min(self._policy.wait_s, left), machine.instance_id
         )
         if reached:
             after = msgspec.structs.replace(await self._control.look(), state=state)
@@ -255,25 +245,24 @@ class _Work:
         return None
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep, with up to a quarter more so that clients that met once do not meet again, not beyond the end."""
+        """Sleep up to a quarter longer, so that clients do not stay in step; never past the end."""
         left = self._deadline - time.monotonic()
         await asyncio.sleep(max(0.0, min(seconds * (1 + self._jitter() / 4), left)))
 
     async def pause(self) -> None:
-        """Sleep until the next look; longer each time that nothing has changed."""
+        """Sleep until the next read; longer each time that nothing has changed."""
         await self.sleep(self._pause_s)
-        self._pause_s = min(self._pause_s * 2, self._pace.poll_most_s)
+        self._pause_s = min(self._pause_s * 2, self._policy.max_poll_s)
 
-    async def _bear(self, error: FlyApiError) -> None:
-        """Pause if a repeat can help, else raise."""
+    async def _handle_error(self, error: FlyApiError) -> None:
+        """Pause if a retry can help, otherwise raise the error."""
         if (
             isinstance(error, MachineMissingError)
             and self._state
             and not self._vanished
             and self._control.forget()
         ):
-            # It was there a moment ago: destroyed between two calls, and another one may take its
-            # place.
+            # It existed a moment ago and was destroyed between two calls. Another may replace it.
             self._vanished = True
             return
         text = error.answer.lower()
@@ -283,24 +272,26 @@ class _Work:
         ):
             now = time.monotonic()
             self._full_since = self._full_since or now
-            if now - self._full_since >= min(self._pace.full_s, self._timeout_s):
+            if now - self._full_since >= min(self._policy.full_s, self._timeout_s):
                 raise _host_full(error)
-            await self.sleep(self._pace.busy_s)
+            await self.sleep(self._policy.busy_s)
         elif error.status in {409, 412, 429} or (
             error.status == 400 and any(word in text for word in _CHANGING)
         ):
-            await self.sleep(self._pace.busy_s)
+            await self.sleep(self._policy.busy_s)
         elif error.retryable:
             await self.pause()
         else:
             raise error
 
-    def _too_long(self) -> LaunchError:
+    def _timeout_error(self) -> LaunchError:
         last = f"; last, {self._error}" if self._error else ""
         state = f"is {self._state!r}" if self._state else "was not seen"
         return LaunchError(
-            f"the machine did not {self._verb} within {self._timeout_s:g} seconds: it {state}{last}",
-            f"Check `fly status -a {self._api.app}` and `fly logs -a {self._api.app}`, or run `schedctl doctor`.",
+            f"the machine did not {self._verb} within {self._timeout_s:g} seconds: it "
+            f"{state}{last}",
+            f"Check `fly status -a {self._api.app}` and `fly logs -a {self._api.app}`, or run "
+            "`schedctl doctor`.",
             retryable=True,
         )
 
@@ -311,10 +302,6 @@ def _host_full(error: FlyApiError) -> HostFullError:
         "Retry later, or move the volume to another host: docs/OPERATIONS.md, 'The host is full'.",
         retryable=True,
     )
-    full.status, full.answer, full.word, full.details = (
-        error.status,
-        error.answer,
-        error.word,
-        error.details,
-    )
+    full.status, full.answer, full.word = error.status, error.answer, error.word
+    full.details = error.details
     return full

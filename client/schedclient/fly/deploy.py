@@ -17,7 +17,7 @@ from typing import Any
 from schedclient.errors import LaunchError, SettingsError
 from schedproto.keys import parse_public_keys, parse_secret_key
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 #: The secrets that the daemon needs on its machine (docs/SETTINGS.md).
 SERVER_KEY, ALLOWED = "SCHEDD_SERVER_KEY", "SCHEDD_ALLOW_CLIENTS"
@@ -47,15 +47,19 @@ def flyctl() -> str:
             return found
     raise LaunchError(
         "flyctl is not installed",
-        "Install it (https://fly.io/docs/flyctl/install/), then run `fly auth login` or set FLY_API_TOKEN.",
+        "Install it (https://fly.io/docs/flyctl/install/), then run `fly auth login` or set "
+        "FLY_API_TOKEN.",
     )
 
 
 class Flyctl:
-    """Calls flyctl for one app."""
+    """Calls flyctl and translates its errors.
 
-    def __init__(self, program: str, app: str) -> None:
-        self._program, self._app = program, app
+    volumes = Flyctl(flyctl()).ask("volumes", "list", "-a", "my-scheduler")
+    """
+
+    def __init__(self, program: str) -> None:
+        self._program = program
 
     def call(self, *words: str, given: str | None = None) -> str:
         """Run a command and return what it printed. given: its standard input.
@@ -122,7 +126,7 @@ def _name_of(entry: dict[str, Any]) -> str:
 
 
 def read_keys(folder: Path) -> tuple[str, str]:
-    """Return the daemon's secret key and the admitted clients' public keys, as the secrets take them."""
+    """Return the daemon's secret key and the clients' public keys, as secrets of the app."""
     try:
         secret = parse_secret_key((folder / "server.secret").read_text(encoding="ascii")).decode()
         publics = [
@@ -145,7 +149,7 @@ def read_keys(folder: Path) -> tuple[str, str]:
     return secret, " ".join(publics)
 
 
-def deploy(plan: Plan, say: Say) -> None:
+def deploy(plan: Plan, notify: Notify) -> None:
     """Bring the app to what the plan says. Doing it again changes only what is different.
 
     Raises `LaunchError`.
@@ -154,23 +158,23 @@ def deploy(plan: Plan, say: Say) -> None:
         raise SettingsError(
             f"no such file: {plan.config}", "Run this in the project's folder, or set --config."
         )
-    fly = Flyctl(flyctl(), plan.app)
+    fly = Flyctl(flyctl())
     if any(_name_of(entry) == plan.app for entry in fly.ask("apps", "list")):
-        say(f"The app {plan.app} exists.")
+        notify(f"The app {plan.app} exists.")
     else:
         owner = ("--org", plan.organization) if plan.organization else ()
         fly.call("apps", "create", plan.app, *owner, "--yes")
-        say(f"Created the app {plan.app}.")
-    region = _volume(fly, plan, say)
-    _secrets(fly, plan, say)
-    say("Building the image and deploying it ...")
+        notify(f"Created the app {plan.app}.")
+    region = _volume(fly, plan, notify)
+    _secrets(fly, plan, notify)
+    notify("Building the image and deploying it ...")
     fly.run(
         *("deploy", "--app", plan.app, "--config", str(plan.config), "--primary-region", region),
         *("--vm-size", plan.size, "--ha=false", "--yes"),
     )
 
 
-def _volume(fly: Flyctl, plan: Plan, say: Say) -> str:
+def _volume(fly: Flyctl, plan: Plan, notify: Notify) -> str:
     """Make the volume if there is none; returns its region, where the machine has to be."""
     volumes = [
         entry
@@ -178,22 +182,23 @@ def _volume(fly: Flyctl, plan: Plan, say: Say) -> str:
         if _name_of(entry) == plan.volume
     ]
     if volumes:
-        say(
-            f"The volume {plan.volume} exists: {volumes[0].get('id')}, {volumes[0].get('size_gb')} GB."
+        notify(
+            f"The volume {plan.volume} exists: {volumes[0].get('id')}, {volumes[0].get('size_gb')} "
+            "GB."
         )
         return str(volumes[0].get("region") or plan.region)
     fly.call(
         *("volumes", "create", plan.volume, "--app", plan.app, "--region", plan.region),
         *("--size", str(plan.volume_gb), "--vm-size", plan.size, "--yes"),
     )
-    say(f"Created the volume {plan.volume}: {plan.volume_gb} GB in {plan.region}.")
+    notify(f"Created the volume {plan.volume}: {plan.volume_gb} GB in {plan.region}.")
     return plan.region
 
 
-def _secrets(fly: Flyctl, plan: Plan, say: Say) -> None:
+def _secrets(fly: Flyctl, plan: Plan, notify: Notify) -> None:
     present = {_name_of(entry) for entry in fly.ask("secrets", "list", "--app", plan.app)}
     if {SERVER_KEY, ALLOWED} <= present and not plan.rotate_keys:
-        say("The keys are already set.")
+        notify("The keys are already set.")
         return
     secret, publics = read_keys(plan.keys)
     # Over standard input: arguments can be seen by every user of this machine.
@@ -205,4 +210,4 @@ def _secrets(fly: Flyctl, plan: Plan, say: Say) -> None:
         "--stage",
         given=_quoted({SERVER_KEY: secret, ALLOWED: publics}),
     )
-    say(f"Set the keys of {plan.keys} as secrets.")
+    notify(f"Set the keys of {plan.keys} as secrets.")

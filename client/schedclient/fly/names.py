@@ -1,4 +1,4 @@
-"""Addresses of machines on Fly's private network, by the names that its DNS knows (docs/FLY.md, section 4)."""
+"""Resolves names of machines on Fly's private network (docs/FLY.md, section 4)."""
 
 from __future__ import annotations
 
@@ -77,6 +77,7 @@ async def address_of(
         return private_ip
     raise LaunchError(
         f"{name} has no address after {timeout_s:g} seconds: {why}",
-        "From outside Fly, connect with WireGuard and set SCHEDCTL_RESOLVER; see docs/OPERATIONS.md.",
+        "From outside Fly, connect with WireGuard and set SCHEDCTL_RESOLVER; see "
+        "docs/OPERATIONS.md.",
         retryable=True,
     )

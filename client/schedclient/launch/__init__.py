@@ -1,7 +1,7 @@
-"""Launchers: what makes sure that a daemon is there before a client talks to it.
+"""Launchers make sure that a daemon runs before a client connects.
 
-`static` connects to an address that is up; `fly` starts a machine on Fly; `local` starts `schedd`
-as a child over a data folder.
+`static` uses a known address; `fly` starts a machine on Fly; `local` starts `schedd` over a data
+folder.
 """
 
 from __future__ import annotations
@@ -12,26 +12,25 @@ from schedclient.settings import ClientSettings
 
 
 class Launcher(Protocol):
-    """Makes sure that a daemon is there."""
+    """Makes sure that a daemon runs. A program may pass its own to a client."""
 
     #: Seconds that `ensure` has spent in all on starting something that takes its time; a call's
     #: timeout does not count them. Every single start is bounded by the launcher.
     starting_s: float
 
     async def ensure(self) -> str:
-        """Return the endpoint of a daemon that was up a moment ago, starting one where that is possible.
+        """Return the endpoint of a running daemon, starting one if possible.
 
-        Called before each connection, so also when a daemon has gone away meanwhile. Raises
-        `LaunchError`.
+        Called before each connection, so also after a daemon has exited. Raises `LaunchError`.
         """
 
     @property
     def can_start(self) -> bool:
-        """Return whether a daemon that has gone is started again."""
+        """Return whether `ensure` starts a daemon that has exited."""
 
 
 def launcher_for(settings: ClientSettings) -> Launcher:
-    """Return the launcher that the settings ask for; each is loaded only where it is needed."""
+    """Return the launcher for the settings; each is loaded only if it is needed."""
     if settings.endpoint is not None:
         from .static import StaticLauncher  # noqa: PLC0415
 

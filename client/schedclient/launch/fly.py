@@ -7,47 +7,51 @@ from typing import Any
 
 from schedclient.errors import LaunchError, SettingsError
 from schedclient.fly.api import Machine, MachinesApi
-from schedclient.fly.control import MachineControl, OnState, Pace
+from schedclient.fly.control import MachineControl, OnState, PollPolicy
 from schedclient.settings import FlySettings
 
-#: How long a started machine's name may take to be known.
+#: How long to wait for the name of a started machine.
 DNS_S = 5.0
-#: How long it is asked for after that was in vain, and the API's word for the address was taken.
+#: How long after that has failed once, and the API's address was used instead.
 NO_DNS_S = 0.5
-#: For so long a machine that was seen up is believed to be: connecting is tried faster than the API
-#: may be asked.
+#: How long a machine that was seen started counts as started: connections are retried faster than
+#: the API accepts requests.
 FRESH_S = 1.0
-#: A machine that has to be started so often in such a time does not stay up.
+#: A machine that was started this often in this time does not stay up.
 MANY_STARTS, MANY_STARTS_S = 6, 120.0
 
 
 class FlyLauncher:
     """Makes sure that the app's machine runs; returns the daemon's endpoint on it.
 
-    on_state: told of each state that the machine is seen in while it is started.
+    on_state: called with each state of the machine while it starts.
     """
 
     can_start = True
 
     def __init__(
-        self, settings: FlySettings, on_state: OnState | None = None, pace: Pace | None = None
+        self,
+        settings: FlySettings,
+        on_state: OnState | None = None,
+        policy: PollPolicy | None = None,
     ) -> None:
         if not settings.token:
             raise SettingsError(
                 f"a token is needed to start the machine of {settings.app!r}",
-                f"Create one with `fly tokens create deploy -a {settings.app}` and set FLY_API_TOKEN.",
+                f"Create one with `fly tokens create deploy -a {settings.app}` and set "
+                "FLY_API_TOKEN.",
             )
         self.settings = settings
         self.on_state = on_state
         self.starting_s = 0.0
         self.api = MachinesApi(settings.app, settings.token, settings.api)
-        self.control = MachineControl(self.api, settings.machine, settings.metadata, pace)
+        self.control = MachineControl(self.api, settings.machine, settings.metadata, policy)
         self._endpoint, self._seen_at = "", float("-inf")
         self._starts: list[float] = []
         self._names_answer = True
 
     async def ensure(self) -> str:
-        """Return the endpoint of the daemon on the machine, which is up or comes up."""
+        """Return the endpoint of the daemon on the machine, which is started if needed."""
         now = time.monotonic()
         if self._endpoint and now - self._seen_at < FRESH_S:
             return self._endpoint
@@ -87,7 +91,7 @@ class FlyLauncher:
             self.on_state(state)
 
     def _count_start(self, machine: Machine) -> None:
-        """Give up on a machine that goes down again and again, instead of starting it for ever."""
+        """Raise `LaunchError` if the machine keeps going down, instead of starting it forever."""
         exit_event = last_exit(machine)
         code = exit_event.get("exit_code", 0)
         if code == 0 or exit_event.get("requested_stop"):
@@ -97,9 +101,10 @@ class FlyLauncher:
         if len(self._starts) >= MANY_STARTS:
             self._starts.clear()
             raise LaunchError(
-                f"the machine {machine.id} went down {MANY_STARTS} times right after its start (exit code {code}"
-                f"{', out of memory' if exit_event.get('oom_killed') else ''})",
-                f"Check `fly logs -a {self.settings.app}`; docs/SETTINGS.md lists the daemon's exit codes.",
+                f"the machine {machine.id} went down {MANY_STARTS} times right after its start "
+                f"(exit code {code}{', out of memory' if exit_event.get('oom_killed') else ''})",
+                f"Check `fly logs -a {self.settings.app}`; docs/SETTINGS.md lists the daemon's "
+                "exit codes.",
             )
 
 

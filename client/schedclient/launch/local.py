@@ -52,29 +52,29 @@ def daemon_command() -> list[str]:
     """
     if compiled_program() is not None:
         return ["schedd"]
-    beside = Path(sys.executable).with_name("schedd")
+    sibling = Path(sys.executable).with_name("schedd")
     if (
         find_spec("schedd") is not None
         and find_spec("apsw") is not None
         and find_spec("numpy") is not None
     ):
         return [sys.executable, "-m", "schedd"]
-    if beside.is_file() and os.access(beside, os.X_OK) and find_spec("schedd") is None:
-        return [str(beside)]
+    if sibling.is_file() and os.access(sibling, os.X_OK) and find_spec("schedd") is None:
+        return [str(sibling)]
     found = shutil.which("schedd")
     if found is not None and Path(found).resolve().parent != Path(sys.executable).resolve().parent:
         return [found]
     raise LaunchError(
         "no daemon is configured, and the daemon package is not installed to start one",
-        "Install it with `pip install 'email-scheduler[daemon]'`, or set --endpoint or SCHEDCTL_ENDPOINT to use a "
-        "running daemon.",
+        "Install it with `pip install 'email-scheduler[daemon]'`, or set --endpoint or "
+        "SCHEDCTL_ENDPOINT to use a running daemon.",
     )
 
 
 class LocalLauncher:
-    """Starts a daemon over `data_dir` when none is there.
+    """Starts a daemon over `data_dir` if none runs there.
 
-    environment: the daemon's, by default this process's.
+    environment: the daemon's (default: this process's).
     """
 
     can_start = True
@@ -99,8 +99,8 @@ class LocalLauncher:
         if not self.data_dir.is_dir():
             raise LaunchError(
                 f"the data folder {self.data_dir} does not exist",
-                "Create it and put the organizations' databases there (`org-123.db`), or set another folder with "
-                "--data.",
+                "Create it and put the organizations' databases there (`org-123.db`), or set "
+                "another folder with --data.",
             )
         state = state_folder(self.data_dir)
         try:
@@ -189,16 +189,18 @@ class LocalLauncher:
             while not self._running():
                 code = process.poll()
                 if code == _EXIT_LOCKED and time.monotonic() < deadline:
-                    break  # an earlier daemon is just going away; it had the folder a moment longer
+                    break  # an earlier daemon is exiting and still held the folder
                 if code is not None:
                     raise LaunchError(
-                        f"the daemon could not be started (exit code {code}): {_tail(log, position)}",
+                        f"the daemon could not be started (exit code {code}): "
+                        f"{_tail(log, position)}",
                         f"See its log: {log}",
                     )
                 if time.monotonic() > deadline:
                     process.terminate()
                     raise LaunchError(
-                        f"the daemon did not listen within {START_TIMEOUT_S:g} seconds: {_tail(log, position)}",
+                        f"the daemon did not listen within {START_TIMEOUT_S:g} seconds: "
+                        f"{_tail(log, position)}",
                         f"See its log: {log}",
                     )
                 time.sleep(_POLL_S)

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from schedctl.common import again, ask_what_to_do, make_client, print_json
+from schedctl.common import ask_what_to_do, command_hint, make_client, print_json
 from schedctl.exitcodes import ExitCode
 from schedctl.terminal import STATE_STYLE, console, seconds, size
 from schedproto import Job, JobState
@@ -136,7 +136,7 @@ def _progress_of(job: Job | None) -> tuple[Any, ...]:
 
 def submit_many(
     organizations: Sequence[str] | None,
-    at_once: int | None,
+    concurrency: int | None,
     overrides: dict[str, Any],
     *,
     as_json: bool,
@@ -150,7 +150,11 @@ def submit_many(
         table = ProgressTable(quiet=as_json)
         with table:
             batch = client.submit_many(
-                organizations, at_once=at_once, on_each=table.update, config=overrides, **options
+                organizations,
+                concurrency=concurrency,
+                on_update=table.update,
+                config=overrides,
+                **options,
             )
             table.expect(len(batch.organizations))
         while True:
@@ -160,19 +164,19 @@ def submit_many(
             except KeyboardInterrupt:
                 if _interrupted(batch) != "detach":
                     continue
-                outcomes = batch.so_far()
+                outcomes = batch.snapshot()
             print_json(outcomes) if as_json else _print_outcomes(outcomes)
             return _code_of(outcomes)
 
 
 def _interrupted(batch: Any) -> str:
     """Ask what becomes of a batch that was left with Ctrl-C, do it, and return the answer."""
-    in_work = [
+    running = [
         outcome
-        for outcome in batch.so_far().outcomes
+        for outcome in batch.snapshot().outcomes
         if outcome.job_id and not (outcome.result or outcome.error)
     ]
-    what = "1 job is" if len(in_work) == 1 else f"{len(in_work)} jobs are"
+    what = "1 job is" if len(running) == 1 else f"{len(running)} jobs are"
     choice = ask_what_to_do(
         f"{what} still running.", "[c]ancel all, [d]etach and submit no more, or [g]o on waiting?"
     )
@@ -182,7 +186,8 @@ def _interrupted(batch: Any) -> str:
     elif choice == "detach":
         batch.stop()
         click.echo(
-            f"Running jobs continue; the rest is not submitted. List them with: {again('list')}",
+            "Running jobs continue; the rest is not submitted. List them with: "
+            f"{command_hint('list')}",
             err=True,
         )
     return choice
@@ -228,12 +233,12 @@ def _print_outcomes(outcomes: Outcomes) -> None:
     moved = ""
     if outcomes.bytes_whole:
         moved = (
-            f"; {size(outcomes.bytes_down)} downloaded and {size(outcomes.bytes_up)} uploaded (complete files: "
-            f"{size(outcomes.bytes_whole)})"
+            f"; {size(outcomes.bytes_down)} downloaded and {size(outcomes.bytes_up)} uploaded "
+            f"(complete files: {size(outcomes.bytes_whole)})"
         )
     out.print(
-        f"{outcomes.succeeded:,} of {len(outcomes.outcomes):,} organizations scheduled, {outcomes.contacts:,} contacts "
-        f"in {seconds(outcomes.wall_s)}{moved}{cost}",
+        f"{outcomes.succeeded:,} of {len(outcomes.outcomes):,} organizations scheduled, "
+        f"{outcomes.contacts:,} contacts in {seconds(outcomes.wall_s)}{moved}{cost}",
         soft_wrap=True,
     )
     if outcomes.failed:

@@ -11,7 +11,13 @@ import click
 
 from schedclient.errors import DaemonError, IncompatibleError, SettingsError
 from schedclient.toml import render
-from schedctl.common import again, connection_options, handles_errors, make_client, print_json
+from schedctl.common import (
+    command_hint,
+    connection_options,
+    handles_errors,
+    make_client,
+    print_json,
+)
 from schedctl.exitcodes import ExitCode
 from schedctl.options import as_of_option, config_option, read_overrides
 from schedctl.terminal import console
@@ -94,8 +100,8 @@ def check_command(
 def _next_steps(organization: str, accept_statuses: tuple[str, ...]) -> list[str]:
     accepted = [word for status in accept_statuses for word in ("--accept-status", status)]
     return [
-        f"Print it: {again('check', organization, *accepted, '--suggest')}",
-        f"Use it:   {again('adopt', organization, *accepted)}",
+        f"Print it: {command_hint('check', organization, *accepted, '--suggest')}",
+        f"Use it:   {command_hint('adopt', organization, *accepted)}",
     ]
 
 
@@ -126,7 +132,7 @@ def check_first_run(
     except (DaemonError, IncompatibleError):
         return  # the run itself says what is wrong, if it is anything that concerns it
     if report.checked:
-        show_check.print_first_run(report, again("check", organization))
+        show_check.print_first_run(report, command_hint("check", organization))
 
 
 @click.command("adopt")
@@ -175,5 +181,5 @@ def adopt_command(
     if as_json:
         print_json(adoption)
     else:
-        show_check.print_adopted(adoption, again("preview", organization))
+        show_check.print_adopted(adoption, command_hint("preview", organization))
     return ExitCode.OK

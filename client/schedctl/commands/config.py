@@ -13,7 +13,7 @@ import click
 from schedclient.errors import SettingsError
 from schedctl.common import (
     TypoGroup,
-    again,
+    command_hint,
     connection_options,
     handles_errors,
     make_client,
@@ -79,7 +79,7 @@ by_option = click.option(
 @connection_options
 @handles_errors
 def show_command(organization: str, *, as_toml: bool, as_json: bool, **options: Any) -> ExitCode:
-    """Show every setting that runs of ORGANIZATION use, and the source of those that are not defaults."""
+    """Show the settings that runs of ORGANIZATION use, and their sources if not defaults."""
     with make_client(options) as client:
         configuration = client.configuration(organization)
     if as_json:
@@ -138,7 +138,7 @@ def set_command(
         return
     click.echo(f"Stored version {after.version} of {organization}'s configuration.")
     show_config.print_changes(before.effective, after.effective)
-    click.echo(f"Show its effect on the plan: {again('preview', organization)}", err=True)
+    click.echo(f"Show its effect on the plan: {command_hint('preview', organization)}", err=True)
 
 
 @config_command.command("history")

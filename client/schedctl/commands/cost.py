@@ -64,8 +64,10 @@ def _print(table: cost.CostTable) -> None:
         )
     out.print(shown)
     out.print(
-        f"\n{table.size} in {table.region}: {table.usd_per_hour:.4f} $/h ({table.price_as_of}, {table.price_source}).\n"
-        f"It stops {table.idle_s:g} s after the last job; this idle time is billed, once for runs in quick "
+        f"\n{table.size} in {table.region}: {table.usd_per_hour:.4f} $/h ({table.price_as_of}, "
+        f"{table.price_source}).\n"
+        f"It stops {table.idle_s:g} s after the last job; this idle time is billed, once for runs "
+        "in quick "
         "succession.\n"
         f"The same machine always on: {table.always_on_usd:,.0f} $ a year. "
         f"A volume of {table.volume_gb} GB: {table.volume_year_usd:.2f} $ a year, always billed.\n"

@@ -10,7 +10,7 @@ import click
 
 from schedclient.errors import SettingsError
 from schedctl import terminal
-from schedctl.common import handles_errors, print_json
+from schedctl.common import handles_errors, json_option, print_json
 from schedctl.exitcodes import ExitCode
 from schedctl.synthetic import make_organization
 from schedctl.views import results
@@ -70,7 +70,7 @@ def _make(path: Path, contacts: int, seed: int, as_of: dt.date) -> None:
     metavar="N",
     help="Worker processes (default: chosen by organization size).",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+@json_option
 @handles_errors
 def demo_command(
     *,
@@ -84,7 +84,7 @@ def demo_command(
 ) -> ExitCode:
     """Create a synthetic organization and schedule it with a real daemon."""
     day = _date(as_of)
-    talk = not as_json
+    verbose = not as_json
     if out is not None:
         _make(out, contacts, seed, day)
         if as_json:
@@ -97,15 +97,15 @@ def demo_command(
     from schedclient.sync import Client  # noqa: PLC0415 - not needed to write a file
 
     path = data / f"{ORGANIZATION}{DATABASE_SUFFIX}"
-    if talk:
+    if verbose:
         click.echo(f"Creating {contacts:,} contacts (seed {seed}) in {path} ...", err=True)
     _make(path, contacts, seed, day)
     with Client(data=data) as client:
-        if talk:
+        if verbose:
             welcome = client.welcome()
             click.echo(
-                f"Daemon {welcome.daemon_version} (process {welcome.pid}) listens on {data}/.schedd; "
-                "it exits automatically when idle.",
+                f"Daemon {welcome.daemon_version} (process {welcome.pid}) listens on "
+                f"{data}/.schedd; it exits automatically when idle.",
                 err=True,
             )
         with terminal.JobProgress(quiet=as_json) as progress:

@@ -71,10 +71,12 @@ def deploy_command(
     plan = Plan(fly.app, config, keys, region, size, "data", volume_gb, organization, rotate_keys)
     deploy(plan, lambda text: click.echo(text, err=True))
     click.echo(
-        f"Deployed. A client needs: SCHEDCTL_APP={fly.app}, FLY_API_TOKEN (`fly tokens create deploy`),"
+        f"Deployed. A client needs: SCHEDCTL_APP={fly.app}, FLY_API_TOKEN (`fly tokens create "
+        "deploy`),"
     )
     click.echo(
-        f"  SCHEDCTL_KEY_FILE={keys / 'client.secret'}, SCHEDCTL_SERVER_KEY={keys / 'server.public'}"
+        f"  SCHEDCTL_KEY_FILE={keys / 'client.secret'}, "
+        f"SCHEDCTL_SERVER_KEY={keys / 'server.public'}"
     )
     if fly.port != DEFAULT_PORT:
         click.echo(f"  SCHEDCTL_PORT={fly.port}")

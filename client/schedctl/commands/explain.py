@@ -13,7 +13,13 @@ import click
 from schedclient.errors import IncompatibleError
 from schedclient.plans import save_plan
 from schedctl import terminal
-from schedctl.common import again, connection_options, handles_errors, make_client, print_json
+from schedctl.common import (
+    command_hint,
+    connection_options,
+    handles_errors,
+    make_client,
+    print_json,
+)
 from schedctl.exitcodes import ExitCode
 from schedctl.options import as_of_option, config_option, read_overrides, workers_option
 from schedctl.views.explanation import print_explanation, print_preview
@@ -90,6 +96,7 @@ def preview_command(
         save_plan(result.plan, save)
         if not as_json:
             click.echo(
-                f"\nSaved. To write this plan: {again('submit', organization, '--expect', str(save))}"
+                "\nSaved. To write this plan: "
+                f"{command_hint('submit', organization, '--expect', str(save))}"
             )
     return code

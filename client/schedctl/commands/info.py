@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from schedctl.common import connection_options, handles_errors, make_client, print_json
+from schedctl.common import connection_options, handles_errors, json_option, make_client, print_json
 from schedctl.views import results
 from schedproto import __version__
 from schedproto.messages import PROTOCOL_VERSION
@@ -28,7 +28,7 @@ def info_command(organization: str | None, *, as_json: bool, **options: Any) -> 
 
 
 @click.command("version")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+@json_option
 def version_command(*, as_json: bool) -> None:
     """Print the version of this client."""
     if as_json:

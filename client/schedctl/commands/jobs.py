@@ -12,8 +12,8 @@ import msgspec
 from schedclient.errors import WaitTimeoutError
 from schedctl import terminal
 from schedctl.common import (
-    again,
     ask_what_to_do,
+    command_hint,
     connection_options,
     handles_errors,
     make_client,
@@ -43,6 +43,7 @@ from .batch import submit_many
 )
 @click.option(
     "--at-once",
+    "concurrency",
     type=click.IntRange(1, 1000),
     metavar="N",
     help="Run at most N organizations concurrently (default: number of workers).",
@@ -67,7 +68,8 @@ from .batch import submit_many
     "--expect",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write only if the plan equals the one saved by `preview --save FILE`; uses its date and --config.",
+    help="Write only if the plan equals the one saved by `preview --save FILE`; uses its date and "
+    "--config.",
 )
 @click.option("--detach", is_flag=True, help="Return as soon as the job is accepted.")
 @timeout_option
@@ -80,7 +82,7 @@ def submit_command(
     organizations: tuple[str, ...],
     *,
     everyone: bool,
-    at_once: int | None,
+    concurrency: int | None,
     config: Path | None,
     expect: Path | None,
     detach: bool,
@@ -107,7 +109,7 @@ def submit_command(
             )
         return submit_many(
             None if everyone else organizations,
-            at_once,
+            concurrency,
             overrides or {},
             as_json=as_json,
             **options,
@@ -124,7 +126,7 @@ def submit_command(
                 print_json(handle.job)
             else:
                 click.echo(handle.job_id)
-                click.echo(f"Watch it with: {again('watch', handle.job_id)}", err=True)
+                click.echo(f"Watch it with: {command_hint('watch', handle.job_id)}", err=True)
             return ExitCode.OK
         return follow(client, handle, timeout_s, as_json=as_json)
 
@@ -156,7 +158,7 @@ def follow(
             with terminal.JobProgress(quiet=as_json) as progress:
                 result = handle.wait(timeout_s, progress.update)
         except WaitTimeoutError as error:
-            error.hint = f"Resume with: {again('watch', handle.job_id)}"
+            error.hint = f"Resume with: {command_hint('watch', handle.job_id)}"
             raise
         except KeyboardInterrupt:
             choice = ask_what_to_do(
@@ -168,7 +170,8 @@ def follow(
                 click.echo("The job is being cancelled.", err=True)
             elif choice == "detach":
                 click.echo(
-                    f"The job continues. Resume with: {again('watch', handle.job_id)}", err=True
+                    f"The job continues. Resume with: {command_hint('watch', handle.job_id)}",
+                    err=True,
                 )
                 if as_json:
                     print_json(handle.job)

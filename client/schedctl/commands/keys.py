@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from schedclient.errors import SettingsError
-from schedctl.common import TypoGroup, handles_errors, print_json
+from schedctl.common import TypoGroup, handles_errors, json_option, print_json
 from schedproto.keys import KeyFormatError, parse_secret_key, render
 
 
@@ -50,7 +50,7 @@ def _write_new(path: Path, text: str, mode: int) -> None:
     show_default=True,
     help="Client name (repeatable).",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+@json_option
 @handles_errors
 def new_command(*, out: Path, clients: tuple[str, ...], as_json: bool) -> None:
     """Create key pairs for the daemon and each client, and show how to use them."""
@@ -106,13 +106,14 @@ def new_command(*, out: Path, clients: tuple[str, ...], as_json: bool) -> None:
     )
     click.echo(f"    --server-key {files['server_public']}")
     click.echo(
-        "Or set environment variables: SCHEDD_SERVER_KEY, SCHEDD_ALLOW_CLIENTS; SCHEDCTL_KEY, SCHEDCTL_SERVER_KEY."
+        "Or set environment variables: SCHEDD_SERVER_KEY, SCHEDD_ALLOW_CLIENTS; SCHEDCTL_KEY, "
+        "SCHEDCTL_SERVER_KEY."
     )
 
 
 @keys_command.command("show")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+@json_option
 @handles_errors
 def show_command(file: Path, *, as_json: bool) -> None:
     """Print the public key of a secret key file."""

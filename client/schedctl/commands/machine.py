@@ -14,9 +14,14 @@ from schedclient.aio import AsyncClient
 from schedclient.errors import SchedulerClientError, SettingsError
 from schedclient.fly.api import Machine
 from schedclient.launch.fly import FlyLauncher, last_exit
-from schedclient.settings import TABLE as SETTINGS
-from schedclient.settings import load
-from schedctl.common import TypoGroup, handles_errors, print_json
+from schedclient.settings import TABLE, load
+from schedctl.common import (
+    TypoGroup,
+    handles_errors,
+    json_option,
+    print_json,
+    setting_option,
+)
 from schedctl.terminal import console
 
 #: How long `status` waits for the daemon of a machine that is started.
@@ -33,22 +38,7 @@ def machine_command() -> None:
 
 def fly_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --app, --machine and --json."""
-    for option in reversed(
-        (
-            click.option("--app", help="Fly app. (SCHEDCTL_APP)"),
-            click.option(
-                "--machine",
-                metavar="ID",
-                help="Machine id, if the app has several machines. (SCHEDCTL_MACHINE)",
-            ),
-            click.option(
-                "--json",
-                "as_json",
-                is_flag=True,
-                help="Print one JSON document on standard output.",
-            ),
-        )
-    ):
+    for option in (json_option, setting_option("machine", metavar="ID"), setting_option("app")):
         command = option(command)
     return command
 
@@ -61,13 +51,18 @@ def launcher_of(
     if settings.fly is None:
         raise SettingsError(
             "no app is set" + ("; an endpoint is" if settings.endpoint else ""),
-            f"Set the Fly app with --app or {SETTINGS['app'][0]}.",
+            f"Set the Fly app with --app or {TABLE['app'].variable}.",
         )
     return FlyLauncher(settings.fly, on_state)
 
 
+def _size(guest: dict[str, Any]) -> str:
+    kind, cpus = guest.get("cpu_kind", "?"), guest.get("cpus", "?")
+    return f"{kind} {cpus}x, {guest.get('memory_mb', '?')} MB"
+
+
 def _document(machine: Machine) -> dict[str, Any]:
-    """Return what is shown of a machine."""
+    """Return the JSON document of a machine."""
     guest = machine.known_config.get("guest") or {}
     mounts = machine.known_config.get("mounts") or []
     ended = last_exit(machine)
@@ -77,9 +72,7 @@ def _document(machine: Machine) -> dict[str, Any]:
         "state": machine.state,
         "region": machine.region,
         "address": machine.private_ip,
-        "size": f"{guest.get('cpu_kind', '?')} {guest.get('cpus', '?')}x, {guest.get('memory_mb', '?')} MB"
-        if guest
-        else "",
+        "size": _size(guest) if guest else "",
         "volumes": [f"{mount.get('volume', '?')} at {mount.get('path', '?')}" for mount in mounts],
         "image": ":".join(
             str((machine.image_ref or {}).get(part) or "") for part in ("repository", "tag")
@@ -108,7 +101,7 @@ def _print(machine: Machine) -> None:
     out.print(table)
 
 
-def _talk(text: str) -> None:
+def _notify(text: str) -> None:
     click.echo(text, err=True)
 
 
@@ -119,7 +112,7 @@ def start_command(*, app: str | None, machine: str | None, as_json: bool) -> Non
     """Start the machine and wait until its daemon answers."""
     began = time.monotonic()
     launcher = launcher_of(
-        app, machine, None if as_json else lambda state: _talk(f"The machine is {state}.")
+        app, machine, None if as_json else lambda state: _notify(f"The machine is {state}.")
     )
 
     async def start() -> tuple[Machine, Any]:
@@ -146,8 +139,8 @@ def stop_command(*, app: str | None, machine: str | None, as_json: bool) -> None
     Running jobs get time to end; unfinished jobs continue at the next start.
     """
     launcher = launcher_of(app, machine)
-    told = None if as_json else lambda state: _talk(f"The machine is {state}.")
-    found = asyncio.run(launcher.control.down(launcher.settings.start_timeout_s, told))
+    notify = None if as_json else lambda state: _notify(f"The machine is {state}.")
+    found = asyncio.run(launcher.control.down(launcher.settings.start_timeout_s, notify))
     if as_json:
         print_json({"machine": _document(found)})
     else:

@@ -18,7 +18,7 @@ import click
 
 from schedclient.errors import SettingsError
 from schedctl import terminal
-from schedctl.common import handles_errors, print_json
+from schedctl.common import handles_errors, json_option, print_json
 from schedctl.exitcodes import ExitCode
 from schedctl.views import results
 from schedproto.ids import DATABASE_SUFFIX
@@ -34,9 +34,9 @@ The e-mail scheduler: decides for every contact which e-mail goes out on which d
 Commands on this machine:
   scheduler-help                                this page
   db-info                                       the volume, its databases and the daemon
-  run-reliable-scheduler DB [THREADS]           schedule a database, with a backup before it is changed
+  run-reliable-scheduler DB [THREADS]           schedule a database, after a backup of it
   run-highperf-scheduler DB [THREADS]           the same with a cache of 2 GB and fewer syncs
-  schedctl                                      everything else: status, list, cancel, report, config, backup ...
+  schedctl                                      everything else: status, list, cancel, report ...
   sqlite3 DB                                    a shell on a database
 
   DB       a file in {data}, or the organization's id: {data}/org-123.db or org-123
@@ -48,7 +48,8 @@ Examples:
   schedctl list --data {data}
   schedctl backup list org-123 --data {data}
 
-The daemon stops the machine automatically when idle. Jobs started here keep it running until they end.
+The daemon stops the machine automatically when idle. Jobs started here keep it running until they
+end.
 """
 
 
@@ -82,7 +83,7 @@ def _database(text: str) -> tuple[Path, str]:
 
 
 def _give_to_the_daemon(file: Path) -> None:
-    """Give a file that root has put into the data folder to the folder's owner, whom the daemon runs as."""
+    """Change a file's owner from root to the data folder's owner, as whom the daemon runs."""
     owner = file.parent.stat()
     if os.geteuid() == 0 and file.stat().st_uid != owner.st_uid:
         os.chown(file, owner.st_uid, owner.st_gid)
@@ -94,9 +95,7 @@ def _run(name: str, mode: str, text: str) -> click.Command:
     @click.argument("threads", type=click.IntRange(1, 32), required=False, metavar="[THREADS]")
     @click.option("--as-of", metavar="YYYY-MM-DD", help="Date of the run (default: today).")
     @click.option("--dry-run", is_flag=True, help="Compute the plan without writing it.")
-    @click.option(
-        "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
-    )
+    @json_option
     @handles_errors
     def command(
         *, database: str, threads: int | None, as_of: str | None, dry_run: bool, as_json: bool
@@ -119,7 +118,7 @@ def scheduler_help() -> None:
 
 
 @click.command("db-info", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+@json_option
 @handles_errors
 def _db_info(*, as_json: bool) -> None:
     """Show the volume, its databases and the daemon."""
@@ -147,7 +146,8 @@ def _db_info(*, as_json: bool) -> None:
         ", ".join(f"{count} {state}" for state, count in health.jobs.items() if count) or "none yet"
     )
     click.echo(
-        f"Daemon {health.daemon_version}, up for {health.uptime_s:.0f} s, {health.workers} workers; jobs: {jobs}"
+        f"Daemon {health.daemon_version}, up for {health.uptime_s:.0f} s, {health.workers} "
+        f"workers; jobs: {jobs}"
     )
     click.echo()
     results.print_volume(volume)
@@ -173,7 +173,7 @@ def db_info() -> None:
 
 def run_reliable_scheduler() -> None:
     """Run `run-reliable-scheduler`."""
-    text = "Schedule DB in mode reliable: every write is synced, and the previous state is kept as a backup."
+    text = "Schedule DB in mode reliable: a backup first, and every write is synced."
     _main("run-reliable-scheduler", _run("run-reliable-scheduler", "reliable", text))
 
 

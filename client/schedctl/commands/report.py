@@ -10,7 +10,13 @@ from typing import Any
 import click
 
 from schedclient.errors import SettingsError
-from schedctl.common import again, connection_options, handles_errors, make_client, print_json
+from schedctl.common import (
+    command_hint,
+    connection_options,
+    handles_errors,
+    make_client,
+    print_json,
+)
 from schedctl.exitcodes import ExitCode
 from schedctl.views.results import print_result
 
@@ -61,12 +67,13 @@ def report_command(
     if report.latest is None:
         raise SettingsError(
             f"{organization} has no run to report on yet",
-            f"Schedule it first: {again('submit', organization)}",
+            f"Schedule it first: {command_hint('submit', organization)}",
         )
     if html is None:
         print_result(report.latest)
         click.echo(
-            f"As an HTML page: {again('report', organization, '--html', f'{organization}.html')}",
+            "As an HTML page: "
+            f"{command_hint('report', organization, '--html', f'{organization}.html')}",
             err=True,
         )
         return ExitCode.OK

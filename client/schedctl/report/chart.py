@@ -71,7 +71,10 @@ class VolumeChart:
             f"E-mails per day from {self.first} on, {self.span} days; cap {cap:,}, limit {limit:,}"
         )
         parts = [
-            f'<svg class="chart-wide" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">',
+            (
+                f'<svg class="chart-wide" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+                f'aria-label="{escape(label)}">'
+            ),
             *self._grid(),
             *self._bars(),
             self._outline(),
@@ -88,7 +91,8 @@ class VolumeChart:
         while count <= self.top:
             y = self._y(count)
             parts.append(
-                f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" '
+                f'y2="{y:.1f}"/>'
             )
             parts.append(
                 f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{count:,}</text>'
@@ -106,7 +110,8 @@ class VolumeChart:
                 parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 10}">{text}</text>')
                 if index:
                     parts.append(
-                        f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM + 5}"/>'
+                        f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" '
+                        f'y2="{_HEIGHT - _BOTTOM + 5}"/>'
                     )
         return parts
 
@@ -152,7 +157,10 @@ class VolumeChart:
         text_y = y + 14 if below else y - 5
         return [
             f'<line class="{name}" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>',
-            f'<text class="on-{name}" x="{_WIDTH - _RIGHT}" y="{text_y:.1f}" text-anchor="end">{name} {count:,}</text>',
+            (
+                f'<text class="on-{name}" x="{_WIDTH - _RIGHT}" y="{text_y:.1f}" '
+                f'text-anchor="end">{name} {count:,}</text>'
+            ),
         ]
 
     def _cut_off(self) -> list[str]:
@@ -172,7 +180,8 @@ class VolumeChart:
             )
             text = f"{day:%d %b %Y}: {self.before[day]:,} before balancing"
             parts.append(
-                f'<text class="on-before" x="{x:.1f}" y="{_TOP + 10 + 15 * place}" text-anchor="{anchor}">{text}</text>'
+                f'<text class="on-before" x="{x:.1f}" y="{_TOP + 10 + 15 * place}" '
+                f'text-anchor="{anchor}">{text}</text>'
             )
         return parts
 

@@ -91,7 +91,8 @@ def _facts(run: RunResult) -> str:
         _fact(
             "rows changed",
             _n(changed),
-            f"{_n(run.rows_inserted)} new, {_n(run.rows_updated)} updated, {_n(run.rows_deleted)} deleted",
+            f"{_n(run.rows_inserted)} new, {_n(run.rows_updated)} updated, {_n(run.rows_deleted)} "
+            "deleted",
         ),
         _fact(
             "busiest day",
@@ -112,11 +113,16 @@ def _volume(run: RunResult) -> str:
     if not chart.days():
         return _section("E-mails per day", "No e-mail is planned to go out.", "")
     above = sum(1 for day, after, _, sent in chart.days() if after + sent > run.daily_limit)
-    note = f"The cap is {_n(run.daily_cap)} a day; days above {_n(run.daily_limit)} are spread (rules, section 9)."
+    note = (
+        f"The cap is {_n(run.daily_cap)} a day; days above {_n(run.daily_limit)} are spread "
+        "(rules, section 9)."
+    )
     if above:
-        note += f" {_n(above)} day{'s are' if above > 1 else ' is'} above the limit with rows that could not move."
+        days_are = "days are" if above > 1 else "day is"
+        note += f" {_n(above)} {days_are} above the limit with rows that could not move."
     keys = [("after", "planned"), ("before", "before balancing"), ("sent", "with the sender")]
     keys += [("cap", "cap"), ("limit", "limit")]
+    items = "".join(f"<li><b class=k-{name}></b>{text}</li>" for name, text in keys)
     days = _table(
         ["day", "planned", "before balancing", "with the sender"],
         [
@@ -127,7 +133,7 @@ def _volume(run: RunResult) -> str:
     return (
         f'<figure><figcaption><h2>E-mails per day</h2><p class="soft small">{note}</p></figcaption>'
         f'<div class="scroll" tabindex="0">{chart.svg()}</div>'
-        f'<ul class="key">{"".join(f"<li><b class=k-{name}></b>{text}</li>" for name, text in keys)}</ul>'
+        f'<ul class="key">{items}</ul>'
         f"<details><summary>All days as a table</summary>{days}</details></figure>"
     )
 
@@ -214,7 +220,10 @@ def _exclusions(run: RunResult) -> str:
             ["other reasons", "rows"],
             [[escape(reason.replace("_", " ")), _n(c)] for reason, c in others.items()],
         )
-    note = "Rows that do not go out: state exclusion windows (rules, section 3), and limits a contact (section 10)."
+    note = (
+        "Rows that do not go out: state exclusion windows (rules, section 3), and limits a contact "
+        "(section 10)."
+    )
     return _section("Exclusions by state and rule", note, content or "<p>None.</p>")
 
 
@@ -233,7 +242,8 @@ def _issues(report: Report, run: RunResult) -> str:
         if report.issues_total > len(shown)
         else "All"
     )
-    listed = f"<details><summary>{some} by contact</summary>{_table(['contact', 'issue'], rows, texts=2)}</details>"
+    table = _table(["contact", "issue"], rows, texts=2)
+    listed = f"<details><summary>{some} by contact</summary>{table}</details>"
     return _section("Contacts with issues", note, counts + (listed if shown else ""))
 
 
@@ -293,7 +303,8 @@ def _comparison(run: RunResult, previous: RunResult | None) -> str:
     )
     note += f"({escape(previous.run_id)})."
     content = f'{types}<div class="columns"><div><h3 class="soft small">Numbers</h3>{numbers}</div>'
-    content += f'<div><h3 class="soft small">Days that change most ({_n(len(changed))} change)</h3>{volume}</div></div>'
+    heading = f"Days that change most ({_n(len(changed))} change)"
+    content += f'<div><h3 class="soft small">{heading}</h3>{volume}</div></div>'
     return _section("Compared with the previous run", note, content)
 
 
@@ -311,10 +322,12 @@ def render(report: Report) -> str:
         day = f"{dt.date.fromisoformat(run.as_of):%A, %d %B %Y}"
     except ValueError:
         day = run.as_of
+    version = "" if run.config_version is None else f", configuration version {run.config_version}"
     head = (
         f"<header><h1>{name}</h1>"
-        f'<p class="soft">E-mail plan as of {escape(day)}. Run {escape(run.run_id)} ended {escape(run.finished_at)} UTC'
-        f"{'' if run.config_version is None else f', configuration version {run.config_version}'}.</p></header>"
+        f'<p class="soft">E-mail plan as of {escape(day)}. Run {escape(run.run_id)} ended '
+        f"{escape(run.finished_at)} UTC"
+        f"{version}.</p></header>"
     )
     parts = [
         head,
@@ -328,7 +341,8 @@ def render(report: Report) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{name}: e-mail plan as of {escape(run.as_of)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{name}: e-mail plan as of "
+        f"{escape(run.as_of)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(parts)
         + "\n</main>\n</body>\n</html>\n"
     )

@@ -65,8 +65,8 @@ def print_result(result: RunResult) -> None:
 
 def _print_details(out: Console, result: RunResult) -> None:
     rows = ("would be: " if result.dry_run else "") + (
-        f"{result.rows_inserted:,} inserted, {result.rows_updated:,} updated, {result.rows_deleted:,} deleted, "
-        f"{result.rows_unchanged:,} unchanged"
+        f"{result.rows_inserted:,} inserted, {result.rows_updated:,} updated, "
+        f"{result.rows_deleted:,} deleted, {result.rows_unchanged:,} unchanged"
     )
     stages = ", ".join(f"{name} {seconds(value)}" for name, value in result.stages.items())
     print_pairs(
@@ -76,7 +76,8 @@ def _print_details(out: Console, result: RunResult) -> None:
             "issues": ", ".join(f"{count:,} {reason}" for reason, count in result.issues.items()),
             "left out": _left_out(result),
             "time": f"{seconds(result.wall_s)} ({stages})",
-            "speed": f"{result.contacts_per_s:,.0f} contacts/s with {_workers(result.workers)}, mode {result.mode}",
+            "speed": f"{result.contacts_per_s:,.0f} contacts/s with {_workers(result.workers)}, "
+            f"mode {result.mode}",
             "cost": None
             if result.cost_usd is None
             else f"{result.cost_usd:.6f} US dollars of machine time",
@@ -92,10 +93,10 @@ def _replica(result: RunResult) -> str | None:
     if use is None:
         return None
     version = "" if not use.version else f"version {use.version} published, "
-    again = f", carried over {use.carried_over} times" if use.carried_over else ""
+    repeated = f", carried over {use.carried_over} times" if use.carried_over else ""
     return (
-        f"{version}{size(use.bytes_down)} downloaded, {size(use.bytes_up)} uploaded (complete files: "
-        f"{size(use.bytes_whole)}){again}"
+        f"{version}{size(use.bytes_down)} downloaded, {size(use.bytes_up)} uploaded (complete "
+        f"files: {size(use.bytes_whole)}){repeated}"
     )
 
 

@@ -24,7 +24,7 @@ from schedclient.errors import (
     MachineMissingError,
 )
 from schedclient.fly.api import MachinesApi, authorization
-from schedclient.fly.control import MachineControl, Pace
+from schedclient.fly.control import MachineControl, PollPolicy
 from tests.support.machines import QUICK, control_of, machine_of, nothing
 from tests.support.machines_api import (
     APP,
@@ -194,7 +194,7 @@ def test_no_app_no_machine(server: MachinesApiServer) -> None:
         up(control_of(server))
     with pytest.raises(MachineMissingError, match="machine not found"):
         up(control_of(server, "nosuch"))
-    wrong = MachineControl(MachinesApi("other-app", TOKEN, server.url), pace=QUICK)
+    wrong = MachineControl(MachinesApi("other-app", TOKEN, server.url), policy=QUICK)
     with pytest.raises(MachineMissingError, match="other-app"):
         up(wrong)
 
@@ -217,9 +217,9 @@ def test_host_full(server: MachinesApiServer, status: int, word: str, answer: st
     Then the error says so and what can be done.
     """
     machine_of(server)
-    patient = Pace(poll_s=0.003, poll_most_s=0.02, busy_s=0.01, full_s=10.0)
+    patient = PollPolicy(poll_s=0.003, max_poll_s=0.02, busy_s=0.01, full_s=10.0)
     server.faults.extend(Fault("start", status, answer, word=word) for _ in range(3))
-    assert up(control_of(server, pace=patient)) == "started"
+    assert up(control_of(server, policy=patient)) == "started"
     server.machines.clear()
     machine_of(server)
     server.faults.extend(Fault("start", status, answer, word=word) for _ in range(500))
@@ -250,7 +250,7 @@ def test_wedged(server: MachinesApiServer) -> None:
 
 def test_api_is_down() -> None:
     """Where nothing answers, the error names the address and the reason after the time has passed."""
-    control = MachineControl(MachinesApi(APP, TOKEN, "http://127.0.0.1:9", 1.0), pace=QUICK)
+    control = MachineControl(MachinesApi(APP, TOKEN, "http://127.0.0.1:9", 1.0), policy=QUICK)
     with pytest.raises(LaunchError, match=r"127\.0\.0\.1:9 does not answer: .*refused"):
         up(control, 0.5)
 
@@ -323,12 +323,12 @@ def test_states_are_told(server: MachinesApiServer) -> None:
 
 @pytest.mark.slow
 def test_within_the_rate_limits() -> None:
-    """At the real pace, three clients that start and stop a machine stay useful under the documented limits."""
+    """At the real policy, three clients that start and stop a machine stay useful under the documented limits."""
     with serving(limits=Limits()) as server:
         machine = server.add(Machine("148e1", "127.0.0.2", nothing, start_s=0.4, stop_s=0.3))
 
         async def rounds() -> None:
-            controls = [control_of(server, pace=Pace()) for _ in range(3)]
+            controls = [control_of(server, policy=PollPolicy()) for _ in range(3)]
             for _ in range(3):
                 await asyncio.gather(*(control.up(60.0) for control in controls))
                 await controls[0].down(60.0)

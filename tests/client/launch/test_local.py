@@ -282,7 +282,7 @@ def test_fork_does_not_disturb_the_parent(folder) -> None:
     """Whatever a child throws away of its parent's client, the parent's connection keeps working."""
     with folder.client() as client:
         boot = client.welcome().boot_id
-        connection = id(client._client._connection)
+        connection = id(client._client._session.connection)
         for _ in range(3):
             pid = os.fork()
             if pid == 0:
@@ -299,4 +299,4 @@ def test_fork_does_not_disturb_the_parent(folder) -> None:
             began = time.monotonic()
             assert client.health().boot_id == boot
             assert time.monotonic() - began < 3.0
-        assert id(client._client._connection) == connection
+        assert id(client._client._session.connection) == connection

@@ -293,14 +293,14 @@ def test_many(site: Site, organization: str, layout: str, tmp_path: Path) -> Non
     seen: dict[str, set[str]] = {}
     most = 0
 
-    def on_each(name: str, job: object) -> None:
+    def on_update(name: str, job: object) -> None:
         nonlocal most
         seen.setdefault(name, set()).add(getattr(job, "state", "none"))
         most = max(most, sum(1 for states in seen.values() if not states & {"succeeded", "failed"}))
 
     with daemon.client() as client:
         done = client.schedule_many(
-            [*names, bad, names[0]], at_once=2, on_each=on_each, as_of=AS_OF
+            [*names, bad, names[0]], concurrency=2, on_update=on_update, as_of=AS_OF
         )
     assert (done.succeeded, done.failed) == (6, 1)
     assert [outcome.organization for outcome in done.outcomes] == [*names, bad]
