@@ -20,9 +20,10 @@ from .rows import EFFECTIVE_DATE, RowClasses
 from .windows import Windows
 
 # How the sort key of the cap is packed: priority rank, latest date, and as much of the hash as
-# fits. What is cut off here is compared when keys are equal.
+# fits. Whatever is cut off here is compared when keys are equal (`_Cascade._break_ties`).
 _RANK_BITS, _LATEST_BITS, _HASH_BITS = 14, 18, 32
-_FLAT = 1 << 15
+#: Days from the run's date that fit into a 16-bit integer.
+_MAX_NARROW = 1 << 15
 
 
 @dataclass
@@ -61,7 +62,7 @@ class Move:
 
 
 class Balance:
-    """Section 9 for one run.
+    """Section 9 for one run: call `smooth`, then `cap`; both change `rows.date` in place.
 
     watched: rows whose moves are noted in `moves`, for explanations.
     """
@@ -85,7 +86,7 @@ class Balance:
         self.rows = rows
         self.watched = np.zeros(0, np.int64)
         self.moves: list[Move] = []
-        #: which rows have an exclusion rule to keep, once it is needed
+        #: whether exclusion windows limit each row; computed when first needed
         self._bound: NDArray[np.bool_] | None = None
 
     def _hashes(self, chosen: NDArray[Any]) -> NDArray[np.uint64]:
@@ -134,7 +135,7 @@ class Balance:
         return _Cascade(self, fixed).run()
 
     def sort_keys(self, chosen: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """Return the packed key of (priority, latest, h) of each row, and h whole."""
+        """Return the packed key of (priority, latest, h) of each row, and the complete h."""
         rows = self.rows
         hashes = self._hashes(chosen)
         rank = np.minimum(
@@ -168,7 +169,7 @@ class Balance:
         return date
 
 
-def _values(dates: Ordinals) -> list[int]:
+def _distinct(dates: Ordinals) -> list[int]:
     """Return the different dates, ascending."""
     if not len(dates):
         return []
@@ -176,82 +177,103 @@ def _values(dates: Ordinals) -> list[int]:
     return (np.flatnonzero(np.bincount(dates - first)) + first).tolist()
 
 
+@dataclass
 class _Queue:
-    """Rows in the order of the cap: row numbers, and their packed keys and hashes beside them."""
+    """Rows in the order of the cap: row numbers with their packed keys and complete hashes."""
 
-    def __init__(
-        self, rows: NDArray[np.int64], keys: NDArray[np.uint64], hashes: NDArray[np.uint64]
-    ) -> None:
-        self.rows, self.keys, self.hashes = rows, keys, hashes
+    rows: NDArray[np.int64]
+    keys: NDArray[np.uint64]
+    hashes: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     def part(self, chosen: NDArray[Any] | slice) -> _Queue:
         return _Queue(self.rows[chosen], self.keys[chosen], self.hashes[chosen])
 
 
 class _Cascade:
-    """The walk over the days.
+    """The walk over the days of the cap (section 9).
 
-    Rows that moved keep their order, so that a day's newcomers are merged in.
+    What is above the cap on a day moves to later days, which may overflow in turn, so the days go
+    in ascending order and each is handled once. A large organization moves the same rows over
+    weeks, so the cost of a step must depend on the rows that arrive, not on sorting all of them:
+
+    - The order (priority, latest, h, contact, instance) does not depend on the day. A queue that
+      is sorted once stays sorted in all its parts, and a day only merges its queues.
+    - Only a day that overflows sorts its own rows. On the other days no order is needed.
+    - A row's date is written where it comes to rest, not on every day that it passes.
+
+    `arrived` has the queues of later days by offset from the run's date. It is also why the walk
+    goes on behind the last day that has planned rows.
     """
 
     def __init__(self, balance: Balance, fixed: dict[int, int]) -> None:
         self.balance = balance
         self.fixed = fixed
         offsets = balance.rows.date - balance.as_of
-        narrow = offsets.astype(np.int16) if int(offsets.max()) < _FLAT else offsets
-        #: rows by day; numpy sorts 16-bit numbers by radix, in linear time
-        self.order = np.argsort(narrow, kind="stable").astype(np.int32)
+        # numpy sorts 16-bit integers by radix, in linear time.
+        narrow = int(offsets.max()) < _MAX_NARROW
+        sortable = offsets.astype(np.int16) if narrow else offsets
+        #: rows by day; those of the day with offset n are `order[bounds[n] : bounds[n + 1]]`
+        self.order = np.argsort(sortable, kind="stable").astype(np.int32)
         self.bounds = np.concatenate([[0], np.cumsum(np.bincount(offsets))])
         self.arrived: dict[int, list[_Queue]] = {}
 
     def run(self) -> int:
-        balance, moves = self.balance, 0
+        """Walk over all days; return how often a row was moved."""
+        limits, moves = self.balance.limits, 0
         offset, last = 0, len(self.bounds) - 2
         while offset <= last or self.arrived:
-            day = balance.as_of + offset
-            planned_today = self._fresh(offset)
-            parts = self.arrived.pop(offset, [])
+            day = self.balance.as_of + offset
+            planned_today = self._planned_on(offset)
+            arrived = self.arrived.pop(offset, [])
             fixed = self.fixed.get(day, 0)
-            if (
-                fixed + len(planned_today) + sum(len(part.rows) for part in parts)
-                > balance.limits.limit
-            ):
-                moves += self._overflow(
-                    day, planned_today, parts, max(0, balance.limits.cap - fixed)
-                )
+            if fixed + len(planned_today) + sum(map(len, arrived)) > limits.limit:
+                room = max(0, limits.cap - fixed)
+                moves += self._overflow(day, planned_today, arrived, room)
             else:
-                for part in parts:
-                    balance.rows.date[part.rows] = day
+                for queue in arrived:
+                    self.balance.rows.date[queue.rows] = day
             offset += 1
         return moves
 
-    def _fresh(self, offset: int) -> NDArray[np.int64]:
+    def _planned_on(self, offset: int) -> NDArray[np.int64]:
+        """Return the rows that were planned for a day before any moved."""
         if offset + 1 >= len(self.bounds):
             return np.zeros(0, np.int64)
         return self.order[self.bounds[offset] : self.bounds[offset + 1]].astype(np.int64)
 
     def _overflow(
-        self, day: int, planned_today: NDArray[np.int64], parts: list[_Queue], room: int
+        self, day: int, planned_today: NDArray[np.int64], arrived: list[_Queue], room: int
     ) -> int:
-        queue = self._sorted(_Queue(planned_today, *self.balance.sort_keys(planned_today)))
-        for part in sorted(parts, key=lambda part: len(part.rows)):
-            queue = self._merged(part, queue)
+        """Keep the first `room` rows of a day and move the others; return how many moved."""
+        queue = self._queue_of(planned_today, arrived)
         rest = queue.part(slice(room, None))
         date = self.balance.next_date(rest.rows, day)
         if len(self.balance.watched):
-            self._note(day, len(queue.rows), room, rest, date)
+            self._note(day, len(queue), room, rest, date)
+
         moves = date != NONE
-        # A row's date is noted where it comes to rest, not on every day that it passes.
         self.balance.rows.date[queue.rows[:room]] = day
         self.balance.rows.date[rest.rows[~moves]] = day
-        for target in _values(date[moves]):
+        for target in _distinct(date[moves]):
             chosen = np.flatnonzero(date == target)
-            part = rest if len(chosen) == len(rest.rows) else rest.part(chosen)
+            # Usually all rows go to the next day, and then nothing needs to be copied.
+            part = rest if len(chosen) == len(rest) else rest.part(chosen)
             self.arrived.setdefault(target - self.balance.as_of, []).append(part)
         return int(moves.sum())
 
+    def _queue_of(self, planned_today: NDArray[np.int64], arrived: list[_Queue]) -> _Queue:
+        """Return all movable rows of a day in their order."""
+        queue = self._sorted(_Queue(planned_today, *self.balance.sort_keys(planned_today)))
+        # The small ones first, so that the largest is merged, and thus copied, once.
+        for part in sorted(arrived, key=len):
+            queue = self._merged(part, queue)
+        return queue
+
     def _note(self, day: int, count: int, room: int, rest: _Queue, date: Ordinals) -> None:
-        """Remember what happens to watched rows."""
+        """Remember the moves of watched rows."""
         fixed = self.fixed.get(day, 0)
         for index in np.flatnonzero(np.isin(rest.rows, self.balance.watched)).tolist():
             row, target = int(rest.rows[index]), int(date[index])
@@ -261,7 +283,8 @@ class _Cascade:
         return self._break_ties(queue.part(np.argsort(queue.keys, kind="stable")))
 
     def _merged(self, one: _Queue, other: _Queue) -> _Queue:
-        small, large = (one, other) if len(one.rows) < len(other.rows) else (other, one)
+        """Return two sorted queues as one: the rows of the smaller are inserted into the larger."""
+        small, large = (one, other) if len(one) < len(other) else (other, one)
         at = np.searchsorted(large.keys, small.keys)
         return self._break_ties(
             _Queue(
@@ -272,12 +295,12 @@ class _Cascade:
         )
 
     def _break_ties(self, queue: _Queue) -> _Queue:
-        """Put rows with equal packed keys into their exact order."""
+        """Put rows with equal packed keys into their exact order, in place."""
         equal = np.flatnonzero(queue.keys[1:] == queue.keys[:-1])
         if not len(equal):
             return queue
-        places = np.union1d(equal, equal + 1)
-        tied = queue.part(places)
+        tied_at = np.union1d(equal, equal + 1)
+        tied = queue.part(tied_at)
         rows, classes = self.balance.rows, self.balance.classes
         row_class = rows.row_class[tied.rows]
         order = np.lexsort(
@@ -293,6 +316,6 @@ class _Cascade:
                 tied.keys,
             )
         )
-        queue.rows[places] = tied.rows[order]
-        queue.hashes[places] = tied.hashes[order]
+        queue.rows[tied_at] = tied.rows[order]
+        queue.hashes[tied_at] = tied.hashes[order]
         return queue

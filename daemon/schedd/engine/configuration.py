@@ -30,7 +30,7 @@ __all__ = [
     "parse_toml",
 ]
 
-#: Statuses of rows that are the present plan (section 4).
+#: Statuses of the rows of the existing plan (section 4).
 PLAN_STATUSES = ("pre-scheduled", "skipped")
 
 #: The date formats to choose from (section 1).
@@ -66,7 +66,6 @@ class BalanceLimits:
     cap: int
     soft: int
     limit: int
-    profile: str
 
 
 #: name, first number of contacts it no longer covers, share of total in hundredths of a percent,
@@ -141,27 +140,27 @@ class Configuration:
     templates: Mapping[str, str] = field(default_factory=dict)
 
     def limits(self, total: int) -> BalanceLimits:
-        """Return the daily numbers for an organization of `total` contacts, in exact arithmetic (section 9)."""
-        name, _, share, soft = next(p for p in PROFILES if p[1] is None or total < p[1])
+        """Return the daily numbers for `total` contacts, in exact arithmetic (section 9)."""
+        _, _, share, soft = next(p for p in PROFILES if p[1] is None or total < p[1])
         share = share if self.daily_cap is None else self.daily_cap
         soft = soft if self.effective_date_soft_limit is None else self.effective_date_soft_limit
         cap = max(1, total * share // 10_000)
-        return BalanceLimits(cap, max(1, min(soft, cap * 3 // 10)), cap * 12 // 10, name)
+        return BalanceLimits(cap, max(1, min(soft, cap * 3 // 10)), cap * 12 // 10)
 
     def template(self, email_type: str) -> str:
         """Return the template of an e-mail that is not a campaign's."""
         return self.templates.get(email_type, email_type)
 
 
-def parse_toml(text: str, place: str) -> Layer:
-    """Return the layer of a TOML text.
+def parse_toml(text: str, name: str) -> Layer:
+    """Return the layer of a TOML text; `name` is how errors name it.
 
     What is not TOML raises `ConfigurationError` with line and column.
     """
     try:
-        return Layer(place, tomllib.loads(text))
+        return Layer(name, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{place} is not valid TOML: {error}") from None
+        raise ConfigurationError(f"{name} is not valid TOML: {error}") from None
 
 
 # Where each key goes: (section, key) -> (field, check). Section "" is the top level.
@@ -218,7 +217,7 @@ _KEYS: dict[tuple[str, str], tuple[str, validators.Check]] = {
     ("guard", "min_count"): ("guard_min_count", validators.integer(1, 1_000_000)),
 }
 #: (section, key) -> field of `Configuration`
-SETTING_KEYS: dict[tuple[str, str], str] = {place: field for place, (field, _) in _KEYS.items()}
+SETTING_KEYS: dict[tuple[str, str], str] = {key: field for key, (field, _) in _KEYS.items()}
 #: Fields that are written in percent and kept in hundredths of a percent.
 PERCENT_FIELDS = frozenset(
     field for (_, key), (field, _) in _KEYS.items() if key.endswith("_percent")
@@ -257,9 +256,9 @@ def _check_layer(
 
 
 def build(*layers: Layer) -> Configuration:
-    """Return the configuration of these layers, later ones winning key by key, and type by type in `aliases`.
+    """Return the configuration of these layers.
 
-    A preset replaces the table of state rules, wherever it is set; a state's list of rules replaces
+    Later layers win key by key, and in `aliases` type by type. A preset replaces the table of state rules, wherever it is set; a state's list of rules replaces
     the preset's and earlier ones completely. Raises `ConfigurationError`.
     """
     fields: dict[str, Any] = {}
@@ -280,7 +279,7 @@ def build(*layers: Layer) -> Configuration:
     return Configuration(**fields, rules={**preset.rules, **rules}, templates=templates)
 
 
-def effective(configuration: Configuration) -> dict[str, Any]:
+def dump_configuration(configuration: Configuration) -> dict[str, Any]:
     """Return every setting with its value.
 
     Those that the organization's size decides are absent unless set.
@@ -323,5 +322,5 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def sources(layers: Sequence[Layer]) -> dict[str, str]:
-    """Return dotted key -> the place of the layer whose value applies, for keys that some layer sets."""
+    """Return dotted key -> name of the layer whose value applies, for the keys that are set."""
     return {key: layer.name for layer in layers for key, _ in dotted(layer.values)}

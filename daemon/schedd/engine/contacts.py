@@ -1,13 +1,13 @@
-"""Contacts as columns: who is eligible, where, and which dates count (rules, section 1).
+"""Contacts as columns: eligibility, states and dates (rules, section 1).
 
 The store reads the well-formed bulk of a column as fixed-width bytes, which `digits` parses for all
-rows at once; what is not well-formed at first sight comes as single values and is judged by the
-functions at the end. Both ways follow the same rules.
+rows at once; other values come one by one and are evaluated by the functions at the end. Both ways follow the same rules.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Any
 
@@ -95,13 +95,26 @@ class People:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @staticmethod
+    def concatenate(parts: Sequence[People]) -> People:
+        """Return the people of all parts, in their order.
+
+        `carrier` has no meaning in the result: each chunk has its own numbers.
+        """
+        return People(
+            *(
+                np.concatenate([getattr(part, column.name) for part in parts])
+                for column in fields(People)
+            )
+        )
+
 
 def _yeardays(ordinals: Ordinals) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    present = ordinals != NONE
-    safe = np.where(present, ordinals, 0)
+    known = ordinals != NONE
+    safe = np.where(known, ordinals, 0)
     years = calendar.year_of(safe)
-    days = np.where(present, calendar.yearday_in(safe, years), -1)
-    return days.astype(np.int16), np.where(present, years, 0).astype(np.int16)
+    days = np.where(known, calendar.yearday_in(safe, years), -1)
+    return days.astype(np.int16), np.where(known, years, 0).astype(np.int16)
 
 
 def reject_future_births(contacts: Contacts, as_of: int) -> None:

@@ -1,44 +1,38 @@
-"""The difference between the rows that are there and the rows that are planned (rules, section 11).
+"""The difference between the existing rows and the planned rows (rules, section 11).
 
-Rows meet by their key (contact, type, date), packed into one integer; what else a row says is
-compared as a content number. Nothing here knows how rows are stored.
+Rows are matched by their key (contact, type, date), packed into one integer. What else a row says
+is compared as a content number. Nothing here knows how rows are stored.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .calendar import FIRST
-
-#: 21 bits remain for the contact's place in its chunk. Without the bits of the date, keys say
-#: contact and type.
-_TYPE_BITS, DATE_BITS = 20, 22
-
-#: The content number of a row that says something no planned row says.
+#: The content number of an existing row that says something no planned row says.
 FOREIGN = np.int64(-1)
 
 
-def pack_keys(
-    contact_index: NDArray[Any], type_number: NDArray[Any], date: NDArray[Any]
-) -> NDArray[np.int64]:
-    """Return one integer for each (contact, type, date), in their order.
+@dataclass
+class KeyConflicts:
+    """Keys that planned rows may not take, because rows that stay in the file have them.
 
-    All must be known (not negative).
+    dispatched: keys of dispatched rows (section 10).   others: keys of rows with a void status,
+    which are neither history nor plan (section 11). Both as `packing.pack_keys`, in any order.
     """
-    contact = contact_index.astype(np.int64) << (_TYPE_BITS + DATE_BITS)
-    return contact | (type_number.astype(np.int64) << DATE_BITS) | (date.astype(np.int64) - FIRST)
+
+    dispatched: NDArray[np.int64]
+    others: NDArray[np.int64]
 
 
 @dataclass
 class Difference:
-    """What to do, as indices.
+    """What turns the existing rows into the planned ones, as indices.
 
-    insert, update: planned rows.   delete, updated: present rows; `updated[n]` becomes planned row
-    `update[n]`.
+    insert, update: of planned rows.   updated, delete: of existing rows; existing row `updated[n]`
+    becomes planned row `update[n]`.   unchanged: the number of existing rows that are right.
     """
 
     insert: NDArray[np.int64]
@@ -49,43 +43,40 @@ class Difference:
 
 
 def drop_conflicting_keys(
-    planned: NDArray[np.int64], dispatched: NDArray[np.int64], others: NDArray[np.int64]
+    planned: NDArray[np.int64], conflicts: KeyConflicts
 ) -> tuple[NDArray[np.bool_], int]:
-    """Return which planned keys are free, and how many are held by rows that are neither history nor plan.
-
-    `planned` is ascending; the others need not be.
-    """
-    by_others = np.isin(planned, others)
-    return ~(by_others | np.isin(planned, dispatched)), int(by_others.sum())
+    """Return which planned keys are free, and how many a row with a void status has."""
+    by_others = np.isin(planned, conflicts.others)
+    return ~(by_others | np.isin(planned, conflicts.dispatched)), int(by_others.sum())
 
 
 def difference(
     planned_keys: NDArray[np.int64],
     planned_content: NDArray[np.int64],
-    present_keys: NDArray[np.int64],
-    present_content: NDArray[np.int64],
+    existing_keys: NDArray[np.int64],
+    existing_content: NDArray[np.int64],
 ) -> Difference:
-    """Return what makes the present rows the planned ones.
+    """Return what turns the existing rows into the planned ones.
 
-    Planned keys are ascending; all keys are unique.
-
-    A negative present key is one that cannot be planned; such rows are deleted.
+    Planned keys are ascending and unique. Existing keys are in any order. A negative one cannot be
+    planned, and of several equal ones the first counts: all other rows are deleted.
     """
-    order = np.argsort(present_keys, kind="stable")
-    keys = present_keys[order]
-    place = np.searchsorted(keys, planned_keys)
+    order = np.argsort(existing_keys, kind="stable")
+    keys = existing_keys[order]
+
+    index = np.searchsorted(keys, planned_keys)
     found = np.zeros(len(planned_keys), np.bool_)
-    inside = place < len(keys)
-    found[inside] = keys[place[inside]] == planned_keys[inside]
-    there = order[place[found]]
-    kept = np.zeros(len(present_keys), np.bool_)
-    kept[there] = True
-    same = planned_content[found] == present_content[there]
-    matched = np.flatnonzero(found)
+    inside = index < len(keys)
+    found[inside] = keys[index[inside]] == planned_keys[inside]
+
+    matched, partner = np.flatnonzero(found), order[index[found]]
+    kept = np.zeros(len(existing_keys), np.bool_)
+    kept[partner] = True
+    same = planned_content[found] == existing_content[partner]
     return Difference(
         insert=np.flatnonzero(~found),
         update=matched[~same],
-        updated=there[~same],
+        updated=partner[~same],
         delete=np.flatnonzero(~kept),
         unchanged=int(same.sum()),
     )

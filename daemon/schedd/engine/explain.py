@@ -1,4 +1,4 @@
-"""What becomes of one contact's rows in sections 9 and 10, told step by step (see `trace` for what comes before)."""
+"""The steps of one contact's rows through sections 9 to 11; `trace` has the steps before."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from .balance import Move
 from .calendar import NONE, iso
 from .configuration import BalanceLimits
-from .difference import drop_conflicting_keys, pack_keys
+from .difference import KeyConflicts, drop_conflicting_keys
 from .frequency import limit_frequency, one_a_key
+from .packing import pack_keys
 from .rows import FREQUENCY, NOT_SKIPPED, SAME_DAY, Rows, make_rows
 from .run import ChunkInput, Run
 from .trace import Trace, traces
@@ -36,25 +37,43 @@ class BalanceNote:
     moves: list[Move] = field(default_factory=list)
 
 
-@dataclass
-class Held:
-    """The keys of one contact's rows that a planned row may not take.
-
-    Of dispatched rows, and of others.
-    """
-
-    dispatched: NDArray[np.int64]
-    others: NDArray[np.int64]
-
-
 def explain(
-    run: Run, chunk: ChunkInput, notes: Sequence[BalanceNote], limits: BalanceLimits, held: Held
+    run: Run,
+    chunk: ChunkInput,
+    notes: Sequence[BalanceNote],
+    limits: BalanceLimits,
+    conflicts: KeyConflicts,
 ) -> list[Trace]:
-    """Return the events of the one eligible contact of a chunk, from their beginning to the plan."""
+    """Return the events of the one eligible contact of a chunk, with the steps of all sections.
+
+    notes: what section 9 did to the contact's rows.   conflicts: of the contact's keys.
+    """
     found = traces(run, chunk)
-    _balanced(run, found, list(notes), limits)
+    _apply_balance(run, found, list(notes), limits)
+
     planned = [trace for trace in found if trace.row and trace.row_class >= 0]
-    rows = make_rows(
+    rows = _rows_of(planned)
+    limit_frequency(run.configuration, run.classes, rows, chunk.history)
+    _note_limited(run, chunk, planned, rows)
+
+    chosen = one_a_key(run.classes, rows)
+    _note_duplicates(planned, np.setdiff1d(np.arange(len(rows)), chosen))
+    keys = pack_keys(
+        rows.contact_index[chosen],
+        run.classes.type_number[rows.row_class[chosen]],
+        rows.date[chosen],
+    )
+    for index, key in zip(chosen.tolist(), keys.tolist(), strict=True):
+        _drop_conflicting(planned[index], key, conflicts)
+    for trace in found:
+        if trace.row and trace.row_class < 0:
+            _drop_conflicting(trace, _followup_key(run, trace), conflicts)
+    return found
+
+
+def _rows_of(planned: Sequence[Trace]) -> Rows:
+    """Return the rows that the traces lead to, as columns of a chunk of one contact."""
+    return make_rows(
         np.zeros(len(planned), np.int32),
         np.array([trace.row_class for trace in planned], np.int32),
         np.array([trace.date for trace in planned], np.int32),
@@ -62,34 +81,27 @@ def explain(
         np.array([trace.latest for trace in planned], np.int32),
         np.array([trace.reason for trace in planned], np.int16),
     )
-    limit_frequency(run.configuration, run.classes, rows, chunk.history)
-    _limited(run, chunk, planned, rows)
-    chosen = one_a_key(run.classes, rows)
-    for index in np.setdiff1d(np.arange(len(rows)), chosen).tolist():
-        planned[index].row = False
-        text = "another row of the plan has the same type and date; one row a contact, type and date stays"
-        planned[index].add("10", "duplicate_dropped", text)
-    keys = pack_keys(
-        rows.contact_index[chosen],
-        run.classes.type_number[rows.row_class[chosen]],
-        rows.date[chosen],
+
+
+def _followup_key(run: Run, trace: Trace) -> int:
+    number = run.classes.types.index(trace.email_type)
+    [key] = pack_keys(np.zeros(1), np.array([number]), np.array([trace.date])).tolist()
+    return int(key)
+
+
+def _note_duplicates(planned: Sequence[Trace], dropped: NDArray[np.intp]) -> None:
+    text = (
+        "another row of the plan has the same type and date; one row a contact, type and date stays"
     )
-    for index, key in zip(chosen.tolist(), keys.tolist(), strict=True):
-        _hold(planned[index], key, held)
-    number = {name: index for index, name in enumerate(run.classes.types)}
-    for trace in found:
-        if trace.row and trace.row_class < 0:
-            [key] = pack_keys(
-                np.zeros(1), np.array([number[trace.email_type]]), np.array([trace.date])
-            ).tolist()
-            _hold(trace, key, held)
-    return found
+    for index in dropped.tolist():
+        planned[index].row = False
+        planned[index].add("10", "duplicate_dropped", text)
 
 
-def _balanced(
+def _apply_balance(
     run: Run, found: list[Trace], notes: list[BalanceNote], limits: BalanceLimits
 ) -> None:
-    """Take over the dates of section 9. Rows and notes of one contact come in the same order."""
+    """Adopt the dates of section 9. Rows and notes of one contact are in the same order."""
     for trace in found:
         if not trace.row or trace.row_class < 0 or trace.reason != NOT_SKIPPED:
             continue
@@ -97,30 +109,37 @@ def _balanced(
         note = next(n for n in notes if (n.row_class, n.event, n.latest, n.before) == key)
         notes.remove(note)
         if note.smoothed != note.before:
-            trace.smoothed = note.smoothed
-            width = run.configuration.smoothing_window_days
-            text = (
-                f"{iso(note.before)} has {note.crowd:,} effective-date e-mails, more than the soft limit of "
-                f"{limits.soft:,}; spread over {width} days it goes to {iso(note.smoothed)}"
-            )
-            trace.add("9", "smoothed", text, note.smoothed)
+            _note_smoothed(trace, note, limits, run.configuration.smoothing_window_days)
         for move in note.moves:
-            crowded = (
-                f"{iso(move.day)} has {move.count:,} e-mails, more than the limit of {limits.limit:,}; in the order of "
-                f"priority, latest date and hash this one is number {move.rank + 1:,}, and {move.room:,} may stay"
-            )
-            if move.target == NONE:
-                trace.add(
-                    "9", "stayed", f"{crowded}; no later day is open to it, so it stays", move.day
-                )
-            else:
-                trace.capped = move.target
-                trace.add("9", "capped", f"{crowded}; it moves to {iso(move.target)}", move.target)
+            _note_move(trace, move, limits)
         trace.date = note.capped
 
 
-def _limited(run: Run, chunk: ChunkInput, planned: list[Trace], rows: Rows) -> None:
-    """Tell which rows section 10 skipped, and because of which others."""
+def _note_smoothed(trace: Trace, note: BalanceNote, limits: BalanceLimits, width: int) -> None:
+    trace.smoothed = note.smoothed
+    text = (
+        f"{iso(note.before)} has {note.crowd:,} effective-date e-mails, "
+        f"more than the soft limit of {limits.soft:,}; "
+        f"spread over {width} days it goes to {iso(note.smoothed)}"
+    )
+    trace.add("9", "smoothed", text, note.smoothed)
+
+
+def _note_move(trace: Trace, move: Move, limits: BalanceLimits) -> None:
+    crowded = (
+        f"{iso(move.day)} has {move.count:,} e-mails, more than the limit of {limits.limit:,}; "
+        f"in the order of priority, latest date and hash this one is number {move.rank + 1:,}, "
+        f"and {move.room:,} may stay"
+    )
+    if move.target == NONE:
+        trace.add("9", "stayed", f"{crowded}; no later day is open to it, so it stays", move.day)
+    else:
+        trace.capped = move.target
+        trace.add("9", "capped", f"{crowded}; it moves to {iso(move.target)}", move.target)
+
+
+def _note_limited(run: Run, chunk: ChunkInput, planned: list[Trace], rows: Rows) -> None:
+    """Add the steps of the rows that section 10 skipped, and because of which others."""
     history, classes = chunk.history, run.classes
 
     def order(index: int) -> tuple[int, int, int, int, int]:
@@ -141,13 +160,13 @@ def _limited(run: Run, chunk: ChunkInput, planned: list[Trace], rows: Rows) -> N
         before = [
             (int(rows.date[i]), planned[i].email_type) for i in accepted if order(i) < order(index)
         ]
-        _tell_limit(run, trace, sorted(sent + before))
+        _note_limit(run, trace, sorted(sent + before))
 
 
-def _tell_limit(run: Run, trace: Trace, others: list[tuple[int, str]]) -> None:
+def _note_limit(run: Run, trace: Trace, others: list[tuple[int, str]]) -> None:
     """Add the step of a row that is skipped because of others.
 
-    (day, what) of those accepted before it.
+    others: (day, what) of the e-mails accepted before it.
     """
     settings = run.configuration
     if trace.reason == SAME_DAY:
@@ -167,9 +186,9 @@ def _tell_limit(run: Run, trace: Trace, others: list[tuple[int, str]]) -> None:
         trace.add("10", "frequency_limit", text, trace.date)
 
 
-def _hold(trace: Trace, key: int, held: Held) -> None:
+def _drop_conflicting(trace: Trace, key: int, conflicts: KeyConflicts) -> None:
     """Leave out a row whose key a row has that is not the plan's."""
-    free, by_others = drop_conflicting_keys(np.array([key]), held.dispatched, held.others)
+    free, by_others = drop_conflicting_keys(np.array([key]), conflicts)
     if free[0]:
         return
     trace.row = False

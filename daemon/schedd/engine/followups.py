@@ -36,9 +36,9 @@ class Engagement:
     Contact, day, and for answers whether one was a yes.
     """
 
-    click_who: NDArray[np.int32]
+    click_contact: NDArray[np.int32]
     click_day: Ordinals
-    answer_who: NDArray[np.int32]
+    answer_contact: NDArray[np.int32]
     answer_day: Ordinals
     answer_yes: NDArray[np.bool_]
 
@@ -62,7 +62,7 @@ class FollowUps:
 
 
 def says_yes(metadata: Any) -> bool:
-    """Return whether the metadata of an answer tells of a medical condition or a question answered yes."""
+    """Return whether an answer's metadata has a medical condition or a question answered yes."""
     try:
         answers = json.loads(text_of(metadata))
     except (ValueError, RecursionError):
@@ -85,16 +85,8 @@ def plan_followups(
     dispatched: tuple[NDArray[np.int32], Ordinals],
 ) -> FollowUps:
     """Return the follow-ups. `dispatched`: contact and date of each dispatched follow-up."""
-    recent = (parents.sent <= as_of) & (parents.sent >= as_of - configuration.lookback_days)
-    rows = np.flatnonzero(recent & (parents.sent != NONE))
-    # The latest parent of each contact: the last one in the order (contact, day, row id).
-    rows = rows[np.lexsort((parents.row_id[rows], parents.sent[rows], parents.contact_index[rows]))]
-    contact_index = parents.contact_index[rows]
-    last = np.ones(len(rows), np.bool_)
-    last[:-1] = contact_index[1:] != contact_index[:-1]
-    rows, contact_index = rows[last], contact_index[last]
-    sent = parents.sent[rows]
-
+    rows = _latest_parents(as_of, configuration, parents)
+    contact_index, sent = parents.contact_index[rows], parents.sent[rows]
     since = np.full(len(people), np.iinfo(np.int32).max, np.int32)
     since[contact_index] = sent
 
@@ -103,21 +95,31 @@ def plan_followups(
         found[contact[(day != NONE) & (day >= since[contact])]] = True
         return found[contact_index]
 
-    answered = engaged(engagement.answer_who, engagement.answer_day)
+    answered = engaged(engagement.answer_contact, engagement.answer_day)
     yes = engagement.answer_yes
-    yes_answered = engaged(engagement.answer_who[yes], engagement.answer_day[yes])
-    clicked = engaged(engagement.click_who, engagement.click_day)
+    yes_answered = engaged(engagement.answer_contact[yes], engagement.answer_day[yes])
+    clicked = engaged(engagement.click_contact, engagement.click_day)
     kind = np.where(yes_answered, 3, np.where(answered, 2, np.where(clicked, 1, 0))).astype(np.int8)
 
     chosen = ~engaged(*dispatched)
-    contact_index, rows, sent, kind = (
-        contact_index[chosen],
-        rows[chosen],
-        sent[chosen],
-        kind[chosen],
-    )
+    contact_index, rows = contact_index[chosen], rows[chosen]
+    sent, kind = sent[chosen], kind[chosen]
     date = np.maximum(sent + np.int32(configuration.delay_days), np.int32(as_of))
     kinds = rules.excluded(people, contact_index, date)
     return FollowUps(
         contact_index, kind, date, sent, rows, exclusion_reason(people.state[contact_index], kinds)
     )
+
+
+def _latest_parents(as_of: int, configuration: Configuration, parents: Parents) -> NDArray[np.intp]:
+    """Return the latest parent of each contact that has one in the time that counts.
+
+    The latest is the last one in the order (contact, day, row id).
+    """
+    recent = (parents.sent <= as_of) & (parents.sent >= as_of - configuration.lookback_days)
+    rows = np.flatnonzero(recent & (parents.sent != NONE))
+    rows = rows[np.lexsort((parents.row_id[rows], parents.sent[rows], parents.contact_index[rows]))]
+    contact_index = parents.contact_index[rows]
+    last = np.ones(len(rows), np.bool_)
+    last[:-1] = contact_index[1:] != contact_index[:-1]
+    return rows[last]

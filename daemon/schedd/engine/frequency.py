@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .calendar import NONE
 from .configuration import Configuration
-from .difference import pack_keys
+from .packing import pack_keys
 from .rows import FREQUENCY, NOT_SKIPPED, SAME_DAY, History, RowClasses, Rows
 
 
@@ -82,13 +82,16 @@ def _evaluate(
     history: History,
     past: NDArray[Any],
 ) -> None:
-    """Judge the planned rows (grouped by contact, in order), the n-th of every contact in round n."""
+    """Evaluate the planned rows, the n-th of every contact in round n.
+
+    planned: rows grouped by contact, in the order of section 10.   past: history, by contact.
+    """
     contacts, start, count = np.unique(
         rows.contact_index[planned], return_index=True, return_counts=True
     )
-    past_who = history.contact_index[past]
-    past_start = np.searchsorted(past_who, contacts)
-    past_count = np.searchsorted(past_who, contacts, side="right") - past_start
+    past_contact = history.contact_index[past]
+    past_start = np.searchsorted(past_contact, contacts)
+    past_count = np.searchsorted(past_contact, contacts, side="right") - past_start
     # Contacts of similar size together, so that a few with very many rows do not widen everybody's
     # table.
     width = count + past_count
@@ -120,7 +123,11 @@ def _round(
     lines: NDArray[Any],
     column: NDArray[Any],
 ) -> None:
-    """Judge one row of each contact against the dates accepted so far (`table`, a line a contact)."""
+    """Evaluate one row of each contact against the dates that were accepted so far.
+
+    table: those dates, a line for each contact, filled up with `NONE`.   lines: the line of each
+    judged row's contact.   column: where an accepted date goes.
+    """
     date = rows.date[judged].astype(np.int64)
     accepted = table[lines]
     distance = np.abs(accepted - date[:, None])
@@ -133,7 +140,7 @@ def _round(
 
 
 def key_order(classes: RowClasses, rows: Rows) -> NDArray[np.intp]:
-    """Return the order of (contact, type, date), and among equal keys the one that stays first (section 10).
+    """Return the order of (contact, type, date); among equal keys, the row that stays comes first.
 
     The accepted row of a key stays, else the one with the lowest (priority, campaign instance).
     """
@@ -143,10 +150,10 @@ def key_order(classes: RowClasses, rows: Rows) -> NDArray[np.intp]:
     ordered = keys[order]
     equal = np.flatnonzero(ordered[1:] == ordered[:-1])
     if len(equal):
-        places = np.union1d(equal, equal + 1)
-        tied = order[places]
+        tied_at = np.union1d(equal, equal + 1)
+        tied = order[tied_at]
         row_class = rows.row_class[tied]
-        settled = np.lexsort(
+        tied_order = np.lexsort(
             (
                 classes.instance[row_class],
                 classes.priority_rank[row_class],
@@ -154,7 +161,7 @@ def key_order(classes: RowClasses, rows: Rows) -> NDArray[np.intp]:
                 keys[tied],
             )
         )
-        order[places] = tied[settled]
+        order[tied_at] = tied[tied_order]
     return order
 
 

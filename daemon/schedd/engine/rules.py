@@ -104,12 +104,12 @@ def checked(value: Any, key: str) -> dict[str, tuple[WindowRule, ...]]:
     """Accept a table of states with an array of rules each; raises `ConfigurationError`."""
     result = {}
     for state, rules in validators.table(value, key).items():
-        place = f"{key}.{state}"
+        state_key = f"{key}.{state}"
         if state not in STATE_INDEX:
-            raise ConfigurationError(f"{place}: {state!r} is not a state's two-letter code")
-        items = validators.array(rules, place)
+            raise ConfigurationError(f"{state_key}: {state!r} is not a state's two-letter code")
+        items = validators.array(rules, state_key)
         result[state] = tuple(
-            _rule(rule, f"{place}[{number}]") for number, rule in enumerate(items)
+            _rule(rule, f"{state_key}[{number}]") for number, rule in enumerate(items)
         )
     return result
 

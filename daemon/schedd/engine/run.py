@@ -197,8 +197,8 @@ class Run:
         return drop_duplicates(self.classes, rows)
 
 
-def day_counts(dates: NDArray[np.int32]) -> dict[int, int]:
-    """Return how many of some dates fall on each day."""
+def day_counts(dates: NDArray[Any]) -> dict[int, int]:
+    """Return how many of some dates are on each day; works for any small integers."""
     if not len(dates):
         return {}
     first = int(dates.min())
@@ -207,5 +207,5 @@ def day_counts(dates: NDArray[np.int32]) -> dict[int, int]:
         days, counts = np.unique(dates, return_counts=True)
         return dict(zip(days.tolist(), counts.tolist(), strict=True))
     table = np.bincount(dates - first)
-    there = np.flatnonzero(table)
-    return dict(zip((there + first).tolist(), table[there].tolist(), strict=True))
+    used = np.flatnonzero(table)
+    return dict(zip((used + first).tolist(), table[used].tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""What a reliable run does before its first write: keep the file's present state as a backup."""
+"""The backup that a reliable run makes of the file before its first write."""
 
 from __future__ import annotations
 
@@ -17,38 +17,39 @@ from schedproto import JobSpec, Mode
 from .context import RunContext
 
 
-class Keeper:
-    """Makes the backup of one run, at most once, and only if the run comes to write anything."""
+class PreRunBackup:
+    """The backup of one run: made at most once, and only if the run is about to write.
+
+    Use `backup_scope` to create it.
+    """
 
     def __init__(
         self, database: Path, backups: Backups | None, run_id: str, descriptor: int
     ) -> None:
-        self._database, self._backups, self._run_id, self._descriptor = (
-            database,
-            backups,
-            run_id,
-            descriptor,
-        )
-        #: set once there is a backup of this run's beginning
+        self._database = database
+        self._backups = backups
+        self._run_id = run_id
+        self._descriptor = descriptor
+        #: set when the backup is complete
         self.backup_id: str | None = None
 
     def prepare(self, connection: apsw.Connection) -> None:
-        """Before the run's transaction.
-
-        Have the file hold everything, if that goes without waiting.
-        """
+        """Copy the log into the file, if nobody has to wait for it; before the transaction."""
         if self._backups is not None:
             maintenance.empty_log(connection)
 
-    def keep(self) -> None:
-        """Keep the state that the run's transaction, which has the write lock, has begun with."""
+    def make(self) -> None:
+        """Back up the state in which the run's transaction began, unless that is done.
+
+        The transaction must have the write lock.
+        """
         if self._backups is None or self.backup_id is not None:
             return
         if maintenance.log_is_empty(self._database):
             self.backup_id = self._backups.make(self._descriptor, self._run_id)
             return
-        # Somebody reads an older state, so a part of the database lies in the log: SQLite puts it
-        # together.
+        # Somebody reads an older state, so a part of the database is in the log: SQLite's backup
+        # makes one file of both.
         with disk_errors(self._backups.folder):
             self._backups.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self._database.parent, prefix="backup-") as folder:
@@ -62,13 +63,17 @@ class Keeper:
 
 
 @contextmanager
-def keeper(spec: JobSpec, database: Path, context: RunContext) -> Iterator[Keeper]:
-    """Provide the keeper of a job.
-
-    Opened before SQLite opens the file and closed after SQLite has closed it.
+def backup_scope(spec: JobSpec, database: Path, context: RunContext) -> Iterator[PreRunBackup]:
+    """Provide the backup of a job. Enter before SQLite opens the file, leave after it is closed.
 
     Closing any descriptor of a file drops all locks that this process has on it (POSIX), SQLite's
     among them.
+
+    >>> with backup_scope(spec, database, context) as backup:
+    ...     connection = open_writer(database, mode)
+    ...     backup.prepare(connection)
+    ...     connection.execute("BEGIN IMMEDIATE")
+    ...     backup.make()
     """
     wanted = context.backups is not None and spec.mode == Mode.RELIABLE and not spec.dry_run
     descriptor = -1
@@ -76,9 +81,11 @@ def keeper(spec: JobSpec, database: Path, context: RunContext) -> Iterator[Keepe
         try:
             descriptor = os.open(database, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            wanted = False  # opening it with SQLite says what is wrong
+            wanted = False  # SQLite will report why the file cannot be opened
     try:
-        yield Keeper(database, context.backups if wanted else None, context.run_id, descriptor)
+        yield PreRunBackup(
+            database, context.backups if wanted else None, context.run_id, descriptor
+        )
     finally:
         if descriptor >= 0:
             os.close(descriptor)

@@ -1,13 +1,14 @@
-"""Load balancing over all chunks of a run.
+"""Load balancing over all chunks of a run (rules, section 9).
 
-The one step that needs the rows of all contacts together.
+The one step that needs the rows of all contacts together. It maps the files of all planned chunks,
+copies the columns that it needs into one set of arrays, and writes the new dates back into the
+files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,87 +16,99 @@ from numpy.typing import NDArray
 from schedd.engine.balance import Balance, MovableRows
 from schedd.engine.contacts import People
 from schedd.engine.explain import BalanceNote
-from schedd.engine.rows import EFFECTIVE_DATE, NOT_SKIPPED
+from schedd.engine.rows import EFFECTIVE_DATE, NOT_SKIPPED, Rows
 from schedd.engine.run import Run
 
 from . import shared_arrays
+from .chunk_data import ChunkTask, PlannedChunk
+
+
+@dataclass
+class _ChunkRows:
+    """The rows of a planned chunk that may move: its pre-scheduled ones.
+
+    people: of the chunk.   rows: all rows of the chunk, mapped.   movable: indices of those that
+    may move.
+    """
+
+    people: People
+    rows: Rows
+    movable: NDArray[np.intp]
 
 
 def balance_chunks(
     run: Run,
-    files: Sequence[Path],
+    tasks: Sequence[ChunkTask],
     contacts: int,
-    fixed: dict[int, int],
+    fixed: Mapping[int, int],
     check: Callable[[], None],
     watched: Sequence[int] = (),
 ) -> list[BalanceNote]:
-    """Apply section 9 to all planned chunks together and put the new dates into their scratch files.
+    """Apply section 9 to all planned chunks together and change the dates in their files.
 
-    fixed: ordinal -> rows that cannot move.   watched: contacts of whose rows the moves are
-    returned.
+    contacts: number of contacts of the organization.   fixed: ordinal -> rows that cannot move.
+    check: raises if the job is to end.   watched: ids of the contacts whose moves are returned.
     """
-    chunks = [shared_arrays.load(file)[0] for file in files]
-    movable = [np.flatnonzero(chunk["rows.reason"] == NOT_SKIPPED) for chunk in chunks]
-    offsets = np.cumsum([0] + [len(chunk["people.ids"]) for chunk in chunks])
-
-    def people(name: str) -> NDArray[Any]:
-        return np.concatenate([chunk[f"people.{name}"] for chunk in chunks])
-
-    def column(name: str) -> NDArray[Any]:
-        parts = [
-            chunk[f"rows.{name}"][chosen] for chunk, chosen in zip(chunks, movable, strict=True)
-        ]
-        if name == "contact_index":
-            parts = [
-                part + np.int32(offset) for part, offset in zip(parts, offsets[:-1], strict=True)
-            ]
-        return np.concatenate(parts)
-
-    # What section 9 does not look at is left empty.
-    everybody = People(
-        ids=people("ids"),
-        state=people("state"),
-        birth_day=people("birth_day"),
-        effective_day=people("effective_day"),
-        effective_year=np.zeros(0, np.int16),
-        birth_year=people("birth_year"),
-        unreadable_birth=people("unreadable_birth"),
-        unreadable_effective=people("unreadable_effective"),
-        failed_underwriting=np.zeros(0, np.bool_),
-        carrier=np.zeros(0, np.int32),
+    chunks = [_chunk_rows(task) for task in tasks]
+    people = People.concatenate([chunk.people for chunk in chunks])
+    rows = _movable_rows(chunks)
+    balance = Balance(
+        run.as_of,
+        run.configuration.limits(contacts),
+        run.configuration.smoothing_window_days,
+        run.windows,
+        run.classes,
+        people,
+        rows,
     )
-    rows = MovableRows(
-        column("contact_index"),
-        column("row_class"),
-        column("date"),
-        column("event"),
-        column("latest"),
-    )
-    window = run.configuration.smoothing_window_days
-    limits = run.configuration.limits(contacts)
-    balance = Balance(run.as_of, limits, window, run.windows, run.classes, everybody, rows)
-    if len(watched):
-        balance.watched = np.flatnonzero(
-            np.isin(everybody.ids[rows.contact_index], np.array(watched, np.int64))
-        )
-    before = rows.date.copy() if len(watched) else rows.date
+    if watched:
+        ids = people.ids[rows.contact_index]
+        balance.watched = np.flatnonzero(np.isin(ids, np.array(watched, np.int64)))
+
+    before = rows.date.copy() if watched else rows.date
     balance.smooth()
     smoothed = rows.date[balance.watched]
     check()
-    balance.cap(fixed)
-    start = 0
-    for chunk, chosen in zip(chunks, movable, strict=True):
-        chunk["rows.date"][chosen] = rows.date[start : start + len(chosen)]
-        start += len(chosen)
+    balance.cap(dict(fixed))
+    _write_dates(chunks, rows.date)
     return _notes(balance, before, smoothed)
+
+
+def _chunk_rows(task: ChunkTask) -> _ChunkRows:
+    chunk = shared_arrays.load(task.planned_file, PlannedChunk)
+    return _ChunkRows(chunk.people, chunk.rows, np.flatnonzero(chunk.rows.reason == NOT_SKIPPED))
+
+
+def _movable_rows(chunks: Sequence[_ChunkRows]) -> MovableRows:
+    """Return the movable rows of all chunks; `contact_index` counts through all people."""
+    parts, offset = [], 0
+    for chunk in chunks:
+        part = chunk.rows.take(chunk.movable)
+        part.contact_index += np.int32(offset)
+        parts.append(part)
+        offset += len(chunk.people)
+    rows = Rows.concatenate(parts)
+    return MovableRows(rows.contact_index, rows.row_class, rows.date, rows.event, rows.latest)
+
+
+def _write_dates(chunks: Sequence[_ChunkRows], dates: NDArray[np.int32]) -> None:
+    """Write the dates of all movable rows into the files of their chunks."""
+    start = 0
+    for chunk in chunks:
+        end = start + len(chunk.movable)
+        chunk.rows.date[chunk.movable] = dates[start:end]
+        start = end
 
 
 def _notes(
     balance: Balance, before: NDArray[np.int32], smoothed: NDArray[np.int32]
 ) -> list[BalanceNote]:
-    """Return what happened to the watched rows; `before`: the dates of all rows at first."""
+    """Return the dates of the watched rows in each step.
+
+    before: the dates of all rows before smoothing.   smoothed: those of the watched rows after it.
+    """
     rows, notes = balance.rows, []
-    crowds = rows.row_class == EFFECTIVE_DATE
+    effective_date = rows.row_class == EFFECTIVE_DATE
     for row, date in zip(balance.watched.tolist(), smoothed.tolist(), strict=True):
         notes.append(
             BalanceNote(
@@ -106,7 +119,7 @@ def _notes(
                 before=int(before[row]),
                 smoothed=date,
                 capped=int(rows.date[row]),
-                crowd=int((crowds & (before == before[row])).sum()),
+                crowd=int((effective_date & (before == before[row])).sum()),
                 moves=[move for move in balance.moves if move.row == row],
             )
         )

@@ -1,4 +1,4 @@
-"""What a job's stages may ask of the process they run in, so that they know neither pool nor socket."""
+"""The interface between a run and the process that runs it; neither pool nor socket."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from schedd.backups.backups import Backups
 
 
 class RunContext(Protocol):
-    """The process that leads a job, as its runner sees it."""
+    """The process that coordinates a job, as its runner sees it."""
 
     @property
     def run_id(self) -> str:
@@ -25,22 +25,19 @@ class RunContext(Protocol):
 
     @property
     def backups(self) -> Backups | None:
-        """Return where reliable runs keep the file's present state before they change it.
-
-        None for nowhere.
-        """
+        """Return where reliable runs back up the file before they change it; None for nowhere."""
 
     @property
     def scratch(self) -> Path:
-        """Return an existing folder for arrays handed between processes.
+        """Return an existing folder for the files that the processes of the job exchange.
 
         The pool removes it after the job.
         """
 
     def progress(self, stage: str, fraction: float, done: int = 0, total: int = 0) -> None:
-        """Report how far the job is (`fraction` of the whole job).
+        """Report the progress of the job: `fraction` is from 0 to 1.
 
-        Cheap, thinned out, never blocks.
+        Cheap, because most calls report nothing; never blocks.
         """
 
     def check(self) -> None:
@@ -50,15 +47,16 @@ class RunContext(Protocol):
         """
 
     def on_cancel(self, callback: Callable[[], None] | None) -> None:
-        """Have `callback` called from another thread when the job is to end; None takes it back."""
+        """Set the callback that another thread calls when the job is to end; None removes it."""
 
     def shards(self, task: str, payloads: Sequence[bytes], workers: int) -> Iterator[bytes]:
-        """Run `tasks.run_task(task, payload)` for each payload in at most `workers` processes, this one counted.
+        """Run `tasks.run_task(task, payload)` for each payload, in at most `workers` processes.
 
-        Yields the results in the order of the payloads, each as soon as it is there, so that the
-        caller can work on one while idle workers produce the next. When the next result is not
-        there, this process runs a payload itself that nobody has begun (so it needs no idle worker
-        to make progress). With `workers` 1 all run here. A helper that dies has its payload run
-        again elsewhere; one that dies again and again raises `SchedulerError` (`worker_died`). An
-        error of a task is raised here.
+        Yields the results in the order of the payloads, each as soon as it is available, so that
+        the caller can work on one while idle workers produce the next. This process is one of
+        `workers`: when the next result is not available, it runs a payload that no worker has
+        started, so it needs no idle worker to make progress. With `workers` 1 it runs all of them.
+
+        If a helper crashes, its payload runs again elsewhere; if that happens again and again,
+        raises `SchedulerError` (`worker_died`). An error of a task is raised here.
         """

@@ -1,6 +1,6 @@
-"""Why some contacts get what they get.
+"""Explanations of the plans of single contacts (`schedctl explain`).
 
-Reads them, lets the engine tell, and puts that into words that travel.
+Reads the contacts, has the engine trace their events, and returns the traces as messages.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from schedd.engine import contacts as engine_contacts
 from schedd.engine.calendar import FIRST, LAST, iso
 from schedd.engine.configuration import KINDS, BalanceLimits
 from schedd.engine.contacts import ISSUES, Contacts, Reason
-from schedd.engine.explain import BalanceNote, Held, explain
+from schedd.engine.explain import BalanceNote, explain
 from schedd.engine.rows import SKIP_REASONS
 from schedd.engine.run import Run
 from schedd.engine.states import STATES
@@ -27,7 +27,8 @@ from schedd.store.outside_rows import OutsideRows
 from schedproto import EventExplanation, Explanation
 from schedproto.explanations import Step, Window
 
-from .chunks import ChunkReader, existing_arrays
+from .planning import key_conflicts
+from .reading import ChunkReader
 
 
 def explain_contacts(
@@ -57,10 +58,9 @@ def _explain(
         return Explanation(contact_id=contact, found=False)
     events: list[Trace] = []
     if len(read.chunk.people):
-        keys = existing_arrays(read.existing, read.chunk.people.ids, run.classes.folded)
-        held = Held(keys["held.dispatched"], keys["held.other"])
+        _, conflicts = key_conflicts(run, read.existing, read.chunk.people.ids)
         own = [note for note in notes if note.contact_id == contact]
-        events = explain(run, read.chunk, own, limits, held)
+        events = explain(run, read.chunk, own, limits, conflicts)
     state = STATES[int(found.state[0])] if found.state[0] != UNKNOWN else None
     return Explanation(
         contact_id=contact,

@@ -1,6 +1,4 @@
-"""The guards.
-
-A run that would change the plan beyond reason stops before it writes (rules, section 13).
+"""The guards: a run that would change the plan too much stops before it writes (section 13).
 
 Every figure is a sum over contacts, rows or days, so it does not depend on how the contacts are cut
 into chunks.
@@ -11,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import apsw
 import numpy as np
@@ -19,10 +16,14 @@ from numpy.typing import NDArray
 
 from schedd.engine.configuration import Configuration
 from schedd.engine.contacts import INVALID_BIRTH_DATE, ISSUES
-from schedd.engine.difference import DATE_BITS, Difference
+from schedd.engine.difference import Difference
+from schedd.engine.packing import NO_KEY, groups_of
+from schedd.engine.rows import NOT_SKIPPED
 from schedd.store.last_run import has_completed_run, ineligible_contacts
 from schedd.store.schema import Schema
 from schedproto import ErrorCode, GuardMeasure, SchedulerError
+
+from .chunk_data import ExistingPlan, IssueColumns, PlannedFollowUp, PlanReply
 
 INELIGIBLE_INCREASE, REMOVED, UNREADABLE, DAYS_OVER_CAP = (
     "ineligible_increase",
@@ -34,15 +35,14 @@ INELIGIBLE_INCREASE, REMOVED, UNREADABLE, DAYS_OVER_CAP = (
 _HUNDREDTHS = 10_000
 #: Days that never stop a run.
 _ANY_DAYS = 1000
-#: The columns of a planned follow-up that are looked at.
-_CONTACT, _STATUS = 0, 3
 
 
 @dataclass(frozen=True)
 class LastRun:
-    """What the last completed run left.
+    """The contacts as the last completed run left them.
 
-    ineligible: contacts, None where it is not known; highest: known contact.
+    ineligible: ids of those that were not eligible, None if it is not known.   highest: the highest
+    contact id that the file's plan, history and issues have.
     """
 
     ineligible: NDArray[np.int64] | None = None
@@ -50,7 +50,7 @@ class LastRun:
 
 
 class Guards:
-    """Judges one run by its figures. last: of the last completed run, None where there is none."""
+    """Evaluates one run by its figures. last: the last completed run, None if there is none."""
 
     def __init__(self, configuration: Configuration, contacts: int, last: LastRun | None) -> None:
         self._configuration, self._contacts, self._last = configuration, contacts, last
@@ -63,20 +63,19 @@ class Guards:
 
     def judge_unreadable(self, count: int) -> None:
         """Judge the number of contacts that have a date or a boolean that cannot be read."""
-        what = f"{self._share(count, self._contacts, 'contacts')} have a date or a boolean that cannot be read"
+        share = self._share(count, self._contacts, "contacts")
+        what = f"{share} have a date or a boolean that cannot be read"
         self._add_share(
             UNREADABLE, count, self._contacts, self._configuration.guard_max_unreadable, what
         )
 
-    def judge_ineligible(
-        self, issues: Iterable[tuple[NDArray[np.int64], NDArray[np.int8]]]
-    ) -> None:
-        """Judge the contacts that are not eligible, chunk by chunk as `engine.contacts.issues` returns them."""
+    def judge_ineligible(self, chunks: Iterable[IssueColumns]) -> None:
+        """Judge the contacts that became ineligible, given the issues of each chunk."""
         if self._last is None or self._last.ineligible is None:
             return
         reasons: Counter[str] = Counter()
-        for contacts, kinds in issues:
-            reasons.update(newly_ineligible(contacts, kinds, self._last))
+        for issues in chunks:
+            reasons.update(newly_ineligible(issues, self._last))
         count = reasons.total()
         why = ", ".join(f"{number:,} {reason}" for reason, number in sorted(reasons.items()))
         what = (
@@ -88,7 +87,10 @@ class Guards:
         )
 
     def judge_removed(self, removed: int, planned: int) -> None:
-        """Judge how many of the existing planned e-mails of the run's date and later the plan no longer has."""
+        """Judge how many of the existing planned e-mails the plan no longer has.
+
+        planned: existing planned e-mails of the run's date and later.   removed: of those.
+        """
         if self._last is None or not planned:
             return
         what = f"{self._share(removed, planned, 'planned e-mails')} would be removed"
@@ -101,9 +103,10 @@ class Guards:
         dispatched: Mapping[int, int],
         limit: int,
     ) -> None:
-        """Judge the days that the plan leaves above the daily limit and that the existing plan does not.
+        """Judge the days above the daily limit that the existing plan does not have.
 
-        planned, existing: ordinal -> e-mails of the plan, and of the file's existing one.
+        planned, existing: ordinal -> e-mails of the new and of the existing plan.   dispatched:
+        ordinal -> dispatched rows.
         """
         if self._last is None:
             return
@@ -124,7 +127,8 @@ class Guards:
                 allowed=float(allowed),
                 exceeded=len(over) > allowed < _ANY_DAYS
                 and rows >= self._configuration.guard_min_count,
-                message=f"{subject} the daily limit of {limit:,} e-mails and did not before; at most {allowed:,} may.",
+                message=f"{subject} the daily limit of {limit:,} e-mails and did not before; "
+                f"at most {allowed:,} may.",
             )
         )
 
@@ -156,22 +160,11 @@ class Guards:
             ErrorCode.PLAN_ABNORMAL,
             "the plan was not written, because it changes more than the guards allow: "
             + " ".join(measure.message for measure in exceeded),
-            hint=f"Check it with `schedctl preview {organization}`. If the changes are correct, submit once with "
-            "--accept-changes (accept_changes=True). The [guard] keys (docs/RULES.md, section 13) set the limits.",
+            hint=f"Check it with `schedctl preview {organization}`. If the changes are correct, "
+            "submit once with --accept-changes (accept_changes=True). "
+            "The [guard] keys (docs/RULES.md, section 13) set the limits.",
             details={name: text for measure in exceeded for name, text in _details(measure)},
         )
-
-
-class PlannedFigures(Protocol):
-    """What the guards need of a planned chunk; see `chunks.Planned`."""
-
-    @property
-    def unreadable(self) -> int:
-        """Return the number of contacts with a date or a boolean that cannot be read."""
-
-    @property
-    def highest(self) -> int | None:
-        """Return the highest contact id of an existing row."""
 
 
 def guards_of(
@@ -179,18 +172,21 @@ def guards_of(
     schema: Schema,
     configuration: Configuration,
     contacts: int,
-    parts: Sequence[PlannedFigures],
-    chunks: Iterable[Mapping[str, NDArray[Any]]],
+    replies: Sequence[PlanReply],
+    issues: Iterable[IssueColumns],
 ) -> Guards:
-    """Return the guards of a run that has planned its chunks, with what the contacts say judged already."""
-    guards = Guards(configuration, contacts, _last_run(connection, schema, parts))
-    guards.judge_unreadable(sum(part.unreadable for part in parts))
-    guards.judge_ineligible((chunk["issues.contact"], chunk["issues.kind"]) for chunk in chunks)
+    """Return the guards of a run that has planned its chunks, with the contacts already judged.
+
+    issues: of each chunk.
+    """
+    guards = Guards(configuration, contacts, _last_run(connection, schema, replies))
+    guards.judge_unreadable(sum(reply.unreadable for reply in replies))
+    guards.judge_ineligible(issues)
     return guards
 
 
 def _last_run(
-    connection: apsw.Connection, schema: Schema, parts: Sequence[PlannedFigures]
+    connection: apsw.Connection, schema: Schema, replies: Sequence[PlanReply]
 ) -> LastRun | None:
     if not has_completed_run(connection, schema):
         return None
@@ -198,7 +194,7 @@ def _last_run(
     if issues is None:
         return LastRun()
     ineligible, highest = issues
-    known = [highest, *(part.highest for part in parts)]
+    known = [highest, *(reply.highest for reply in replies)]
     return LastRun(
         ineligible, max((contact for contact in known if contact is not None), default=None)
     )
@@ -219,92 +215,60 @@ def _details(measure: GuardMeasure) -> list[tuple[str, str]]:
     ]
 
 
-def newly_ineligible(
-    contacts: NDArray[np.int64], kinds: NDArray[np.int8], last: LastRun
-) -> dict[str, int]:
+def newly_ineligible(issues: IssueColumns, last: LastRun) -> dict[str, int]:
     """Return reason -> contacts that are not eligible now and were eligible at the last run.
 
-    A contact above every contact that the file's plan, history and issues know is new and was
-    neither.
+    A contact above `LastRun.highest` is new, and was neither.
     """
     if last.ineligible is None or last.highest is None:
         return {}
-    chosen = (kinds < INVALID_BIRTH_DATE) & (contacts <= last.highest)
-    chosen[chosen] = ~np.isin(contacts[chosen], last.ineligible)
-    found, counts = np.unique(kinds[chosen], return_counts=True)
+    chosen = (issues.kind < INVALID_BIRTH_DATE) & (issues.contact_id <= last.highest)
+    chosen[chosen] = ~np.isin(issues.contact_id[chosen], last.ineligible)
+    found, counts = np.unique(issues.kind[chosen], return_counts=True)
     return {
         ISSUES[kind]: count for kind, count in zip(found.tolist(), counts.tolist(), strict=True)
     }
 
 
-@dataclass(frozen=True)
-class ExistingPlan:
-    """The existing plan rows of a chunk, follow-ups aside.
-
-    keys: as `difference.pack_keys`, -1 where no planned row can have it.   odd: those rows, and
-    odd_groups: contact and type of each as one number, -1 where no planned row can have them.
-    ahead: e-mails of the run's date or later.
-    """
-
-    keys: NDArray[np.int64]
-    odd: NDArray[np.int64]
-    odd_groups: NDArray[np.int64]
-    ahead: NDArray[np.bool_]
-
-    def groups(self) -> NDArray[np.int64]:
-        """Return contact and type of each row as one number, negative where no planned row can have them."""
-        groups: NDArray[np.int64] = self.keys >> DATE_BITS
-        groups[self.odd] = self.odd_groups
-        return groups
-
-    def ascending_groups(self) -> NDArray[np.int64]:
-        """Return the groups of the rows ahead in ascending order.
-
-        Of several rows with one key there is one.
-        """
-        keys = np.sort(self.keys[self.ahead], kind="stable")
-        first = np.ones(len(keys), np.bool_)
-        first[1:] = (keys[1:] != keys[:-1]) & (keys[1:] >= 0)
-        groups: NDArray[np.int64] = keys[first] >> DATE_BITS
-        odd = self.odd_groups[self.ahead[self.odd]]
-        return np.sort(np.concatenate([groups, odd])) if len(odd) else groups
-
-
 def removed_rows(
     change: Difference,
     planned_keys: NDArray[np.int64],
-    goes: NDArray[np.bool_],
+    sent: NDArray[np.bool_],
     existing: ExistingPlan,
 ) -> int:
-    """Return how many e-mails a contact has fewer of one type in the plan than before, summed over all.
+    """Return how many existing e-mails ahead the plan no longer has.
 
-    So an e-mail that moves to another day is not removed, and one that is skipped from now on is.
-    goes: which planned rows are not skipped; their keys are ascending.
+    For each contact and type, it is the number of e-mails before, less that of the plan. So an
+    e-mail that moves to another day is not removed, and one that is skipped from now on is.
+
+    planned_keys: of the planned rows, ascending.   sent: whether a planned row is pre-scheduled.
     """
-    stopped = change.updated[~goes[change.update]]
+    stopped = change.updated[~sent[change.update]]
     touched = np.concatenate([change.delete, stopped])
     touched = existing.groups()[touched[existing.ahead[touched]]]
     if not len(touched):
         return 0
-    lost = int((touched < 0).sum())
-    looked_at = np.unique(touched[touched >= 0])
-    before = _occurrences(existing.ascending_groups(), looked_at)
-    after = _occurrences(planned_keys[goes] >> DATE_BITS, looked_at)
+    # Only contacts and types that lose a row can have fewer e-mails, and they are few.
+    lost = int((touched == NO_KEY).sum())
+    affected = np.unique(touched[touched > NO_KEY])
+    before = _occurrences(existing.ascending_groups(), affected)
+    after = _occurrences(groups_of(planned_keys[sent]), affected)
     return lost + int(np.maximum(before - after, 0).sum())
 
 
 def _occurrences(ascending: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
-    first, behind = (np.searchsorted(ascending, values, side) for side in ("left", "right"))
-    return (behind - first).astype(np.int64)
+    """Return how often each value occurs in an ascending array."""
+    first = np.searchsorted(ascending, values, "left")
+    end = np.searchsorted(ascending, values, "right")
+    return (end - first).astype(np.int64)
 
 
-def removed_followups(before: Sequence[int], planned: Sequence[Sequence[Any]]) -> int:
+def removed_followups(before: NDArray[np.int64], planned: Iterable[PlannedFollowUp]) -> int:
     """Return the same of follow-ups, of which all types count as one.
 
-    before: the contact of each existing one.   planned: rows as `PlanWriter.insert_followups` takes
-    them.
+    before: the contact of each existing one ahead.
     """
-    if not before:
+    if not len(before):
         return 0
-    after = Counter(row[_CONTACT] for row in planned if row[_STATUS] == "pre-scheduled")
-    return (Counter(before) - after).total()
+    after = Counter(item.row.contact_id for item in planned if item.reason == NOT_SKIPPED)
+    return (Counter(before.tolist()) - after).total()

@@ -1,4 +1,4 @@
-"""The rows that no range of contact ids finds, handed to all processes of a run in its scratch folder."""
+"""The rows that no range of contact ids finds, shared with all processes of a run."""
 
 from __future__ import annotations
 
@@ -13,23 +13,16 @@ _NAME = "outside"
 
 
 def save_outside(folder: Path, rows: OutsideRows) -> None:
-    """Leave the rows for the other processes."""
-    arrays = {
-        "row_id": rows.row_id,
-        "contact_id": rows.contact_id,
-        "exact": rows.exact,
-        "nobody": rows.nobody,
-    }
-    shared_arrays.save(folder / _NAME, arrays, rows.converted)
+    """Write the rows for the other processes."""
+    shared_arrays.save(folder / _NAME, rows)
 
 
 def load_outside(folder: Path) -> OutsideRows:
-    """Return the rows of a run."""
+    """Return the rows of a run; the last run's are kept."""
     info = (folder / _NAME).stat()
     return _load(folder, info.st_ino, info.st_mtime_ns)
 
 
 @lru_cache(maxsize=1)
 def _load(folder: Path, _inode: int, _changed_ns: int) -> OutsideRows:
-    arrays, converted = shared_arrays.load(folder / _NAME)
-    return OutsideRows(**arrays, converted=converted)
+    return shared_arrays.load(folder / _NAME, OutsideRows)

@@ -1,11 +1,9 @@
-"""The digest of a plan.
+"""The digest of a plan: equal for equal plans, for any chunks, processes, mode and plan before.
 
-Equal for equal plans, whatever the chunks, the processes, the mode and the plan before.
-
-Each row becomes two 64-bit numbers that depend on all it says; the sums of both over all rows,
-which know no order, are the digest. Two plans that differ by accident agree in it with a chance of
-2**-128. It is no defence against somebody who makes up plans; such a person can write to the file
-anyway.
+Each row becomes two 64-bit numbers that depend on all of its columns. The sums of both over all
+rows, which do not depend on the order of the rows, are the digest. Two plans that differ by
+accident have the same digest with a probability of 2**-128. The digest does not protect against
+somebody who constructs plans; such a person can write to the file anyway.
 """
 
 from __future__ import annotations
@@ -24,24 +22,24 @@ from schedd.engine import calendar
 from schedd.engine.configuration import Configuration
 from schedd.engine.contacts import ISSUES
 from schedd.engine.hashing import mix64
+from schedd.engine.packing import unpack_kind
 from schedd.engine.rows import FIXED_TYPES, SKIP_REASONS, Rows
 from schedd.engine.run import Run
 from schedproto import ErrorCode, SavedPlan, SchedulerError
 
+from .chunk_data import IssueColumns, PlannedFollowUp, Sums
 from .specification import PLAN_FORMAT
 
-#: What tells the two numbers of a row apart; bits of no meaning.
+#: Makes the two numbers of a row different; arbitrary bits.
 _SEEDS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 _DATE_SHIFT = np.uint64(32)
 _BITS_64 = (1 << 64) - 1
-#: Types of which a refusal says the counts.
+#: The number of types whose counts a refusal names.
 _MAX_TYPES = 5
-
-Sums = tuple[int, int]
 
 
 def add(*parts: Sums) -> Sums:
-    """Return the digest of the rows of some parts together."""
+    """Return the sums of the rows of all parts together."""
     return sum(part[0] for part in parts) & _BITS_64, sum(part[1] for part in parts) & _BITS_64
 
 
@@ -52,17 +50,17 @@ def _value_sums(kind: str, values: Sequence[Any]) -> Sums:
 
 
 def row_sums(
-    run: Run, contact_ids: NDArray[np.int64], rows: Rows, kinds: NDArray[np.int32]
+    run: Run, contact_ids: NDArray[np.int64], rows: Rows, kinds: NDArray[np.int64]
 ) -> Sums:
-    """Return the digest of a chunk's planned rows, follow-ups aside.
+    """Return the sums of a chunk's planned rows, follow-ups aside.
 
-    contact_ids: of the chunk's people.   kinds: class * len(SKIP_REASONS) + reason of each row.
+    contact_ids: of the chunk's people.   kinds: of the rows, as `packing.pack_kinds`.
     """
     if not len(rows):
         return 0, 0
     tables = np.zeros((2, len(run.classes) * len(SKIP_REASONS)), np.uint64)
     for kind in np.flatnonzero(np.bincount(kinds)).tolist():
-        tables[:, kind] = _value_sums("row", _kind_values(run, *divmod(kind, len(SKIP_REASONS))))
+        tables[:, kind] = _value_sums("row", _kind_values(run, *unpack_kind(kind)))
     dates = (rows.date - calendar.FIRST).astype(np.uint64) << _DATE_SHIFT
     dates |= (rows.event - calendar.FIRST).astype(np.uint64)
     first, second = (
@@ -73,10 +71,7 @@ def row_sums(
 
 
 def _kind_values(run: Run, row_class: int, reason: int) -> list[Any]:
-    """Return what all rows of a class and a reason say.
-
-    The columns that the store writes of them.
-    """
+    """Return the columns that all rows of a class and a reason share."""
     classes = run.classes
     return [
         classes.types[classes.type_number[row_class]],
@@ -93,25 +88,26 @@ def _sum(words: NDArray[np.uint64]) -> int:
     return int(mix64(words).sum(dtype=np.uint64))
 
 
-def followup_sums(send_time: str, rows: Iterable[Sequence[Any]]) -> Sums:
-    """Return the digest of follow-ups as `PlanWriter.insert_followups` takes them."""
-    return add((0, 0), *(_value_sums("followup", [send_time, *row]) for row in rows))
+def followup_sums(send_time: str, planned: Iterable[PlannedFollowUp]) -> Sums:
+    """Return the sums of planned follow-ups."""
+    rows = ([send_time, *msgspec.structs.astuple(item.row)] for item in planned)
+    return add((0, 0), *(_value_sums("followup", row) for row in rows))
 
 
-def issue_sums(contacts: NDArray[np.int64], kinds: NDArray[np.int8]) -> Sums:
-    """Return the digest of contacts with issues; kinds: numbers in `ISSUES`."""
-    if not len(contacts):
+def issue_sums(issues: IssueColumns) -> Sums:
+    """Return the sums of the issues of a chunk's contacts."""
+    if not len(issues.contact_id):
         return 0, 0
     tables = np.array([_value_sums("issue", [reason]) for reason in ISSUES], np.uint64).T
     first, second = (
-        _sum(mix64(contacts.astype(np.uint64) ^ seed) ^ table[kinds])
+        _sum(mix64(issues.contact_id.astype(np.uint64) ^ seed) ^ table[issues.kind])
         for seed, table in zip(_SEEDS, tables, strict=True)
     )
     return first, second
 
 
 def text(sums: Sums, rows: int) -> str:
-    """Return the digest of a plan as it travels."""
+    """Return the digest of a plan as text."""
     return sha256(f"plan {PLAN_FORMAT} {rows} {sums[0]:016x}{sums[1]:016x}".encode()).hexdigest()
 
 
@@ -127,18 +123,22 @@ def check_expected(expected: SavedPlan, plan: SavedPlan) -> None:
     if expected.digest == plan.digest:
         return
     found = differences(expected, plan)
-    same = f"both have {plan.rows:,} rows, but some differ in contact, date, reason, priority or template"
+    same = (
+        f"both have {plan.rows:,} rows, "
+        "but some differ in contact, date, reason, priority or template"
+    )
     raise SchedulerError(
         ErrorCode.PLAN_DIFFERS,
         "the plan was not written because it differs from the reviewed one: "
         + ("; ".join(f"{name}: {then} then, {now} now" for name, then, now in found) or same),
-        hint=f"Review the new plan with `schedctl preview {plan.organization} --save FILE` and submit that one.",
+        hint=f"Review the new plan with `schedctl preview {plan.organization} --save FILE` "
+        "and submit that one.",
         details={name: f"{then} -> {now}" for name, then, now in found},
     )
 
 
 def differences(expected: SavedPlan, plan: SavedPlan) -> list[tuple[str, str, str]]:
-    """Return what differs between two plans, as far as their numbers say it: name, then, now."""
+    """Return the numbers that differ between two plans as (name, then, now)."""
     versions: list[str] = [
         "the daemon's defaults" if p.config_version is None else f"version {p.config_version}"
         for p in (expected, plan)

@@ -1,6 +1,6 @@
-"""What a dry run would change, told row by row: for `schedctl preview`.
+"""The preview of a dry run: what it would change, row by row (`schedctl preview`).
 
-Only computed when asked for.
+Only computed if the job is a dry run.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import apsw
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,9 +18,11 @@ from schedd.engine.calendar import NONE, iso
 from schedd.engine.difference import Difference
 from schedd.engine.rows import NOT_SKIPPED, SKIP_REASONS, RowClasses, Rows
 from schedd.store.existing import SKIPPED, ExistingRows
+from schedd.store.followups import ExistingFollowUp, FollowUpRow
 from schedd.store.odd_values import email_types
 from schedproto import Preview, RowChange, TypeChanges
 
+from .chunk_data import ShownRows
 from .followups import FollowUpChange
 
 #: Changes of each type and kind that are shown one by one.
@@ -30,101 +33,109 @@ _OTHER_REASON = "another reason"
 
 @dataclass
 class _Side:
-    """Rows before or after. kind: type number.
+    """Rows before or after. Columns as in `ShownRows`."""
 
-    reason: number in `SKIP_REASONS`, -1 for another text.
-    """
-
-    contact: NDArray[np.int64]
-    kind: NDArray[np.int64]
+    contact_id: NDArray[np.int64]
+    type_index: NDArray[np.int64]
     date: NDArray[np.int32]
     reason: NDArray[np.int16]
 
     def take(self, chosen: NDArray[Any]) -> _Side:
         return _Side(
-            self.contact[chosen], self.kind[chosen], self.date[chosen], self.reason[chosen]
+            self.contact_id[chosen], self.type_index[chosen], self.date[chosen], self.reason[chosen]
         )
 
     def __len__(self) -> int:
-        return len(self.contact)
+        return len(self.contact_id)
+
+
+_NO_ROWS = np.zeros(0, np.int64)
 
 
 def shown_rows(
-    connection: Any, present: ExistingRows, classes: RowClasses
-) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Return what is to be told of the present plan rows, follow-ups aside, and the names of their types.
+    connection: apsw.Connection, existing: ExistingRows, classes: RowClasses
+) -> ShownRows:
+    """Return what a preview shows of the rows of the existing plan, follow-ups aside.
 
-    The arrays are in the order of the chunk's `present.key`; types that the run does not know come
-    behind its own.
+    Types that the run does not know come after its own in `names`.
     """
-    rows = np.flatnonzero((present.kind <= SKIPPED) & ~present.followup)
-    names, kinds = list(classes.types), present.type_number[rows].astype(np.int64)
-    odd = np.flatnonzero(kinds < 0)
+    rows = existing.plain_plan()
+    names, type_index = list(classes.types), existing.type_number[rows].astype(np.int64)
+    unknown = np.flatnonzero(type_index < 0)
     number: dict[str, int] = {}
-    for place, name in zip(
-        odd.tolist(), email_types(connection, present.row_id[rows[odd]]), strict=True
-    ):
+    unknown_names = email_types(connection, existing.row_id[rows[unknown]])
+    for index, name in zip(unknown.tolist(), unknown_names, strict=True):
         if name not in number:
             number[name] = len(names)
             names.append(name)
-        kinds[place] = number[name]
-    skipped = present.kind[rows] == SKIPPED
-    return {
-        "shown.contact": present.contact_id[rows],
-        "shown.kind": kinds,
-        "shown.date": present.date[rows],
-        # A row that is skipped for no reason at all has another reason than any of ours.
-        "shown.reason": np.where(
-            skipped & (present.reason[rows] == NOT_SKIPPED), -1, present.reason[rows]
-        ),
-    }, names
+        type_index[index] = number[name]
+
+    # A skipped row without a reason has another reason than any of ours.
+    reason = existing.reason[rows]
+    unexplained = (existing.kind[rows] == SKIPPED) & (reason == NOT_SKIPPED)
+    return ShownRows(
+        contact_id=existing.contact_id[rows],
+        type_index=type_index,
+        date=existing.date[rows],
+        reason=np.where(unexplained, np.int16(-1), reason),
+        names=names,
+    )
 
 
-def preview(
+def of_rows(
     classes: RowClasses,
-    arrays: dict[str, NDArray[Any]],
-    names: Sequence[str],
+    shown: ShownRows,
+    contact_id: NDArray[np.int64],
     rows: Rows,
     change: Difference,
 ) -> Preview:
     """Return what a chunk's difference changes, follow-ups aside.
 
-    rows: the plan, as in `change`.
+    shown: the existing rows.   rows, contact_id: the planned rows and their contacts.
     """
-    before = _Side(*(arrays[f"shown.{name}"] for name in ("contact", "kind", "date", "reason")))
-    contact = arrays["people.ids"][rows.contact_index]
-    after = _Side(
-        contact, classes.type_number[rows.row_class].astype(np.int64), rows.date, rows.reason
-    )
-    inserted, deleted = change.insert, change.delete
-    moved_to, moved_from = _moves(after.take(inserted), before.take(deleted))
-    moves = (deleted[moved_from], inserted[moved_to])
-    deleted, inserted = np.delete(deleted, moved_from), np.delete(inserted, moved_to)
-    nothing = np.zeros(0, np.int64)
-    result = Counter(names)
-    result.add("moved", before.take(moves[0]), after.take(moves[1]))
-    result.add("updated", before.take(change.updated), after.take(change.update))
-    result.add("deleted", before.take(deleted), after.take(nothing))
-    result.add("inserted", before.take(nothing), after.take(inserted))
+    before = _Side(shown.contact_id, shown.type_index, shown.date, shown.reason)
+    type_index = classes.type_number[rows.row_class].astype(np.int64)
+    after = _Side(contact_id, type_index, rows.date, rows.reason)
+
+    moved_to, moved_from = _moves(after.take(change.insert), before.take(change.delete))
+    inserted = np.delete(change.insert, moved_to)
+    deleted = np.delete(change.delete, moved_from)
     kept = np.ones(len(rows), np.bool_)
     kept[change.insert] = kept[change.update] = False
-    result.add_unchanged(after.kind[kept])
-    present = before.date[(before.reason == NOT_SKIPPED) & (before.date != NONE)]
-    days, counts = np.unique(present, return_counts=True)
-    volume = {iso(day): count for day, count in zip(days.tolist(), counts.tolist(), strict=True)}
-    return Preview(types=result.types, volume_present=volume, examples=result.examples)
+
+    counter = Counter(shown.names)
+    counter.add(
+        "moved",
+        before.take(change.delete[moved_from]),
+        after.take(change.insert[moved_to]),
+    )
+    counter.add("updated", before.take(change.updated), after.take(change.update))
+    counter.add("deleted", before.take(deleted), after.take(_NO_ROWS))
+    counter.add("inserted", before.take(_NO_ROWS), after.take(inserted))
+    counter.add_unchanged(after.type_index[kept])
+    return Preview(types=counter.types, volume_present=_volume(before), examples=counter.examples)
+
+
+def _volume(rows: _Side) -> dict[str, int]:
+    """Return date -> pre-scheduled rows."""
+    dates = rows.date[(rows.reason == NOT_SKIPPED) & (rows.date != NONE)]
+    days, counts = np.unique(dates, return_counts=True)
+    return {iso(day): count for day, count in zip(days.tolist(), counts.tolist(), strict=True)}
 
 
 def _moves(after: _Side, before: _Side) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return which new rows and which deleted ones are the same e-mail on another day.
+    """Return which new and which deleted rows are one e-mail that moves to another day.
 
-    Same contact and type.
+    These have the same contact and type; of several, the first new one belongs to the first
+    deleted one, and so on.
     """
     if not len(after) or not len(before):
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
-    _, contact = np.unique(np.concatenate([after.contact, before.contact]), return_inverse=True)
-    kind = np.concatenate([after.kind, before.kind])
-    keys = contact * (int(kind.max()) + 1) + kind
+    _, contact = np.unique(
+        np.concatenate([after.contact_id, before.contact_id]), return_inverse=True
+    )
+    type_index = np.concatenate([after.type_index, before.type_index])
+    keys = contact * (int(type_index.max()) + 1) + type_index
     ranks = np.concatenate([_ranks(keys[: len(after)]), _ranks(keys[len(after) :])])
     keys = keys * (int(ranks.max()) + 1) + ranks
     _, one, other = np.intersect1d(
@@ -134,7 +145,7 @@ def _moves(after: _Side, before: _Side) -> tuple[NDArray[np.intp], NDArray[np.in
 
 
 def _ranks(keys: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the how-manieth each key is among equal ones."""
+    """Return the occurrence index of each key: 0 for the first of equal ones, then 1, 2, ..."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
@@ -156,29 +167,28 @@ class Counter:
         """Return the counts."""
         return {name: TypeChanges(**counts) for name, counts in self._counts.items()}
 
-    def _count(self, kinds: NDArray[np.int64], change: str) -> None:
-        for kind, number in zip(*np.unique(kinds, return_counts=True), strict=True):
-            counts = self._counts.setdefault(self._names[kind], {})
+    def _count(self, type_index: NDArray[np.int64], change: str) -> None:
+        for index, number in zip(*np.unique(type_index, return_counts=True), strict=True):
+            counts = self._counts.setdefault(self._names[index], {})
             counts[change] = counts.get(change, 0) + int(number)
 
-    def add_unchanged(self, kinds: NDArray[np.int64]) -> None:
+    def add_unchanged(self, type_index: NDArray[np.int64]) -> None:
         """Count rows that stay as they are."""
-        self._count(kinds, "unchanged")
+        self._count(type_index, "unchanged")
 
     def add(self, change: str, before: _Side, after: _Side) -> None:
-        """Count rows that change.
-
-        Where both sides have rows, they belong together in their order.
-        """
-        kinds = after.kind if len(after) else before.kind
-        self._count(kinds, change)
-        for kind in np.unique(kinds).tolist():
-            for index in np.flatnonzero(kinds == kind)[:EXAMPLES].tolist():
+        """Count rows that change. If both sides have rows, they belong together in their order."""
+        shown = after if len(after) else before
+        self._count(shown.type_index, change)
+        for number in np.unique(shown.type_index).tolist():
+            for index in np.flatnonzero(shown.type_index == number)[:EXAMPLES].tolist():
                 facts = _facts(before, index, "before") | _facts(after, index, "after")
-                contact = int((after if len(after) else before).contact[index])
                 self.examples.append(
                     RowChange(
-                        contact_id=contact, email_type=self._names[kind], change=change, **facts
+                        contact_id=int(shown.contact_id[index]),
+                        email_type=self._names[number],
+                        change=change,
+                        **facts,
                     )
                 )
 
@@ -194,63 +204,78 @@ def _facts(side: _Side, index: int, when: str) -> dict[str, Any]:
     }
 
 
-def of_followups(change: FollowUpChange, present: Sequence[Sequence[Any]]) -> Preview:
-    """Return what changes in the follow-ups of a chunk.
-
-    `present`: rows as `store.followups` returns them.
-    """
-    types: dict[str, dict[str, int]] = {}
-    examples: list[RowChange] = []
-
-    def count(kind: str, what: str, number: int = 1) -> None:
-        counts = types.setdefault(kind, {})
-        counts[what] = counts.get(what, 0) + number
-
-    def tell(
-        what: str, contact: int, kind: str, before: Sequence[Any], after: Sequence[Any]
-    ) -> None:
-        count(kind, what)
-        facts: dict[str, Any] = dict(zip(_BEFORE, before, strict=False)) | dict(
-            zip(_AFTER, after, strict=False)
-        )
-        facts = {name: None if value is None else str(value) for name, value in facts.items()}
-        examples.append(RowChange(contact_id=contact, email_type=kind, change=what, **facts))
-
-    # A new row begins with contact and type, a present one has its id before them and its send time
-    # behind the date.
-    for row in change.insert:
-        tell("inserted", row[0], row[1], (), row[2:5])
-    for old, (_, new) in zip(change.updated, change.update, strict=True):
-        tell("updated", new[0], new[1], (old[3], old[5], old[6]), new[2:5])
-    for gone in change.deleted:
-        tell("deleted", gone[1], gone[2], (gone[3], gone[5], gone[6]), ())
-    for kind, _, number in change.counts:
-        count(kind, "unchanged", number)
-    for row in (*change.insert, *(row for _, row in change.update)):
-        count(row[1], "unchanged", -1)
-    volume: dict[str, int] = {}
-    for was in present:
-        if was[5] == "pre-scheduled" and was[3] is not None:
-            volume[was[3]] = volume.get(was[3], 0) + 1
+def of_followups(change: FollowUpChange, existing: Sequence[ExistingFollowUp]) -> Preview:
+    """Return what changes in the follow-ups of a chunk."""
+    examples = [
+        *(_followup_change("inserted", row, None, row) for row in change.insert),
+        *(_followup_change("updated", u.planned, u.existing, u.planned) for u in change.update),
+        *(_followup_change("deleted", row, row, None) for row in change.delete),
+    ]
+    volume = Names(
+        row.scheduled_send_date
+        for row in existing
+        if row.status == "pre-scheduled" and row.scheduled_send_date is not None
+    )
+    # `merge` keeps the first examples of each type and kind.
     return merge(
-        [
-            Preview(
-                types={k: TypeChanges(**v) for k, v in types.items()},
-                volume_present=volume,
-                examples=examples,
-            )
-        ]
+        [Preview(types=_followup_types(change), volume_present=dict(volume), examples=examples)]
     )
 
 
-def of_orphans(connection: Any, row_ids: Sequence[int]) -> Preview:
-    """Return the plan rows that go because they belong to no contact."""
+def _followup_types(change: FollowUpChange) -> dict[str, TypeChanges]:
+    """Return the changes of each type; the planned rows that do not change are unchanged."""
+    inserted = Names(row.email_type for row in change.insert)
+    updated = Names(update.planned.email_type for update in change.update)
+    deleted = Names(row.email_type for row in change.delete)
+    planned = Names(item.row.email_type for item in change.planned)
+    return {
+        name: TypeChanges(
+            inserted=inserted[name],
+            updated=updated[name],
+            deleted=deleted[name],
+            unchanged=planned[name] - inserted[name] - updated[name],
+        )
+        for name in {**inserted, **updated, **deleted, **planned}
+    }
+
+
+def _followup_change(
+    change: str,
+    row: FollowUpRow | ExistingFollowUp,
+    before: ExistingFollowUp | None,
+    after: FollowUpRow | None,
+) -> RowChange:
+    """Return one change. row: the one whose contact and type are shown."""
+    old = (None,) * 3 if before is None else _shown_columns(before)
+    new = (None,) * 3 if after is None else _shown_columns(after)
+    return RowChange(
+        contact_id=row.contact_id,
+        email_type=row.email_type,
+        change=change,
+        date_before=old[0],
+        status_before=old[1],
+        reason_before=old[2],
+        date_after=new[0],
+        status_after=new[1],
+        reason_after=new[2],
+    )
+
+
+def _shown_columns(
+    row: FollowUpRow | ExistingFollowUp,
+) -> tuple[str | None, str | None, str | None]:
+    """Return date, status and reason as texts."""
+    date, status, reason = (
+        None if value is None else str(value)
+        for value in (row.scheduled_send_date, row.status, row.skip_reason)
+    )
+    return date, status, reason
+
+
+def of_orphans(connection: apsw.Connection, row_ids: Sequence[int]) -> Preview:
+    """Return the preview of the deletion of plan rows that belong to no contact."""
     names = Names(email_types(connection, np.array(row_ids, np.int64)))
     return Preview(types={name: TypeChanges(deleted=count) for name, count in names.items()})
-
-
-_BEFORE = ("date_before", "status_before", "reason_before")
-_AFTER = ("date_after", "status_after", "reason_after")
 
 
 def merge(parts: Iterable[Preview]) -> Preview:

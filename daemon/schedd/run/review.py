@@ -1,53 +1,33 @@
-"""What is judged between planning and writing.
-
-The guards, and whether the plan is the one that was reviewed.
-"""
+"""The review of a plan before it is written: the guards, and the digest of an expected plan."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 
 import apsw
 
 from schedd.engine.configuration import Configuration
-from schedd.engine.explain import BalanceNote
-from schedd.engine.findings import Findings
 from schedd.store.runs import StoredConfiguration
-from schedd.store.schedule_values import Orphans
 from schedd.store.schema import Schema
 from schedproto import GuardMeasure, JobSpec, SavedPlan
 
 from . import plan_digest, shared_arrays
-from .chunks import ChunkTask, Finished, Planned
+from .chunk_data import ChunkTask, FinishedChunk, FinishReply, PlannedChunk
 from .context import RunContext
 from .guards import guards_of
-from .summary import Tally, sum_days
+from .summary import CompletePlan, RunSummary, sum_days
 from .timings import Stages
 
 
-@dataclass
-class CompletePlan:
-    """What is known when all chunks are planned and balanced. orphans: the rows of no chunk."""
-
-    tasks: list[ChunkTask]
-    parts: list[Planned]
-    dispatched: dict[int, int]
-    notes: list[BalanceNote]
-    orphans: Orphans
-    orphan_findings: Findings
-
-
 def wants_digest(spec: JobSpec) -> bool:
-    """Return whether the digest of the plan is needed."""
+    """Return whether a job needs the digest of the plan."""
     return spec.dry_run or spec.expect is not None
 
 
 class Review:
-    """Judges the plan of one run before it is written.
+    """Reviews the plan of one run before it is written.
 
-    measures: the figures; plan: as a later job can expect it.
+    measures: the figures of the guards.   plan: what a later job can expect, if it was needed.
     """
 
     def __init__(
@@ -58,12 +38,10 @@ class Review:
         as_of: int,
         stored: StoredConfiguration | None,
     ) -> None:
-        self._spec, self._configuration, self._contacts, self._as_of = (
-            spec,
-            configuration,
-            contacts,
-            as_of,
-        )
+        self._spec = spec
+        self._configuration = configuration
+        self._contacts = contacts
+        self._as_of = as_of
         self._version = None if stored is None else stored.version
         self.measures: list[GuardMeasure] = []
         self.plan: SavedPlan | None = None
@@ -73,64 +51,67 @@ class Review:
         connection: apsw.Connection,
         schema: Schema,
         complete: CompletePlan,
-        finished: Iterable[Finished],
-        tally: Tally,
+        replies: Iterable[FinishReply],
+        summary: RunSummary,
         context: RunContext,
         stages: Stages,
-    ) -> Iterable[tuple[ChunkTask, Finished]]:
-        """Return the finished chunks, or raise `plan_abnormal` or `plan_differs` before anything is written.
+    ) -> Iterable[tuple[ChunkTask, FinishReply]]:
+        """Return the finished chunks, which are added to `summary` as they come.
 
-        Where nothing depends on the sums over all chunks, they come while others are still being
-        finished.
+        Raises `SchedulerError` (`plan_abnormal`, `plan_differs`) before anything is written. If
+        nothing depends on the sums over all chunks, the first chunks are returned while other
+        processes still finish the next ones.
         """
-        chunks = (shared_arrays.load(context.scratch / task.name)[0] for task in complete.tasks)
         guards = guards_of(
-            connection, schema, self._configuration, self._contacts, complete.parts, chunks
+            connection,
+            schema,
+            self._configuration,
+            self._contacts,
+            complete.replies,
+            (_planned(task).issues for task in complete.tasks),
         )
         self.measures = guards.measures
-        answers: Iterable[tuple[ChunkTask, Finished]] = _added_up(
-            complete.tasks, finished, tally, context.scratch
+        finished: Iterable[tuple[ChunkTask, FinishReply]] = _add_all(
+            complete.tasks, replies, summary
         )
-        ahead = sum_days([complete.orphans.ahead, *(part.ahead for part in complete.parts)])
+
+        ahead = sum_days([complete.orphans.ahead, *(reply.ahead for reply in complete.replies)])
         replaces = guards.compares and bool(ahead)
         if replaces or wants_digest(self._spec):
             with stages.stage("compare"):
                 context.progress("compare", 0.5, self._contacts, self._contacts)
-                answers = list(answers)
+                finished = list(finished)
         if replaces:
-            removed = sum(complete.orphans.ahead.values()) + tally.removed
+            removed = sum(complete.orphans.ahead.values()) + summary.removed
             guards.judge_removed(removed, sum(ahead.values()))
             limit = self._configuration.limits(self._contacts).limit
-            guards.judge_days(tally.volume, ahead, complete.dispatched, limit)
+            guards.judge_days(summary.volume, ahead, complete.dispatched, limit)
+
         if not (self._spec.dry_run or self._spec.accept_changes):
             guards.check(self._spec.organization)
-        self._compare(tally)
-        return answers
+        if wants_digest(self._spec):
+            self._compare(summary)
+        return finished
 
-    def _compare(self, tally: Tally) -> None:
-        """Keep the plan for a later job to expect.
-
-        Raise `plan_differs` if it is not the expected one.
-        """
-        if not wants_digest(self._spec):
-            return
-        self.plan = tally.saved_plan(
+    def _compare(self, summary: RunSummary) -> None:
+        """Save the plan for a later job, and raise `plan_differs` if it is not the expected one."""
+        self.plan = summary.saved_plan(
             self._spec, self._as_of, self._version, self._configuration, self._contacts
         )
         if self._spec.expect is not None:
             plan_digest.check_expected(self._spec.expect, self.plan)
 
 
-def _added_up(
-    tasks: list[ChunkTask], finished: Iterable[Finished], tally: Tally, folder: Path
-) -> Iterator[tuple[ChunkTask, Finished]]:
-    """Add the finished chunks up, in the order of the keys.
+def _planned(task: ChunkTask) -> PlannedChunk:
+    return shared_arrays.load(task.planned_file, PlannedChunk)
 
-    Their columns are not needed any longer.
-    """
-    for task, answer in zip(tasks, finished, strict=True):
-        path = folder / task.name
-        out, _ = shared_arrays.load(path.with_suffix(".out"))
-        tally.add(answer, out, shared_arrays.load(path)[0])
-        path.unlink()
-        yield task, answer
+
+def _add_all(
+    tasks: Sequence[ChunkTask], replies: Iterable[FinishReply], summary: RunSummary
+) -> Iterator[tuple[ChunkTask, FinishReply]]:
+    """Yield the finished chunks in the order of the keys, and remove the planned ones."""
+    for task, reply in zip(tasks, replies, strict=True):
+        finished = shared_arrays.load(task.finished_file, FinishedChunk)
+        summary.add(reply, finished, _planned(task).issues)
+        task.planned_file.unlink()
+        yield task, reply

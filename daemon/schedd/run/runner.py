@@ -1,8 +1,8 @@
-"""The stages of one job, from the file to the file. Knows neither socket nor pool (see `contract`).
+"""The stages of one job, from the file to the file.
 
-All of a run is one transaction: the write lock is taken first, so that every process of the run
-reads the same state, and nothing is written before all have read. What fails leaves the file as it
-was.
+Knows neither socket nor pool (see `context`). A run is one transaction: the write lock is taken
+first, so that every process of the run reads the same state, and nothing is written before all
+chunks are read. A run that fails leaves the file as it was.
 """
 
 from __future__ import annotations
@@ -10,51 +10,61 @@ from __future__ import annotations
 import datetime as dt
 import zoneinfo
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import apsw
 import msgspec
-import numpy as np
 
 from schedd.engine import calendar
 from schedd.engine.configuration import Configuration, ConfigurationError, Layer, build, parse_toml
 from schedd.engine.findings import Findings
 from schedd.engine.run import Run
 from schedd.store import campaigns as campaign_store
-from schedd.store import foreign, maintenance, schema, verify
-from schedd.store.bulk import bulk_load
+from schedd.store import foreign, maintenance
+from schedd.store import schema as plan_schema
 from schedd.store.configurations import invalid
 from schedd.store.connection import interrupt_when, open_reader, open_writer
 from schedd.store.contacts import chunk_starts
 from schedd.store.errors import sqlite_errors, translate
-from schedd.store.outside_rows import read_outside_rows
+from schedd.store.outside_rows import OutsideRows, read_outside_rows
 from schedd.store.probe import Sample, try_rows
 from schedd.store.runs import RunRecord, StoredConfiguration, applicable_configuration, record_run
 from schedd.store.schedules import ScheduleReader
-from schedd.store.write import IssueWriter, PlainRows, PlanWriter
-from schedproto import ErrorCode, JobSpec, Mode, RunResult, RunWarning, SchedulerError
+from schedd.store.schema import PLAN, Schema, read_schema
+from schedd.store.write import PlanWriter
+from schedproto import (
+    ErrorCode,
+    Explanation,
+    JobSpec,
+    Mode,
+    RunResult,
+    RunWarning,
+    SchedulerError,
+)
 
 from . import preview as previews
-from . import shared_arrays
-from .backup import Keeper, keeper
+from .backup import PreRunBackup, backup_scope
 from .balancing import balance_chunks
-from .chunks import ChunkTask, Finished, Planned, RunInput, write_run_input
+from .chunk_data import ChunkTask, FinishReply, PlanReply
 from .context import RunContext
 from .explanations import explain_contacts
 from .outside import save_outside
-from .review import CompletePlan, Review, wants_digest
+from .review import Review, wants_digest
+from .run_input import RunInput, save_run_input
 from .run_record import run_record
 from .specification import parse_as_of
-from .summary import Tally, sum_days
+from .summary import CompletePlan, RunSummary, sum_days
 from .timings import Stages
 from .warnings import merged, to_warnings
+from .writing import PlanWriting
 
 #: Contacts in a chunk: few enough that a chunk's columns stay in the processor's caches.
 CHUNK_CONTACTS = 32_768
-#: From so many contacts on, a job that names no number of workers uses all there are.
+#: From this many contacts on, a job that names no number of workers uses all workers.
 PARALLEL_CONTACTS = 50_000
 
 _T = TypeVar("_T")
@@ -72,15 +82,18 @@ def run_job(
     context: RunContext,
     clock: Callable[[], dt.datetime] = utc_now,
 ) -> RunResult:
-    """Schedule one organization; raises `SchedulerError`.
+    """Schedule one organization; raises `SchedulerError`. Blocks until the run is done.
 
     defaults_toml: the daemon's configuration file (rules, section 13), or an empty text.
+
+    >>> result = run_job(JobSpec(organization="org-123"), Path("org-123.db"), "", context)
+    >>> result.rows_inserted
     """
-    with keeper(spec, database, context) as backup:
-        return _run_kept(_Job(spec, database, defaults_toml, context, clock, backup))
+    with backup_scope(spec, database, context) as backup:
+        return _run_connected(_Job(spec, database, defaults_toml, context, clock, backup))
 
 
-def _run_kept(job: _Job) -> RunResult:
+def _run_connected(job: _Job) -> RunResult:
     context, database = job.context, job.database
     connection = job.open()
     context.on_cancel(connection.interrupt)
@@ -93,12 +106,29 @@ def _run_kept(job: _Job) -> RunResult:
         raise
     finally:
         context.on_cancel(None)
-        # What is committed stays, whatever becomes of the log when the last connection goes.
+        # Closing the last connection checkpoints the log. The run is committed, even if that fails.
         with suppress(apsw.Error):
             connection.close()
 
 
+@dataclass
+class _Inputs:
+    """What a run has read in its transaction before it plans.
+
+    findings: what could not be read so far.   created: whether the file had no plan table.
+    """
+
+    schema: Schema
+    configuration: Configuration
+    run: Run
+    outside: OutsideRows
+    findings: Findings
+    created: bool
+
+
 class _Job:
+    """One run. Its attributes are what a record of it needs, even after it has failed."""
+
     def __init__(
         self,
         spec: JobSpec,
@@ -106,11 +136,14 @@ class _Job:
         defaults_toml: str,
         context: RunContext,
         clock: Callable[[], dt.datetime],
-        backup: Keeper,
+        backup: PreRunBackup,
     ) -> None:
-        self.backup = backup
-        self.spec, self.database, self.context, self.clock = spec, database, context, clock
+        self.spec = spec
+        self.database = database
         self.defaults_toml = defaults_toml
+        self.context = context
+        self.clock = clock
+        self.backup = backup
         self.mode = Mode(spec.mode)
         self.stages = Stages()
         self.started = clock()
@@ -121,7 +154,7 @@ class _Job:
         self.workers = 1
 
     def open(self) -> apsw.Connection:
-        """Open the file; a dry run can do with a file that may only be read."""
+        """Open the file; a dry run works with a read-only file, too."""
         try:
             connection = open_writer(self.database, self.mode)
         except SchedulerError as error:
@@ -139,6 +172,7 @@ class _Job:
         return False
 
     def run(self, connection: apsw.Connection) -> RunResult:
+        """Check the file, then run in one transaction."""
         with self.stages.stage("open"):
             self.context.progress("open", 0.0)
             maintenance.check_integrity(connection, self.database, self.mode)
@@ -169,13 +203,13 @@ class _Job:
         )
 
     def _check(self, connection: apsw.Connection) -> None:
-        """Find what makes a run impossible before anything, be it the journal mode, is changed."""
-        self.schema_version = schema.version(connection)
-        present = schema.read_schema(connection)
-        schema.check_contacts(connection, present, str(self.database))
-        foreign.check_tables(connection, present)
-        schema.check_keys(connection, present)
-        self.stored = applicable_configuration(connection, present)
+        """Raise if the run is impossible, before anything is changed, even the journal mode."""
+        self.schema_version = plan_schema.version(connection)
+        schema = read_schema(connection)
+        plan_schema.check_contacts(connection, schema, str(self.database))
+        foreign.check_tables(connection, schema)
+        plan_schema.check_keys(connection, schema)
+        self.stored = applicable_configuration(connection, schema)
         configuration = self._configuration()[1]
         self._try_rows(connection, configuration, self._as_of(configuration))
 
@@ -183,157 +217,163 @@ class _Job:
         self, connection: apsw.Connection, configuration: Configuration, as_of: int
     ) -> None:
         """Raise if the file's constraints take no rows like those of this run."""
-        now = self.clock().strftime("%Y-%m-%d %H:%M:%S")
-        try_rows(connection, Sample(as_of, configuration.send_time, self.context.run_id, now))
+        sample = Sample(as_of, configuration.send_time, self.context.run_id, self._now())
+        try_rows(connection, sample)
+
+    def _now(self) -> str:
+        """Return the time as the file stores it."""
+        return self.clock().strftime("%Y-%m-%d %H:%M:%S")
 
     def _in_transaction(self, connection: apsw.Connection) -> RunResult:
-        present = schema.read_schema(connection)
-        self.stored = applicable_configuration(connection, present)
+        """Plan, review and write, and commit unless it is a dry run."""
+        inputs = self._read_inputs(connection)
+        plan = self._plan(connection, inputs)
+        explanations = self._explain(inputs, plan)
+        summary = RunSummary(inputs.run.classes, plan, self.as_of)
+        review = Review(self.spec, inputs.configuration, self.contacts, self.as_of, self.stored)
+        replies = self._stream("finish", plan.tasks, FinishReply)
+        finished = review.judge(
+            connection, inputs.schema, plan, replies, summary, self.context, self.stages
+        )
+        if self.spec.dry_run and plan.orphans.plan:
+            summary.previews.append(previews.of_orphans(connection, plan.orphans.plan))
+
+        writer = None if self.spec.dry_run else self._writer(connection, inputs)
+        writing = PlanWriting(
+            connection, writer, self.context, self.stages, self._back_up, created=inputs.created
+        )
+        writing.write(plan, finished, summary, self.contacts)
+        self.warnings += writing.warnings
+
+        result = self._result(inputs, plan, summary, review, explanations, writer)
+        if writer is not None:
+            self._commit(connection, result)
+        return result
+
+    # Reading and planning -------------------------------------------------------------------------
+
+    def _read_inputs(self, connection: apsw.Connection) -> _Inputs:
+        """Read what all chunks share, and write it into the scratch folder."""
+        schema = read_schema(connection)
+        self.stored = applicable_configuration(connection, schema)
         layers, configuration = self._configuration()
         self.as_of = self._as_of(configuration)
-        schema.check_contacts(connection, present, str(self.database))
-        if schema.version(connection) != self.schema_version:
-            foreign.check_tables(connection, present)
+        plan_schema.check_contacts(connection, schema, str(self.database))
+        # Another program may have changed the schema after `_check`, before the write lock.
+        if plan_schema.version(connection) != self.schema_version:
+            foreign.check_tables(connection, schema)
             self._try_rows(connection, configuration, self.as_of)
         [(self.contacts,)] = connection.execute("SELECT count(*) FROM contacts")
         self.workers = self.spec.workers or (
             self.context.default_workers if self.contacts >= PARALLEL_CONTACTS else 1
         )
-        types, instances = campaign_store.campaign_tables(connection, present)
+
+        types, instances = campaign_store.campaign_tables(connection, schema)
         run = Run(self.as_of, configuration, types, instances)
-        write_run_input(
-            self.context.scratch,
-            RunInput(
-                str(self.database),
-                self.as_of,
-                [(la.name, dict(la.values)) for la in layers],
-                types,
-                instances,
-            ),
-        )
         findings = Findings(run.findings)
-        outside = read_outside_rows(connection, present, findings)
+        outside = read_outside_rows(connection, schema, findings)
+        named_layers = [(layer.name, dict(layer.values)) for layer in layers]
+        save_run_input(
+            self.context.scratch,
+            RunInput(str(self.database), self.as_of, named_layers, types, instances),
+        )
         save_outside(self.context.scratch, outside)
-        plan = self._plan(
-            connection, run, ScheduleReader(connection, present, run, self.as_of, outside)
-        )
-        explanations = []
-        limits = configuration.limits(self.contacts)
-        if self.spec.explain:
-            explanations = explain_contacts(
-                run, self.database, self.spec.explain, plan.notes, limits, outside
+        created = not schema.has(PLAN)
+        return _Inputs(schema, configuration, run, outside, findings, created)
+
+    def _plan(self, connection: apsw.Connection, inputs: _Inputs) -> CompletePlan:
+        """Plan all chunks and balance them."""
+        reader = ScheduleReader(connection, inputs.schema, inputs.run, self.as_of, inputs.outside)
+        tasks = self._tasks(connection)
+        with self.stages.stage("plan"):
+            replies = self._plan_chunks(tasks)
+        with self.stages.stage("balance"):
+            self.context.progress("balance", 0.46, self.contacts, self.contacts)
+            orphans = reader.orphans(tasks[0].low)
+            dispatched = sum_days([Counter(orphans.days), *(r.dispatched for r in replies)])
+            fixed = sum_days([dispatched, *(reply.followups for reply in replies)])
+            notes = balance_chunks(
+                inputs.run, tasks, self.contacts, fixed, self.context.check, self.spec.explain
             )
-        tally = Tally(run.classes, sum(part.eligible for part in plan.parts))
-        tally.volume_before = sum_days(part.volume for part in plan.parts)
-        tally.dispatched = {
-            day: count for day, count in plan.dispatched.items() if day >= self.as_of
-        }
-        review = Review(self.spec, configuration, self.contacts, self.as_of, self.stored)
-        finished = self._stream("finish", plan.tasks, Finished)
-        answers = review.judge(
-            connection, present, plan, finished, tally, self.context, self.stages
+        return CompletePlan(tasks, replies, dispatched, notes, orphans, reader.findings)
+
+    def _explain(self, inputs: _Inputs, plan: CompletePlan) -> list[Explanation]:
+        if not self.spec.explain:
+            return []
+        limits = inputs.configuration.limits(self.contacts)
+        return explain_contacts(
+            inputs.run, self.database, self.spec.explain, plan.notes, limits, inputs.outside
         )
-        if self.spec.dry_run and plan.orphans.plan:
-            tally.previews.append(previews.of_orphans(connection, plan.orphans.plan))
-        writer = None
-        created = not present.has(schema.PLAN)
-        if not self.spec.dry_run:
-            if not schema.is_complete(connection, present):
-                self._keep()
-                schema.complete(connection, present)
-            now = self.clock().strftime("%Y-%m-%d %H:%M:%S")
-            writer = PlanWriter(
-                connection, run.classes, configuration.send_time, self.context.run_id, now
-            )
-        self._write_all(connection, plan, answers, writer, tally, created=created)
-        warnings = [
-            *to_warnings(findings),
-            *(warning for part in plan.parts for warning in part.warnings),
-        ]
-        result = tally.result(
+
+    # Writing --------------------------------------------------------------------------------------
+
+    def _writer(self, connection: apsw.Connection, inputs: _Inputs) -> PlanWriter:
+        """Return the writer of the plan; creates missing tables, columns and indexes first."""
+        if not plan_schema.is_complete(connection, inputs.schema):
+            self._back_up()
+            plan_schema.complete(connection, inputs.schema)
+        return PlanWriter(
+            connection,
+            inputs.run.classes,
+            inputs.configuration.send_time,
+            self.context.run_id,
+            self._now(),
+        )
+
+    def _back_up(self) -> None:
+        """Make the backup of the run, once, before something is written."""
+        with self.stages.stage("backup"):
+            self.backup.make()
+
+    def _result(
+        self,
+        inputs: _Inputs,
+        plan: CompletePlan,
+        summary: RunSummary,
+        review: Review,
+        explanations: list[Explanation],
+        writer: PlanWriter | None,
+    ) -> RunResult:
+        result = summary.result(
             self.spec,
             self.context.run_id,
             self.as_of,
             self.workers,
             self.contacts,
             None if self.stored is None else self.stored.version,
-            limits,
-            tally.changes if writer is None else writer.changes,
+            inputs.configuration.limits(self.contacts),
+            summary.changes if writer is None else writer.changes,
         )
-        result = msgspec.structs.replace(
+        warnings = [
+            *to_warnings(inputs.findings),
+            *(warning for reply in plan.replies for warning in reply.warnings),
+            *to_warnings(plan.orphan_findings),
+            *self.warnings,
+        ]
+        return msgspec.structs.replace(
             result,
             explanations=explanations,
             backup_id=self.backup.backup_id,
-            warnings=merged([*warnings, *to_warnings(plan.orphan_findings), *self.warnings]),
+            warnings=merged(warnings),
             guard=review.measures,
             plan=review.plan,
         )
-        if writer is not None:
-            with self.stages.stage("commit"):
-                self.context.progress("commit", 0.97, self.contacts, self.contacts)
-                self.context.check()
-                record_run(connection, self._record(result))
-                connection.execute("COMMIT")
-        return result
 
-    def _plan(self, connection: apsw.Connection, run: Run, reader: ScheduleReader) -> CompletePlan:
-        """Plan all chunks and balance them; the rows then lie in the scratch files of the tasks."""
-        tasks = self._tasks(connection)
-        with self.stages.stage("plan"):
-            parts = self._each("plan", tasks, Planned, "plan", 0.02, 0.45)
-        with self.stages.stage("balance"):
-            self.context.progress("balance", 0.46, self.contacts, self.contacts)
-            files = [self.context.scratch / task.name for task in tasks]
-            orphans = reader.orphans(tasks[0].low)
-            dispatched = sum_days([Counter(orphans.days), *(part.dispatched for part in parts)])
-            fixed = sum_days([dispatched, *(part.followups for part in parts)])
-            notes = balance_chunks(
-                run, files, self.contacts, fixed, self.context.check, self.spec.explain
-            )
-        return CompletePlan(tasks, parts, dispatched, notes, orphans, reader.findings)
+    def _commit(self, connection: apsw.Connection, result: RunResult) -> None:
+        with self.stages.stage("commit"):
+            self.context.progress("commit", 0.97, self.contacts, self.contacts)
+            self.context.check()
+            record_run(connection, self._record(result))
+            connection.execute("COMMIT")
 
-    def _write_all(
-        self,
-        connection: apsw.Connection,
-        plan: CompletePlan,
-        answers: Iterable[tuple[ChunkTask, Finished]],
-        writer: PlanWriter | None,
-        tally: Tally,
-        *,
-        created: bool,
-    ) -> None:
-        expected = sum(part.rows for part in plan.parts) - sum(part.existing for part in plan.parts)
-        if writer is not None and expected > 0:
-            self._keep()
-        loading = bulk_load(connection, expected, active=writer is not None, created=created)
-        with self.stages.stage("write"), loading as load:
-            if writer is not None:
-                writer.load = load
-            self._write(answers, len(plan.tasks), writer, tally, plan.orphans.plan)
-            if writer is not None:
-                schema.complete_key(connection)
-                issues = IssueWriter(connection, *tally.issue_columns())
-                if issues.differs():
-                    self._keep()
-                    issues.write()
-                    self.warnings += verify.verify_issues(connection, issues)
-        if writer is not None:
-            with self.stages.stage("write"):
-                self.warnings += verify.verify_plan(
-                    connection, writer, verify.planned_by_status(tally.counts)
-                )
-
-    def _keep(self) -> None:
-        """Before something is written: see to the backup, once."""
-        with self.stages.stage("backup"):
-            self.backup.keep()
+    # Configuration and tasks ----------------------------------------------------------------------
 
     def _configuration(self) -> tuple[list[Layer], Configuration]:
         try:
             layers = [parse_toml(self.defaults_toml, "the daemon's configuration file")]
             if self.stored is not None:
-                place = f"version {self.stored.version} of the organization's configuration"
-                layers.append(self.stored.layer(place))
+                name = f"version {self.stored.version} of the organization's configuration"
+                layers.append(self.stored.layer(name))
             layers.append(Layer("the job's configuration", self.spec.config))
             return layers, build(*layers)
         except ConfigurationError as error:
@@ -355,75 +395,35 @@ class _Job:
         folder = str(self.context.scratch)
         return [
             ChunkTask(
-                folder,
-                f"chunk{number}",
-                low,
-                high,
-                number == 0,
-                self.spec.dry_run,
-                wants_digest(self.spec),
+                folder=folder,
+                name=f"chunk{number}",
+                low=low,
+                high=high,
+                first=number == 0,
+                preview=self.spec.dry_run,
+                digest=wants_digest(self.spec),
             )
             for number, (low, high) in enumerate(zip(starts, ends, strict=True))
         ]
 
     def _stream(self, task: str, tasks: list[ChunkTask], kind: type[_T]) -> Iterator[_T]:
+        """Run a task for each chunk, in this and in idle processes; yield the replies in order."""
         payloads = [msgspec.msgpack.encode(item) for item in tasks]
-        for answer in self.context.shards(task, payloads, self.workers):
+        for reply in self.context.shards(task, payloads, self.workers):
             self.context.check()
-            yield msgspec.msgpack.decode(answer, type=kind)
+            yield msgspec.msgpack.decode(reply, type=kind)
 
-    def _each(
-        self,
-        task: str,
-        tasks: list[ChunkTask],
-        kind: type[_T],
-        stage: str,
-        start: float,
-        end: float,
-    ) -> list[_T]:
-        results = []
-        for answer in self._stream(task, tasks, kind):
-            results.append(answer)
-            share = len(results) / len(tasks)
+    def _plan_chunks(self, tasks: list[ChunkTask]) -> list[PlanReply]:
+        replies = []
+        for reply in self._stream("plan", tasks, PlanReply):
+            replies.append(reply)
+            share = len(replies) / len(tasks)
             self.context.progress(
-                stage, start + (end - start) * share, int(self.contacts * share), self.contacts
+                "plan", 0.02 + 0.43 * share, int(self.contacts * share), self.contacts
             )
-        return results
+        return replies
 
-    def _write(
-        self,
-        answers: Iterable[tuple[ChunkTask, Finished]],
-        total: int,
-        writer: PlanWriter | None,
-        tally: Tally,
-        orphans: list[int],
-    ) -> None:
-        """Write the changes of each chunk, in the order of the keys."""
-        if orphans:
-            tally.changes.deleted += len(orphans)
-            if writer is not None:
-                self._keep()
-                writer.delete(np.array(orphans, np.int64))
-        for number, (task, answer) in enumerate(answers, start=1):
-            path = (self.context.scratch / task.name).with_suffix(".out")
-            out, _ = shared_arrays.load(path)
-            if writer is not None:
-                if (
-                    any(map(len, (out["delete"], out["update.row_id"], out["insert.row_class"])))
-                    or answer.followups
-                    or answer.followup_updates
-                ):
-                    self._keep()
-                writer.delete(out["delete"])
-                writer.update(out["update.row_id"], _rows(out, "update"))
-                writer.update_followups(answer.followup_updates)
-                writer.insert(_rows(out, "insert"))
-                writer.insert_followups(answer.followups)
-            path.unlink()
-            share = number / total
-            self.context.progress(
-                "write", 0.5 + 0.45 * share, int(self.contacts * share), self.contacts
-            )
+    # The run's record -----------------------------------------------------------------------------
 
     def _record(self, result: RunResult | None, error: str | None = None) -> RunRecord:
         return run_record(
@@ -437,9 +437,9 @@ class _Job:
         )
 
     def note_failure(self, connection: apsw.Connection, error: Exception) -> None:
-        """Record a failed run, where that is possible and the fault is not the file's own.
+        """Record a failed run, if that is possible and the file is not the cause.
 
-        A file that could not be read or understood stays exactly as it was.
+        A file that could not be read or understood is not changed.
         """
         cause = error if isinstance(error, SchedulerError) else None
         if cause is None and isinstance(error, apsw.Error):
@@ -452,15 +452,9 @@ class _Job:
             return
         try:
             connection.set_progress_handler(None)
-            if not schema.read_schema(connection).has("scheduler_runs", "run_id", "counts"):
+            if not read_schema(connection).has("scheduler_runs", "run_id", "counts"):
                 return
             with connection:
                 record_run(connection, self._record(None, f"{cause.code}: {cause.message}"))
         except apsw.Error:
             return  # the first error is the one to report
-
-
-def _rows(arrays: dict[str, np.ndarray], name: str) -> PlainRows:
-    return PlainRows(
-        *(arrays[f"{name}.{c}"] for c in ("contact_id", "row_class", "reason", "date", "event"))
-    )

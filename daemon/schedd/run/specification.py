@@ -1,7 +1,4 @@
-"""What may be asked of a job.
-
-Checked when it is submitted, without anything of the machinery that runs it.
-"""
+"""Validation of a job's specification when it is submitted; knows nothing of running it."""
 
 from __future__ import annotations
 
@@ -12,8 +9,7 @@ from schedproto import ErrorCode, JobSpec, Mode, SavedPlan, SchedulerError
 from schedproto.ids import check_organization
 from schedproto.jobs import MAX_WORKERS, MIN_WORKERS
 
-#: The dates for which a run can be asked: those around which all arithmetic of the rules stays in
-#: the calendar.
+#: The first and last date of a run: all arithmetic of the rules then stays in the calendar.
 FIRST_AS_OF, LAST_AS_OF = dt.date(1971, 1, 1), dt.date(8999, 12, 31)
 #: Contacts that one job explains.
 MAX_EXPLAINED = 100
@@ -86,12 +82,14 @@ def _check_expected(spec: JobSpec, expected: SavedPlan) -> None:
     if expected.format != PLAN_FORMAT:
         raise SchedulerError(
             ErrorCode.INVALID_ARGUMENT,
-            f"the expected plan has the format {expected.format}; this release supports {PLAN_FORMAT}",
+            f"the expected plan has the format {expected.format}; "
+            f"this release supports {PLAN_FORMAT}",
             hint="Save a plan with this release: `schedctl preview ORGANIZATION --save FILE`.",
         )
     if expected.organization != spec.organization:
         raise SchedulerError(
             ErrorCode.INVALID_ARGUMENT,
-            f"the expected plan belongs to {expected.organization!r:.80}, not to {spec.organization!r}",
+            f"the expected plan belongs to {expected.organization!r:.80}, "
+            f"not to {spec.organization!r}",
             hint="Submit the organization whose plan was saved.",
         )

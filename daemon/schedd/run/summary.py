@@ -1,28 +1,31 @@
-"""What the chunks of a run did, added up into the result of its job."""
+"""The summary of a run: sums over its chunks, and the result of its job."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schedd.engine import calendar
 from schedd.engine.configuration import BalanceLimits, Configuration
 from schedd.engine.contacts import ISSUES
-from schedd.engine.rows import SKIP_REASONS, RowClasses
+from schedd.engine.explain import BalanceNote
+from schedd.engine.findings import Findings
+from schedd.engine.packing import unpack_kind, unpack_state_type
+from schedd.engine.rows import NOT_SKIPPED, SKIP_REASONS, RowClasses
 from schedd.engine.states import STATES
+from schedd.store.schedule_values import Orphans
 from schedd.store.write import Changes
 from schedproto import JobSpec, Preview, RunResult, SavedPlan
 
 from . import plan_digest, preview
-from .chunks import Finished
+from .chunk_data import ChunkTask, FinishedChunk, FinishReply, IssueColumns, PlanReply, Sums
 from .specification import PLAN_FORMAT
 
 
 def sum_days(parts: Iterable[Mapping[int, int]]) -> dict[int, int]:
-    """Return the sums of some counts by day (or by any other number)."""
+    """Return the sums of counts by day, or by any other number."""
     total: dict[int, int] = {}
     for part in parts:
         for day, count in part.items():
@@ -30,65 +33,93 @@ def sum_days(parts: Iterable[Mapping[int, int]]) -> dict[int, int]:
     return total
 
 
+@dataclass
+class CompletePlan:
+    """All chunks of a run, planned and balanced.
+
+    tasks, replies: of each chunk, in the order of the contacts.   dispatched: ordinal -> dispatched
+    rows.   notes: the moves of contacts that are explained.   orphans: the rows of no chunk, and
+    what could not be read of them.
+    """
+
+    tasks: list[ChunkTask]
+    replies: list[PlanReply]
+    dispatched: dict[int, int]
+    notes: list[BalanceNote]
+    orphans: Orphans
+    orphan_findings: Findings
+
+    @property
+    def growth(self) -> int:
+        """Return the number of planned rows less that of existing ones."""
+        return sum(reply.rows - reply.existing for reply in self.replies)
+
+
 def _dates(days: Mapping[int, int]) -> dict[str, int]:
     return {calendar.iso(day): count for day, count in sorted(days.items())}
 
 
-class Tally:
-    """Counts of one run, of the plan (`planned`, `counts`, ...) and of the difference (`inserted`, ...)."""
+class RunSummary:
+    """Sums over the chunks of one run: of the plan, and of its difference to the file.
 
-    def __init__(self, classes: RowClasses, eligible: int) -> None:
+    planned, unchanged, dropped, key_conflicts, removed, sums: as in `FinishReply`.
+    changes: rows that the plan changes, those of a dry run included.
+    counts: type -> status -> planned rows.   skipped: reason -> planned rows.
+    volume, volume_before, dispatched: ordinal -> e-mails.
+    """
+
+    def __init__(self, classes: RowClasses, plan: CompletePlan, as_of: int) -> None:
         self.classes = classes
-        self.eligible = eligible
-        self.planned = self.unchanged = self.dropped = self.held = 0
+        self.eligible = sum(reply.eligible for reply in plan.replies)
+        self.planned = self.unchanged = self.dropped = self.key_conflicts = self.removed = 0
         self.changes = Changes()
-        self.removed = 0
-        self.sums: plan_digest.Sums = (0, 0)
+        self.sums: Sums = (0, 0)
         self.counts: dict[str, dict[str, int]] = {}
         self.skipped: dict[str, int] = {}
         self.volume: dict[int, int] = {}
-        self.volume_before: dict[int, int] = {}
-        self.dispatched: dict[int, int] = {}
-        self._states: dict[int, int] = {}
+        self.volume_before = sum_days(reply.volume for reply in plan.replies)
+        self.dispatched = {day: count for day, count in plan.dispatched.items() if day >= as_of}
         self.previews: list[Preview] = []
-        self._issues: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self._states: dict[int, int] = {}
+        self._issues: list[IssueColumns] = []
 
-    def add(
-        self, answer: Finished, out: dict[str, NDArray[Any]], chunk: dict[str, NDArray[Any]]
-    ) -> None:
-        """Add one finished chunk: its answer, the rows it writes, and its columns."""
-        self.planned += answer.planned
-        self.unchanged += answer.unchanged
-        self.dropped += answer.dropped
-        self.held += answer.held
-        self.removed += answer.removed
-        self.sums = plan_digest.add(self.sums, answer.sums)
-        self.changes.inserted += len(out["insert.date"]) + len(answer.followups)
-        self.changes.updated += len(out["update.date"]) + len(answer.followup_updates)
-        self.changes.deleted += len(out["delete"])
-        for number, count in answer.counts.items():
-            row_class, reason = divmod(number, len(SKIP_REASONS))
-            self._count(self.classes.types[self.classes.type_number[row_class]], reason, count)
-        for kind, reason, count in answer.followup_counts:
-            self._count(kind, reason, count)
-        self.volume = sum_days([self.volume, answer.volume])
-        self._states = sum_days([self._states, answer.states])
-        if answer.preview is not None:
-            self.previews.append(answer.preview)
-        self._issues.append((chunk["issues.contact"].copy(), chunk["issues.kind"].copy()))
+    def add(self, reply: FinishReply, finished: FinishedChunk, issues: IssueColumns) -> None:
+        """Add one finished chunk."""
+        self.planned += reply.planned
+        self.unchanged += reply.unchanged
+        self.dropped += reply.dropped
+        self.key_conflicts += reply.key_conflicts
+        self.removed += reply.removed
+        self.sums = plan_digest.add(self.sums, reply.sums)
+        self.changes.inserted += len(finished.insert) + len(reply.followup_inserts)
+        self.changes.updated += len(finished.update) + len(reply.followup_updates)
+        self.changes.deleted += len(finished.delete)
 
-    def _count(self, kind: str, reason: int, count: int) -> None:
-        statuses = self.counts.setdefault(kind, {})
-        status = "skipped" if reason else "pre-scheduled"
+        for kind, count in reply.kinds.items():
+            row_class, reason = unpack_kind(kind)
+            email_type = self.classes.types[self.classes.type_number[row_class]]
+            self._count(email_type, reason, count)
+        for item in reply.followup_counts:
+            self._count(item.email_type, item.reason, item.count)
+        self.volume = sum_days([self.volume, reply.volume])
+        self._states = sum_days([self._states, reply.states])
+        if reply.preview is not None:
+            self.previews.append(reply.preview)
+        # Copies, because the file of the chunk is removed.
+        self._issues.append(IssueColumns(issues.contact_id.copy(), issues.kind.copy()))
+
+    def _count(self, email_type: str, reason: int, count: int) -> None:
+        statuses = self.counts.setdefault(email_type, {})
+        status = "pre-scheduled" if reason == NOT_SKIPPED else "skipped"
         statuses[status] = statuses.get(status, 0) + count
-        if reason:
+        if reason != NOT_SKIPPED:
             self.skipped[SKIP_REASONS[reason]] = self.skipped.get(SKIP_REASONS[reason], 0) + count
 
-    def issue_columns(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return contact ids and numbers in `ISSUES` of all chunks."""
-        return (
-            np.concatenate([contacts for contacts, _ in self._issues]),
-            np.concatenate([kinds for _, kinds in self._issues]),
+    def issues(self) -> IssueColumns:
+        """Return the issues of all chunks."""
+        return IssueColumns(
+            np.concatenate([issues.contact_id for issues in self._issues]),
+            np.concatenate([issues.kind for issues in self._issues]),
         )
 
     def sorted_counts(self) -> dict[str, dict[str, int]]:
@@ -97,7 +128,7 @@ class Tally:
 
     def issue_counts(self) -> dict[str, int]:
         """Return reason -> contacts."""
-        kinds, numbers = np.unique(self.issue_columns()[1], return_counts=True)
+        kinds, numbers = np.unique(self.issues().kind, return_counts=True)
         return {
             ISSUES[kind]: count
             for kind, count in zip(kinds.tolist(), numbers.tolist(), strict=True)
@@ -107,8 +138,8 @@ class Tally:
         types = self.classes.types
         states: dict[str, dict[str, int]] = {}
         for number, count in sorted(self._states.items()):
-            state, kind = divmod(number, len(types))
-            states.setdefault(STATES[state], {})[types[kind]] = count
+            state, type_number = unpack_state_type(number, len(types))
+            states.setdefault(STATES[state], {})[types[type_number]] = count
         return dict(sorted(states.items()))
 
     def saved_plan(
@@ -119,7 +150,7 @@ class Tally:
         configuration: Configuration,
         contacts: int,
     ) -> SavedPlan:
-        """Return the plan as a later job can expect it; all chunks have added their sums."""
+        """Return the plan as a later job can expect it. All chunks must have been added."""
         return SavedPlan(
             format=PLAN_FORMAT,
             organization=spec.organization,
@@ -146,7 +177,10 @@ class Tally:
         limits: BalanceLimits,
         changes: Changes,
     ) -> RunResult:
-        """Return the job's result, but for its timings. `changes`: what SQLite says it changed."""
+        """Return the job's result without its timings.
+
+        changes: rows that SQLite has changed, or that a dry run would change.
+        """
         return RunResult(
             run_id=run_id,
             organization=spec.organization,
@@ -171,7 +205,7 @@ class Tally:
             rows_deleted=changes.deleted,
             rows_unchanged=self.unchanged,
             duplicates_dropped=self.dropped,
-            keys_held=self.held,
+            keys_held=self.key_conflicts,
             daily_cap=limits.cap,
             daily_limit=limits.limit,
         )

@@ -1,6 +1,6 @@
-"""The pieces of work a job hands to other processes, by name.
+"""The tasks that a job gives to other processes, by name.
 
-Bytes in, bytes out, no shared state.
+A task takes and returns bytes and shares no state with the job besides the scratch folder.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ import msgspec
 
 from schedproto import ErrorCode, SchedulerError
 
-from . import chunks
+from .chunk_data import ChunkTask
+from .finishing import finish_chunk
+from .planning import plan_chunk
 
-_task = msgspec.msgpack.Decoder(chunks.ChunkTask)
+_task = msgspec.msgpack.Decoder(ChunkTask)
 
-#: name -> what it runs
-TASKS: dict[str, Callable[[chunks.ChunkTask], msgspec.Struct]] = {
-    "plan": chunks.plan_chunk,
-    "finish": chunks.finish_chunk,
+#: name -> function
+TASKS: dict[str, Callable[[ChunkTask], msgspec.Struct]] = {
+    "plan": plan_chunk,
+    "finish": finish_chunk,
 }
 
 
 def run_task(task: str, payload: bytes, check: Callable[[], None]) -> bytes:
-    """Run one piece of work. `check` raises if the job is to end."""
+    """Run one task and return its encoded result. `check` raises if the job is to end."""
     check()
     work = TASKS.get(task)
     if work is None:

@@ -12,12 +12,15 @@ from schedproto import RunWarning
 #: code -> the sentence, with the finding's fields; the order is that of the result, the most
 #: serious first.
 MESSAGES: dict[str, str] = {
-    "campaign_not_planned": "Campaign {name}: {table}.{column} cannot be read, so the campaign is not planned",
-    "unreadable_contact_id": "{table}.{column}: {values} cannot be read as a contact id; the rows match no contact",
+    "campaign_not_planned": "Campaign {name}: {table}.{column} cannot be read, "
+    "so the campaign is not planned",
+    "unreadable_contact_id": "{table}.{column}: {values} cannot be read as a contact id; "
+    "the rows match no contact",
     "unreadable_date": "{table}.{column}: {values} cannot be read as a date",
     "missing_date": "{table}.{column}: {rows} without a date, which are ignored",
     "future_date": "{table}.{column}: {values} after the date of the run, taken as unreadable",
-    "unreadable_boolean": "{table}.{column}: {values} cannot be read as true or false; in doubt there is no e-mail",
+    "unreadable_boolean": "{table}.{column}: {values} cannot be read as true or false; "
+    "in doubt there is no e-mail",
     "unreadable_integer": "{table}.{column}: {values} cannot be read as a whole number",
     "unknown_status": "{table}.{column}: {rows} with the unknown status {name!r}, taken as sent",
     "unknown_type": "{table}.{column}: {rows} with the e-mail type {name!r}, which no rule knows",
@@ -25,7 +28,7 @@ MESSAGES: dict[str, str] = {
 
 
 def to_warnings(findings: Iterable[Finding]) -> list[RunWarning]:
-    """Return findings as they travel between processes, without sentences."""
+    """Return findings as messages between processes, without sentences."""
     return [
         RunWarning(
             code=f.code,
@@ -48,9 +51,10 @@ def _finding(warning: RunWarning) -> Finding:
 
 
 def merged(parts: Iterable[RunWarning]) -> list[RunWarning]:
-    """Return the warnings of all processes, each kind once, with their sentences, the most serious first.
+    """Return the warnings of all processes, each kind once, with their sentences.
 
-    Warnings that have a sentence already are about what was written, and come first.
+    Warnings that already have a sentence are about what was written, and come first. The others
+    follow in the order of `MESSAGES`.
     """
     parts = list(parts)
     order = {code: index for index, code in enumerate(MESSAGES)}

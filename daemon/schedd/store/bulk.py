@@ -1,6 +1,4 @@
-"""Filling a plan.
-
-The sender's index is built from rows that numpy has sorted, not sorted by SQLite.
+"""Bulk load of a plan: builds the sender's index from rows that numpy has sorted.
 
 Sorting texts is what costs most in building the index on (status, scheduled_send_date): SQLite
 compares two texts with long common beginnings about twenty times a row. Here the rows are known as
@@ -9,9 +7,9 @@ with the primary key (status, date, row id), whose b-tree is, record for record,
 index (SQLite's file format, sections 1.6 and 2.4); the schema then names it as that. All of it
 happens in the run's transaction; `PRAGMA integrity_check` is part of the tests.
 
-That holds only where the table has exactly the rows that were asked for. So a table with triggers
-is written row by row, and before an index is built the table is compared with what was asked: where
-they differ, SQLite builds the index (docs/DATABASE.md, "Files of other programs").
+That holds only if the table has exactly the requested rows. So a table with triggers is written
+row by row, and before an index is built, the table is compared with the requested rows: if they
+differ, SQLite builds the index (docs/DATABASE.md, "Files of other programs").
 """
 
 from __future__ import annotations
@@ -28,11 +26,12 @@ from schedd.engine.calendar import iso
 from schedproto import ErrorCode, SchedulerError
 
 from . import integrity
+from .packing import BitField
 from .schema import PLAN, sender_indexes
 from .tables import quoted, read_table
 
-#: From this many new rows on, and if they are more than those that are there, the sender's index is
-#: made again after the rows instead of row by row.
+#: From this many new rows on, and if they are more than the existing ones, the sender's index is
+#: rebuilt after the rows instead of row by row.
 BULK_ROWS = 20_000
 
 #: Up to this many rows, about 0.3 s, `PRAGMA integrity_check` looks at a table of another program
@@ -40,15 +39,18 @@ BULK_ROWS = 20_000
 MAX_CHECKED_ROWS = 250_000
 
 _BUILD = "scheduler_index_build"
-# How a row of the index is packed: whether it is skipped, its day, its row id.
-_ROW_ID_BITS, _DAY_BITS = 40, 22
+# A row of the index in one integer, in the index's order: whether it is skipped, its day, its row
+# id.
+_ROW_ID = BitField(0, 40)
+_DAY = BitField(40, 22)
+_SKIPPED = BitField(62, 1)
 _STATUSES = ("pre-scheduled", "skipped")
-#: Rows that are compared one by one with what was asked, spread evenly over all.
+#: Rows that are compared one by one with the requested ones, spread evenly over all.
 SAMPLE_ROWS = 4096
 
 
 class BulkLoad:
-    """Remembers what is written into the plan, to build the sender's indexes at the end."""
+    """Remembers the rows written into the plan, to build the sender's indexes at the end."""
 
     def __init__(self, connection: apsw.Connection, indexes: dict[str, str]) -> None:
         self._connection = connection
@@ -57,19 +59,17 @@ class BulkLoad:
         self._packable = True
 
     def add(self, last_row_id: int, skipped: NDArray[np.bool_], days: NDArray[np.int32]) -> None:
-        """Note rows that were inserted one after the other, the last one with this row id."""
+        """Note rows that were inserted one after the other; the last one has this row id."""
         if not len(days):
             return
         first = last_row_id - len(days) + 1
-        self._packable &= first >= 1 and last_row_id < 1 << _ROW_ID_BITS
-        self._packable &= int(days.min()) >= 0 and int(days.max()) < 1 << _DAY_BITS
-        keys = (skipped.astype(np.int64) << (_DAY_BITS + _ROW_ID_BITS)) | (
-            days.astype(np.int64) << _ROW_ID_BITS
-        )
-        self._keys.append(keys | np.arange(first, last_row_id + 1))
+        self._packable &= first >= 1 and last_row_id < _ROW_ID.limit
+        self._packable &= int(days.min()) >= 0 and int(days.max()) < _DAY.limit
+        row_ids = np.arange(first, last_row_id + 1)
+        self._keys.append(_SKIPPED.put(skipped) | _DAY.put(days) | _ROW_ID.put(row_ids))
 
     def build(self) -> None:
-        """Make the indexes."""
+        """Build the indexes."""
         keys, first = self._sorted_keys()
         for name, sql in self._indexes.items():
             if keys is None:
@@ -85,7 +85,7 @@ class BulkLoad:
         if not self._keys or not self._packable:
             return None, 0
         keys = np.concatenate(self._keys)
-        ids = keys & ((1 << _ROW_ID_BITS) - 1)
+        ids = _ROW_ID.of(keys)
         first, last = int(ids.min()), int(ids.max())
         if last - first + 1 != len(keys) or not self._are_stored(keys, ids, first):
             return None, 0
@@ -106,19 +106,14 @@ class BulkLoad:
         if count != len(keys) or last != int(ids.max()):
             return False
         sample = keys[:: max(1, len(keys) // SAMPLE_ROWS)]
-        asked = [
-            (
-                _STATUSES[key >> (_DAY_BITS + _ROW_ID_BITS)],
-                iso(key >> _ROW_ID_BITS & ((1 << _DAY_BITS) - 1)),
-            )
-            for key in sample.tolist()
-        ]
-        wanted = np.ascontiguousarray(sample & ((1 << _ROW_ID_BITS) - 1))
+        skipped, days = _SKIPPED.of(sample).tolist(), _DAY.of(sample).tolist()
+        requested = [(_STATUSES[s], iso(day)) for s, day in zip(skipped, days, strict=True)]
         stored = self._connection.execute(
-            f"SELECT status, scheduled_send_date FROM carray(?) AS wanted CROSS JOIN {PLAN} s ON s.id = wanted.value",
-            (apsw.carray(wanted),),
+            "SELECT status, scheduled_send_date FROM carray(?) AS wanted "
+            f"CROSS JOIN {PLAN} s ON s.id = wanted.value",
+            (apsw.carray(np.ascontiguousarray(_ROW_ID.of(sample))),),
         ).fetchall()
-        return asked == stored
+        return requested == stored
 
     def _adopt(self, name: str, sql: str, keys: NDArray[np.int64], first: int) -> None:
         execute = self._connection.execute
@@ -126,20 +121,21 @@ class BulkLoad:
             f"SELECT name FROM main.sqlite_schema WHERE type = 'table' AND lower(name) = '{PLAN}'"
         )
         execute("CREATE TEMP TABLE IF NOT EXISTS load_day(id INTEGER PRIMARY KEY, text TEXT)")
-        days = np.flatnonzero(np.bincount((keys >> _ROW_ID_BITS) & ((1 << _DAY_BITS) - 1))).tolist()
+        days = np.flatnonzero(np.bincount(_DAY.of(keys))).tolist()
         self._connection.executemany(
             "INSERT OR IGNORE INTO load_day VALUES (?, ?)", [(d, iso(d)) for d in days]
         )
         execute(
-            f"CREATE TABLE main.{_BUILD}(status, day, row_id, PRIMARY KEY (status, day, row_id)) WITHOUT ROWID"
+            f"CREATE TABLE main.{_BUILD}("
+            "status, day, row_id, PRIMARY KEY (status, day, row_id)) WITHOUT ROWID"
         )
-        skipped_from = int(np.searchsorted(keys, 1 << (_DAY_BITS + _ROW_ID_BITS)))
+        skipped_from = int(np.searchsorted(keys, 1 << _SKIPPED.shift))
         # In the order of the statuses' texts, so that the b-tree grows at its end.
-        self._copy_present(first, "status IS NULL OR status < 'pre-scheduled'")
+        self._copy_existing(first, "status IS NULL OR status < 'pre-scheduled'")
         self._insert_new("pre-scheduled", keys[:skipped_from])
-        self._copy_present(first, "status >= 'pre-scheduled' AND status < 'skipped'")
+        self._copy_existing(first, "status >= 'pre-scheduled' AND status < 'skipped'")
         self._insert_new("skipped", keys[skipped_from:])
-        self._copy_present(first, "status >= 'skipped'")
+        self._copy_existing(first, "status >= 'skipped'")
         [(version,)] = execute("PRAGMA main.schema_version")
         execute("PRAGMA writable_schema = ON")
         try:
@@ -152,8 +148,8 @@ class BulkLoad:
         finally:
             execute("PRAGMA writable_schema = RESET")
 
-    def _copy_present(self, first: int, condition: str) -> None:
-        """Copy the rows that were there before, those of some statuses."""
+    def _copy_existing(self, first: int, condition: str) -> None:
+        """Copy the rows of some statuses that existed before."""
         self._connection.execute(
             f"INSERT INTO {_BUILD} SELECT status, scheduled_send_date, id FROM {PLAN} NOT INDEXED "
             f"WHERE id < {first} AND ({condition}) ORDER BY 1, 2, 3"
@@ -162,8 +158,8 @@ class BulkLoad:
     def _insert_new(self, status: str, keys: NDArray[np.int64]) -> None:
         if len(keys):
             self._connection.execute(
-                f"INSERT INTO {_BUILD} SELECT ?, d.text, v.value & {(1 << _ROW_ID_BITS) - 1} FROM carray(?) v "
-                f"CROSS JOIN load_day d ON d.id = (v.value >> {_ROW_ID_BITS}) & {(1 << _DAY_BITS) - 1}",
+                f"INSERT INTO {_BUILD} SELECT ?, d.text, {_ROW_ID.sql('v.value')} "
+                f"FROM carray(?) v CROSS JOIN load_day d ON d.id = {_DAY.sql('v.value')}",
                 (status, apsw.carray(np.ascontiguousarray(keys))),
             )
 
@@ -172,9 +168,12 @@ class BulkLoad:
 def bulk_load(
     connection: apsw.Connection, new_rows: int, *, active: bool, created: bool
 ) -> Iterator[BulkLoad | None]:
-    """Build the sender's indexes after the block instead of during it, when it adds more rows than there are.
+    """Build the sender's indexes after the block, if it adds more rows than exist.
 
-    created: whether the run has made the table itself; another program's is checked afterwards.
+    Otherwise SQLite keeps them up to date row by row. Yields None then.
+
+    created: whether the run has created the table; a table of another program is checked
+    afterwards.
     """
     plan = read_table(connection, PLAN) if active and new_rows >= BULK_ROWS else None
     taken = connection.execute(
@@ -198,9 +197,9 @@ def bulk_load(
 
 
 def _check(connection: apsw.Connection, indexes: Mapping[str, str]) -> None:
-    """Have SQLite compare the table with its indexes; what it finds, it builds itself.
+    """Have SQLite compare the table with its indexes, and rebuild them if they differ.
 
-    Raises `SchedulerError`.
+    Raises `SchedulerError` (`database_damaged`) if they still differ.
     """
     if not integrity.table_findings(connection, PLAN):
         return
@@ -220,7 +219,10 @@ def _check(connection: apsw.Connection, indexes: Mapping[str, str]) -> None:
 def _statistics(
     connection: apsw.Connection, indexes: Iterable[str]
 ) -> list[tuple[str, tuple[Any, ...]]]:
-    """Return what ANALYZE has noted about indexes, which SQLite forgets with them: (table, row)."""
+    """Return the statistics of ANALYZE about indexes as (table, row).
+
+    SQLite drops them with the indexes.
+    """
     found: list[tuple[str, tuple[Any, ...]]] = []
     for table in ("sqlite_stat1", "sqlite_stat4"):
         if connection.execute(

@@ -20,6 +20,7 @@ from schedd.engine.followups import Engagement, Parents, says_yes
 from schedd.engine.run import Run
 
 from .contacts import Range
+from .followups import ParentValues
 from .odd_values import OddValues
 from .schema import PLAN, READ_TABLES, Schema
 
@@ -136,8 +137,8 @@ class CampaignReader:
 
     def parents(
         self, row_ids: NDArray[np.int64], contact_ids: NDArray[np.int64], people: NDArray[np.int64]
-    ) -> tuple[Parents, list[tuple[Any, ...]]]:
-        """Return the rows with these ids that may have a follow-up, and of each (email_type, priority, instance id)."""
+    ) -> tuple[Parents, list[ParentValues]]:
+        """Return those rows of these ids that may have a follow-up, and the columns it takes over."""
         types = set(self._run.parent_types)
         names = (
             "actual_send_datetime",
@@ -151,7 +152,7 @@ class CampaignReader:
         contact_index, there = _indices(people, contact_ids.tolist() if rows else [])
         chosen: list[int] = []
         sent: list[int] = []
-        values: list[tuple[Any, ...]] = []
+        values: list[ParentValues] = []
         for index in np.flatnonzero(there).tolist():
             actual, date, email_type, priority, instance = rows[index]
             if self._run.canonical_type(email_type) not in types:
@@ -168,7 +169,9 @@ class CampaignReader:
             sent.append(day)
             # A priority that cannot be read counts as absent (docs/DATABASE.md, "Defaults").
             values.append(
-                (text_of(email_type), 10 if number is None else number, integer_of(instance))
+                ParentValues(
+                    text_of(email_type), 10 if number is None else number, integer_of(instance)
+                )
             )
         parents = Parents(
             contact_index=contact_index[chosen] if chosen else np.zeros(0, np.int32),
@@ -190,14 +193,14 @@ class CampaignReader:
             answers = self._rows(
                 "contact_events", chunk, ["created_at", metadata], lately, first=first
             )
-        click_who, click_there = _indices(people, [row[1] for row in clicks])
-        answer_who, answer_there = _indices(people, [row[1] for row in answers])
+        click_contact, click_there = _indices(people, [row[1] for row in clicks])
+        answer_contact, answer_there = _indices(people, [row[1] for row in answers])
         click_days = [self._engaged_on("tracking_clicks", "clicked_at", row) for row in clicks]
         answer_days = [self._engaged_on("contact_events", "created_at", row) for row in answers]
         return Engagement(
-            click_who=click_who[click_there],
+            click_contact=click_contact[click_there],
             click_day=np.array(click_days, np.int32)[click_there],
-            answer_who=answer_who[answer_there],
+            answer_contact=answer_contact[answer_there],
             answer_day=np.array(answer_days, np.int32)[answer_there],
             answer_yes=np.array([says_yes(row[3]) for row in answers], np.bool_)[answer_there],
         )

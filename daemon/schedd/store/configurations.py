@@ -19,7 +19,7 @@ from schedd.engine.configuration import (
     ConfigurationError,
     Layer,
     build,
-    effective,
+    dump_configuration,
     parse_toml,
     sources,
 )
@@ -237,7 +237,7 @@ def _described(
     return OrganizationConfiguration(
         organization=organization,
         version=None if stored is None else stored.version,
-        effective=effective(_built(layers)),
+        effective=dump_configuration(_built(layers)),
         sources=sources(layers),
         versions=_versions(connection, numbers, wanted),
         versions_more=len(numbers) > MAX_VERSIONS,

@@ -1,23 +1,21 @@
-"""The existing rows of `email_schedules` of a chunk, and what the rules look at of them (section 4)."""
+"""The existing rows of `email_schedules` of a chunk as columns, and their history (section 4)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schedd.engine import calendar
-from schedd.engine.calendar import NONE, Ordinals
+from schedd.engine.calendar import Ordinals
 from schedd.engine.rows import FIXED_TYPES, NO_INSTANCE, History
 from schedd.engine.run import Run
 
-#: What a row's status makes of it. Rows with a void status are neither plan nor history.
+#: Kinds of rows, by their status. Rows with a void status are neither plan nor history.
 SCHEDULED, SKIPPED, DISPATCHED, VOID = 0, 1, 2, 3
-#: Only inside the store: a dispatched row that may have a follow-up; a row whose status has to be
-#: looked at.
+#: Only inside the store: a dispatched row that may have a follow-up; a row whose status is
+#: evaluated in Python.
 SENT_LATELY, ODD = 4, 5
 
 #: Statuses of dispatched rows that the rules name, in lower case; others count as dispatched and
@@ -42,17 +40,19 @@ NUMBER_COLUMNS = frozenset(
 class ExistingRows:
     """All rows of a chunk, in no particular order.
 
-    kind: SCHEDULED, SKIPPED, DISPATCHED or VOID.   type_number: index into `RowClasses.types`, of a
-    dispatched row of the folded type; -1 for a type that this run does not plan.   written_type:
-    the same of the type as it is written.
-    row_class: the class whose type and instance the row has, -1 for none.   reason: number in
-    `SKIP_REASONS`, -1 for another text.   event: the event date as `event_number` packs it, -1 for
-    anything else.   regular: whether all other columns are as in a new row of the class.
+    kind: SCHEDULED, SKIPPED, DISPATCHED or VOID.
+    type_number: index into `RowClasses.types`, of a dispatched row of the folded type; -1 for a
+    type that this run does not plan.   written_type: the same of the type as it is written.
+    row_class: the class whose type and instance the row has, -1 for none.
+    date: the send date, `NONE` where it cannot be read.   own_date: of dispatched rows, the date
+    that says which event they belong to.
+    reason: number in `SKIP_REASONS`, -1 for another text.
+    event: the event date as `packing.pack_event` packs it, `NO_EVENT` for anything else.
+    regular: whether all other columns are as in a new row of the class.
     followup: whether the type is a follow-up's.
     exact_key: whether contact and date are stored as those of a planned row are.
-    own_date: of dispatched rows, the date that says which event they belong to.
-    sent_lately: dispatched rows that may have a follow-up: sent, in the time that section 8 looks
-    at.
+    sent_lately: whether a dispatched row may have a follow-up: its status is one of
+    `PARENT_STATUSES`, and it may have been sent in the time that section 8 names.
     """
 
     row_id: NDArray[np.int64]
@@ -75,36 +75,45 @@ class ExistingRows:
 
     @staticmethod
     def concatenate(parts: Sequence[ExistingRows]) -> ExistingRows:
-        """Return all rows of some parts."""
+        """Return the rows of all parts."""
         if len(parts) == 1:
             return parts[0]
-        names = [column.name for column in fields(ExistingRows)]
         return ExistingRows(
-            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+            *(
+                np.concatenate([getattr(part, column.name) for part in parts])
+                for column in fields(ExistingRows)
+            )
         )
 
+    def plain_plan(self) -> NDArray[np.intp]:
+        """Return the indices of the rows of the existing plan, follow-ups aside."""
+        return np.flatnonzero((self.kind <= SKIPPED) & ~self.followup)
 
-def event_number(years: Any, months: Any, days: Any) -> Any:
-    """Return event dates packed into one number each."""
-    return years * 372 + (months - 1) * 31 + days - 1
 
+def find_contacts(
+    people: NDArray[np.int64], contact_id: NDArray[np.int64]
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Return the index of each contact in `people` (ascending ids), and whether it is there.
 
-def event_day(numbers: NDArray[np.int32]) -> Ordinals:
-    """Return the ordinals of packed event dates, `NONE` where they are not real dates."""
-    days = calendar.ordinal_of_parts(numbers // 372, numbers % 372 // 31 + 1, numbers % 31 + 1)
-    return np.where(numbers >= 0, days, NONE).astype(np.int32)
+    Where it is not, the index has no meaning.
+    """
+    index = np.searchsorted(people, contact_id)
+    found = index < len(people)
+    found[found] = people[index[found]] == contact_id[found]
+    return index, found
 
 
 def history_of(rows: ExistingRows, run: Run, people: NDArray[np.int64]) -> History:
-    """Return the dispatched rows of eligible contacts (ids `people`, ascending) as the rules look at them."""
+    """Return the dispatched rows of eligible contacts as history.
+
+    people: the ids of the eligible contacts, ascending.
+    """
     chosen = np.flatnonzero(rows.kind == DISPATCHED)
-    index = np.searchsorted(people, rows.contact_id[chosen])
-    there = index < len(people)
-    there[there] = people[index[there]] == rows.contact_id[chosen[there]]
-    chosen, contact_index = chosen[there], index[there].astype(np.int32)
+    index, found = find_contacts(people, rows.contact_id[chosen])
+    chosen = chosen[found]
     row_class = rows.row_class[chosen]
     return History(
-        contact_index=contact_index,
+        contact_index=index[found].astype(np.int32),
         type_number=rows.type_number[chosen],
         date=rows.date[chosen],
         own_date=rows.own_date[chosen],

@@ -1,26 +1,27 @@
-"""The SQL that reduces a row of `email_schedules` to numbers that can be compared with a new plan.
+"""The SQL that reduces a row of `email_schedules` to one number (`packing.RowFields`).
 
-What a row says besides its key becomes one number: its status, its skip reason, its class
-(`rows.RowClasses`) or type, its event date, and whether everything else is as a row of that class
-would have it. Texts are compared as bytes: the columns may have collations that this program does
-not know.
+The number says what the row says besides its key: its status, its skip reason, its class
+(`rows.RowClasses`) or type, its event date, and whether everything else is as in a new row of that
+class. So comparing an existing row with a planned one is comparing integers, and SQLite returns
+two short texts a row instead of twelve values. Texts are compared as bytes: the columns may have
+collations that this program does not know.
+
+Rows whose status, type or date have an unusual spelling get a field that says so; `schedule_values`
+evaluates them one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import apsw
-import numpy as np
-from numpy.typing import NDArray
 
 from schedd.engine.calendar import FIRST, iso
 from schedd.engine.configuration import Configuration
 from schedd.engine.rows import FIXED_TYPES, FOLLOWUP_PREFIX, SKIP_REASONS, RowClasses
 from schedd.engine.run import Run
 
+from . import packing
 from .existing import (
     DISPATCHED,
     KNOWN_STATUSES,
@@ -32,16 +33,19 @@ from .existing import (
     VOID,
 )
 from .odd_values import octets
+from .packing import (
+    CODE,
+    NO_EVENT,
+    NOT_PLANNED,
+    OTHER_REASON,
+    REASON,
+    REGULAR,
+    STATUS,
+    TYPES,
+    UNKNOWN,
+)
 from .schema import PLAN, Schema
 
-# Type and class of a row in six digits: a class; from `TYPES` on a type of the run without a class;
-# a type that is known but not planned by this run; or anything else, which has to be looked at.
-TYPES, NOT_PLANNED, UNKNOWN = 900_000, 999_998, 999_999
-OTHER_REASON = 999
-# A row in one number, from the right: event (7 digits), whether it is regular (1), class or type
-# (6), reason (3), status (1), and a 1.
-_REGULAR_UNIT, _CLASS_UNIT, _REASON_UNIT, _STATUS_UNIT = 10**7, 10**8, 10**14, 10**17
-PACKED_DIGITS, EVENT_LIMIT = 19, _REGULAR_UNIT
 NO_DATE = "0000-00-00"
 
 
@@ -50,32 +54,11 @@ def quoted_texts(texts: Iterable[str]) -> str:
     return ", ".join("'" + text.replace("'", "''") + "'" for text in texts)
 
 
-@dataclass
-class Parts:
-    """The parts of the numbers of some rows. event: 0 for none."""
-
-    status: NDArray[Any]
-    reason: NDArray[np.int64]
-    code: NDArray[np.int64]
-    regular: NDArray[np.bool_]
-    event: NDArray[np.int64]
-
-
-def unpacked(without_event: NDArray[np.int64], event: NDArray[np.int64]) -> Parts:
-    """Return the parts of numbers that came without their events."""
-    return Parts(
-        status=without_event // _STATUS_UNIT % 10,
-        reason=without_event // _REASON_UNIT % 1000,
-        code=without_event // _CLASS_UNIT % 1_000_000,
-        regular=without_event // _REGULAR_UNIT % 10 == 1,
-        event=event,
-    )
-
-
 class PlanSql:
-    """The statement for one run and one file.
+    """The SQL for one run and one file.
 
-    Makes its look-up tables in the connection's temporary database.
+    Makes its look-up tables in the connection's temporary database. In the SQL, the table of
+    existing rows is `s`.
 
     since: the ordinal of the first day whose e-mails may have follow-ups (section 8).
     """
@@ -88,7 +71,7 @@ class PlanSql:
         self._affinity = {name: schema.affinity(PLAN, name) for name in names}
         self._since = iso(max(since, FIRST))
         self._date_octets = octets(connection, len(NO_DATE))
-        # A type with an alias is another one in the history: of its rows the name is looked at.
+        # A type with an alias is another one in the history, so its rows are evaluated in Python.
         known = {
             name for name in run.campaign_names if name.lower() not in run.configuration.aliases
         }
@@ -100,14 +83,14 @@ class PlanSql:
         connection.execute(
             "CREATE TEMP TABLE run_type(name TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID;"
             "CREATE TEMP TABLE run_reason(name TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID;"
-            "CREATE TEMP TABLE run_class(instance INTEGER PRIMARY KEY, number INTEGER, email_type TEXT, "
-            "priority INTEGER, email_template TEXT, sms_template TEXT)"
+            "CREATE TEMP TABLE run_class(instance INTEGER PRIMARY KEY, number INTEGER, "
+            "email_type TEXT, priority INTEGER, email_template TEXT, sms_template TEXT)"
         )
         types = [(name, TYPES + number) for number, name in enumerate(classes.types)]
         types += [(name, NOT_PLANNED) for name in not_planned]
         connection.executemany("INSERT INTO run_type VALUES (?, ?)", types)
         reasons = [
-            (name, number * _REASON_UNIT) for number, name in enumerate(SKIP_REASONS) if name
+            (name, REASON.weighted(number)) for number, name in enumerate(SKIP_REASONS) if name
         ]
         connection.executemany("INSERT INTO run_reason VALUES (?, ?)", reasons)
         connection.executemany(
@@ -133,48 +116,49 @@ class PlanSql:
         return f"{self.column(name)} COLLATE BINARY"
 
     def packed(self) -> str:
-        """Return the SQL of the number."""
+        """Return the SQL of the complete number."""
         return f"{self.without_event()} + {self.event()}"
 
     def without_event(self) -> str:
-        """Return the SQL of the number without the event date, which can spoil it where its columns hold odd values."""
-        status = self._text("status")
-        return (
-            f"{10 * _STATUS_UNIT} + CASE {status} WHEN 'pre-scheduled' THEN {SCHEDULED * _STATUS_UNIT} "
-            f"WHEN 'skipped' THEN {SKIPPED * _STATUS_UNIT} ELSE {self._other_status()} END + {self._reason()} + "
-            f"CASE {self._text('email_type')} {self._fixed()} ELSE {self._other_type()} END"
+        """Return the SQL of the number without the event date.
+
+        Odd values in the columns of the event date can spoil the complete number, not this one.
+        """
+        status = (
+            f"CASE {self._text('status')} "
+            f"WHEN 'pre-scheduled' THEN {STATUS.weighted(SCHEDULED)} "
+            f"WHEN 'skipped' THEN {STATUS.weighted(SKIPPED)} ELSE {self._other_status()} END"
         )
+        code = f"CASE {self._text('email_type')} {self._fixed()} ELSE {self._other_type()} END"
+        return packing.row_sql(status, self._reason(), code)
 
     def date(self) -> str:
-        """Return the SQL of the send date as ten characters.
+        """Return the SQL of the send date as ten characters, `NO_DATE` for a date of other length.
 
-        What does not have ten comes out as `NO_DATE`.
-
-        A BLOB, which sorts behind the empty one, is never stored as a planned row's date is.
+        A BLOB counts as such a date: a planned row's date is never stored as one. BLOBs sort after
+        all texts, beginning with the empty BLOB.
         """
         date = self.column("scheduled_send_date")
         plain = f"octet_length({date}) = {self._date_octets} AND {date} < x''"
         return f"CASE WHEN {plain} THEN {date} ELSE '{NO_DATE}' END"
 
     def _other_status(self) -> str:
-        """Return the SQL of a status that is not the plan's.
-
-        Spellings that are not the usual ones are `ODD`.
-        """
+        """Return the SQL of a status that is not the plan's; an unusual spelling is `ODD`."""
         status, void = self._text("status"), set(self._configuration.void_statuses)
         sent = quoted_texts(sorted(PARENT_STATUSES - void))
         known = quoted_texts(sorted(KNOWN_STATUSES - void))
         return (
             f"CASE WHEN {status} IN ({known}) THEN "
-            f"CASE WHEN {status} IN ({sent}) AND {self._maybe_lately()} THEN {SENT_LATELY * _STATUS_UNIT} "
-            f"ELSE {DISPATCHED * _STATUS_UNIT} END "
-            f"WHEN {status} IN ({quoted_texts(sorted(void))}) THEN {VOID * _STATUS_UNIT} ELSE {ODD * _STATUS_UNIT} END"
+            f"CASE WHEN {status} IN ({sent}) AND {self._maybe_lately()} "
+            f"THEN {STATUS.weighted(SENT_LATELY)} ELSE {STATUS.weighted(DISPATCHED)} END "
+            f"WHEN {status} IN ({quoted_texts(sorted(void))}) THEN {STATUS.weighted(VOID)} "
+            f"ELSE {STATUS.weighted(ODD)} END"
         )
 
     def _maybe_lately(self) -> str:
         """Return the SQL of whether a sent row may be young enough for a follow-up.
 
-        Unix times always may.
+        Dates in another format, such as unix times, always may: Python reads them later.
         """
         actual, date = self._text("actual_send_datetime"), self._text("scheduled_send_date")
         return (
@@ -184,22 +168,22 @@ class PlanSql:
 
     def _reason(self) -> str:
         reason = self._text("skip_reason")
+        number = f"(SELECT number FROM run_reason WHERE name = {reason})"
         return (
-            f"CASE WHEN {reason} IS NULL THEN 0 ELSE "
-            f"coalesce((SELECT number FROM run_reason WHERE name = {reason}), {OTHER_REASON * _REASON_UNIT}) END"
+            f"CASE WHEN {reason} IS NULL THEN 0 "
+            f"ELSE coalesce({number}, {REASON.weighted(OTHER_REASON)}) END"
         )
 
     def event(self) -> str:
-        """Return the SQL of the event date.
+        """Return the SQL of the packed event date, `NO_EVENT` for none.
 
-        What is not one comes out as 0 or as no whole number of seven digits.
-
-        Columns that hold numbers as TEXT or REAL are read as the numbers that they stand for, so
-        that a plan row is compared by what it says.
+        Columns of type TEXT or REAL are read as the numbers that they hold, so that a row of the
+        plan is compared by what it says. In a column of any type, a REAL that passes the test for
+        a date yields a number with a fraction, which `packing.unpack_row_texts` notices.
         """
         names = ("event_year", "event_month", "event_day")
         if not set(names) <= self._columns:
-            return "0"
+            return str(NO_EVENT)
         numbers, stored = [], ""
         for name in names:
             column, affinity = self.column(name), self._affinity[name]
@@ -213,23 +197,24 @@ class PlanSql:
             numbers.append(number if affinity in {"TEXT", "REAL"} else column)
         year, month, day = numbers
         return (
-            f"CASE WHEN {month} BETWEEN 1 AND 12 AND {day} BETWEEN 1 AND 31 AND {year} BETWEEN 1 AND 9999{stored} "
-            f"THEN {year} * 372 + {month} * 31 + {day} ELSE 0 END"
+            f"CASE WHEN {month} BETWEEN 1 AND 12 AND {day} BETWEEN 1 AND 31 "
+            f"AND {year} BETWEEN 1 AND 9999{stored} "
+            f"THEN {packing.event_sql(year, month, day)} ELSE {NO_EVENT} END"
         )
 
     def _fixed(self) -> str:
-        """Return the branches for the fixed types: class or type, and whether the row is regular.
+        """Return the branches for the fixed types: `CODE` and `REGULAR`.
 
-        They are nearly all rows, and cost no look-up.
+        Nearly all rows have a fixed type, and these branches need no look-up.
         """
         classes, branches = self._classes, ""
         for row_class, name in enumerate(FIXED_TYPES):
-            without = (TYPES + int(classes.type_number[row_class])) * _CLASS_UNIT
+            without = CODE.weighted(TYPES + int(classes.type_number[row_class]))
             template = str(classes.email_template[row_class]).replace("'", "''")
             regular = self._regular(str(classes.priorities[row_class]), f"'{template}'", "NULL")
             branches += (
                 f"WHEN '{name}' THEN CASE WHEN {self.column('campaign_instance_id')} IS NULL "
-                f"THEN {row_class * _CLASS_UNIT} + {_REGULAR_UNIT} * ({regular}) ELSE {without} END "
+                f"THEN {CODE.weighted(row_class)} + {REGULAR.sql(regular)} ELSE {without} END "
             )
         return branches
 
@@ -238,20 +223,21 @@ class PlanSql:
         instance, email_type = self.column("campaign_instance_id"), self._text("email_type")
         regular = self._regular("k.priority", "k.email_template", "k.sms_template")
         row_class = (
-            f"(SELECT k.number * {_CLASS_UNIT} + {_REGULAR_UNIT} * ({regular}) FROM run_class k "
-            f"WHERE k.instance = {instance} AND k.email_type = {email_type}{self._exact_instance()})"
+            f"(SELECT {CODE.sql('k.number')} + {REGULAR.sql(regular)} FROM run_class k "
+            f"WHERE k.instance = {instance} AND k.email_type = {email_type}"
+            f"{self._exact_instance()})"
         )
-        # Of a campaign's instance id that is not stored as a number it takes a look whether it is
-        # an active one's.
+        # An instance id that is not stored as a number may still be an active instance's, which
+        # only Python can tell.
         known = (
             f"CASE WHEN typeof({instance}) IN ('integer', 'null') "
             f"OR substr({email_type}, 1, {len(FOLLOWUP_PREFIX)}) = '{FOLLOWUP_PREFIX}' "
-            f"THEN (SELECT number * {_CLASS_UNIT} FROM run_type WHERE name = {email_type}) END"
+            f"THEN (SELECT {CODE.sql('number')} FROM run_type WHERE name = {email_type}) END"
         )
-        return f"coalesce({row_class}, {known}, {UNKNOWN * _CLASS_UNIT})"
+        return f"coalesce({row_class}, {known}, {CODE.weighted(UNKNOWN)})"
 
     def _exact_instance(self) -> str:
-        """Return the SQL of whether an instance id equal to a number is written as the column stores the number."""
+        """Return the SQL of whether an instance id is stored as its column stores numbers."""
         instance, affinity = (
             self.column("campaign_instance_id"),
             self._affinity["campaign_instance_id"],

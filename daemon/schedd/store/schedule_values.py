@@ -1,8 +1,7 @@
-"""Values of `email_schedules` judged one by one.
+"""Values of `email_schedules` that are evaluated one by one.
 
-Spellings, types and dates that the SQL for columns does not know.
-
-Both ways follow the same rules (sections 0 and 4).
+These are the spellings, types and dates that the SQL for columns does not know. Both ways follow
+the same rules (sections 0 and 4).
 """
 
 from __future__ import annotations
@@ -29,23 +28,22 @@ from .existing import (
     SKIPPED,
     VOID,
     ExistingRows,
-    event_day,
 )
 from .odd_values import OddValues
+from .packing import NO_EVENT, unpack_events
 from .schema import PLAN, Schema
 
 _EVENT = ("event_year", "event_month", "event_day")
-#: The contact id of rows that belong to nobody; no program gives out such an id.
+#: The contact id of rows whose contact id cannot be read; no program gives out such an id.
 NOBODY = -(1 << 62) - 1_000_003
 
 
 @dataclass
 class Orphans:
-    """Rows of nobody. plan: row ids of the plan's.
+    """Rows that belong to no contact.
 
-    days: ordinals of dispatched ones; they, too, fill their day.
-
-    ahead: ordinal of the run's date or later -> the plan's e-mails.
+    plan: row ids of those of the existing plan.   days: send dates of the dispatched ones, which
+    fill their days, too.   ahead: the run's date or a later one -> e-mails of the existing plan.
     """
 
     plan: list[int]
@@ -53,8 +51,8 @@ class Orphans:
     ahead: dict[int, int] = field(default_factory=dict)
 
 
-class RowJudge:
-    """Judges single rows for one run and one file.
+class RowEvaluator:
+    """Evaluates single rows for one run and one file.
 
     findings: what could not be read or is not known.
     """
@@ -78,21 +76,21 @@ class RowJudge:
         self._known = run.known_types
         self._canonical = cached(run.canonical_type)
         self._date = cached(run.dates.read)
-        self._status_kind = cached(self._judge_status)
+        self._status_kind = cached(self._evaluate_status)
 
     # Single columns -------------------------------------------------------------------------------
 
-    def _judge_status(self, value: Any) -> tuple[int, str]:
-        """Return what a status makes of its row, and the status trimmed and in lower case."""
+    def _evaluate_status(self, value: Any) -> tuple[int, str]:
+        """Return the kind of rows with a status, and the status trimmed and in lower case."""
         if isinstance(value, str) and value in {"pre-scheduled", "skipped"}:
             return (SCHEDULED if value == "pre-scheduled" else SKIPPED), value
         name = trimmed(value).lower()
         return (VOID if name in self._run.configuration.void_statuses else DISPATCHED), name
 
     def kind_of(self, row_id: int, value: Any) -> tuple[int, bool]:
-        """Return what a status makes of its row, and whether rows with it may have follow-ups.
+        """Return the kind of rows with a status, and whether they may have follow-ups.
 
-        Notes unknown ones.
+        Notes unknown statuses in `findings`.
         """
         kind, name = self._status_kind(value)
         if kind == DISPATCHED and name not in KNOWN_STATUSES:
@@ -102,9 +100,10 @@ class RowJudge:
         return kind, kind == DISPATCHED and name in PARENT_STATUSES
 
     def type_of(self, row_id: int, value: Any) -> tuple[int, bool]:
-        """Return the folded number of a dispatched row's type, -1 for none of this run, and whether it is a follow-up.
+        """Return the folded number of a dispatched row's type, and whether it is a follow-up.
 
-        Notes types that nothing in the rules knows.
+        The number is -1 for a type that this run does not plan. Notes types that nothing in the
+        rules knows in `findings`.
         """
         name = self._canonical(value)
         if name not in self._known:
@@ -137,10 +136,9 @@ class RowJudge:
     # Columns of rows that the SQL left open -------------------------------------------------------
 
     def resolve(self, rows: ExistingRows, odd: NDArray[Any], odd_status: NDArray[np.bool_]) -> None:
-        """Fill in, in place, status, type and class of those rows whose spelling is not the usual one.
+        """Fill in, in place, kind, type and class of rows with an unusual spelling.
 
-        odd: indices of the rows; odd_status: which of all rows have a status that has to be looked
-        at.
+        odd: indices of the rows.   odd_status: which of all rows have a status to evaluate.
         """
         names = [self._source(name) for name in ("status", "email_type", "campaign_instance_id")]
         for index, (status, email_type, instance) in zip(
@@ -169,7 +167,7 @@ class RowJudge:
         return int(day)
 
     def orphans(self, row_ids: NDArray[np.int64]) -> Orphans:
-        """Return what the rows with these ids are, whose contact is not known."""
+        """Return the rows with these ids, whose contacts are not known."""
         found = Orphans([], [])
         names = [self._source(name) for name in ("status", "scheduled_send_date")]
         for row_id, (status, date) in zip(row_ids.tolist(), self._of(row_ids, names), strict=True):
@@ -191,15 +189,12 @@ class RowJudge:
         return self._values.by_id(PLAN, row_ids, names)
 
     def set_own_dates(self, rows: ExistingRows) -> None:
-        """Fill in, in place, the own dates.
-
-        The event date if there is one, else the send date (section 4).
-        """
+        """Fill in, in place, the own dates: the event date, or else the send date (section 4)."""
         rows.own_date = rows.date
         dispatched = np.flatnonzero(rows.kind == DISPATCHED)
-        dispatched = dispatched[rows.event[dispatched] >= 0]
+        dispatched = dispatched[rows.event[dispatched] != NO_EVENT]
         if self._text_events or not len(dispatched):
             return
-        days = event_day(rows.event[dispatched])
+        days = unpack_events(rows.event[dispatched])
         rows.own_date = rows.date.copy()
         rows.own_date[dispatched] = np.where(days != NONE, days, rows.date[dispatched])

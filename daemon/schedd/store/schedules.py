@@ -1,9 +1,8 @@
-"""The rows of `email_schedules` of one chunk as columns.
+"""Reads the rows of `email_schedules` of one chunk as columns.
 
-The existing plan, the history, and who holds keys.
-
-One pass over the chunk's rows yields all three. `schedule_sql` reduces each row to numbers inside
-SQLite; `schedule_values` looks at those rows one by one that are not written as the SQL expects.
+One pass over the rows yields the existing plan, the history and the key conflicts. `schedule_sql`
+reduces each row to a number inside SQLite, and `packing` unpacks it; `schedule_values` evaluates
+one by one the rows that are not written as the SQL expects.
 """
 
 from __future__ import annotations
@@ -26,17 +25,19 @@ from .contacts import Range
 from .existing import DISPATCHED, ODD, SENT_LATELY, SKIPPED, ExistingRows
 from .odd_values import OddValues
 from .outside_rows import OutsideRows
-from .schedule_sql import (
+from .packing import (
     EVENT_LIMIT,
+    NO_EVENT,
     OTHER_REASON,
-    PACKED_DIGITS,
+    ROW_DIGITS,
     TYPES,
     UNKNOWN,
-    Parts,
-    PlanSql,
-    unpacked,
+    RowFields,
+    unpack_row_texts,
+    unpack_rows,
 )
-from .schedule_values import Orphans, RowJudge
+from .schedule_sql import PlanSql
+from .schedule_values import Orphans, RowEvaluator
 from .schema import PLAN, Schema
 
 _MAX_DIGITS = 18
@@ -47,9 +48,8 @@ NEEDED = frozenset(("id", "contact_id", "email_type", "scheduled_send_date", "st
 class ScheduleReader:
     """Reads the existing rows of one file.
 
-    `outside`: the rows whose contact id is not stored as a number.
-
     since: the ordinal of the first day whose e-mails may have follow-ups (section 8).
+    outside: the rows whose contact id is not stored as a number.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class ScheduleReader:
         self._connection, self._run, self._outside = connection, run, outside
         self._values = OddValues(connection)
         self._usable = schema.columns.get(PLAN, frozenset()) >= NEEDED
-        self._evaluate = RowJudge(connection, schema, run)
+        self._evaluator = RowEvaluator(connection, schema, run)
         self._ranges = schema.affinity(PLAN, "contact_id") in {"INTEGER", "NUMERIC", "BLOB"}
         self._type_of = self._types_by_code()
-        #: types that an alias gives another name: of their dispatched rows the name is looked at
+        #: types that an alias gives another name: their dispatched rows are evaluated in Python
         self._aliased = np.array(
             [name.lower() in run.configuration.aliases for name in run.classes.types] + [False],
             np.bool_,
@@ -88,10 +88,10 @@ class ScheduleReader:
     @property
     def findings(self) -> Findings:
         """What could not be read or is not known, in the chunks read so far."""
-        return self._evaluate.findings
+        return self._evaluator.findings
 
     def _types_by_code(self) -> NDArray[np.int32]:
-        """Return the type number for each value of the six digits, -1 for a type that the run does not plan."""
+        """Return the type number for each value of `CODE`, -1 for a type that is not planned."""
         classes = self._run.classes
         types = np.full(UNKNOWN + 1, -1, np.int32)
         types[: len(classes)] = classes.type_number
@@ -120,7 +120,7 @@ class ScheduleReader:
         ids = np.zeros(0, np.int64)
         dates = np.zeros(0, np.int32)
         return self._unpacked(
-            blocks.Block(b"", 0, PACKED_DIGITS), blocks.Block(b"", 0, 10), ids, ids, dates > 0
+            blocks.Block(b"", 0, ROW_DIGITS), blocks.Block(b"", 0, 10), ids, ids, dates > 0
         )
 
     def _where(self, chunk: Range) -> str:
@@ -131,7 +131,8 @@ class ScheduleReader:
     def _ids(self, chunk: Range) -> tuple[str, int, int]:
         """Return the SQL of the blocks of row and contact ids, and the digits of both.
 
-        0 where each has a block.
+        Both are usually in one block, as one number. If that had too many digits, each has a block
+        of its own, and the digits are 0.
         """
         execute = self._connection.execute
         # Two statements: together they would read the whole table.
@@ -150,7 +151,7 @@ class ScheduleReader:
         id_digits, contact_digits = len(str(highest or 0)), len(str(high - chunk.low))
         if (lowest or 0) < 0 or id_digits + contact_digits > _MAX_DIGITS:
             return f"{blocks.number('s.id')}, {blocks.number('s.contact_id - ?1')}", 0, 0
-        # Both in one number: writing numbers is a good part of what this costs.
+        # Both in one number: SQLite spends much of its time on writing numbers.
         both = 10 ** (id_digits + contact_digits)
         return (
             blocks.text(f"{both} + (s.contact_id - ?1) * {10**id_digits} + s.id"),
@@ -175,7 +176,7 @@ class ScheduleReader:
             row_id, contact = (blocks.numbers(block, count) for block in ids)
         exact = np.ones(count, np.bool_)
         return self._unpacked(
-            blocks.Block(packed, count, PACKED_DIGITS),
+            blocks.Block(packed, count, ROW_DIGITS),
             blocks.Block(date, count, 10),
             row_id,
             contact + chunk.low,
@@ -185,7 +186,7 @@ class ScheduleReader:
     def _by_row_id(
         self, row_ids: NDArray[np.int64], contact_ids: NDArray[np.int64], exact: NDArray[np.bool_]
     ) -> ExistingRows:
-        """Return rows whose contacts are known already."""
+        """Return rows whose contacts are already known."""
         [(count, packed, date, ids)] = self._connection.execute(
             f"SELECT {self._columns}, {blocks.number('s.id')} "
             f"FROM carray(?) AS wanted CROSS JOIN {PLAN} s ON s.id = wanted.value",
@@ -193,16 +194,16 @@ class ScheduleReader:
         )
         if not np.array_equal(blocks.numbers(ids, count), row_ids):
             raise MisalignedError
-        texts = blocks.Block(packed, count, PACKED_DIGITS), blocks.Block(date, count, 10)
+        texts = blocks.Block(packed, count, ROW_DIGITS), blocks.Block(date, count, 10)
         return self._unpacked(*texts, row_ids, contact_ids, exact)
 
     def _values_of(self, chunk: Range) -> ExistingRows:
-        """Return the rows of a chunk one of which has a value that no block can hold."""
+        """Return the rows of a chunk that has a value which no block can hold."""
         found = self._values.rows(
             f"{PLAN} s WHERE {self._where(chunk)}", ["s.id", "s.contact_id", *self._odd_columns]
         )
         row_id = np.array([row[0] for row in found], np.int64)
-        contacts = [self._evaluate.contact_of(row[0], row[1]) for row in found]
+        contacts = [self._evaluator.contact_of(row[0], row[1]) for row in found]
         exact = np.array([isinstance(row[1], int) for row in found], np.bool_)
         values = [row[2:] for row in found]
         return self._by_value(values, row_id, np.array(contacts, np.int64), exact)
@@ -210,7 +211,7 @@ class ScheduleReader:
     def _values_by_row_id(
         self, row_ids: NDArray[np.int64], contact_ids: NDArray[np.int64], exact: NDArray[np.bool_]
     ) -> ExistingRows:
-        """Return the same of rows whose contacts are known already."""
+        """Return the same of rows whose contacts are already known."""
         return self._by_value(
             self._values.by_id(PLAN, row_ids, self._odd_columns), row_ids, contact_ids, exact
         )
@@ -226,12 +227,11 @@ class ScheduleReader:
         days = np.full(len(found), NONE, np.int32)
         for index, (number, event_value, date) in enumerate(found):
             packed[index] = number
-            event[index] = (
-                event_value if isinstance(event_value, int) and event_value < EVENT_LIMIT else 0
-            )
+            readable = isinstance(event_value, int) and event_value < EVENT_LIMIT
+            event[index] = event_value if readable else NO_EVENT
             day = plain_day(date) if isinstance(date, str) and len(date) == 10 else None
             days[index] = NONE if day is None else day
-        return self._rows(unpacked(packed, event), days, days != NONE, row_id, contact_id, exact)
+        return self._rows(unpack_rows(packed, event), days, days != NONE, row_id, contact_id, exact)
 
     def _unpacked(
         self,
@@ -241,22 +241,13 @@ class ScheduleReader:
         contact_id: NDArray[np.int64],
         exact: NDArray[np.bool_],
     ) -> ExistingRows:
-        event, clean = packed.number(12, PACKED_DIGITS)
-        if not clean.all():
-            raise MisalignedError
-        parts = Parts(
-            status=packed.column(1) - np.uint8(48),
-            reason=packed.number(2, 5)[0],
-            code=packed.number(5, 11)[0],
-            regular=packed.column(11) == ord("1"),
-            event=event,
-        )
+        fields = unpack_row_texts(packed)
         days, plain = date.dates()
-        return self._rows(parts, days, plain, row_id, contact_id, exact)
+        return self._rows(fields, days, plain, row_id, contact_id, exact)
 
     def _rows(
         self,
-        parts: Parts,
+        fields: RowFields,
         days: Ordinals,
         plain: NDArray[np.bool_],
         row_id: NDArray[np.int64],
@@ -265,42 +256,50 @@ class ScheduleReader:
     ) -> ExistingRows:
         """Return rows.
 
-        plain: where the send date is written as a planned row's is, so that `days` has it.
+        plain: whether the send date is written as a planned row's is, so that `days` has it.
+        exact: whether the contact id is stored as a planned row's is.
         """
-        status, code, event = parts.status, parts.code, parts.event
-        types = self._type_of[code]
-        lately = status == SENT_LATELY
-        odd_status = status == ODD
+        types = self._type_of[fields.code]
+        lately = fields.status == SENT_LATELY
+        odd_status = fields.status == ODD
         rows = ExistingRows(
             row_id=row_id,
             contact_id=contact_id,
-            kind=np.where(lately | odd_status, DISPATCHED, status).astype(np.int8),
+            kind=np.where(lately | odd_status, DISPATCHED, fields.status).astype(np.int8),
             type_number=types,
             written_type=types.copy(),
-            row_class=np.where(code < TYPES, code, -1).astype(np.int32),
+            row_class=np.where(fields.code < TYPES, fields.code, -1).astype(np.int32),
             date=days,
             own_date=days,
-            reason=np.where(parts.reason == OTHER_REASON, -1, parts.reason).astype(np.int16),
-            event=np.where(event > 0, event - 32, -1).astype(np.int32),
-            regular=parts.regular,
+            reason=np.where(fields.reason == OTHER_REASON, -1, fields.reason).astype(np.int16),
+            event=fields.event.astype(np.int32),
+            regular=fields.regular,
             followup=self._followups[types],
             exact_key=plain & exact,
             sent_lately=lately,
         )
-        # Nearly all rows are the plan's; what follows looks at the others alone.
-        others = np.flatnonzero(status > SKIPPED)
-        dispatched = rows.kind[others] == DISPATCHED
-        odd = (
-            odd_status[others]
-            | (code[others] == UNKNOWN)
-            | (dispatched & self._aliased[types[others]])
-        )
-        self._fold(rows, others[dispatched & ~odd])
-        self._evaluate.resolve(rows, others[odd], odd_status)
+        self._evaluate_others(rows, np.flatnonzero(fields.status > SKIPPED), fields, odd_status)
         if not plain.all():
-            self._evaluate.read_dates(rows, np.flatnonzero(~plain))
-        self._evaluate.set_own_dates(rows)
+            self._evaluator.read_dates(rows, np.flatnonzero(~plain))
+        self._evaluator.set_own_dates(rows)
         return rows
+
+    def _evaluate_others(
+        self,
+        rows: ExistingRows,
+        others: NDArray[np.intp],
+        fields: RowFields,
+        odd_status: NDArray[np.bool_],
+    ) -> None:
+        """Complete, in place, the rows that are not the plan's: few of all rows.
+
+        others: their indices.   odd_status: whether the status of each row is evaluated in Python.
+        """
+        dispatched = rows.kind[others] == DISPATCHED
+        aliased = self._aliased[rows.type_number[others]]
+        odd = odd_status[others] | (fields.code[others] == UNKNOWN) | (dispatched & aliased)
+        self._fold(rows, others[dispatched & ~odd])
+        self._evaluator.resolve(rows, others[odd], odd_status)
 
     def _fold(self, rows: ExistingRows, chosen: NDArray[Any]) -> None:
         """Give dispatched rows the folded number of their type (section 4)."""
@@ -308,11 +307,10 @@ class ScheduleReader:
         rows.type_number[usable] = self._run.classes.folded[rows.type_number[usable]]
 
     def orphans(self, first: int) -> Orphans:
-        """Return the rows of no chunk.
+        """Return the rows of no chunk: their contact id cannot be read or is below `first`.
 
-        Their contact id cannot be read or is below `first`, the lowest contact's.
-
-        Those behind the last contact belong to the last chunk, which is open.
+        first: the lowest contact id. Rows above the highest one are in the last chunk, which has no
+        upper end.
         """
         if not self._usable:
             return Orphans([], [])
@@ -325,5 +323,5 @@ class ScheduleReader:
             rows: list[Any] = below.fetchall()
             row_ids = np.concatenate([row_ids, np.array([row_id for row_id, _ in rows], np.int64)])
             for row_id, contact in rows:
-                self._evaluate.contact_of(row_id, contact)
-        return self._evaluate.orphans(row_ids)
+                self._evaluator.contact_of(row_id, contact)
+        return self._evaluator.orphans(row_ids)

@@ -24,7 +24,7 @@ from schedd.engine.configuration import (
     WindowRule,
     build,
     dotted,
-    effective,
+    dump_configuration,
     parse_toml,
     sources,
 )
@@ -216,7 +216,7 @@ def test_layers() -> None:
 
 def test_empty_tables_are_shown() -> None:
     """A table without entries is a value of its own, so that every setting is shown."""
-    assert dict(dotted(effective(Configuration())))["history.aliases"] == {}
+    assert dict(dotted(dump_configuration(Configuration())))["history.aliases"] == {}
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(
@@ -247,9 +247,9 @@ def test_round_trip(data: st.DataObject, windows: Configuration) -> None:
         },
         "exclusion": {"preset": data.draw(st.sampled_from(list(PRESETS)))},
     }
-    rules = Layer("rules", {"exclusion": effective(windows)["exclusion"]})
+    rules = Layer("rules", {"exclusion": dump_configuration(windows)["exclusion"]})
     configuration = build(rules, Layer("random", layer))
-    whole = effective(configuration)
+    whole = dump_configuration(configuration)
     assert build(Layer("whole", whole)) == configuration
     assert tomllib.loads(render(whole)) == whole
     assert build(Layer("text", tomllib.loads(render(whole)))) == configuration
@@ -314,7 +314,7 @@ def test_presets_are_complete(name: str) -> None:
         assert all(rule.kind in RULE_KINDS for rule in entry.rules)
     assert not set(preset.open_points) & set(preset.entries)
     assert set(preset.open_points) <= set(STATES)
-    written = effective(build(Layer("x", {"exclusion": {"preset": name}})))
+    written = dump_configuration(build(Layer("x", {"exclusion": {"preset": name}})))
     assert (
         build(
             Layer("again", {"exclusion": {"rules": written["exclusion"]["rules"], "preset": name}})

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from schedclient import errors
 from schedclient.toml import render
 from schedctl.synthetic import make_organization
-from schedd.engine.configuration import Configuration, Layer, build, dotted, effective
+from schedd.engine.configuration import Configuration, Layer, build, dotted, dump_configuration
 from schedd.store import configurations
 from schedproto import ErrorCode, SchedulerError
 from tests.reference.random_configuration import random_overrides
@@ -62,7 +62,7 @@ def test_effective_is_the_configuration(seed: int) -> None:
     import random
 
     configuration = build(Layer("random", random_overrides(random.Random(seed))))
-    whole = effective(configuration)
+    whole = dump_configuration(configuration)
     assert build(Layer("whole", whole)) == configuration
     assert tomllib.loads(render(whole)) == whole
     assert build(Layer("text", tomllib.loads(render(whole)))) == configuration
@@ -178,7 +178,7 @@ def test_layers_are_named(organization: Path) -> None:
 
 def test_every_setting_is_shown() -> None:
     """The whole configuration names every key of section 13 but those that the size decides."""
-    keys = {key for key, _ in dotted(effective(Configuration()))}
+    keys = {key for key, _ in dotted(dump_configuration(Configuration()))}
     text = (ROOT / "docs" / "RULES.md").read_text()
     example = text[text.index('    timezone = "America/Chicago"') :]
     lines = [line.strip() for line in example.splitlines() if line.startswith("    ")]
