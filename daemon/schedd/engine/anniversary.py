@@ -101,7 +101,7 @@ class Anniversaries:
         )
 
     def _next_aep(self, year: int) -> tuple[int, int, int]:
-        """Return the earliest AEP event that may still go out, its latest date, and the event before it (section 5)."""
+        """Return the next AEP event (section 5), its latest date, and the event before it."""
         events = self._aep_days(year - 3, year + 3)
         # An e-mail never waits for the next AEP day, so that two days do not overlap.
         latest = np.minimum(events[:-1] + self.configuration.aep_slack_days, events[1:] - 1)
@@ -117,7 +117,7 @@ class Anniversaries:
         latest: Ordinals,
         salt: Salt,
     ) -> Event:
-        """Return the events with their candidate dates (section 5), for those contacts for whom there is one."""
+        """Return those events that have a candidate date (section 5), with that date."""
         usable = (latest >= self.as_of) & (ideal <= latest)
         contact_index, event, ideal, latest = (
             contact_index[usable],
@@ -177,13 +177,13 @@ class Anniversaries:
         return following, Event(contact_index, previous, previous, previous)
 
     def eligible_for_all(self, people: People) -> NDArray[np.bool_]:
-        """Return who gets more than AEP e-mails (`exclude_failed_underwriting`)."""
+        """Return which contacts get more than AEP e-mails (`exclude_failed_underwriting`)."""
         if self.configuration.exclude_failed_underwriting:
             return ~people.failed_underwriting
         return np.ones(len(people), np.bool_)
 
     def events(self, row_class: int, people: People) -> tuple[Event, Event]:
-        """Return the next events of a type with their candidates, and the previous ones with their ideal dates."""
+        """Return the next events of a type with candidate dates, the previous with ideal dates."""
         if row_class == AEP:
             return self._aep(people)
         others = np.flatnonzero(self.eligible_for_all(people)).astype(np.int32)
@@ -253,7 +253,7 @@ class Anniversaries:
     def post_window_events(
         self, people: People, history: History, after: Event, number: int
     ) -> Event:
-        """Return the post-window events that can still go out and are not handled, with their candidate dates.
+        """Return the post-window events that can still go out and are not handled.
 
         after: as `days_after` returns them, each contact at most once.
         """
@@ -267,7 +267,7 @@ class Anniversaries:
     def _post_windows(
         self, people: People, history: History, excluded_events: list[Event], number: int
     ) -> Rows:
-        """Return one post-window row for each day after a window that excluded an e-mail (section 6)."""
+        """Return one row for each day after a window that excluded an e-mail (section 6)."""
         found = [
             self.post_window_events(people, history, self.days_after(people, event), number)
             for event in excluded_events

@@ -171,20 +171,20 @@ def _instance(
 
     number = integer_of(row.get("id"))
     row_id: RowId = shown(row.get("id")) if number is None else number
-    unreadable = [
-        (column, row[column], "campaign_instances") for column in _DATES if not read[column][1]
-    ]
-    if number is None:
-        unreadable.append(("id", row.get("id"), "campaign_instances"))
-    if kind is None:
-        unreadable.append(("campaign_type", row.get("campaign_type"), "campaign_instances"))
     states, carriers = entries_of(row.get("target_states")), entries_of(row.get("target_carriers"))
+    unreadable = [column for column in _DATES if not read[column][1]]
+    if number is None:
+        unreadable.append("id")
+    if kind is None:
+        unreadable.append("campaign_type")
     if states is not None and any(state_of(entry) is None for entry in states):
-        unreadable.append(("target_states", row["target_states"], "campaign_instances"))
-    if kind is not None:
-        unreadable += [(column, value, "campaign_types") for column, value in kind.unreadable]
-    for column, value, table in unreadable:
-        _not_planned(findings, row_id, column, value, table)
+        unreadable.append("target_states")
+    for column in unreadable:
+        _not_planned(findings, row_id, column, row.get(column), "campaign_instances")
+    if kind is not None and kind.unreadable:
+        for column, value in kind.unreadable:
+            _not_planned(findings, row_id, column, value, "campaign_types")
+        return None
     if unreadable or kind is None or number is None:
         return None
 
@@ -307,7 +307,7 @@ class Campaigns:
         instance: Instance,
         contact_index: NDArray[np.int32],
     ) -> NDArray[np.bool_]:
-        """Return which contacts the instance does not leave out by state, carrier or underwriting."""
+        """Return which contacts the instance accepts by state, carrier and underwriting."""
         chosen = np.ones(len(contact_index), np.bool_)
         if instance.states is not None:
             chosen &= np.isin(
@@ -407,12 +407,9 @@ class Campaigns:
         possible = (latest >= self.as_of) & (latest <= calendar.LAST) & (event <= calendar.LAST)
         possible &= ~self._spread[instance] | (self._first[instance] <= self._last[instance])
         rows = np.flatnonzero(possible)
-        contact_index, instance, event, latest = (
-            contact_index[rows],
-            instance[rows],
-            event[rows],
-            latest[rows],
-        )
+        contact_index, instance = contact_index[rows], instance[rows]
+        event, latest = event[rows], latest[rows]
+
         ideal = self.ideal(people, contact_index, instance, event)
         date = ideal.copy()
         late = np.flatnonzero(ideal < self.as_of)
@@ -422,6 +419,7 @@ class Campaigns:
             date[late] = catch_up(self.as_of, hashes, latest[late].astype(np.int32), spread)
         possible = ideal <= latest
         contact_index, instance, date = contact_index[possible], instance[possible], date[possible]
+
         kinds = np.zeros(len(contact_index), np.int8)
         bound = np.flatnonzero(self._respects[instance])
         kinds[bound] = self.windows.excluded(

@@ -129,9 +129,10 @@ class Dates:
         self._zone = zoneinfo.ZoneInfo(timezone)
 
     def read(self, value: Any) -> tuple[int, bool]:
-        """Return the ordinal, `NONE` where the date is absent or unreadable, and whether it could be read.
+        """Return the ordinal of a date, and whether it could be read.
 
-        An absent date (NULL or blank) counts as read.
+        The ordinal is `NONE` where the date is absent or unreadable. An absent date (NULL or
+        blank) counts as read.
         """
         if value is None:
             return int(NONE), True
@@ -178,7 +179,7 @@ _DATE_PATTERNS: dict[str, re.Pattern[str]] = {
 
 
 def contact_date(value: Any, formats: Sequence[str]) -> tuple[int, bool]:
-    """Return the ordinal of a contact's date, `NONE` where it is absent or unreadable, and whether it could be read.
+    """Return the ordinal of a contact's date, and whether it could be read, as `Dates.read`.
 
     formats: those of section 1 that the organization uses; the first that gives a real date counts.
     """

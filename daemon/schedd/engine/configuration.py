@@ -258,8 +258,12 @@ def _check_layer(
 def build(*layers: Layer) -> Configuration:
     """Return the configuration of these layers.
 
-    Later layers win key by key, and in `aliases` type by type. A preset replaces the table of state rules, wherever it is set; a state's list of rules replaces
-    the preset's and earlier ones completely. Raises `ConfigurationError`.
+    Later layers win key by key, and in `aliases` type by type. A preset replaces the table of state
+    rules in whatever layer it is set; a state's list of rules replaces the preset's and earlier
+    ones completely. Raises `ConfigurationError`.
+
+    >>> build(Layer("the job", {"anniversary": {"birthday_days_before": 7}})).birthday_days_before
+    7
     """
     fields: dict[str, Any] = {}
     rules: dict[str, tuple[WindowRule, ...]] = {}

@@ -1,7 +1,8 @@
 """Contacts as columns: eligibility, states and dates (rules, section 1).
 
 The store reads the well-formed bulk of a column as fixed-width bytes, which `digits` parses for all
-rows at once; other values come one by one and are evaluated by the functions at the end. Both ways follow the same rules.
+rows at once; other values come one by one and are evaluated by the functions at the end. Both ways
+follow the same rules.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def are_digits(words: Words) -> NDArray[np.bool_]:
 
 
 def last_digits(words: Words, count: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the numbers that the last `count` (1 to 8) characters write, and where all of them are digits."""
+    """Return the numbers of the last `count` (1 to 8) characters, and where all are digits."""
     if count < 8:
         shift = _u(8 * (8 - count))
         words = ((words >> shift) << shift) | (_ZEROS & _u((1 << (8 * (8 - count))) - 1))

@@ -93,10 +93,12 @@ def _noted(note: str) -> str:
 _ENTRIES_2026 = {
     "CA": Entry(
         (WindowRule(_BIRTHDAY, 30, 60),),
-        "SB 407 of 2019, Insurance Code 10192.11 (legiscan.com, senior65.com); 30 days before: amacbrokers.com",
+        "SB 407 of 2019, Insurance Code 10192.11 (legiscan.com, senior65.com); "
+        "30 days before: amacbrokers.com",
         "2020-07-01",
         _noted(
-            "the law counts 60 days from the birthday; insurers take applications from 30 days before"
+            "the law counts 60 days from the birthday; "
+            "insurers take applications from 30 days before"
         ),
     ),
     "CT": Entry(
@@ -136,18 +138,21 @@ _ENTRIES_2026 = {
     ),
     "MA": Entry(
         _YEAR_ROUND,
-        "yearly period from 1 February to 31 March; insurers keep it open all year (medicareresources.org)",
+        "yearly period from 1 February to 31 March; "
+        "insurers keep it open all year (medicareresources.org)",
         None,
         _noted("year-round by the insurers' choice"),
     ),
     "MD": Entry(
         (WindowRule(_BIRTHDAY, 0, 30),),
-        "HB 247 of 2022, Insurance 15-909 (b) (6), COMAR 31.10.06.06 (app.legiplex.com, regulations.justia.com)",
+        "HB 247 of 2022, Insurance 15-909 (b) (6), COMAR 31.10.06.06 "
+        "(app.legiplex.com, regulations.justia.com)",
         "2023-07-01",
     ),
     "ME": Entry(
         _YEAR_ROUND,
-        "change to the same or lesser benefits at any time, without a gap of over 90 days (maine.gov/pfr/insurance)",
+        "change to the same or lesser benefits at any time, without a gap of over 90 days "
+        "(maine.gov/pfr/insurance)",
         None,
         _noted("treated like WA; Plan A is guaranteed issue in one month of the year, too"),
     ),
@@ -202,12 +207,16 @@ _ENTRIES_2026 = {
 }
 
 _OPEN_2026 = {
-    "DE": "SB 71 of 2025 (30 days before to 30 after the birthday) was introduced; not found to be enacted",
-    "MN": "Laws 2025, First Special Session, chapter 4, article 5: guaranteed issue rules from 2026-08-01 that are not "
-    "counted from a birthday; a bill of 2026 would repeal them",
-    "NM": "bills of 2025 and 2026 (60 days from the first day of the birth month); not found to be enacted",
-    "RI": "27-18.2-3: guaranteed issue in the yearly enrollment period, which is not counted from a birthday",
-    "VT": "8 V.S.A. 4051 forbids medical underwriting in rates; pages disagree about enrollment at any time",
+    "DE": "SB 71 of 2025 (30 days before to 30 after the birthday) was introduced; "
+    "not found to be enacted",
+    "MN": "Laws 2025, First Special Session, chapter 4, article 5: guaranteed issue rules "
+    "from 2026-08-01 that are not counted from a birthday; a bill of 2026 would repeal them",
+    "NM": "bills of 2025 and 2026 (60 days from the first day of the birth month); "
+    "not found to be enacted",
+    "RI": "27-18.2-3: guaranteed issue in the yearly enrollment period, "
+    "which is not counted from a birthday",
+    "VT": "8 V.S.A. 4051 forbids medical underwriting in rates; "
+    "pages disagree about enrollment at any time",
 }
 
 PRESETS: dict[str, Preset] = {

@@ -43,7 +43,7 @@ SKIP_REASONS: tuple[str, ...] = (
 
 
 def exclusion_reason(states: NDArray[Any], kinds: NDArray[Any]) -> NDArray[np.int16]:
-    """Return the number in `SKIP_REASONS` of an exclusion of each kind (`windows`), 0 where the kind is 0."""
+    """Return the number in `SKIP_REASONS` of each exclusion, 0 where the kind (`windows`) is 0."""
     numbers = _FIRST_EXCLUSION + states.astype(np.int16) * len(KINDS) + kinds - 1
     return np.where(kinds > 0, numbers, 0).astype(np.int16)
 

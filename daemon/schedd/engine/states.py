@@ -1,4 +1,4 @@
-"""The states' codes and numbers (rules, section 1), without the table of ZIP codes and what it takes to use that."""
+"""The states' codes and numbers (rules, section 1), without the table of ZIP codes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Why the events of one contact yield rows or none: sections 1 to 8, told step by step.
+"""The steps of one contact's events through sections 1 to 8, to a row or to none.
 
-Works with the very functions that plan whole chunks, on a chunk of one contact, and looks at where
-an event gets lost or changes. `explain` goes on with sections 9 and 10.
+Uses the functions that plan complete chunks, on a chunk of one contact, and notes where an event is
+dropped or changes. `explain` continues with sections 9 to 11.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import calendar
 from .anniversary import POST_WINDOW_SLACK, Event, EventOutcome
@@ -88,7 +89,10 @@ def span_text(span: Span, state: str) -> str:
         return f"{cause}, so every day{days} is excluded ({kind})"
     if span.start is None or span.end is None or span.base is None:
         return f"{state} allows no e-mails at all{days} (year-round)"
-    return f"the {kind} of {state} from {iso(span.start)} to {iso(span.end)} (counted from {iso(span.base)})"
+    return (
+        f"the {kind} of {state} from {iso(span.start)} to {iso(span.end)} "
+        f"(counted from {iso(span.base)})"
+    )
 
 
 def exclude(trace: Trace, run: Run, people: People, date: int) -> None:
@@ -122,14 +126,14 @@ def _dispatched(run: Run, chunk: ChunkInput, row_class: int, event: Event) -> st
 
 
 def _missing(run: Run, row_class: int, people: People) -> tuple[str, str]:
-    """Return (rule, text).
-
-    Why there is no next event of a type, or none whose e-mail could still go out.
-    """
+    """Return (rule, text): why no event of a type has an e-mail that could still go out."""
     if not run.anniversaries.eligible_for_all(people)[0] and row_class != AEP:
         return (
             "5",
-            "the contact failed underwriting, and exclude_failed_underwriting leaves only AEP e-mails",
+            (
+                "the contact failed underwriting, "
+                "and exclude_failed_underwriting leaves only AEP e-mails"
+            ),
         )
     if row_class == BIRTHDAY and people.birth_day[0] < 0:
         return "1", "the contact has a birth date that cannot be read" if people.unreadable_birth[
@@ -147,7 +151,10 @@ def _missing(run: Run, row_class: int, people: People) -> tuple[str, str]:
         if count < first:
             return (
                 "5",
-                f"the next anniversary is number {count}, before number {first} (first_anniversary)",
+                (
+                    f"the next anniversary is number {count}, "
+                    f"before number {first} (first_anniversary)"
+                ),
             )
     return "5", "the last day on which the e-mail of the next event may go out has passed"
 
@@ -160,7 +167,7 @@ def _before(run: Run, row_class: int) -> int:
     }.get(row_class, 0)
 
 
-def _place(trace: Trace, run: Run, event: Event, before: int, what: str) -> None:
+def _set_dates(trace: Trace, run: Run, event: Event, before: int, what: str) -> None:
     """Fill in event, ideal and candidate date."""
     trace.event, trace.latest, trace.date = (
         int(event.event[0]),
@@ -183,7 +190,10 @@ def _catch_up(trace: Trace, run: Run) -> None:
     if trace.ideal < run.as_of:
         trace.caught_up = trace.date
         spread = run.configuration.catch_up_spread_days
-        text = f"that is before {iso(run.as_of)}, so it is caught up on {iso(trace.date)} (spread over {spread} days)"
+        text = (
+            f"that is before {iso(run.as_of)}, "
+            f"so it is caught up on {iso(trace.date)} (spread over {spread} days)"
+        )
         trace.add("5", "caught_up", text, trace.date)
 
 
@@ -200,7 +210,7 @@ def anniversary_traces(
             rule, text = _missing(run, row_class, people)
             trace.add(rule, "none", text)
         elif not len(following.contact_index):
-            _place(trace, run, upcoming, _before(run, row_class), _NAMES[row_class])
+            _set_dates(trace, run, upcoming, _before(run, row_class), _NAMES[row_class])
             sent = _dispatched(run, chunk, row_class, upcoming)
             trace.add(
                 "4",
@@ -208,7 +218,7 @@ def anniversary_traces(
                 f"the sender has an e-mail of this type for this event already ({sent})",
             )
         else:
-            _place(trace, run, following, _before(run, row_class), _NAMES[row_class])
+            _set_dates(trace, run, following, _before(run, row_class), _NAMES[row_class])
             trace.row = True
             if outcomes[row_class].kinds[0]:
                 exclude(trace, run, people, trace.date)
@@ -218,16 +228,20 @@ def anniversary_traces(
 def post_window_traces(
     run: Run, chunk: ChunkInput, outcomes: dict[int, EventOutcome]
 ) -> Iterator[Trace]:
-    """Yield the post-window e-mails that swallowed events lead to, one for each day (section 6)."""
+    """Yield the post-window e-mails of excluded events, one for each day (section 6)."""
     people, found = chunk.people, dict[int, Trace]()
     state = STATES[int(people.state[0])]
     for row_class in (AEP, BIRTHDAY, EFFECTIVE_DATE):
         for event in outcomes[row_class].excluded_events:
             if not len(event.contact_index):
                 continue
-            lost = f"the {FIXED_TYPES[row_class]} e-mail for {iso(int(event.event[0]))} fell on {iso(int(event.date[0]))}, in "
-            spans = run.windows.containing(people, 0, int(event.date[0]))
-            lost += "; ".join(span_text(span, state) for span in spans)
+            event_day, day = int(event.event[0]), int(event.date[0])
+            spans = run.windows.containing(people, 0, day)
+            windows = "; ".join(span_text(span, state) for span in spans)
+            lost = (
+                f"the {FIXED_TYPES[row_class]} e-mail for {iso(event_day)} fell on {iso(day)}, "
+                f"in {windows}"
+            )
             after = run.anniversaries.days_after(people, event)
             if not len(after.contact_index):
                 trace = Trace(FIXED_TYPES[POST_WINDOW], POST_WINDOW)
@@ -268,10 +282,7 @@ def _evaluate_post_window(
 
 
 def campaign_traces(run: Run, chunk: ChunkInput) -> Iterator[Trace]:
-    """Yield the active campaign instances.
-
-    Each candidate, or why the contact is none (section 7).
-    """
+    """Yield each candidate of the active campaign instances, or why there is none (section 7)."""
     people, campaigns = chunk.people, run.campaigns
     contact_index, instances, triggers = campaigns.audience(
         people, chunk.contacts.carriers, chunk.targets
@@ -285,35 +296,40 @@ def campaign_traces(run: Run, chunk: ChunkInput) -> Iterator[Trace]:
             yield first
         for index in candidates.tolist():
             chosen = slice(index, index + 1)
-            trace = Trace(first.email_type, first.row_class, instance.id)
-            event, latest = campaigns.bounds(instances[chosen], triggers[chosen])
-            ideal = campaigns.ideal(people, contact_index[chosen], instances[chosen], event)
-            _campaign_dates(trace, int(event[0]), int(ideal[0]), int(latest[0]))
-            rows = campaigns.dates(
-                people, contact_index[chosen], instances[chosen], triggers[chosen]
+            yield _campaign_trace(
+                run, chunk, number, contact_index[chosen], instances[chosen], triggers[chosen]
             )
-            numbers = run.folded_types
-            if campaigns.handled(contact_index[chosen], instances[chosen], chunk.history, numbers)[
-                0
-            ]:
-                trace.add(
-                    "4", "handled", "the sender has an e-mail of this campaign instance already"
-                )
-            elif not len(rows):
-                trace.add("7", "none", "there is no day left on which it may go out")
-            else:
-                trace.row, trace.date = True, int(rows.date[0])
-                _catch_up(trace, run)
-                if rows.reason[0]:
-                    exclude(trace, run, people, trace.date)
-                elif not instance.type.respects_windows:
-                    trace.add(
-                        "7",
-                        "windows_ignored",
-                        "this campaign does not respect exclusion windows",
-                        trace.date,
-                    )
-            yield trace
+
+
+def _campaign_trace(
+    run: Run,
+    chunk: ChunkInput,
+    number: int,
+    contact_index: NDArray[np.int32],
+    instance_index: NDArray[np.int32],
+    trigger: NDArray[np.int64],
+) -> Trace:
+    """Return one candidate of instance `number`; the arrays have its one element."""
+    people, campaigns, instance = chunk.people, run.campaigns, run.instances[number]
+    trace = Trace(CAMPAIGN_PREFIX + instance.type.name, len(FIXED_TYPES) + number, instance.id)
+    event, latest = campaigns.bounds(instance_index, trigger)
+    ideal = campaigns.ideal(people, contact_index, instance_index, event)
+    _campaign_dates(trace, int(event[0]), int(ideal[0]), int(latest[0]))
+
+    rows = campaigns.dates(people, contact_index, instance_index, trigger)
+    if campaigns.handled(contact_index, instance_index, chunk.history, run.folded_types)[0]:
+        trace.add("4", "handled", "the sender has an e-mail of this campaign instance already")
+    elif not len(rows):
+        trace.add("7", "none", "there is no day left on which it may go out")
+    else:
+        trace.row, trace.date = True, int(rows.date[0])
+        _catch_up(trace, run)
+        if rows.reason[0]:
+            exclude(trace, run, people, trace.date)
+        elif not instance.type.respects_windows:
+            text = "this campaign does not respect exclusion windows"
+            trace.add("7", "windows_ignored", text, trace.date)
+    return trace
 
 
 def _campaign_dates(trace: Trace, event: int, ideal: int, latest: int) -> None:
@@ -331,7 +347,7 @@ def _no_candidate(
     run: Run,
     chunk: ChunkInput,
     number: int,
-    contact_index: np.ndarray[tuple[int], np.dtype[np.int32]],
+    contact_index: NDArray[np.int32],
 ) -> str:
     instance, targets = run.instances[number], chunk.targets
     rows = np.flatnonzero(targets.instance == number)
@@ -361,7 +377,8 @@ def followup_traces(run: Run, chunk: ChunkInput) -> Iterator[Trace]:
     trace.add(
         "8",
         "event",
-        f"the latest e-mail that has follow-ups was sent on {iso(sent)} (row {parents.row_id[latest]})",
+        f"the latest e-mail that has follow-ups was sent on {iso(sent)} "
+        f"(row {parents.row_id[latest]})",
     )
     if not len(plan):
         trace.add("4", "handled", "the sender has a follow-up since that day already")

@@ -197,7 +197,8 @@ def no_chains(aliases: Mapping[str, str], key: str) -> None:
     for alias, meant in aliases.items():
         if meant in aliases:
             raise ConfigurationError(
-                f"{key}.{alias} = {meant!r} is itself an alias (of {aliases[meant]!r}); use the final type"
+                f"{key}.{alias} = {meant!r} is itself an alias (of {aliases[meant]!r}); "
+                "use the final type"
             )
 
 

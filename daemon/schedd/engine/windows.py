@@ -185,7 +185,10 @@ class Windows:
     def always(
         self, people: People, contact_index: NDArray[Any] | None = None
     ) -> NDArray[np.bool_]:
-        """Return for which contacts (all, or those of the indices `contact_index`) a rule excludes every date."""
+        """Return for which contacts a rule excludes every date.
+
+        contact_index: indices of the contacts; by default, all.
+        """
         chosen = np.arange(len(people)) if contact_index is None else contact_index
         states = people.state[chosen]
         result: NDArray[np.bool_] = self.year_round[states]
@@ -217,7 +220,7 @@ class Windows:
     def _containing(
         self, people: People, contact_index: NDArray[Any], dates: Ordinals
     ) -> tuple[NDArray[np.int8], Ordinals]:
-        """Return the first kind of window that contains each date, and the latest end of those that do.
+        """Return the first kind of the windows that contain each date, and their latest end.
 
         Windows without an end have the end `_FOREVER`; `year_round` states are not looked at.
         """
@@ -346,7 +349,9 @@ def _in_windows(
     years: NDArray[np.int32],
     born: NDArray[np.int32] | None,
 ) -> tuple[NDArray[np.int64], Ordinals]:
-    """Return the pairs whose date is in a window of the slot's rule, and the window's end, in the order of the years.
+    """Return the pairs whose date is in a window of the slot's rule, and the window's end.
+
+    They are in the order of the years.
 
     born: years of birth, where the slot has ages; 0 for unknown, to which every age applies.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import apsw
 
@@ -14,7 +14,7 @@ from schedproto import GuardMeasure, JobSpec, SavedPlan
 from . import plan_digest, shared_arrays
 from .chunk_data import ChunkTask, FinishedChunk, FinishReply, PlannedChunk
 from .context import RunContext
-from .guards import guards_of
+from .guards import Guards, guards_of
 from .summary import CompletePlan, RunSummary, sum_days
 from .timings import Stages
 
@@ -82,16 +82,25 @@ class Review:
                 context.progress("compare", 0.5, self._contacts, self._contacts)
                 finished = list(finished)
         if replaces:
-            removed = sum(complete.orphans.ahead.values()) + summary.removed
-            guards.judge_removed(removed, sum(ahead.values()))
-            limit = self._configuration.limits(self._contacts).limit
-            guards.judge_days(summary.volume, ahead, complete.dispatched, limit)
-
+            self._judge_replaced(guards, complete, summary, ahead)
         if not (self._spec.dry_run or self._spec.accept_changes):
             guards.check(self._spec.organization)
         if wants_digest(self._spec):
             self._compare(summary)
         return finished
+
+    def _judge_replaced(
+        self,
+        guards: Guards,
+        complete: CompletePlan,
+        summary: RunSummary,
+        ahead: Mapping[int, int],
+    ) -> None:
+        """Judge the plan against the existing one. ahead: ordinal -> existing planned e-mails."""
+        removed = sum(complete.orphans.ahead.values()) + summary.removed
+        guards.judge_removed(removed, sum(ahead.values()))
+        limit = self._configuration.limits(self._contacts).limit
+        guards.judge_days(summary.volume, ahead, complete.dispatched, limit)
 
     def _compare(self, summary: RunSummary) -> None:
         """Save the plan for a later job, and raise `plan_differs` if it is not the expected one."""

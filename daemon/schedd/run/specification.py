@@ -53,6 +53,20 @@ def check_spec(spec: JobSpec) -> None:
             f"workers = {spec.workers} is out of range",
             hint=f"Use {MIN_WORKERS} to {MAX_WORKERS}, or omit it to let the daemon choose.",
         )
+    _check_explained(spec)
+    if spec.expect is not None:
+        _check_expected(spec, spec.expect)
+    try:
+        build(Layer("the job's configuration", spec.config))
+    except ConfigurationError as error:
+        raise SchedulerError(
+            ErrorCode.INVALID_CONFIGURATION,
+            str(error),
+            hint="docs/RULES.md, section 13, lists the keys and their values.",
+        ) from None
+
+
+def _check_explained(spec: JobSpec) -> None:
     if spec.explain and not (spec.dry_run and len(spec.explain) <= MAX_EXPLAINED):
         raise SchedulerError(
             ErrorCode.INVALID_ARGUMENT,
@@ -66,16 +80,6 @@ def check_spec(spec: JobSpec) -> None:
             "explain: contact id out of range",
             hint="Contact ids have 62 bits.",
         )
-    if spec.expect is not None:
-        _check_expected(spec, spec.expect)
-    try:
-        build(Layer("the job's configuration", spec.config))
-    except ConfigurationError as error:
-        raise SchedulerError(
-            ErrorCode.INVALID_CONFIGURATION,
-            str(error),
-            hint="docs/RULES.md, section 13, lists the keys and their values.",
-        ) from None
 
 
 def _check_expected(spec: JobSpec, expected: SavedPlan) -> None:

@@ -140,7 +140,8 @@ class BulkLoad:
         execute("PRAGMA writable_schema = ON")
         try:
             execute(
-                "UPDATE main.sqlite_schema SET type = 'index', name = ?, tbl_name = ?, sql = ? WHERE name = ?",
+                "UPDATE main.sqlite_schema SET type = 'index', name = ?, tbl_name = ?, sql = ? "
+                "WHERE name = ?",
                 (name, table, sql, _BUILD),
             )
             # Every connection, this one too, reads the schema again.

@@ -124,7 +124,7 @@ class ScheduleReader:
         )
 
     def _where(self, chunk: Range) -> str:
-        """Return the SQL condition of the rows of a chunk whose contact id is stored as a number."""
+        """Return the SQL condition of a chunk's rows whose contact id is stored as a number."""
         where = chunk.where("s.contact_id")
         return where if self._outside.converted else f"{where} AND typeof(s.contact_id) = 'integer'"
 

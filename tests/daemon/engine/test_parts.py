@@ -346,7 +346,7 @@ def test_cap_cascade(data: st.DataObject) -> None:
     )
     from schedd.engine.configuration import BalanceLimits
 
-    limits = BalanceLimits(cap, 10**6, cap * 12 // 10, "test")
+    limits = BalanceLimits(cap, 10**6, cap * 12 // 10)
     Balance(as_of, limits, 5, windows, classes, people, rows).cap(fixed)
 
     years = calendar.year_of(rows.event)
