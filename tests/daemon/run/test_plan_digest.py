@@ -7,6 +7,7 @@ import datetime as dt
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,9 +15,12 @@ from hypothesis import strategies as st
 
 from schedctl.synthetic import make_organization
 from schedd.engine.configuration import Configuration
+from schedd.engine.packing import pack_kinds
 from schedd.engine.rows import FOLLOWUP_TYPES, SKIP_REASONS, Rows, make_rows
 from schedd.engine.run import Run
 from schedd.run import plan_digest
+from schedd.run.chunk_data import IssueColumns, PlannedFollowUp, Sums
+from schedd.store.followups import FollowUpRow
 from schedproto import RunResult, SavedPlan, SchedulerError
 from tests.support.plans import CASES, GOLDEN, golden, make_database, read_plan, run_locally
 
@@ -46,11 +50,11 @@ def table(plan: list[tuple[int, ...]]) -> Rows:
     return make_rows(who, row_class, date, event, date, reason)
 
 
-def sums(plan: list[tuple[int, ...]], run: Run = RUN, ids: Any = IDS) -> plan_digest.Sums:
+def sums(plan: list[tuple[int, ...]], run: Run = RUN, ids: Any = IDS) -> Sums:
     if not plan:
         return 0, 0
     columns = table(plan)
-    kinds = (columns.row_class * len(SKIP_REASONS) + columns.reason).astype(np.int32)
+    kinds = pack_kinds(columns.row_class, columns.reason)
     return plan_digest.row_sums(run, ids, columns, kinds)
 
 
@@ -126,51 +130,50 @@ def test_what_classes_say() -> None:
 
 def test_follow_ups_and_issues() -> None:
     """Every field of a follow-up counts, its parent too; so do contact and reason of an issue."""
-    followup = [
-        1,
-        FOLLOWUP_TYPES[0],
-        AS_OF,
-        "pre-scheduled",
-        None,
-        10,
-        7,
-        "t",
-        None,
-        2026,
-        11,
-        21,
-        '{"parent_id":1}',
-    ]
-    changed: list[Any] = [
-        2,
-        FOLLOWUP_TYPES[1],
-        "2026-11-24",
-        "skipped",
-        "x",
-        20,
-        None,
-        "u",
-        "s",
-        2025,
-        10,
-        20,
-        "{}",
-    ]
-    found = {
-        plan_digest.followup_sums("08:30:00", [followup]),
-        plan_digest.followup_sums("09:00:00", [followup]),
+    followup = FollowUpRow(
+        contact_id=1,
+        email_type=FOLLOWUP_TYPES[0],
+        scheduled_send_date=AS_OF,
+        status="pre-scheduled",
+        skip_reason=None,
+        priority=10,
+        campaign_instance_id=7,
+        email_template="t",
+        sms_template=None,
+        event_year=2026,
+        event_month=11,
+        event_day=21,
+        metadata='{"parent_id":1}',
+    )
+    changed: dict[str, Any] = {
+        "contact_id": 2,
+        "email_type": FOLLOWUP_TYPES[1],
+        "scheduled_send_date": "2026-11-24",
+        "status": "skipped",
+        "skip_reason": "x",
+        "priority": 20,
+        "campaign_instance_id": None,
+        "email_template": "u",
+        "sms_template": "s",
+        "event_year": 2025,
+        "event_month": 10,
+        "event_day": 20,
+        "metadata": "{}",
     }
-    for index, value in enumerate(changed):
-        found.add(
-            plan_digest.followup_sums(
-                "08:30:00", [[*followup[:index], value, *followup[index + 1 :]]]
-            )
-        )
-    assert len(found) == 2 + len(followup)
+    assert set(changed) == set(FollowUpRow.__struct_fields__)
 
-    def issues(*pairs: tuple[int, int]) -> plan_digest.Sums:
+    def of_row(row: FollowUpRow, send_time: str = "08:30:00") -> Sums:
+        return plan_digest.followup_sums(send_time, [PlannedFollowUp(0, 0, D, 0, row)])
+
+    found = {of_row(followup), of_row(followup, "09:00:00")}
+    for name, value in changed.items():
+        found.add(of_row(msgspec.structs.replace(followup, **{name: value})))
+    assert len(found) == 2 + len(changed)
+
+    def issues(*pairs: tuple[int, int]) -> Sums:
+        contact_id, kind = zip(*pairs, strict=True)
         return plan_digest.issue_sums(
-            *(np.array(c, t) for c, t in zip(zip(*pairs, strict=True), "qb", strict=True))
+            IssueColumns(np.array(contact_id, np.int64), np.array(kind, np.int8))
         )
 
     one = issues((1, 3), (2, 5))

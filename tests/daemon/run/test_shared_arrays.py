@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.support import CASES, GOLDEN, LocalContext, golden, make_database
 
 from schedd.run import shared_arrays
 from schedd.run.chunk_data import ChunkTask, FinishedChunk, PlannedChunk
@@ -18,6 +17,7 @@ from schedd.run.finishing import finish_chunk
 from schedd.run.planning import plan_chunk
 from schedd.run.runner import run_job
 from schedproto import JobSpec
+from tests.support.plans import CASES, GOLDEN, LocalContext, golden, make_database
 
 
 class Item(msgspec.Struct):
