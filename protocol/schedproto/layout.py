@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 from .ids import DATABASE_SUFFIX, check_organization
+from .private import private_folder
 
 STATE_FOLDER = ".schedd"
 
@@ -77,6 +78,17 @@ def socket_path(data_dir: Path) -> Path:
     digest = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
     runtime = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     return Path(runtime) / f"schedd-{os.getuid()}" / f"{digest}.sock"
+
+
+def prepare_socket_folder(data_dir: Path) -> None:
+    """Create or check the folder of a socket that is not in the data folder.
+
+    Daemon and clients call it before they use the socket: whoever owns its folder could put a socket
+    of their own there. Raises `OSError` if that is neither this user nor the data folder's owner.
+    """
+    folder = socket_path(data_dir).parent
+    if folder != state_folder(data_dir.resolve()):
+        private_folder(folder, owners=(data_dir.stat().st_uid,))
 
 
 def socket_endpoint(data_dir: Path) -> str:
