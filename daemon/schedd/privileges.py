@@ -59,7 +59,7 @@ def _chown_data(data: Path, uid: int, gid: int) -> None:
     folder = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fchown(folder, uid, gid)
-        for name in os.listdir(folder):
+        for name in os.listdir(folder):  # noqa: PTH208 - of the open folder, whatever its path is now
             mode = os.lstat(name, dir_fd=folder).st_mode
             if stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and name != STATE_FOLDER):
                 _chown(name, folder, data, uid, gid)

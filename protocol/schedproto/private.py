@@ -64,13 +64,10 @@ def open_private_file(path: Path) -> int:
     has further hard links, or belongs to another user: somebody else may have put it there.
     """
     descriptor = private_opener(os.fspath(path), os.O_RDWR | os.O_CREAT | os.O_NONBLOCK)
-    try:
-        info = os.fstat(descriptor)
-        if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1 or info.st_uid != os.geteuid():
-            message = f"{path} exists and is not a file of this user alone; remove it"
-            raise PermissionError(errno.EPERM, message)
-        os.fchmod(descriptor, FILE_MODE)
-    except BaseException:
+    info = os.fstat(descriptor)
+    if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1 or info.st_uid != os.geteuid():
         os.close(descriptor)
-        raise
+        message = f"{path} exists and is not a file of this user alone; remove it"
+        raise PermissionError(errno.EPERM, message)
+    os.fchmod(descriptor, FILE_MODE)
     return descriptor
