@@ -199,6 +199,8 @@ class Daemon:
     ) -> ExitCode:
         settings, data = self.settings, self.settings.data.resolve()
         alive_file = self._await_orphans()
+        # What a killed daemon left: whole copies of organizations' files.
+        shutil.rmtree(self.state / "temporary", ignore_errors=True)
         scratch, journal = self._scratch(), self._journal()
         # multiprocessing keeps the fork server's socket in a temporary folder, which a kill -9
         # would leave behind; the scratch folder is emptied by the next start.

@@ -7,6 +7,7 @@ DATA/.schedd/launch.lock   held by a client while it starts a daemon
 DATA/.schedd/schedd.sock   the Unix socket
 DATA/.schedd/backups/      an organization's backups in a folder of its name
 DATA/.schedd/transfers/    likewise, files that are being sent or fetched
+DATA/.schedd/temporary/    temporary copies; emptied when a daemon starts
 DATA/.schedd/replicas/     what is known of an organization's copy of the bucket's file, in a folder
 of its name DATA/.schedd/daemon.log    what a daemon started by the local launcher logs
 """
@@ -45,6 +46,16 @@ def backup_folder(data_dir: Path, organization: str) -> Path:
 def transfer_folder(data_dir: Path, organization: str) -> Path:
     """Return the folder of an organization's files that are on their way; the id is checked."""
     return state_folder(data_dir) / "transfers" / check_organization(organization)
+
+
+def temporary_folder(data_dir: Path) -> Path:
+    """Return the folder for temporary copies of files, created if it is missing.
+
+    It is on the same file system as the organizations' files, and emptied when a daemon starts.
+    """
+    folder = state_folder(data_dir) / "temporary"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def replica_folder(data_dir: Path, organization: str) -> Path:
