@@ -111,7 +111,7 @@ def test_scratch_folder(folder: Folder) -> None:
     with folder.client() as client:
         wait_until(lambda: client.health().status == "serving")
     inode = f"{folder.path.stat().st_ino:x}"
-    found = [path for path in Path("/dev/shm").glob(f"schedd-{os.getuid()}-*-{inode}")]
+    found = list(Path("/dev/shm").glob(f"schedd-{os.getuid()}-*-{inode}"))
     if not found:
         pytest.skip("the shared memory has no room, so the scratch folder is in the state folder")
     for path in (*found, *found[0].rglob("*")):
