@@ -16,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+from licences import from_sbom, refused
+
 COMMANDS = (
     "schedd",
     "schedctl",
@@ -72,6 +74,15 @@ def check_contents(image: Image) -> None:
         image.run("sh", "-c", f"command -v {name}")
     image.run("sqlite3", "--version")
     say(f"commands on the PATH: {', '.join(COMMANDS)}, sqlite3, htop")
+
+
+def check_bill_of_materials(image: Image) -> None:
+    """The bill of materials is in the image, and all licences in it are accepted."""
+    parts = from_sbom(image.root / "usr/share/doc/email-scheduler/sbom.cdx.json")
+    problems = refused(parts)
+    if problems:
+        raise SystemExit("\n".join(problems))
+    say(f"bill of materials: {len(parts)} components, all licences accepted")
 
 
 def wait_for(log: Path, text: str) -> float:
@@ -149,6 +160,7 @@ def main() -> None:
     subprocess.run(["mount", "-t", "proc", "proc", str(image.root / "proc")], check=True)
     try:
         check_contents(image)
+        check_bill_of_materials(image)
         check_daemon(image)
     finally:
         subprocess.run(["umount", "-l", str(image.root / "proc")], check=True)
