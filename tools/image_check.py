@@ -56,8 +56,8 @@ class Image:
         )
         if done.returncode != code:
             raise SystemExit(
-                f"{' '.join(words)}: exit code {done.returncode} instead of "
-                f"{code}\n{done.stdout}{done.stderr}"
+                f"{' '.join(words)}: exit code {done.returncode} instead of {code}\n"
+                f"{done.stdout}{done.stderr}"
             )
         return done.stdout
 
@@ -111,11 +111,9 @@ def check_daemon(image: Image) -> None:
         say(f"{' '.join(command)}: listening after {wait_for(log, 'listening') - began:.2f} s")
         state = Path(f"/proc/{daemon.pid}/status").read_text()
         [uid] = [line.split()[1] for line in state.splitlines() if line.startswith("Uid:")]
-        if uid == "0" or (image.root / "data").stat().st_uid != int(uid):
-            raise SystemExit(
-                f"the daemon runs as user {uid}, the volume belongs to "
-                f"{(image.root / 'data').stat().st_uid}"
-            )
+        owner = (image.root / "data").stat().st_uid
+        if uid == "0" or owner != int(uid):
+            raise SystemExit(f"the daemon runs as user {uid}, the volume belongs to {owner}")
         say(f"the daemon is user {uid}, and so is the volume")
         image.run(
             "schedctl",

@@ -77,9 +77,10 @@ def page(parts: list[Component]) -> str:
     lines = [
         "# Licences",
         "",
-        "The components of the compiled program and their licences (SPDX). `make licences` generates",
-        "this page from the packages' metadata and refuses licences that `tools/supply_chain.toml`",
-        "does not accept. Libraries of the system that compiles the program are listed by file.",
+        "The components of the compiled program and their licences (SPDX). `make licences`",
+        "generates this page from the packages' metadata and refuses licences that",
+        "`tools/supply_chain.toml` does not accept. Libraries of the system that compiles the",
+        "program are listed by file.",
         "",
         "| component | part of | licence | accepted because |",
         "| --- | --- | --- | --- |",
