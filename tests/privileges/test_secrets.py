@@ -76,6 +76,27 @@ def test_no_core_dumps(daemon: RunningDaemon) -> None:
         assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, 0)
 
 
+def test_no_core_dumps_of_schedctl() -> None:
+    """The command holds the client's key and the token; the library leaves its process as it is."""
+    script = (
+        "import resource, sys; import schedclient; before = resource.getrlimit(resource.RLIMIT_CORE)\n"
+        "from schedctl import main; sys.argv = ['schedctl', 'version']\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print(before, resource.getrlimit(resource.RLIMIT_CORE))"
+    )
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    soft = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    if not hard:
+        pytest.skip("this process may not dump core to begin with")
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (soft, hard)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1] == f"{(soft, hard)} {(0, hard)}", done.stderr
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process as another user")
 def test_memory_is_closed_to_the_same_user() -> None:
     """A process of the same user reads neither environment nor memory of a protected process."""
