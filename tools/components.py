@@ -82,8 +82,8 @@ def licence_of(package: metadata.Distribution) -> str:
     if name in notes()["licences"]:
         return str(notes()["licences"][name])
     fields = package.metadata
-    if expression := fields.get("License-Expression"):
-        return str(expression)
+    if expression := fields.get_all("License-Expression"):
+        return str(expression[0])
     classifiers = [
         text.rpartition(" :: ")[2]
         for text in fields.get_all("Classifier") or []
@@ -91,7 +91,7 @@ def licence_of(package: metadata.Distribution) -> str:
     ]
     if classifiers and all(text in SPDX for text in classifiers):
         return " AND ".join(sorted({SPDX[text] for text in classifiers}))
-    text = str(fields.get("License") or "")
+    text = str((fields.get_all("License") or [""])[0])
     return text if text in SPDX.values() else UNKNOWN
 
 

@@ -42,7 +42,8 @@ def bill_of_materials(parts: list[Component], version: str = __version__) -> str
     )
     bom = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_URL, repr((version, parts))))
     bom.metadata.component = program
-    bom.metadata.timestamp = None
+    # Left out of the document, which the library permits though its annotation does not.
+    bom.metadata.timestamp = None  # type: ignore[assignment]
     entries: dict[str, Entry] = {}
     for part in parts:
         entry = Entry(

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from schedproto.layout import temporary_folder
-from support.daemons import RunningDaemon, wait_until
-from support.folders import AS_OF, SCHEDCTL, Folder
+from tests.support.daemons import RunningDaemon
+from tests.support.folders import AS_OF, SCHEDCTL, Folder
+from tests.support.waiting import wait_until
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "OPERATIONS.md"
 #: What the test itself puts into its folder.
@@ -124,9 +125,12 @@ def test_copy_of_a_push(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None
 
     seen = []
     real = transfers._read_digests
-    monkeypatch.setattr(
-        transfers, "_read_digests", lambda path: seen.append(mode(path)) or real(path)
-    )
+
+    def read(path: Path) -> bytes:
+        seen.append(mode(path))
+        return real(path)
+
+    monkeypatch.setattr(transfers, "_read_digests", read)
     old = os.umask(0)
     try:
         with folder.client() as client:

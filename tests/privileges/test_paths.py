@@ -15,8 +15,8 @@ from schedctl.commands.keys import _write_new
 from schedd.scratch import scratch_folder
 from schedproto.layout import prepare_socket_folder, socket_path, state_folder
 from schedproto.private import open_private_file, private_folder
-from support.daemons import RunningDaemon
-from support.folders import Folder
+from tests.support.daemons import RunningDaemon
+from tests.support.folders import Folder
 
 OTHER = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")

@@ -20,7 +20,7 @@ from schedclient import Client
 from schedd.exitcodes import FatalError
 from schedd.privileges import _chown_data
 from schedproto.layout import socket_endpoint
-from support.daemons import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change owners and users")
 

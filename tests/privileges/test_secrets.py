@@ -9,7 +9,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 import zmq
 
@@ -18,8 +20,9 @@ from schedclient import settings as client_settings
 from schedclient.errors import SettingsError
 from schedd import settings as daemon_settings
 from schedd.exitcodes import FatalError
-from support.daemons import RunningDaemon, wait_until
-from support.folders import SCHEDCTL
+from tests.support.daemons import RunningDaemon
+from tests.support.folders import SCHEDCTL
+from tests.support.waiting import wait_until
 
 SERVER_PUBLIC, SERVER_SECRET = (key.decode() for key in zmq.curve_keypair())
 CLIENT_PUBLIC, CLIENT_SECRET = (key.decode() for key in zmq.curve_keypair())
@@ -107,6 +110,7 @@ def test_memory_is_closed_to_the_same_user() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
+        assert process.stdout is not None
         pid = process.stdout.readline().strip()
         for name in ("environ", "mem", "fd/0"):
             done = subprocess.run(
@@ -133,15 +137,15 @@ def test_no_option_takes_a_secret() -> None:
     """No command of schedctl has an option for a secret's value: a file or the environment has it."""
     from schedctl.main import COMMANDS, cli
 
-    names = set()
+    names: set[str] = set()
 
-    def collect(command: object) -> None:
+    def collect(command: Any) -> None:
         names.update(option for parameter in command.params for option in parameter.opts)
         for inner in getattr(command, "commands", {}).values():
             collect(inner)
 
     for name in COMMANDS:
-        collect(cli.get_command(None, name))
+        collect(cli.get_command(click.Context(cli), name))
     # --key is an idempotency key, --server-key a public key.
     secret = {name for name in names if any(word in name for word in ("token", "secret", "key"))}
     assert secret == {"--key", "--server-key", "--key-file", "--keys", "--rotate-keys"}
@@ -176,6 +180,9 @@ def test_settings_are_shown_without_secrets() -> None:
         },
     )
     bucket = load_settings(BUCKET)
+    assert client.fly is not None
+    assert bucket is not None
+    assert bucket.s3 is not None
     assert (daemon.server_key, client.fly.token) == (SERVER_SECRET, token)
     assert client.secret_key == CLIENT_SECRET.encode()
     assert bucket.s3.secret_access_key == BUCKET["AWS_SECRET_ACCESS_KEY"]

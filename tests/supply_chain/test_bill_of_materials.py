@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from components import (
 from licences import PAGE, from_sbom, is_allowed, page, refused
 from sbom import bill_of_materials
 
-from support.binaries import BUILT
+from tests.support.binaries import BUILT
 
 ROOT = Path(__file__).parents[2]
 REPORT = """<?xml version='1.0' encoding='utf8'?>
@@ -173,14 +174,11 @@ def test_current_licences() -> None:
         assert len(exception["reason"]) > 20
 
 
-def test_licence_of_packages_without_metadata() -> None:
+def test_licence_of_packages_without_metadata(tmp_path: Path) -> None:
     """A package that says nothing about its licence has none."""
 
-    class Package:
-        name = "nothing"
-        metadata = __import__("email.message").message.Message()
-
-    assert licence_of(Package()) == UNKNOWN
+    (tmp_path / "METADATA").write_text("Metadata-Version: 2.4\nName: nothing\nVersion: 1\n")
+    assert licence_of(Distribution.at(tmp_path)) == UNKNOWN
 
 
 @pytest.mark.binary

@@ -13,10 +13,11 @@ import pytest
 
 from schedd.files import transfers
 from schedd.files.transfers import MAX_PULLS, PULL_IDLE_S, Transfers
+from schedd.store.maintenance import whole_copy
 from schedproto import ErrorCode, SchedulerError
 from schedproto.layout import transfer_folder
-from schedproto.transfers import CloseTransfer, GetDigests, OpenPull
-from support.folders import poll
+from schedproto.transfers import CloseTransfer, DigestsReply, GetDigests, OpenPull, TransferReply
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -32,12 +33,16 @@ def make(data: Path) -> Transfers:
 
 def pull(served: Transfers, data: Path, organization: str = "org-1") -> str:
     request = OpenPull(id="1", organization=organization)
-    return served.answer(request, data / f"{organization}.db").transfer.transfer_id
+    reply = served.answer(request, data / f"{organization}.db")
+    assert isinstance(reply, TransferReply)
+    return reply.transfer.transfer_id
 
 
 def digests(served: Transfers, data: Path, transfer_id: str) -> bytes:
     request = GetDigests(id="1", organization="org-1", transfer_id=transfer_id, first=0, count=1)
-    return served.answer(request, data / "org-1.db").digests
+    reply = served.answer(request, data / "org-1.db")
+    assert isinstance(reply, DigestsReply)
+    return reply.digests
 
 
 def copies(data: Path) -> list[Path]:
@@ -79,7 +84,6 @@ def test_idle_one_is_given_up(data: Path) -> None:
 def test_number_of_simultaneous_copies(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies that are still being made count, and the removal of leftovers spares them."""
     started, go_on = threading.Semaphore(0), threading.Event()
-    whole_copy = transfers.whole_copy
 
     def slow_copy(source: Path, path: Path) -> None:
         whole_copy(source, path)
@@ -101,7 +105,7 @@ def test_number_of_simultaneous_copies(data: Path, monkeypatch: pytest.MonkeyPat
         thread.start()
     for _ in range(MAX_PULLS):
         assert started.acquire(timeout=30)
-    poll(lambda: outcomes.count(ErrorCode.QUEUE_FULL) == 2)
+    wait_until(lambda: outcomes.count(ErrorCode.QUEUE_FULL) == 2)
     served._sweep()
     go_on.set()
     for thread in threads:
@@ -119,7 +123,7 @@ def test_room(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         found = list(stats)
         found[0], found[1] = 4096, 1
         found[2], found[4] = 1 << 40, bytes_free
-        monkeypatch.setattr(transfers.os, "statvfs", lambda _: os.statvfs_result(found))
+        monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(found))
 
     served = make(data)
     with_free(size + reserved - 1)
@@ -148,4 +152,4 @@ def test_expiry_without_requests(data: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A copy that its client has forgotten goes, though nobody asks for anything."""
     monkeypatch.setattr(transfers, "PULL_EXPIRY_S", -0.8)
     pull(make(data), data)
-    poll(lambda: copies(data) == [], 10.0, "removal of the copy")
+    wait_until(lambda: copies(data) == [], "removal of the copy")
