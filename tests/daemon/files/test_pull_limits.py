@@ -88,7 +88,7 @@ def test_number_of_simultaneous_copies(data: Path, monkeypatch: pytest.MonkeyPat
     def slow_copy(source: Path, path: Path) -> None:
         whole_copy(source, path)
         started.release()
-        assert go_on.wait(30)
+        assert go_on.wait(120)
 
     monkeypatch.setattr(transfers, "whole_copy", slow_copy)
     served = make(data)
@@ -100,16 +100,16 @@ def test_number_of_simultaneous_copies(data: Path, monkeypatch: pytest.MonkeyPat
         except SchedulerError as error:
             outcomes.append(error.code)
 
-    threads = [threading.Thread(target=run) for _ in range(MAX_PULLS + 2)]
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(MAX_PULLS + 2)]
     for thread in threads:
         thread.start()
     for _ in range(MAX_PULLS):
-        assert started.acquire(timeout=30)
+        assert started.acquire(timeout=120)
     wait_until(lambda: outcomes.count(ErrorCode.QUEUE_FULL) == 2)
     served._sweep()
     go_on.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert len(copies(data)) == len(outcomes) - 2 == MAX_PULLS
 
 
