@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint binary test-binary image-check bench bench-pool bench-startup faults chaos lock docs clean
+.PHONY: help setup demo test test-all lint binary test-binary image-check bench bench-pool bench-startup faults chaos lock sbom licences audit docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,15 @@ docs: setup ## Write the generated pages again: docs/CLI.md, docs/SETTINGS.md, t
 
 chaos: setup ## Kill, fill disks, move clocks and damage files at full length; write it into docs/FAULTS.md
 	@$(BIN)/python -m tests.chaos.table $(ARGS)
+
+sbom: setup ## Write build/sbom.cdx.json, the bill of materials of the locked packages
+	@$(BIN)/python tools/sbom.py --out build/sbom.cdx.json
+
+licences: setup ## Check the licences of all components and write docs/LICENCES.md
+	@$(BIN)/python tools/licences.py
+
+audit: setup ## Check components against advisories in the OSV format (ADVISORIES="all.zip")
+	@$(BIN)/python tools/check_vulnerabilities.py $(ADVISORIES)
 
 lock: setup ## Lock the dependencies anew, with hashes and without addresses
 	@tools/lock.sh

@@ -93,6 +93,7 @@ ALLOWED = {
         "schedd.store",
         "schedd.backups",
         "schedd.replica",
+        "schedd.hardening",
         "schedd.workers",
     },
     "schedd.jobs": {

@@ -11,7 +11,14 @@ tools/setup.sh
 build="$PWD/build/binary"
 wanted=$(find protocol bucket client daemon deploy/binary requirements/runtime.txt requirements/build.txt pyproject.toml tools/binary.sh \
   -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
+# What is in the program, from its lock file, the packages' metadata and Nuitka's report.
+write_bill_of_materials() {
+  .venv/bin/python tools/sbom.py --report "$build/report.xml" --installed "$build/installed.json" \
+    --out "$build/sbom.cdx.json"
+}
+
 if [ -f "$build/.stamp" ] && [ "$(cat "$build/.stamp")" = "$wanted" ]; then
+  write_bill_of_materials
   exit 0
 fi
 
@@ -46,7 +53,8 @@ failed() {
 {
   .venv/bin/python -m build --wheel --no-isolation --outdir "$build/wheel" . &&
     .venv/bin/python -m venv "$build/venv" &&
-    "$python" -m pip install --disable-pip-version-check --require-hashes -r requirements/runtime.txt &&
+    "$python" -m pip install --disable-pip-version-check --require-hashes -r requirements/runtime.txt \
+      --report "$build/installed.json" &&
     "$python" -m pip install --disable-pip-version-check --require-hashes -r requirements/build.txt &&
     "$python" -m pip install --disable-pip-version-check --no-deps "$build"/wheel/*.whl
 } >"$log" 2>&1 || failed
@@ -103,6 +111,7 @@ for name in schedd schedctl scheduler-help db-info run-reliable-scheduler run-hi
   ln -sf email-scheduler "$build/folder/$name"
 done
 rm -rf "$build/main.build" "$build/main.onefile-build"
+write_bill_of_materials
 printf '%s' "$wanted" >"$build/.stamp"
 echo "$((SECONDS - started))" >"$build/seconds"
 echo "$build/email-scheduler: $(du -m "$build/email-scheduler" | cut -f1) MB, folder $(du -sm "$build/folder" | cut -f1) MB," \

@@ -68,7 +68,8 @@ echo "Building the image (some minutes; the log is $log) ..." >&2
     buildah add --quiet "$container" "$base" / &&
     buildah config "${settings[@]}" "$container" &&
     buildah commit --quiet --rm "$container" localhost/debian:bookworm-slim &&
-    buildah build --isolation chroot --network host --pull-never "${mounts[@]}" --tag email-scheduler --file Dockerfile .
+    buildah build --isolation chroot --network host --pull-never "${mounts[@]}" \
+      --build-arg BASE=localhost/debian:bookworm-slim --build-arg APT_SNAPSHOT=0 --tag email-scheduler --file Dockerfile .
 } >>"$log" 2>&1 || failed
 
 container=$(buildah from --pull-never localhost/email-scheduler)

@@ -16,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+from licences import from_sbom, refused
+
 COMMANDS = (
     "schedd",
     "schedctl",
@@ -54,8 +56,8 @@ class Image:
         )
         if done.returncode != code:
             raise SystemExit(
-                f"{' '.join(words)}: exit code {done.returncode} instead of "
-                f"{code}\n{done.stdout}{done.stderr}"
+                f"{' '.join(words)}: exit code {done.returncode} instead of {code}\n"
+                f"{done.stdout}{done.stderr}"
             )
         return done.stdout
 
@@ -72,6 +74,15 @@ def check_contents(image: Image) -> None:
         image.run("sh", "-c", f"command -v {name}")
     image.run("sqlite3", "--version")
     say(f"commands on the PATH: {', '.join(COMMANDS)}, sqlite3, htop")
+
+
+def check_bill_of_materials(image: Image) -> None:
+    """The bill of materials is in the image, and all licences in it are accepted."""
+    parts = from_sbom(image.root / "usr/share/doc/email-scheduler/sbom.cdx.json")
+    problems = refused(parts)
+    if problems:
+        raise SystemExit("\n".join(problems))
+    say(f"bill of materials: {len(parts)} components, all licences accepted")
 
 
 def wait_for(log: Path, text: str) -> float:
@@ -100,11 +111,9 @@ def check_daemon(image: Image) -> None:
         say(f"{' '.join(command)}: listening after {wait_for(log, 'listening') - began:.2f} s")
         state = Path(f"/proc/{daemon.pid}/status").read_text()
         [uid] = [line.split()[1] for line in state.splitlines() if line.startswith("Uid:")]
-        if uid == "0" or (image.root / "data").stat().st_uid != int(uid):
-            raise SystemExit(
-                f"the daemon runs as user {uid}, the volume belongs to "
-                f"{(image.root / 'data').stat().st_uid}"
-            )
+        owner = (image.root / "data").stat().st_uid
+        if uid == "0" or owner != int(uid):
+            raise SystemExit(f"the daemon runs as user {uid}, the volume belongs to {owner}")
         say(f"the daemon is user {uid}, and so is the volume")
         image.run(
             "schedctl",
@@ -149,6 +158,7 @@ def main() -> None:
     subprocess.run(["mount", "-t", "proc", "proc", str(image.root / "proc")], check=True)
     try:
         check_contents(image)
+        check_bill_of_materials(image)
         check_daemon(image)
     finally:
         subprocess.run(["umount", "-l", str(image.root / "proc")], check=True)

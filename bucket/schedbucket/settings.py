@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class S3Settings:
     bucket: str
     endpoint: str
     access_key_id: str
-    secret_access_key: str
+    secret_access_key: str = field(repr=False)
     region: str = "auto"
     timeout_s: float = DEFAULT_TIMEOUT_S
     patience_s: float = DEFAULT_TIMEOUT_S * 1.5

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from schedproto import ErrorCode, SchedulerError
+from schedproto.private import FILE_MODE
 
 from .lease import Lease
 from .object_store import digest_of, duplicate
@@ -281,6 +282,8 @@ class Copy:
         Killed before the note, the copy is recognised by its SHA-256.
         """
         with new.open("rb+") as file:
+            # Personal data: for this user alone, whatever the umask of the calling program.
+            os.fchmod(file.fileno(), FILE_MODE)
             os.fsync(file.fileno())
         for suffix in ("-wal", "-shm", "-journal"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)

@@ -224,7 +224,7 @@ class FlySettings:
     """What is needed to start a machine on Fly and to find its daemon; see `ClientOptions`."""
 
     app: str
-    token: str = ""
+    token: str = field(default="", repr=False)
     machine: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     port: int = DEFAULT_PORT
@@ -239,7 +239,7 @@ class ClientSettings:
 
     endpoint: str | None
     data: Path
-    secret_key: bytes | None
+    secret_key: bytes | None = field(repr=False)
     server_key: bytes | None
     idle_timeout_s: float = DEFAULT_IDLE_TIMEOUT_S
     fly: FlySettings | None = None

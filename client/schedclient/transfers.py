@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 from schedproto import ErrorCode, SchedulerError
 from schedproto.message import Message
 from schedproto.messages import Done
+from schedproto.private import open_private_file, private_opener
 from schedproto.transfers import (
     BLOCK_BYTES,
     DIGEST_BYTES,
@@ -136,6 +137,8 @@ def _copy(path: Path, copy: Path) -> None:
         _remove_left_copies(path)
         source = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10.0)
         try:
+            with open(copy, "xb", opener=private_opener):
+                pass  # SQLite would create it as the umask says
             target = sqlite3.connect(copy)
             try:
                 target.execute("PRAGMA synchronous = OFF")
@@ -321,8 +324,11 @@ def _prepare(unfinished: Path, path: Path, digests: bytes, size: int) -> list[in
 
     Returns the numbers of the missing blocks.
     """
-    unfinished.touch(mode=0o600)
-    os.truncate(unfinished, size)
+    descriptor = open_private_file(unfinished)
+    try:
+        os.ftruncate(descriptor, size)
+    finally:
+        os.close(descriptor)
     missing = set(differing(digests, _read_digests(unfinished)))
     older = set(missing) - set(differing(digests, _read_digests(path))) if missing else set()
     if older:

@@ -6,6 +6,7 @@ Modules are loaded when their command is called.
 from __future__ import annotations
 
 import importlib
+import resource
 import sys
 
 import click
@@ -87,6 +88,8 @@ def cli(context: click.Context) -> None:
 
 def main() -> None:
     """Run the command. With --json even a wrong command line is answered with one JSON document."""
+    # This process holds keys and tokens: no core dump. The library leaves its process as it is.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     try:
         code = cli.main(prog_name="schedctl", standalone_mode=False)
     except click.ClickException as error:

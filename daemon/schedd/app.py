@@ -20,7 +20,8 @@ import zmq.asyncio
 from zmq.auth.asyncio import AsyncioAuthenticator
 
 from schedproto import SchedulerError, __version__
-from schedproto.layout import socket_endpoint, state_folder
+from schedproto.layout import prepare_socket_folder, socket_endpoint, state_folder
+from schedproto.private import private_folder
 
 from .engine.configuration import ConfigurationError, build, parse_toml
 from .exitcodes import ExitCode, FatalError
@@ -28,8 +29,9 @@ from .files.requests import Files
 from .fly import Identity, identity, price_per_s
 from .jobs.journal import Journal
 from .jobs.service import JobService
-from .privileges import become
+from .privileges import drop_privileges
 from .replica.location import ReplicaPlace, holder_name
+from .scratch import scratch_folder
 from .server.endpoints import check_endpoint, open_router, remove_unix_sockets
 from .server.keys import admitted_clients, server_secret
 from .server.metrics import Metrics, MetricsServer
@@ -43,6 +45,7 @@ ZAP_DOMAIN = "schedd"
 ORPHANS_TIMEOUT_S = 20.0
 #: How long workers get to end by themselves once no job runs.
 POOL_CLOSE_S = 3.0
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Daemon:
@@ -67,7 +70,7 @@ class Daemon:
             check_endpoint(endpoint, has_keys=secret is not None)
         defaults = self._defaults()
         if settings.data.is_dir():
-            become(settings.user, settings.data)
+            drop_privileges(settings.user, settings.data)
         lock = self._take_folder()
         try:
             return await self._serve(endpoints, secret, clients, defaults)
@@ -101,8 +104,9 @@ class Daemon:
                     f"the data folder {data} does not exist",
                     "Mount the volume there, create the folder, or set another one with --data.",
                 )
-            self.state.mkdir(mode=0o700, exist_ok=True)
-            lock = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            private_folder(self.state, owners=_owners(data))
+            prepare_socket_folder(data)
+            lock = os.open(self.state / "lock", _LOCK_FLAGS, 0o600)
         except OSError as error:
             raise FatalError(
                 ExitCode.DATA,
@@ -129,7 +133,7 @@ class Daemon:
         They hold this file with a shared lock.
         """
         path = self.state / "workers.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, _LOCK_FLAGS, 0o600)
         deadline = time.monotonic() + ORPHANS_TIMEOUT_S
         try:
             while True:
@@ -149,17 +153,14 @@ class Daemon:
             os.close(descriptor)
 
     def _scratch(self) -> Path:
-        """Return an empty folder for arrays between processes, in memory where the machine has room for it."""
-        memory = Path("/dev/shm")  # noqa: S108 - named after the data folder and for this user alone
-        folder = self.state / "scratch"
-        if memory.is_dir() and os.access(memory, os.W_OK):
-            stats = os.statvfs(memory)
-            if stats.f_bavail * stats.f_frsize > 1 << 30:
-                identity = self.settings.data.resolve().stat()
-                folder = memory / f"schedd-{os.getuid()}-{identity.st_dev:x}-{identity.st_ino:x}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder
+        try:
+            return scratch_folder(self.settings.data, self.state)
+        except OSError as error:
+            raise FatalError(
+                ExitCode.DATA,
+                f"cannot create a folder for running jobs: {error.strerror}",
+                "Check ownership and permissions.",
+            ) from None
 
     def _replica(self, here: Identity | None) -> ReplicaPlace | None:
         """Return where the organizations live if not on the volume alone."""
@@ -198,6 +199,8 @@ class Daemon:
     ) -> ExitCode:
         settings, data = self.settings, self.settings.data.resolve()
         alive_file = self._await_orphans()
+        # What a killed daemon left: whole copies of organizations' files.
+        shutil.rmtree(self.state / "temporary", ignore_errors=True)
         scratch, journal = self._scratch(), self._journal()
         # multiprocessing keeps the fork server's socket in a temporary folder, which a kill -9
         # would leave behind; the scratch folder is emptied by the next start.
@@ -313,6 +316,14 @@ class Daemon:
         code = ExitCode.OK if complete else ExitCode.FORCED
         self._log.info("exit", code=int(code), name=code.name, why=self._why)
         return code
+
+
+def _owners(data: Path) -> tuple[int, ...]:
+    """Return whose state folder this process may use besides its own user's.
+
+    Root may serve the folder of an ordinary user; a state folder of anybody else was put there.
+    """
+    return (data.stat().st_uid,) if os.geteuid() == 0 else ()
 
 
 def _authenticator(context: zmq.asyncio.Context, clients: frozenset[bytes]) -> AsyncioAuthenticator:

@@ -6,6 +6,7 @@ Imports what it needs when it needs it, to start fast.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import click
 from schedproto import __version__
 
 from .exitcodes import ExitCode, FatalError
-from .settings import SETTINGS, load, markdown
+from .settings import SETTINGS, TABLE, load, markdown
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,6 +32,7 @@ def _with_settings(command: Any) -> Any:
             setting.flag,
             setting.name,
             multiple=setting.many,
+            hidden=setting.secret,
             metavar=setting.accepts.split(",")[0].upper().replace(" ", "_"),
             help=f"{setting.help}{default} (environment: {setting.variable})",
         )(command)
@@ -48,10 +50,14 @@ def _with_settings(command: Any) -> Any:
 @_with_settings
 def serve(file: Path | None, **flags: Any) -> None:
     """Run the daemon until it is stopped or idle."""
-    from . import logs  # noqa: PLC0415 - `schedd version` need not wait for it
+    from . import hardening, logs  # noqa: PLC0415 - `schedd version` need not wait for them
 
+    hardening.protect_files()
+    hardening.protect_memory()
     try:
         settings = load(flags, file=file)
+        # Workers get this environment, and do not need the key.
+        os.environ.pop(TABLE["server_key"].variable, None)
         logs.configure(settings.log_format, settings.log_level)
         from .app import serve as run  # noqa: PLC0415 - numpy, SQLite and ZeroMQ are loaded once the settings are right
 
@@ -79,7 +85,7 @@ def show_settings(as_markdown: bool) -> None:
         return
     for setting in SETTINGS:
         click.echo(
-            f"{setting.name}\n    {setting.flag}, {setting.variable}: {setting.accepts}\n    {setting.help}"
+            f"{setting.name}\n    {'' if setting.secret else setting.flag + ', '}{setting.variable}: {setting.accepts}\n    {setting.help}"
         )
     click.echo("\nExit codes: " + ", ".join(f"{code.value} {code.name}" for code in ExitCode))
 

@@ -100,7 +100,8 @@ class Settings:
         None,
         text,
         "40 characters",
-        "The server's secret key, as a value (for secrets in the environment).",
+        "The server's secret key, as a value (for secrets in the environment). Not accepted on "
+        "the command line, which other users can read.",
         secret=True,
     )
     client_keys: Path | None = setting(

@@ -7,6 +7,7 @@ DATA/.schedd/launch.lock   held by a client while it starts a daemon
 DATA/.schedd/schedd.sock   the Unix socket
 DATA/.schedd/backups/      an organization's backups in a folder of its name
 DATA/.schedd/transfers/    likewise, files that are being sent or fetched
+DATA/.schedd/temporary/    temporary copies; emptied when a daemon starts
 DATA/.schedd/replicas/     what is known of an organization's copy of the bucket's file, in a folder
 of its name DATA/.schedd/daemon.log    what a daemon started by the local launcher logs
 """
@@ -19,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 from .ids import DATABASE_SUFFIX, check_organization
+from .private import private_folder
 
 STATE_FOLDER = ".schedd"
 
@@ -44,6 +46,16 @@ def backup_folder(data_dir: Path, organization: str) -> Path:
 def transfer_folder(data_dir: Path, organization: str) -> Path:
     """Return the folder of an organization's files that are on their way; the id is checked."""
     return state_folder(data_dir) / "transfers" / check_organization(organization)
+
+
+def temporary_folder(data_dir: Path) -> Path:
+    """Return the folder for temporary copies of files, created if it is missing.
+
+    It is on the same file system as the organizations' files, and emptied when a daemon starts.
+    """
+    folder = state_folder(data_dir) / "temporary"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def replica_folder(data_dir: Path, organization: str) -> Path:
@@ -77,6 +89,17 @@ def socket_path(data_dir: Path) -> Path:
     digest = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
     runtime = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     return Path(runtime) / f"schedd-{os.getuid()}" / f"{digest}.sock"
+
+
+def prepare_socket_folder(data_dir: Path) -> None:
+    """Create or check the folder of a socket that is not in the data folder.
+
+    Daemon and clients call it before they use the socket: whoever owns its folder could put a socket
+    of their own there. Raises `OSError` if that is neither this user nor the data folder's owner.
+    """
+    folder = socket_path(data_dir).parent
+    if folder != state_folder(data_dir.resolve()):
+        private_folder(folder, owners=(data_dir.stat().st_uid,))
 
 
 def socket_endpoint(data_dir: Path) -> str:

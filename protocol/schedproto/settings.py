@@ -132,7 +132,8 @@ class Setting:
 
     name: the key in the file, and the attribute.   flag, variable: on the command line and in the
     environment.   accepts: the accepted values, for help and docs.   default_text: the default as
-    docs name it.   many: the flag may be repeated.   secret: errors do not show the value.
+    docs name it.   many: the flag may be repeated.   secret: errors and the `repr` of the settings do
+    not show the value, and it is not accepted as a flag: other users can read command lines.
     """
 
     name: str
@@ -173,8 +174,8 @@ def setting(
         "secret": secret,
     }
     if callable(default):
-        return field(default_factory=default, metadata={_METADATA: metadata})
-    return field(default=default, metadata={_METADATA: metadata})
+        return field(default_factory=default, metadata={_METADATA: metadata}, repr=not secret)
+    return field(default=default, metadata={_METADATA: metadata}, repr=not secret)
 
 
 def _declared(declaration: Field[Any], prefix: str) -> Setting:
@@ -260,6 +261,11 @@ class SettingsTable(Generic[_T]):
         for each in self:
             value = given.get(each.name)
             if value is not None and value != ():
+                if each.secret and not self._arguments:
+                    raise SettingError(
+                        f"{each.flag} is not accepted: other users can read command lines",
+                        f"Use {each.flag}-file, or set {each.variable}.",
+                    )
                 found[each.name] = Found(value, "" if self._arguments else each.flag)
             elif environment.get(each.variable):
                 found[each.name] = Found(environment[each.variable], each.variable)
@@ -306,6 +312,8 @@ class SettingsTable(Generic[_T]):
             if self._arguments:
                 spelled.remove(each.flag)
             codes = [f"`{word}`" for word in spelled]
+            if each.secret and not self._arguments:
+                codes[1] = "none"
             lines.append(_row([*codes, each.accepts, each.default_text, each.help]))
         return "\n".join(lines) + "\n"
 

@@ -18,7 +18,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from schedclient.errors import LaunchError
-from schedproto.layout import socket_endpoint, socket_path, state_folder
+from schedproto.layout import (
+    prepare_socket_folder,
+    socket_endpoint,
+    socket_path,
+    state_folder,
+)
+from schedproto.private import private_folder, private_opener
 
 #: How long a daemon may take until it listens.
 START_TIMEOUT_S = 20.0
@@ -104,8 +110,12 @@ class LocalLauncher:
             )
         state = state_folder(self.data_dir)
         try:
-            state.mkdir(mode=0o700, exist_ok=True)
-            lock = os.open(state / "launch.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # The folder of another user is for root alone, who may start that user's daemon.
+            owners = (self.data_dir.stat().st_uid,) if os.geteuid() == 0 else ()
+            private_folder(state, owners)
+            prepare_socket_folder(self.data_dir)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            lock = os.open(state / "launch.lock", flags, 0o600)
         except OSError as error:
             raise LaunchError(
                 f"cannot write to the data folder {self.data_dir}: {error.strerror}",
@@ -171,7 +181,7 @@ class LocalLauncher:
         ]
         while True:
             socket_path(self.data_dir).unlink(missing_ok=True)
-            with log.open("ab") as output:
+            with open(log, "ab", opener=private_opener) as output:
                 position = output.tell()
                 process = subprocess.Popen(
                     command,

@@ -318,6 +318,7 @@ def _fetch(organization: str, file: Path, number: int | None, *, force: bool) ->
                             ) from None
                         coming.unlink(missing_ok=True)
                         wanted = _wanted(repository, organization, None)
+                coming.chmod(0o600)  # personal data, whatever the umask
                 coming.replace(file)
         except OSError as error:
             raise LocalFileError(f"{file} cannot be written: {error.strerror or error}") from None

@@ -20,7 +20,8 @@ def keys_command() -> None:
 def _write_new(path: Path, text: str, mode: int) -> None:
     """Write a file that must not exist yet."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        # Who can write to the folder could replace a key, whatever the mode of its file.
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
         raise SettingsError(

@@ -18,6 +18,7 @@ from schedd.store.connection import open_writer
 from schedd.store.errors import sqlite_errors
 from schedd.store.integrity import findings
 from schedproto import ErrorCode, Mode, SchedulerError
+from schedproto.layout import temporary_folder
 
 from . import pages
 from .backups import Backups, Entry, PatchEnd, disk_errors, no_backup
@@ -113,7 +114,9 @@ def restore(backups: Backups, backup_id: str, database: Path) -> None:
     undone. The file is overwritten in one transaction; one that SQLite cannot open (any more) is
     replaced.
     """
-    with tempfile.TemporaryDirectory(prefix="restore-", dir=database.parent) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="restore-", dir=temporary_folder(database.parent)
+    ) as folder:
         rebuilt = Path(folder) / database.name
         rebuild(backups, backup_id, rebuilt)
         put_in_place(backups, rebuilt, database, "before a restore")

@@ -52,6 +52,11 @@ from schedproto.transfers import (
 #: A pull's copy is removed when nobody asked for anything of it for so long; what a push left,
 #: after so many days.
 PULL_EXPIRY_S, PUSH_EXPIRY_DAYS = 600.0, 7.0
+#: Copies for pulls that exist at the same time. If there are as many, one that nobody has asked for
+#: anything of for this long is given up for a new one.
+MAX_PULLS, PULL_IDLE_S = 8, 60.0
+#: A copy leaves this much of the volume free for the journal and running jobs: a share, and bytes.
+_RESERVED_SHARE, _MAX_RESERVED_BYTES = 0.05, 64 << 20
 #: Blocks read at once.
 _STEP_BLOCKS = 1024
 #: The largest file that SQLite can make (sqlite.org/limits.html).
@@ -79,7 +84,10 @@ class Transfers:
     def __init__(self, data: Path, now: Callable[[], dt.datetime]) -> None:
         self._data, self._now = data, now
         self._open: dict[str, _Open] = {}
+        #: copies of pulls that are being made
+        self._making: set[Path] = set()
         self._lock = threading.Lock()
+        self._sweep()
 
     def answer(
         self,
@@ -127,18 +135,51 @@ class Transfers:
             folder = transfer_folder(self._data, organization)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             copy = folder / f"pull-{transfer_id}.db"
-            try:
-                with sqlite_errors(path):
-                    whole_copy(path, copy)
-                digests = bytearray().join(digests_of(data) for _, data in _read(copy))
-            except BaseException:
-                copy.unlink(missing_ok=True)
-                raise
-            size = copy.stat().st_size
-        pull = _Open(
-            organization, copy, size, whole_digest(bytes(digests)), push=False, digests=digests
-        )
-        return self._begin(transfer_id, pull)
+            with self._reserved(copy):
+                try:
+                    _check_room(path, folder)
+                    with sqlite_errors(path):
+                        whole_copy(path, copy)
+                    digests = bytearray().join(digests_of(data) for _, data in _read(copy))
+                except BaseException:
+                    copy.unlink(missing_ok=True)
+                    raise
+                size = copy.stat().st_size
+                pull = _Open(
+                    organization,
+                    copy,
+                    size,
+                    whole_digest(bytes(digests)),
+                    push=False,
+                    digests=digests,
+                )
+                answer = self._begin(transfer_id, pull)
+        # An idle daemon is asked for nothing, so nobody else would remove the copy.
+        timer = threading.Timer(PULL_EXPIRY_S + 1.0, self._sweep)
+        timer.daemon = True
+        timer.start()
+        return answer
+
+    @contextmanager
+    def _reserved(self, copy: Path) -> Iterator[None]:
+        """Count a copy that is being made among the `MAX_PULLS` of them."""
+        with self._lock:
+            pulls = [(other.used_at, key) for key, other in self._open.items() if not other.push]
+            if len(pulls) + len(self._making) >= MAX_PULLS:
+                used_at, oldest = min(pulls, default=(time.monotonic(), ""))
+                if time.monotonic() - used_at < PULL_IDLE_S:
+                    raise SchedulerError(
+                        ErrorCode.QUEUE_FULL,
+                        f"{MAX_PULLS} downloads are running",
+                        hint="Retry when one of them has ended.",
+                    )
+                self._forget(oldest)
+            self._making.add(copy)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._making.discard(copy)
 
     def _digests(self, request: GetDigests) -> bytes:
         pull = self._find(request.transfer_id, push=False)
@@ -300,7 +341,7 @@ class Transfers:
             for transfer_id, found in list(self._open.items()):
                 if not found.push and time.monotonic() - found.used_at > PULL_EXPIRY_S:
                     self._forget(transfer_id)
-            known = {found.path for found in self._open.values()}
+            known = {found.path for found in self._open.values()} | self._making
             oldest = self._now().timestamp() - PUSH_EXPIRY_DAYS * 86_400
             with suppress(OSError):
                 for path in (state_folder(self._data) / "transfers").glob("*/*"):
@@ -308,6 +349,18 @@ class Transfers:
                         path.name.startswith("pull-") or path.stat().st_mtime < oldest
                     ):
                         path.unlink()
+
+
+def _check_room(database: Path, folder: Path) -> None:
+    """Raise `SchedulerError` if a copy of a database would fill the volume."""
+    size = database.stat().st_size
+    with suppress(FileNotFoundError):
+        size += database.with_name(database.name + "-wal").stat().st_size
+    stats = os.statvfs(folder)
+    total = stats.f_blocks * stats.f_frsize
+    reserved = min(_MAX_RESERVED_BYTES, int(total * _RESERVED_SHARE))
+    if size + reserved > stats.f_bavail * stats.f_frsize:
+        raise _full(folder / database.name, f"not enough space for a copy of {database.name}")
 
 
 def _check_numbers(numbers: list[int], count: int) -> None:

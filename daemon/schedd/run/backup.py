@@ -13,6 +13,7 @@ import apsw
 from schedd.backups.backups import Backups, disk_errors
 from schedd.store import maintenance
 from schedproto import JobSpec, Mode
+from schedproto.layout import temporary_folder
 
 from .context import RunContext
 
@@ -52,7 +53,9 @@ class PreRunBackup:
         # makes one file of both.
         with disk_errors(self._backups.folder):
             self._backups.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self._database.parent, prefix="backup-") as folder:
+            with tempfile.TemporaryDirectory(
+                prefix="backup-", dir=temporary_folder(self._database.parent)
+            ) as folder:
                 copy = Path(folder) / self._database.name
                 maintenance.whole_copy(self._database, copy)
                 descriptor = os.open(copy, os.O_RDONLY | os.O_CLOEXEC)

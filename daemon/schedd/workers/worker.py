@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from schedd.hardening import protect_memory
 from schedproto import ErrorCode, SchedulerError
 
 from . import messages
@@ -199,7 +200,8 @@ def worker_main(connection: Connection, runner: str, tasks: str, alive_file: str
     """
     # The terminal's Ctrl-C goes to the whole group; the daemon decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    alive = os.open(alive_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    protect_memory()
+    alive = os.open(alive_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     fcntl.flock(alive, fcntl.LOCK_SH)
     link = _Link(connection)
     threading.Thread(target=link.read_forever, name="pipe", daemon=True).start()

@@ -188,7 +188,7 @@ def test_damage_is_found(damage: str, tmp_path: Path) -> None:
         restore(backups, newest, path)
     assert caught.value.code == ErrorCode.BACKUP_DAMAGED
     assert path.read_bytes() == before
-    assert not list(tmp_path.glob("restore-*"))
+    assert not list((tmp_path / ".schedd" / "temporary").iterdir())
     # The next backup does not build on what is damaged, where that shows.
     change(path, 2)
     again = make(backups, path)

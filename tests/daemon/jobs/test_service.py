@@ -253,7 +253,7 @@ def test_logs_carry_the_run(daemons: Callable[..., RunningDaemon]) -> None:
         (["--drain", "x"], ["--drain", "seconds"]),
         (["--listen", "http://x"], ["not a valid endpoint"]),
         (["--settings", "/nonexistent.toml"], ["cannot be read"]),
-        (["--server-key", "short"], ["key"]),
+        (["--server-key", "short"], ["--server-key-file"]),
     ],
 )
 def test_bad_settings(
