@@ -1,9 +1,7 @@
-"""Start what an image has in its file system and look whether it is what a machine needs.
+"""Check that an image has what a machine needs, and that its daemon and commands work.
 
-`image-check.sh` calls it.
-
-Arguments: the image's root file system, and a file with what `buildah inspect` says of it. Its
-programs run by chroot.
+`image-check.sh` calls it. Arguments: the image's root file system, and a file with the output of `buildah inspect`.
+The image's programs run by chroot.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ COMMANDS = (
     "run-reliable-scheduler",
     "run-highperf-scheduler",
 )
-#: What must not be in the image: the means by which it was made.
+#: Build tools, which must not be in the image.
 ABSENT = ("usr/bin/gcc", "usr/bin/python3", "build", "root/.cache")
 
 
@@ -84,10 +82,10 @@ def wait_for(log: Path, text: str) -> float:
 
 
 def check_daemon(image: Image) -> None:
-    """Start the image's own command as a machine would, use it, and stop it."""
+    """Start the image's command as a machine would, use it, and stop it."""
     for path in (image.root / "data").iterdir():
         raise SystemExit(f"/data is not empty: {path.name}")
-    os.chown(image.root / "data", 0, 0)  # as a new volume is
+    os.chown(image.root / "data", 0, 0)  # a new volume belongs to root
     os.makedirs(image.root / "dev/shm", exist_ok=True)
     command = [str(word) for word in image.config["Cmd"]]
     log = Path(f"{image.root}.log")
@@ -145,7 +143,7 @@ def check_daemon(image: Image) -> None:
 def main() -> None:
     config = json.loads(Path(sys.argv[2]).read_text())["OCIv1"]["config"]
     image = Image(Path(sys.argv[1]), config)
-    # A program finds its own libraries by /proc, which every machine has.
+    # The compiled program finds its libraries through /proc, which every machine has.
     subprocess.run(["mount", "-t", "proc", "proc", str(image.root / "proc")], check=True)
     try:
         check_contents(image)

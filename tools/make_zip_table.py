@@ -1,7 +1,7 @@
-"""Write daemon/schedd/engine/zipdata.py: the state of every ZIP code, in compact form.
+"""Generate daemon/schedd/engine/zipdata.py: the state of every ZIP code, in compact form.
 
-The source is the PyPI package `zipcodes`, version 3.0.0, all its entries, inactive ones too (rules,
-section 1). Run it with `python tools/make_zip_table.py`; a test holds that the file is current.
+The source is the Python package `zipcodes`, version 3.0.0, with all entries, inactive ones included (rules, section 1).
+Run it with `python tools/make_zip_table.py`. A test fails if the file is not current.
 """
 
 from __future__ import annotations
