@@ -28,7 +28,8 @@ MODULES = {
 MAX_LINES = 500
 
 #: Prefix of a module -> what it may import besides the standard library. The longest prefix counts.
-#: tools/layers_picture.py draws docs/pictures/layers.svg from this table; run `make docs` after a change.
+#: tools/layers_picture.py draws docs/pictures/layers.svg from this table; run `make docs` after a
+#: change.
 ALLOWED = {
     "schedproto": {"msgspec", "schedproto"},
     "schedbucket": {"msgspec", "numpy", "zstandard", "obstore", "schedproto", "schedbucket"},
@@ -240,7 +241,10 @@ def test_imports_run_downward(module: str) -> None:
     ],
 )
 def test_import_upward_is_refused(module: str, source: str) -> None:
-    """The check finds an import of a higher layer in any form: absolute, relative, inside a function."""
+    """The check finds an import of a higher layer in any form.
+
+    Absolute, relative, inside a function.
+    """
     assert forbidden(module, imports_in(source, module.rpartition(".")[0])) != set()
 
 
@@ -312,8 +316,7 @@ def test_nothing_foreign_is_named() -> None:
 def test_the_daemon_listens_without_numpy() -> None:
     """The daemon loads none of the slow libraries before it listens: they would delay its start."""
     code = (
-        "import sys, schedd.app;"
-        "print([m for m in ('numpy', 'urllib3', 'dns') if m in sys.modules])"
+        "import sys, schedd.app;print([m for m in ('numpy', 'urllib3', 'dns') if m in sys.modules])"
     )
     out = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60

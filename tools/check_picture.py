@@ -1,5 +1,6 @@
-"""Generate docs/pictures/check-predecessor.svg: the output of `schedctl check` for the predecessor's file.
+"""Generate docs/pictures/check-predecessor.svg: the output of `schedctl check`.
 
+The checked file is the predecessor's.
 Run it with `make docs`. A test fails if the picture is not current.
 """
 

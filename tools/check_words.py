@@ -1,8 +1,9 @@
 """Refuse misspellings, unwanted words and unwanted phrases in every tracked text file.
 
-`make lint` runs it: `python tools/check_words.py [FILE ...]`, by default for all tracked files. codespell checks single
-words, with its own dictionary and with tools/words.txt; this script checks the phrases of tools/phrases.txt. Each
-finding is one line with the file, the line, the wrong text and the replacement. Exit code 1 if there are findings.
+`make lint` runs it: `python tools/check_words.py [FILE ...]`, by default for all tracked files.
+codespell checks single words, with its own dictionary and with tools/words.txt; this script checks
+the phrases of tools/phrases.txt. Each finding is one line with the file, the line, the wrong text
+and the replacement. Exit code 1 if there are findings.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +35,8 @@ SKIPPED = (
 )
 SKIPPED_ENDINGS = (".png", ".svg", ".db", ".bin", ".ico")
 
-#: White space, with the comment mark that a line break inside a comment leaves in the middle of a sentence.
+#: White space, with the comment mark that a line break inside a comment leaves in the middle of a
+#: sentence.
 _GAP = re.compile(r"\s+(?:(?:#:?|//|--|>|\*)[ \t]+)?")
 
 
@@ -57,7 +60,10 @@ class Finding(NamedTuple):
 
 
 def read_phrases(path: Path = PHRASES) -> list[Phrase]:
-    """Read the list of phrases. Raises ValueError for a line that is not `pattern -> replacement`."""
+    """Read the list of phrases.
+
+    Raises ValueError for a line that is not `pattern -> replacement`.
+    """
     phrases = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
@@ -94,8 +100,6 @@ def find_phrases(path: str, text: str, phrases: list[Phrase]) -> Iterator[Findin
 
 def _original(position: int, offsets: list[int], starts: list[int]) -> int:
     """Convert a position in the joined text into one in the original text."""
-    from bisect import bisect_right
-
     part = bisect_right(offsets, position) - 1
     return starts[part] + position - offsets[part]
 
@@ -128,9 +132,9 @@ def misspellings(names: list[str]) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Check files and print the findings; returns the exit code."""
-    names = [name for name in arguments if not is_skipped(name)] or tracked_files()
+    names = [name for name in arguments if not is_skipped(name)] if arguments else tracked_files()
     phrases = read_phrases()
-    found = misspellings(names)
+    found = misspellings(names) if names else []
     for name in names:
         text = (ROOT / name).read_text(encoding="utf-8", errors="replace")
         found += map(str, find_phrases(name, text, phrases))

@@ -1,7 +1,7 @@
 """Check that an image has what a machine needs, and that its daemon and commands work.
 
-`image-check.sh` calls it. Arguments: the image's root file system, and a file with the output of `buildah inspect`.
-The image's programs run by chroot.
+`image-check.sh` calls it. Arguments: the image's root file system, and a file with the output of
+`buildah inspect`. The image's programs run by chroot.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 COMMANDS = (
     "schedd",
@@ -29,7 +30,7 @@ ABSENT = ("usr/bin/gcc", "usr/bin/python3", "build", "root/.cache")
 class Image:
     """The image's root file system and configuration."""
 
-    def __init__(self, root: Path, config: dict[str, object]) -> None:
+    def __init__(self, root: Path, config: dict[str, Any]) -> None:
         self.root, self.config = root, config
         self.environment = dict(entry.split("=", 1) for entry in config.get("Env") or [])
         self.environment = {
@@ -52,8 +53,8 @@ class Image:
         )
         if done.returncode != code:
             raise SystemExit(
-                f"{' '.join(words)}: exit code {done.returncode} instead of "
-                f"{code}\n{done.stdout}{done.stderr}"
+                f"{' '.join(words)}: exit code {done.returncode} instead of {code}\n"
+                f"{done.stdout}{done.stderr}"
             )
         return done.stdout
 
@@ -98,11 +99,9 @@ def check_daemon(image: Image) -> None:
         say(f"{' '.join(command)}: listening after {wait_for(log, 'listening') - began:.2f} s")
         state = Path(f"/proc/{daemon.pid}/status").read_text()
         [uid] = [line.split()[1] for line in state.splitlines() if line.startswith("Uid:")]
-        if uid == "0" or (image.root / "data").stat().st_uid != int(uid):
-            raise SystemExit(
-                f"the daemon runs as user {uid}, the volume belongs to "
-                f"{(image.root / 'data').stat().st_uid}"
-            )
+        owner = (image.root / "data").stat().st_uid
+        if uid == "0" or owner != int(uid):
+            raise SystemExit(f"the daemon runs as user {uid}, the volume belongs to {owner}")
         say(f"the daemon is user {uid}, and so is the volume")
         image.run(
             "schedctl",

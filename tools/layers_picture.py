@@ -1,7 +1,7 @@
 """Generate docs/pictures/layers.svg: the layers of the project and the imports between them.
 
-The source is the table ALLOWED of tests/test_layers.py. A layer stands above all layers that it may import. Run it
-with `make docs`. A test fails if the picture is not current.
+The source is the table ALLOWED of tests/test_layers.py. A layer stands above all layers that it may
+import. Run it with `make docs`. A test fails if the picture is not current.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PICTURE = ROOT / "docs" / "pictures" / "layers.svg"
 
 #: The job of each layer, in a few words. A layer of ALLOWED without an entry is an error.
 JOBS = {
-    "schedd": "app, cli, settings: wires everything",
+    "schedd": "app, cli, settings",
     "schedd.server": "ZeroMQ loop, keys, metrics",
     "schedd.files": "requests about files",
     "schedd.jobs": "queue and journal",
@@ -50,10 +50,13 @@ def dependencies(allowed: Mapping[str, set[str]]) -> dict[str, set[str]]:
     result = {}
     for layer, names in allowed.items():
         found = {layer_of(name, allowed) for name in names}
-        if layer in names:  # a package may import its own sub-layers: the application imports all of the daemon
+        if (
+            layer in names
+        ):  # a package may import its own sub-layers: the application imports all of the daemon
             found |= {other for other in allowed if other.startswith(f"{layer}.")}
         result[layer] = {other for other in found if other is not None and other != layer}
-    # A sub-layer may name its whole package for the sake of one module; only the package depends on the sub-layer.
+    # A sub-layer may name its complete package for the sake of one module; only the package depends
+    # on the sub-layer.
     for layer, below in result.items():
         below -= {other for other in below if layer.startswith(f"{other}.")}
     return result
@@ -107,8 +110,10 @@ def picture(allowed: Mapping[str, set[str]]) -> str:
     boxes = [_box(name, *corner) for name, corner in corners.items()]
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-            f'width="{width}" height="{height}" font-family="sans-serif">',
+            (
+                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+                f'width="{width}" height="{height}" font-family="sans-serif">'
+            ),
             "<title>The layers: each imports only layers below it</title>",
             f'<rect width="{width}" height="{height}" fill="white"/>',
             *lines,
@@ -147,9 +152,7 @@ def _box(name: str, x: float, y: float) -> str:
 
 def allowed_imports() -> dict[str, set[str]]:
     """Read the table ALLOWED of tests/test_layers.py."""
-    spec = importlib.util.spec_from_file_location(
-        "test_layers", ROOT / "tests" / "test_layers.py"
-    )
+    spec = importlib.util.spec_from_file_location("test_layers", ROOT / "tests" / "test_layers.py")
     if spec is None or spec.loader is None:
         raise RuntimeError("tests/test_layers.py cannot be loaded")
     module = importlib.util.module_from_spec(spec)
