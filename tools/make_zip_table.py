@@ -26,7 +26,7 @@ def render() -> str:
     if found != SOURCE_VERSION:
         sys.exit(f"The rules name zipcodes {SOURCE_VERSION}, but {found} is installed.")
     state_of: dict[int, str] = {}
-    for entry in zipcodes.list_all()  # type: ignore[no-untyped-call]:
+    for entry in zipcodes.list_all():  # type: ignore[no-untyped-call]
         code, state = int(entry["zip_code"]), entry["state"]
         if state_of.setdefault(code, state) != state:
             sys.exit(f"ZIP {code:05d} belongs to two states: {state_of[code]} and {state}.")
