@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts beside this file share: the app, schedctl, flyctl. To be sourced, not run.
+# Shared by the scripts in this folder: the app, schedctl, flyctl. Source it; do not run it.
 
 set -euo pipefail
 

@@ -1,4 +1,4 @@
-"""The generated pages are what the code says today, and complete."""
+"""The generated pages are current and complete."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def make_docs() -> ModuleType:
-    """The generator, which is a script and no part of the packages."""
+    """The generator, which is a script outside the packages."""
     spec = importlib.util.spec_from_file_location("make_docs", ROOT / "tools" / "make_docs.py")
     assert spec is not None
     assert spec.loader is not None
@@ -31,7 +31,7 @@ def make_docs() -> ModuleType:
 
 @pytest.mark.parametrize("name", ["CLI.md", "SETTINGS.md"])
 def test_page_is_current(make_docs: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each page equals what the generator writes, whatever the terminal; `make docs` mends it."""
+    """Each page equals what the generator writes, at any width of the terminal; `make docs` writes it."""
     for width in ("40", "200"):
         monkeypatch.setenv("COLUMNS", width)
         assert (ROOT / "docs" / name).read_text(encoding="utf-8") == make_docs.PAGES[name](), (
@@ -40,7 +40,7 @@ def test_page_is_current(make_docs: ModuleType, name: str, monkeypatch: pytest.M
 
 
 def test_commands_and_codes_are_all_there() -> None:
-    """Every command, exit code and error code has its place in docs/CLI.md."""
+    """docs/CLI.md has every command, exit code and error code."""
     page = (ROOT / "docs" / "CLI.md").read_text(encoding="utf-8")
     for command in COMMANDS:
         assert f"### schedctl {command}\n" in page
@@ -62,7 +62,7 @@ def test_settings_are_all_there() -> None:
 
 
 def test_links_within_a_page_lead_somewhere() -> None:
-    """Each link to a section of the page has that section."""
+    """Each link within a page has its section."""
     import re
 
     for name in ("CLI.md", "SETTINGS.md"):

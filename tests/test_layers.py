@@ -1,8 +1,9 @@
-"""The house: who may import whom, how long a file may be, and what no file may name."""
+"""The layers: allowed imports, the size of files, and names that no file may contain."""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,9 @@ MODULES = {
 }
 MAX_LINES = 500
 
-#: prefix of a module -> what it may import besides the standard library; the longest prefix counts
+#: Prefix of a module -> what it may import besides the standard library. The longest prefix counts.
+#: tools/layers_picture.py draws docs/pictures/layers.svg from this table; run `make docs` after a
+#: change.
 ALLOWED = {
     "schedproto": {"msgspec", "schedproto"},
     "schedbucket": {"msgspec", "numpy", "zstandard", "obstore", "schedproto", "schedbucket"},
@@ -132,7 +135,7 @@ ALLOWED = {
     },
     "schedd": {"zmq", "structlog", "click", "schedproto", "schedbucket", "schedd"},
 }
-#: What the engine may not know, though the standard library has it.
+#: Modules of the standard library that the engine must not use.
 ENGINE_FORBIDDEN = {
     "socket",
     "os",
@@ -148,10 +151,15 @@ ENGINE_FORBIDDEN = {
 
 
 def imports_of(module: str, path: Path) -> set[str]:
-    """The modules that a file imports, at any place in it."""
+    """Return the modules that a file imports, also inside functions."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    return imports_in(path.read_text(), package)
+
+
+def imports_in(source: str, package: str) -> set[str]:
+    """Return the modules that the source of a module in `package` imports."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -165,7 +173,7 @@ def imports_of(module: str, path: Path) -> set[str]:
 
 
 def cycles() -> list[list[str]]:
-    """Return the groups of modules that import each other, at any place of their files (Tarjan's algorithm)."""
+    """Return the groups of modules that import each other, found by Tarjan's algorithm."""
     graph = {
         module: {name for name in imports_of(module, path) if name in MODULES and name != module}
         for module, path in MODULES.items()
@@ -201,25 +209,76 @@ def test_no_import_cycle() -> None:
     assert cycles() == []
 
 
+def forbidden(module: str, imports: set[str]) -> set[str]:
+    """Return those of a module's imports that its layer does not allow."""
+    layer = max((prefix for prefix in ALLOWED if within(module, {prefix})), key=len)
+    standard = {name for name in imports if name.split(".")[0] in sys.stdlib_module_names}
+    found = {name for name in imports - standard if not within(name, ALLOWED[layer])}
+    if layer == "schedd.engine":
+        found |= {name for name in standard if name.split(".")[0] in ENGINE_FORBIDDEN}
+    return found
+
+
 def within(name: str, prefixes: set[str]) -> bool:
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_run_downward(module: str) -> None:
-    """A module imports only what its layer may."""
-    layer = max((prefix for prefix in ALLOWED if within(module, {prefix})), key=len)
-    for name in imports_of(module, MODULES[module]):
-        if name.split(".")[0] in sys.stdlib_module_names:
-            assert layer != "schedd.engine" or name.split(".")[0] not in ENGINE_FORBIDDEN, name
-        else:
-            assert within(name, ALLOWED[layer]), f"{module} may not import {name}"
+    """A module imports only what its layer allows."""
+    assert forbidden(module, imports_of(module, MODULES[module])) == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("schedd.engine.balance", "from schedd.store import connection"),
+        ("schedd.engine.balance", "import time"),
+        ("schedd.store.write", "def f():\n    from schedd.run.runner import run_job"),
+        ("schedd.run.runner", "from ..replica import job"),
+        ("schedclient.aio", "from schedctl import main"),
+        ("schedproto.jobs", "import schedclient"),
+        ("schedbucket.lease", "import apsw"),
+    ],
+)
+def test_import_upward_is_refused(module: str, source: str) -> None:
+    """The check finds an import of a higher layer in any form.
+
+    Absolute, relative, inside a function.
+    """
+    assert forbidden(module, imports_in(source, module.rpartition(".")[0])) != set()
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("schedd.engine.balance", "import numpy as np\nfrom . import rows"),
+        ("schedd.store.write", "from ..engine import rows"),
+        ("schedctl.main", "from schedclient import Client"),
+    ],
+)
+def test_import_downward_is_accepted(module: str, source: str) -> None:
+    """The same check accepts imports of the own and of lower layers."""
+    assert forbidden(module, imports_in(source, module.rpartition(".")[0])) == set()
+
+
+def test_picture_is_current() -> None:
+    """docs/pictures/layers.svg shows the layers of ALLOWED; `make docs` writes it."""
+    spec = importlib.util.spec_from_file_location(
+        "layers_picture", ROOT / "tools" / "layers_picture.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.PICTURE.read_text(encoding="utf-8") == module.picture(ALLOWED), "run `make docs`"
 
 
 def test_client_is_light() -> None:
-    """Importing the client, and making one, loads neither numpy nor SQLite nor the terminal's libraries."""
+    """Importing and creating the client loads neither numpy nor SQLite nor a terminal library."""
     script = (
-        "import sys, schedclient; heavy = {'numpy', 'apsw', 'structlog', 'click', 'rich', 'schedd'};"
+        "import sys, schedclient;"
+        "heavy = {'numpy', 'apsw', 'structlog', 'click', 'rich', 'schedd'};"
         "assert not heavy & set(sys.modules) and 'zmq' not in sys.modules;"
         "schedclient.Client('ipc:///nowhere'); assert not heavy & set(sys.modules)"
     )
@@ -228,14 +287,14 @@ def test_client_is_light() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_size_and_docstring(module: str) -> None:
-    """A module has at most 500 lines and says its job, unless it is empty."""
+    """A module has at most 500 lines and, unless it is empty, a docstring."""
     text = MODULES[module].read_text()
     assert len(text.splitlines()) <= MAX_LINES
     assert not text.strip() or ast.get_docstring(ast.parse(text))
 
 
 def test_nothing_foreign_is_named() -> None:
-    """No tracked file names a package registry's host or a path of the machine it was written on."""
+    """No tracked file names a package registry's host or a path of a development machine."""
     words = [
         "py" + "pi.org",
         "python" + "hosted",
@@ -256,8 +315,10 @@ def test_nothing_foreign_is_named() -> None:
 
 
 def test_the_daemon_listens_without_numpy() -> None:
-    """What has to be loaded before the daemon listens does without the engine's arrays, which take longest to load."""
-    code = "import sys, schedd.app; print([m for m in ('numpy', 'urllib3', 'dns') if m in sys.modules])"
+    """The daemon loads none of the slow libraries before it listens: they would delay its start."""
+    code = (
+        "import sys, schedd.app;print([m for m in ('numpy', 'urllib3', 'dns') if m in sys.modules])"
+    )
     out = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
     ).stdout

@@ -1,6 +1,6 @@
-"""The built wheel.
+"""The built wheel: its contents, and that the client's installation is small.
 
-What is in it, and that the client's install is small and does without the daemon.
+The client is installed without the daemon's dependencies.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-#: What the client and all it needs may take when installed, pip's own files aside.
+#: The maximum size of the client and its dependencies when installed, without pip's own files.
 MAX_INSTALLED_BYTES = 40_000_000
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("protocol", "client", "daemon"):
+    for name in ("protocol", "bucket", "client", "daemon"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     command = [
         sys.executable,
@@ -45,13 +45,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_contents(wheel: Path) -> None:
-    """Three packages, typed, without tests; the daemon's needs are an extra."""
+    """Five packages, typed, without tests; the daemon's dependencies are an extra."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
-    assert tops == {"schedproto", "schedclient", "schedd"}
+    assert tops == {"schedproto", "schedbucket", "schedclient", "schedctl", "schedd"}
     assert {f"{top}/py.typed" for top in tops} <= set(names)
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     needs = re.findall(r"^Requires-Dist: ([a-z0-9]+)([^;\n]*)(.*)$", metadata, re.MULTILINE)
     assert {name for name, _, extra in needs if not extra} == {
         *("msgspec", "pyzmq", "click", "rich"),
@@ -63,7 +64,7 @@ def test_contents(wheel: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_client_alone(wheel: Path, tmp_path: Path) -> None:
-    """In a clean environment the base install works, is small, and has neither numpy nor SQLite's wrapper."""
+    """The base installation works in a clean environment, is small, and has no numpy and no apsw."""
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, timeout=120)
     python = venv / "bin" / "python"

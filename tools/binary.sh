@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Compiles the program: build/binary/email-scheduler, one file that is schedd, schedctl and the commands on the machine
-# by the name it is called with, and build/binary/folder/, the same unpacked (what the image uses: docs/PERFORMANCE.md).
+# Compile the program into one file, build/binary/email-scheduler, and into a folder, build/binary/folder/.
 #
-# From the built wheel in an environment of its own, never from the source tree: what is compiled is what is installed.
-# Does nothing when the binary is that of the present sources.
+# The program acts as schedd, schedctl or one of the machine's commands, depending on the name it is called with. The
+# image uses the folder (docs/PERFORMANCE.md says why). The input is the built wheel, installed in a separate virtual
+# environment, not the source tree: so what is compiled is what is installed. Does nothing if the sources are unchanged.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools/setup.sh
@@ -22,7 +22,7 @@ if [ -f "$build/.stamp" ] && [ "$(cat "$build/.stamp")" = "$wanted" ]; then
   exit 0
 fi
 
-# A C compiler, and objdump and readelf beside it, with which Nuitka finds the libraries that are needed.
+# Nuitka needs a C compiler, and objdump and readelf to find the libraries that an extension needs.
 missing=()
 command -v gcc >/dev/null 2>&1 || missing+=(gcc libc6-dev)
 command -v readelf >/dev/null 2>&1 || missing+=(binutils)
@@ -30,7 +30,7 @@ headers=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("inclu
 [ -f "$headers/Python.h" ] || missing+=(python3-dev)
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-    echo "A C compiler and Python's headers are needed. On Debian: apt-get install ${missing[*]}" >&2
+    echo "A C compiler and Python's headers are required. On Debian: apt-get install ${missing[*]}" >&2
     exit 1
   fi
   echo "Installing ${missing[*]} ..." >&2
@@ -42,11 +42,11 @@ rm -rf "$build"
 mkdir -p "$build"
 log="$build/build.log"
 python="$build/venv/bin/python"
-echo "Compiling (some minutes; the log is $log) ..." >&2
+echo "Compiling (takes some minutes; log: $log) ..." >&2
 started=$SECONDS
 failed() {
   tail -n 30 "$log" >&2
-  echo "Compiling failed; the lines above say why, the whole log is $log." >&2
+  echo "Compiling failed; the lines above say why. Complete log: $log" >&2
   exit 1
 }
 
@@ -60,26 +60,26 @@ failed() {
 } >"$log" 2>&1 || failed
 
 flags=(
-  # One file, made from a folder with everything in it; the folder is kept beside it.
+  # One file, made from a folder with everything in it; the folder is kept next to it.
   --mode=onefile
   --output-dir="$build"
-  # Not the name of a package: a file and the folder of a package's data could not both be called that.
+  # Not the name of a package: the folder with that package's data has the name already.
   --output-filename=email-scheduler
-  # Modules that are loaded by name when their command or their worker is: nothing imports them for Nuitka to see.
+  # Modules that a command or a worker loads by name: Nuitka sees no import of them.
   --include-package=schedproto
   --include-package=schedbucket
   --include-package=schedclient
   --include-package=schedctl
   --include-package=schedd
-  # The time zones of contacts' states, so that the machine needs no package for them.
+  # Time zones, so that the machine does not need a package for them.
   --include-package=tzdata
-  # The certificates for HTTPS, for the same reason; certifi finds its file by its own place.
+  # Certificates for HTTPS, for the same reason; certifi finds the file next to its module.
   --include-package-data=certifi
-  # A worker is this program again, begun with -c; only this mode lets it be begun so.
+  # A worker is this program, started with -c; only this mode allows that.
   --deployment
-  # Nothing of the machine's own Python and its variables changes what the program does.
+  # Ignore the machine's own Python and the PYTHON* variables.
   --python-flag=isolated
-  # What is never reached: colours for source code (half of all modules), NumPy's tools for Fortran and for tests.
+  # Never used at run time: syntax highlighting (half of all modules), NumPy's tools for Fortran and for tests.
   --nofollow-import-to=pygments
   --nofollow-import-to=markdown_it
   --nofollow-import-to=numpy.f2py
@@ -88,17 +88,17 @@ flags=(
   --nofollow-import-to=setuptools
   --nofollow-import-to=pytest
   --nofollow-import-to=IPython
-  # The file unpacks itself once for each build and user and finds that again: no temporary folders that a kill
-  # could leave behind, and no unpacking at every start.
+  # Unpack the file once per build and user, and reuse the folder: no unpacking at every start, and no temporary
+  # folders that a kill leaves behind.
   --onefile-tempdir-spec="{CACHE_DIR}/email-scheduler/${wanted:0:16}"
-  # The daemon ends its jobs in its own time (`drain`); by default it would be killed five seconds after a signal.
+  # The daemon needs time to end its jobs (`drain`); by default it is killed five seconds after a signal.
   --onefile-child-grace-time=infinity
-  # Unpacked once, so its size matters less than the time that takes; the wheel's libraries hardly shrink.
+  # The file is unpacked once, so speed matters more than size; and the libraries hardly shrink.
   --onefile-no-compression
-  # Nothing is fetched from anywhere while it compiles, and nobody is asked.
+  # No downloads and no prompts during the compilation.
   --assume-yes-for-downloads
   --update-check=never
-  # Two for two cores: more would only take memory.
+  # One compiler process per core: more would only use memory.
   --jobs="$(nproc)"
   --report="$build/report.xml"
 )
@@ -106,7 +106,7 @@ PATH="$build/venv/bin:$PATH" "$python" -m nuitka "${flags[@]}" --main=deploy/bin
 
 mv "$build/main.dist" "$build/folder"
 mv "$build/folder/email-scheduler.bin" "$build/folder/email-scheduler"
-# The folder under the commands' names, as the image has them.
+# Links in the folder for the commands, as in the image.
 for name in schedd schedctl scheduler-help db-info run-reliable-scheduler run-highperf-scheduler; do
   ln -sf email-scheduler "$build/folder/$name"
 done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sees to a Chromium for the tests of the report, once: Debian's own package.
+# Install Chromium, Debian's package, for the tests of the report, if it is missing.
 set -euo pipefail
 
 if command -v chromium >/dev/null 2>&1; then
@@ -19,5 +19,5 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   fi
   exit 0
 fi
-echo "The tests of the report need Chromium. On Debian: apt-get install --no-install-recommends chromium" >&2
+echo "The tests of the report require Chromium. On Debian: apt-get install --no-install-recommends chromium" >&2
 exit 1

@@ -1,6 +1,7 @@
-"""Write docs/pictures/check-predecessor.svg: what `schedctl check` says of the predecessor's file.
+"""Generate docs/pictures/check-predecessor.svg: the output of `schedctl check`.
 
-Run it with `python tools/check_picture.py`; a test holds that the picture is current.
+The checked file is the predecessor's.
+Run it with `make docs`. A test fails if the picture is not current.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ WIDTH = 120
 
 
 def picture() -> str:
-    """Return the picture as SVG, with the fonts that are there."""
+    """Return the picture as SVG that uses the reader's own fonts."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "org-206.db"
         with closing(sqlite3.connect(path)) as connection:

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Builds the image from the Dockerfile and starts what comes of it, on a machine without Docker: with buildah in
-# chroot isolation, from a base that debootstrap makes. Needs root; what is missing is installed.
+# Build the image from the Dockerfile without Docker, and check that it works.
 #
-# The base gets this machine's own settings for apt, pip and certificates, so that packages come from where they
-# come from here; the image that Fly builds has none of that.
+# Uses buildah with chroot isolation, and a base image that debootstrap creates. Needs root; installs missing tools.
+# The base image gets this machine's settings for apt, pip and certificates, so that packages come from the same
+# sources as here. The image that Fly builds has none of these settings.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [ "$(id -u)" != 0 ]; then
-  echo "make image-check needs root, to make a Debian of its own." >&2
+  echo "make image-check requires root, because it creates a Debian root file system." >&2
   exit 1
 fi
 work="$PWD/build/image"
@@ -17,7 +17,7 @@ log="$work/build.log"
 : >"$log"
 failed() {
   tail -n 30 "$log" >&2
-  echo "The image could not be checked; the lines above say why, the whole log is $log." >&2
+  echo "The image could not be checked; the lines above say why. Complete log: $log" >&2
   exit 1
 }
 
@@ -29,19 +29,19 @@ if [ ${#missing[@]} -gt 0 ]; then
   { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >>"$log" 2>&1 || failed
 fi
 
-# Everything of buildah's lies in build/, not in the machine's own store, and goes afterwards: it takes gigabytes.
+# buildah's storage takes gigabytes: keep it in build/ instead of the machine's own store, and remove it afterwards.
 rm -rf "$work/store" "$work/run"
 trap 'rm -rf "$work/store" "$work/run"' EXIT
 buildah() { command buildah --root "$work/store" --runroot "$work/run" --storage-driver vfs "$@"; }
 
 base="$work/base"
 if [ ! -e "$base/.complete" ]; then
-  echo "Making a Debian (debootstrap) ..." >&2
+  echo "Creating a Debian root file system (debootstrap) ..." >&2
   rm -rf "$base"
   debootstrap --variant=minbase bookworm "$base" >>"$log" 2>&1 || failed
   touch "$base/.complete"
 fi
-# This machine's ways to packages: apt's sources, certificates, pip's settings and the local folders they name.
+# This machine's package sources: apt's sources, certificates, pip's settings and the local folders they name.
 rm -rf "$base/etc/apt/sources.list.d"
 cp -a /etc/apt/sources.list.d "$base/etc/apt/" 2>/dev/null || true
 if [ -e /etc/apt/sources.list ]; then cp /etc/apt/sources.list "$base/etc/apt/"; else : >"$base/etc/apt/sources.list"; fi
@@ -62,7 +62,7 @@ if [ -e /etc/ssl/certs/ca-certificates.crt ]; then
   settings+=(--env PIP_CERT=/etc/machine-certificates.crt)
 fi
 
-echo "Building the image (some minutes; the log is $log) ..." >&2
+echo "Building the image (takes some minutes; log: $log) ..." >&2
 {
   container=$(buildah from scratch) &&
     buildah add --quiet "$container" "$base" / &&
@@ -77,7 +77,7 @@ root=$(buildah mount "$container")
 echo "Starting the image ..." >&2
 buildah inspect "$container" >"$work/image.json"
 .venv/bin/python tools/image_check.py "$root" "$work/image.json" || {
-  echo "The image does not do what it should; the lines above say what." >&2
+  echo "The image failed a check; the lines above say which." >&2
   exit 1
 }
-echo "The image is right: $(du -sm "$root" | cut -f1) MB, /app $(du -sm "$root/app" | cut -f1) MB."
+echo "The image works: $(du -sm "$root" | cut -f1) MB, /app $(du -sm "$root/app" | cut -f1) MB."

@@ -1,9 +1,7 @@
-"""Start what an image has in its file system and look whether it is what a machine needs.
+"""Check that an image has what a machine needs, and that its daemon and commands work.
 
-`image-check.sh` calls it.
-
-Arguments: the image's root file system, and a file with what `buildah inspect` says of it. Its
-programs run by chroot.
+`image-check.sh` calls it. Arguments: the image's root file system, and a file with the output of
+`buildah inspect`. The image's programs run by chroot.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from licences import from_sbom, refused
 
@@ -26,14 +25,14 @@ COMMANDS = (
     "run-reliable-scheduler",
     "run-highperf-scheduler",
 )
-#: What must not be in the image: the means by which it was made.
+#: Build tools, which must not be in the image.
 ABSENT = ("usr/bin/gcc", "usr/bin/python3", "build", "root/.cache")
 
 
 class Image:
     """The image's root file system and configuration."""
 
-    def __init__(self, root: Path, config: dict[str, object]) -> None:
+    def __init__(self, root: Path, config: dict[str, Any]) -> None:
         self.root, self.config = root, config
         self.environment = dict(entry.split("=", 1) for entry in config.get("Env") or [])
         self.environment = {
@@ -95,10 +94,10 @@ def wait_for(log: Path, text: str) -> float:
 
 
 def check_daemon(image: Image) -> None:
-    """Start the image's own command as a machine would, use it, and stop it."""
+    """Start the image's command as a machine would, use it, and stop it."""
     for path in (image.root / "data").iterdir():
         raise SystemExit(f"/data is not empty: {path.name}")
-    os.chown(image.root / "data", 0, 0)  # as a new volume is
+    os.chown(image.root / "data", 0, 0)  # a new volume belongs to root
     os.makedirs(image.root / "dev/shm", exist_ok=True)
     command = [str(word) for word in image.config["Cmd"]]
     log = Path(f"{image.root}.log")
@@ -154,7 +153,7 @@ def check_daemon(image: Image) -> None:
 def main() -> None:
     config = json.loads(Path(sys.argv[2]).read_text())["OCIv1"]["config"]
     image = Image(Path(sys.argv[1]), config)
-    # A program finds its own libraries by /proc, which every machine has.
+    # The compiled program finds its libraries through /proc, which every machine has.
     subprocess.run(["mount", "-t", "proc", "proc", str(image.root / "proc")], check=True)
     try:
         check_contents(image)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes requirements/*.txt anew: every package with its version and hashes, no addresses.
+# Write requirements/*.txt: every package with its version and hashes, and no addresses.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CUSTOM_COMPILE_COMMAND="make lock"

@@ -1,7 +1,8 @@
-"""Write daemon/schedd/engine/zipdata.py: the state of every ZIP code, in compact form.
+"""Generate daemon/schedd/engine/zipdata.py: the state of every ZIP code, in compact form.
 
-The source is the PyPI package `zipcodes`, version 3.0.0, all its entries, inactive ones too (rules,
-section 1). Run it with `python tools/make_zip_table.py`; a test holds that the file is current.
+The source is the Python package `zipcodes`, version 3.0.0, with all entries, inactive ones included
+(rules, section 1). Run it with `python tools/make_zip_table.py`. A test fails if the file is not
+current.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def render() -> str:
     if found != SOURCE_VERSION:
         sys.exit(f"The rules name zipcodes {SOURCE_VERSION}, but {found} is installed.")
     state_of: dict[int, str] = {}
-    for entry in zipcodes.list_all():
+    for entry in zipcodes.list_all():  # type: ignore[no-untyped-call]
         code, state = int(entry["zip_code"]), entry["state"]
         if state_of.setdefault(code, state) != state:
             sys.exit(f"ZIP {code:05d} belongs to two states: {state_of[code]} and {state}.")
@@ -43,8 +44,8 @@ def render() -> str:
         f"{SOURCE_VERSION}; do not edit.\n\n"
         f"{len(state_of)} ZIP codes of {len(states)} states and territories: one byte per code "
         "00000 to 99999,\n"
-        "0 for an unknown one, else 1 + the index in STATES; compressed by zlib, written in base "
-        '85.\n"""\n\n'
+        "0 for an unknown one, else 1 + the index in STATES; compressed by zlib, "
+        'written in base 85.\n"""\n\n'
         f"STATES = (\n{names}\n)\n\n"
         f"TABLE_ZLIB_BASE85 = (\n{lines}\n)\n"
     )

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes .venv with everything the project needs, once, on any machine with Debian 12's means.
+# Create .venv with everything that the project needs. Works on any machine with Python 3.11 or newer.
 #
-# Does nothing when .venv fits the lock files and this folder already. A .venv that was interrupted half-made has
-# no stamp and is made anew.
+# Does nothing if .venv already matches the lock files and this folder. An interrupted set-up leaves no stamp, so the
+# next one starts again with an empty .venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +14,7 @@ if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && "$venv/bin/python" -c
   exit 0
 fi
 
-usable() { # a Python of version 3.11 or newer that can make virtual environments
+usable() { # Python 3.11 or newer that can create virtual environments
   command -v "$1" >/dev/null 2>&1 &&
     "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 }
@@ -35,8 +35,8 @@ if ! python=$(find_python); then
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv ca-certificates >&2
     python=$(find_python) || { echo "The installed Python is older than 3.11; set PYTHON to a newer one." >&2; exit 1; }
   else
-    echo "Python 3.11 or newer with the module venv is needed. On Debian: apt-get install python3 python3-venv" >&2
-    echo "Or name one: PYTHON=/path/to/python3 make ..." >&2
+    echo "Python 3.11 or newer with the venv module is required. On Debian: apt-get install python3 python3-venv" >&2
+    echo "Or set one: PYTHON=/path/to/python3 make ..." >&2
     exit 1
   fi
 fi
@@ -51,7 +51,7 @@ if ! {
     "$venv/bin/python" -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 } >"$log" 2>&1; then
   tail -n 30 "$log" >&2
-  echo "Setting up .venv failed; the lines above say why. A package index has to be reachable." >&2
+  echo "Setting up .venv failed; the lines above say why. pip needs a reachable package index." >&2
   exit 1
 fi
 printf '%s' "$wanted" >"$stamp"

@@ -51,7 +51,7 @@ def main() -> None:
         "",
         "<!-- Written by tests/faults/table.py: `make faults`. -->",
         "",
-        "A run is begun again and again, each time with one fault at one operation on the disk (a write, a sync, a",
+        "The same run is repeated, each time with one fault at one operation on the disk (a write, a sync, a",
         "truncation or a deletion of database, journal or write-ahead log; `tests/faults/vfs.py`). After each, the file",
         "is opened as the next program would open it. It has to pass `PRAGMA integrity_check`, hold exactly the old plan",
         "or exactly the new one and the tables of others unchanged, and a repeat of the job has to lead to the new plan.",
