@@ -222,7 +222,7 @@ def test_client_is_light() -> None:
         "assert not heavy & set(sys.modules) and 'zmq' not in sys.modules;"
         "schedclient.Client('ipc:///nowhere'); assert not heavy & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -258,6 +258,6 @@ def test_the_daemon_listens_without_numpy() -> None:
     """What has to be loaded before the daemon listens does without the engine's arrays, which take longest to load."""
     code = "import sys, schedd.app; print([m for m in ('numpy', 'urllib3', 'dns') if m in sys.modules])"
     out = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120
     ).stdout
     assert out.strip() == "[]"
