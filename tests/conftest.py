@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from schedbucket import BucketSettings
+from schedclient.launch import local
 from schedctl.synthetic import make_organization
 from tests.support.daemons import RawClient, RunningDaemon
 from tests.support.folders import AS_OF, CONTACTS, SCHEDCTL, Folder, Terminal
@@ -22,6 +23,14 @@ from tests.support.names_server import NamesServer, naming
 from tests.support.s3_server import Proxy, S3Server
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_daemon_is_left() -> Iterator[None]:
+    """Wait for the daemons that clients in this process started; each test has ended its own."""
+    yield
+    for child in local._children:
+        child.wait(120)
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_client_alone(wheel: Path, tmp_path: Path) -> None:
     before = installed_bytes(venv)
     lock = ROOT / "requirements" / "client.txt"
     subprocess.run([*pip, "--require-hashes", "-r", str(lock)], check=True, timeout=200)
-    subprocess.run([*pip, "--no-deps", str(wheel)], check=True, timeout=60)
+    subprocess.run([*pip, "--no-deps", str(wheel)], check=True, timeout=120)
     assert installed_bytes(venv) - before < MAX_INSTALLED_BYTES
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     script = (
@@ -81,10 +81,10 @@ def test_client_alone(wheel: Path, tmp_path: Path) -> None:
         "assert not {'numpy', 'apsw'} & set(sys.modules)"
     )
     subprocess.run(
-        [str(python), "-c", script], check=True, env=environment, cwd=tmp_path, timeout=60
+        [str(python), "-c", script], check=True, env=environment, cwd=tmp_path, timeout=120
     )
     schedctl = str(venv / "bin" / "schedctl")
-    subprocess.run([schedctl, "version"], check=True, env=environment, timeout=60)
+    subprocess.run([schedctl, "version"], check=True, env=environment, timeout=120)
     (tmp_path / "data").mkdir()
     submit = subprocess.run(
         [schedctl, "submit", "org-1", "--data", str(tmp_path / "data")],
@@ -92,7 +92,7 @@ def test_client_alone(wheel: Path, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert submit.returncode == 3
     assert "email-scheduler[daemon]" in submit.stderr

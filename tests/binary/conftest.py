@@ -32,7 +32,7 @@ def program(
     for process in found.started:
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
-        process.wait(30)
+        process.wait(120)
     wait_until(lambda: not found.family() or end(found), "the end of all processes")
 
 

@@ -73,7 +73,7 @@ def test_signals(program: Program, data: Path, name: str) -> None:
     """A signal to the process that was started ends the daemon and its workers, exit code 0, nothing left over."""
     process = program.serve(data)
     process.send_signal(getattr(signal, name))
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     wait_until(lambda: not program.family(), "the end of all processes")
     assert list(program.temp.iterdir()) == []
     assert not (data / ".schedd" / "schedd.sock").exists()
@@ -90,7 +90,7 @@ def test_drain_and_force(program: Program, data: Path) -> None:
         first = client.submit("org-123", as_of=AS_OF)
         wait_until(lambda: str(first.status().state) == "running", "the job's beginning")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
         process = program.serve(data)
         assert str(first.status().state) == "succeeded"
         second = client.submit("org-123", as_of="2026-11-02", mode="highperf")
@@ -101,7 +101,7 @@ def test_drain_and_force(program: Program, data: Path) -> None:
             "draining",
         )
         process.send_signal(signal.SIGTERM)
-        code = process.wait(60)
+        code = process.wait(120)
         process = program.serve(data)
         assert second.wait(120).contacts == 200_000
         assert code == (6 if second.status().attempts == 2 else 0)
@@ -118,7 +118,7 @@ def test_killed(program: Program, data: Path) -> None:
         handle = client.submit("org-123", as_of=AS_OF)
         wait_until(lambda: str(handle.status().state) == "running", "the job's beginning")
         process.kill()
-        process.wait(10)
+        process.wait(120)
         wait_until(lambda: not program.family(), "the end of all processes")
         program.serve(data)
         assert handle.wait(120).contacts == 200_000
@@ -182,7 +182,7 @@ def test_names(program: Program, tmp_path: Path) -> None:
             env=program.environment(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert done.returncode == 0, (name, done.stderr)

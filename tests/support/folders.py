@@ -16,11 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from schedclient import Client
 from schedclient.errors import DatabaseMissingError
 from schedproto.layout import state_folder
+from tests.support.daemons import workers_of
 from tests.support.waiting import wait_until
 
 AS_OF = "2026-11-01"
@@ -59,19 +58,14 @@ class Folder:
 
     def workers(self) -> list[int]:
         pid = self.daemon()
-        if pid is None:
-            return []
-        with contextlib.suppress(psutil.NoSuchProcess):
-            children = psutil.Process(pid).children(recursive=True)
-            return [child.pid for child in children if child.ppid() != pid]
-        return []
+        return workers_of(pid) if pid is not None else []
 
     def pause_workers(self, client: Client) -> None:
         """Stop all workers, so that a job submitted next runs until `resume_workers`."""
         # A worker takes jobs once it has loaded everything; one that has ended a job is ready for
         # sure.
         with contextlib.suppress(DatabaseMissingError):
-            client.schedule("org-warm-up", timeout_s=60.0)
+            client.schedule("org-warm-up", timeout_s=120)
         wanted = client.health().workers
         wait_until(lambda: len(self.workers()) >= wanted, "start of the workers")
         self.paused = self.workers()
@@ -98,7 +92,7 @@ class Folder:
         family = [pid, *self.workers()]
         os.kill(pid, signal.SIGTERM)
         try:
-            wait_until(lambda: self.daemon() is None, "end of the daemon")
+            wait_until(lambda: self.daemon() is None, "the end of the daemon")
         except AssertionError:
             for each in family:
                 with contextlib.suppress(ProcessLookupError):
@@ -136,7 +130,7 @@ class Terminal:
         self.screen += data.decode("utf-8", "replace")
         return bool(data)
 
-    def expect(self, text: str, timeout_s: float = 30.0) -> None:
+    def expect(self, text: str, timeout_s: float = 120.0) -> None:
         """Wait until a text was shown after what was expected before."""
         deadline = time.monotonic() + timeout_s
         while text not in self.screen:
@@ -153,7 +147,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
-    def wait(self, timeout_s: float = 30.0) -> int:
+    def wait(self, timeout_s: float = 120.0) -> int:
         """Collect all output until the process ends and return its exit code."""
         deadline = time.monotonic() + timeout_s
         while self.code is None:

@@ -18,6 +18,7 @@ import zmq
 
 from schedclient.fly.api import MachinesApi
 from schedclient.fly.control import MachineControl, PollPolicy
+from tests.support.daemons import workers_of
 from tests.support.machines_api import TOKEN, Machine, MachinesApiServer, Process
 from tests.support.names_server import NamesServer
 
@@ -154,6 +155,12 @@ class Site:
             "SCHEDCTL_KEY": self.body.keys.client_secret,
             "SCHEDCTL_SERVER_KEY": self.body.keys.server_public,
         }
+
+    def workers(self) -> list[int]:
+        """Return the pids of the daemon's worker processes."""
+        process = self.machine.process
+        assert isinstance(process, subprocess.Popen)
+        return workers_of(process.pid)
 
     def log(self) -> str:
         return self.body.log.read_text() if self.body.log and self.body.log.exists() else ""

@@ -33,7 +33,7 @@ class NamesServer:
 
     def close(self) -> None:
         self._closing = True
-        self._thread.join(2)
+        self._thread.join(120)
         self._socket.close()
 
     def _serve(self) -> None:

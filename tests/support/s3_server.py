@@ -131,7 +131,7 @@ class S3Server:
     def kill(self) -> None:
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(10)
+            self.process.wait(120)
 
     def close(self) -> None:
         self.kill()
@@ -235,7 +235,7 @@ class Proxy:
         if kind == "spoil":
             body = spoilt(body)
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", self.server.s3, timeout=30)
+            connection = http.client.HTTPConnection("127.0.0.1", self.server.s3, timeout=120)
             connection.request(request.command, request.path, body, dict(request.headers.items()))
             answer = connection.getresponse()
             content = answer.read()

@@ -245,7 +245,7 @@ def test_wedged(server: MachinesApiServer) -> None:
     began = time.monotonic()
     with pytest.raises(LaunchError, match=r"did not start within 0\.5 seconds: it is 'replacing'"):
         up(control_of(server), 0.5)
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 60
 
 
 def test_api_is_down() -> None:

@@ -370,7 +370,7 @@ def beside(code: str, path: Path) -> Iterator[str]:
     try:
         yield process.stdout.readline().strip()
     finally:
-        process.communicate("\n", timeout=30)
+        process.communicate("\n", timeout=120)
 
 
 @pytest.mark.slow
@@ -454,7 +454,7 @@ def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
         str(data),
     ]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL
+        command, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL
     )
 
 
@@ -519,7 +519,7 @@ def test_restore_waits_for_no_job(data: Path, daemons: Callable[..., RunningDaem
         assert client.restore("org-b", other).restored == other
         holder.execute("ROLLBACK")
         holder.close()
-        job.wait(30)
+        job.wait(120)
         assert client.restore("org-a", backup_id).restored == backup_id
 
 

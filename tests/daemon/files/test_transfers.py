@@ -206,7 +206,7 @@ def test_refused_while_a_job_runs(folder: Folder, organization_file: Path, tmp_p
             client.pull("org-123", tmp_path / "back.db")
         client.push(source, "org-other")
         folder.resume_workers()
-        handle.wait(60)
+        handle.wait(120)
         client.push(source, "org-123")
     assert content(folder.path / "org-123.db") == content(source)
 
@@ -249,7 +249,7 @@ def test_no_job_begins_between(folder: Folder, organization_file: Path, tmp_path
             client._run(client._client._session.request(commit, Done))
         assert content(folder.path / "org-123.db") == before
         folder.resume_workers()
-        handle.wait(60)
+        handle.wait(120)
         client._run(client._client._session.request(commit, Done))
     assert content(folder.path / "org-123.db") == content(source)
 
@@ -306,7 +306,7 @@ def test_client_killed(folder: Folder, tmp_path: Path, direction: str) -> None:
         f"{call}on_bytes=on_bytes)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(folder.path), str(source), str(back)], timeout=60
+        [sys.executable, "-c", code, str(folder.path), str(source), str(back)], timeout=120
     )
     assert done.returncode == -signal.SIGKILL
     assert not (folder.path / "org-new.db" if direction == "push" else back).exists()
@@ -459,7 +459,7 @@ def test_two_pushes_at_once(folder: Folder, tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
     assert len(errors) < 2
     assert content(folder.path / "org-new.db") in {content(source) for source in sources}
 
@@ -485,7 +485,7 @@ def test_from_a_shell(folder: Folder, tmp_path: Path) -> None:
             [*SCHEDCTL, *arguments, "--data", str(folder.path)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
 
     done = call("push", str(source), "org-new")

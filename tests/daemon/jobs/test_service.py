@@ -42,7 +42,7 @@ def test_idempotency_key(daemon: RunningDaemon) -> None:
         assert client.submit("org-a", as_of=AS_OF, idempotency_key="k").job_id == first.job_id
         with pytest.raises(errors.IdempotencyError):
             client.submit("org-b", as_of=AS_OF, idempotency_key="k")
-        first.wait(30)
+        first.wait(120)
         assert client.submit("org-a", as_of=AS_OF, idempotency_key="k").job.state == "succeeded"
         assert len(client.list()) == 1
 
@@ -59,7 +59,7 @@ def test_journal_survives(daemons: Callable[..., RunningDaemon]) -> None:
         first.kill()
         first.wait()
         second = daemons()
-        results = [client.job(job_id).wait(60) for job_id in accepted]
+        results = [client.job(job_id).wait(120) for job_id in accepted]
         assert [result.as_of for result in results] == ["2026-11-23", "2026-11-24", "2026-11-25"]
         listed = client.list("org-b")[0].result
         assert listed is not None
@@ -86,8 +86,8 @@ def test_queue_limits(daemons: Callable[..., RunningDaemon], data: Path) -> None
         finally:
             holder.kill()
             holder.wait()
-        jobs[0].wait(30)
-        jobs[2].wait(30)
+        jobs[0].wait(120)
+        jobs[2].wait(120)
 
 
 def locked(path: Path) -> subprocess.Popen[bytes]:
@@ -113,7 +113,7 @@ def test_cancel_running(daemon: RunningDaemon, data: Path) -> None:
             wait_until(lambda: client.status(job.job_id).state == "running")
             job.cancel()
             with pytest.raises((errors.JobCancelledError, errors.DatabaseLockedError)):
-                job.wait(30)
+                job.wait(120)
     finally:
         holder.kill()
         holder.wait()
@@ -144,10 +144,10 @@ def test_worker_killed(daemons: Callable[..., RunningDaemon], data: Path) -> Non
                 time.sleep(0.05)
             assert client.status(job.job_id).attempts == 2
             with pytest.raises(errors.ExecutionError) as caught:
-                job.wait(30)
+                job.wait(120)
             assert caught.value.code == "worker_died"
             other = client.submit("org-b", as_of=AS_OF)
-            assert other.wait(30).contacts == 300
+            assert other.wait(120).contacts == 300
             holder.kill()
             holder.wait()
             assert client.schedule("org-a", as_of=AS_OF).contacts == 300
@@ -179,7 +179,7 @@ def test_second_daemon(daemons: Callable[..., RunningDaemon]) -> None:
 
 def test_idle_exit(daemons: Callable[..., RunningDaemon]) -> None:
     """Without jobs and messages the daemon exits with 0 and says why; its socket is gone."""
-    daemon = daemons("--idle-timeout", "0.5", "--log-format", "json")
+    daemon = daemons("--idle-timeout", "5", "--log-format", "json")
     with daemon.client() as client:
         client.schedule("org-a", as_of=AS_OF)
     assert daemon.wait() == 0
@@ -205,7 +205,7 @@ def test_drain(daemons: Callable[..., RunningDaemon], data: Path, number: signal
         assert daemon.wait() == 0
         daemons()
         assert client.status(running.job_id).state == "succeeded"
-        assert waiting.wait(30).as_of == "2026-11-24"
+        assert waiting.wait(120).as_of == "2026-11-24"
 
 
 def test_forced(daemons: Callable[..., RunningDaemon], data: Path) -> None:
@@ -220,7 +220,7 @@ def test_forced(daemons: Callable[..., RunningDaemon], data: Path) -> None:
         holder.kill()
         holder.wait()
         daemons()
-        assert job.wait(30).contacts == 300
+        assert job.wait(120).contacts == 300
         assert client.status(job.job_id).attempts == 2
 
 

@@ -195,10 +195,10 @@ def test_killed(scene: Scene, when: str) -> None:
         scene.daemon = scene.site.machine("one", *OPTIONS, environment=scene.environment)
         with scene.daemon.client() as client:
             job = client.job(job_id)
-            job.wait(60)
+            job.wait(120)
             assert job.job.state == JobState.SUCCEEDED
             assert job.job.attempts == 2
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 120
         scene.repeat()
 
 
@@ -233,7 +233,7 @@ def test_killed_at_any_moment(
         assert now.number > before.number or now == before
         daemon = site.machine("one", *OPTIONS)
         with daemon.client() as client:
-            client.job(job_id).wait(60)
+            client.job(job_id).wait(120)
         assert is_current(daemon, organization)
         head = repository.register.read()
         assert head.lease is None
@@ -257,7 +257,7 @@ def test_killed_for_good(scene: Scene, sites: Callable[[BucketSettings], Site]) 
     began = time.monotonic()
     other = scene.site.machine("two", *OPTIONS)
     schedule(other, scene.organization)
-    assert time.monotonic() - began < LEASE_S + 10
+    assert time.monotonic() - began < LEASE_S + 60
     assert is_current(other, scene.organization)
     assert newest_of(scene.site.repository(scene.organization)).number == before.number + 1
 
@@ -329,7 +329,7 @@ def test_wrong_credentials(
             schedule(daemon, organization)
         assert caught.value.code == "bucket_denied", caught.value
         assert "AWS_ACCESS_KEY_ID" in caught.value.hint
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 60
     nowhere = site.machine(
         "nowhere",
         "--bucket-timeout",

@@ -137,7 +137,7 @@ def test_two_daemons_at_once(site: Site, organization: str, layout: str) -> None
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
     assert {replica_of(result).version for result in results} == {2, 3}
     assert sorted(result.rows_inserted > 0 for result in results) == [False, True]
 
@@ -182,7 +182,7 @@ def test_changes_wait_for_the_lease(site: Site, organization: str, layout: str) 
     register = site.repository(organization).register
     with (
         Lease.acquire(register, "the main application", duration_s=60.0),
-        daemon.client(timeout_s=60.0) as client,
+        daemon.client(timeout_s=120) as client,
     ):
         with pytest.raises(errors.LeaseError, match="the main application"):
             client.set_configuration(organization, 'timezone = "America/New_York"\n')
@@ -192,7 +192,7 @@ def test_changes_wait_for_the_lease(site: Site, organization: str, layout: str) 
         )
         client.cancel(handle.job_id)
         with pytest.raises(errors.JobCancelledError):
-            handle.wait(20)
+            handle.wait(120)
     assert schedule(daemon, organization).rows_inserted > 0
 
 
@@ -219,7 +219,7 @@ def test_the_client_s_lease(
             moved = lease.publish(path)
             assert 0 < moved.bytes_up <= moved.whole_bytes
             lease.check()
-        assert handle.wait(60).contacts == 10
+        assert handle.wait(120).contacts == 10
     unheld = Client.lease(organization)
     with pytest.raises(errors.SettingsError, match="not held"):
         unheld.publish(path)
@@ -443,7 +443,7 @@ def test_two_writers(site: Site, organization: str, layout: str, tmp_path: Path)
             target.unlink(missing_ok=True)
     finally:
         (folder / "stop").touch()
-        code = writer.wait(60)
+        code = writer.wait(120)
     assert code == 0
     last = schedule(daemon, organization)
     assert replica_of(last).carried_over == 0

@@ -178,7 +178,7 @@ def test_another_program(
     schedule(daemon, organization)
     other, path = OtherProgram(s3_server.endpoint, organization), tmp_path / "other.db"
     other.take_lease()
-    with daemon.client(timeout_s=60.0) as client:
+    with daemon.client(timeout_s=120) as client:
         with pytest.raises(errors.LeaseError, match="the main application"):
             client.set_configuration(organization, 'timezone = "America/New_York"\n')
         # Three of four contacts go meanwhile, more than the guards allow.
@@ -192,7 +192,7 @@ def test_another_program(
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             connection.execute("DELETE FROM contacts WHERE id > 500")
         other.publish_and_release(path, newest)
-        result = handle.wait(60)
+        result = handle.wait(120)
         assert client.status(handle.job_id).state == JobState.SUCCEEDED
     assert result.contacts == 500
     assert replica_of(result).version_before == newest["version"] + 1

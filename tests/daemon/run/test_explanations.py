@@ -26,7 +26,7 @@ def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
         "--data",
         str(data),
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_explain(data: Path, daemons: Callable[..., RunningDaemon]) -> None:

@@ -45,7 +45,7 @@ def scrape(
 ) -> tuple[int, str]:
     request = urllib.request.Request(f"http://{host}:{port}{path}", method=method)
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -110,6 +110,13 @@ def test_other_requests(
     assert scrape(port, path, method=method)[0] == status
 
 
+def is_served(port: int) -> bool:
+    try:
+        return scrape(port)[0] == 200
+    except OSError:
+        return False
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "sent", [b"nonsense\r\n\r\n", b"GET /metrics\r\n\r\n", b"x" * 100_000, b""]
@@ -124,15 +131,7 @@ def test_bad_clients(metered: RunningDaemon, port: int, sent: bytes) -> None:
             continue
     with Client(metered.endpoint) as client:
         assert client.health().status == "serving"
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline:
-        try:
-            if scrape(port)[0] == 200:
-                break
-        except OSError:
-            time.sleep(0.1)
-    else:
-        raise AssertionError("the metrics are not served again")
+    wait_until(lambda: is_served(port), "serving of the metrics")
     for each in silent:
         each.close()
 
@@ -140,17 +139,16 @@ def test_bad_clients(metered: RunningDaemon, port: int, sent: bytes) -> None:
 @pytest.mark.slow
 def test_a_scrape_is_no_activity(daemons: Callable[..., RunningDaemon], port: int) -> None:
     """A daemon that is scraped all the time exits when idle all the same, and says when it will."""
-    daemon = listening(daemons("--metrics-listen", f"127.0.0.1:{port}", "--idle-timeout", "1.5"))
+    daemon = listening(daemons("--metrics-listen", f"127.0.0.1:{port}", "--idle-timeout", "5"))
     seen = []
-    deadline = time.monotonic() + 20
-    while daemon.process.poll() is None and time.monotonic() < deadline:
+    while daemon.running:
         try:
             seen.append(values(scrape(port)[1]).get("schedd_idle_exit_seconds", 99.0))
         except OSError:
             break
         time.sleep(0.05)
-    assert daemon.process.wait(20) == 0
-    assert min(seen) < 1.0
+    assert daemon.process.wait(120) == 0
+    assert min(seen) < 4.0
 
 
 def test_port_in_use(data: Path, daemons: Callable[..., RunningDaemon], port: int) -> None:
@@ -172,7 +170,7 @@ def test_port_in_use(data: Path, daemons: Callable[..., RunningDaemon], port: in
             ],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
         )
     assert done.returncode == 4
     assert "cannot serve metrics" in done.stderr

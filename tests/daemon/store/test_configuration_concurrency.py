@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from schedd.engine.configuration import Layer
 from schedd.store import configurations, connection
 from schedproto import FINAL_STATES, ErrorCode, SchedulerError
 from tests.support.daemons import AS_OF, RunningDaemon
+from tests.support.waiting import wait_until
 
 DEFAULTS = Layer("the daemon's configuration file", {})
 NOW = "2026-11-23 12:00:00"
@@ -62,7 +62,7 @@ def lock_holder(path: Path) -> Iterator[Callable[[], None]]:
         try:
             yield release
         finally:
-            process.communicate(timeout=20)
+            process.communicate(timeout=120)
 
 
 def test_locked_file(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,16 +102,19 @@ def test_waits_for_a_short_lock(data: Path) -> None:
         assert thread.is_alive()
         assert not done
         release()
-        thread.join(20)
+        thread.join(120)
     assert done == [1]
 
 
 def _set_until_stored(client: Any, organization: str, toml: str) -> int:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+    def stored() -> int | None:
         with contextlib.suppress(errors.DatabaseLockedError):
             return client.set_configuration(organization, toml, "ann").version
-    raise AssertionError("the file stayed locked")
+        return None
+
+    version = wait_until(stored, "storing while the job has the lock")
+    assert version is not None
+    return version
 
 
 @pytest.mark.slow
@@ -135,7 +138,7 @@ def test_set_while_a_job_runs(data: Path, daemons: Any) -> None:
             during += running
             if not running:
                 break
-        result = handle.wait(timeout_s=60)
+        result = handle.wait(timeout_s=120)
         assert stored == list(range(first + 1, first + 1 + len(stored)))
         assert during
         if result.config_version == first:
@@ -143,7 +146,7 @@ def test_set_while_a_job_runs(data: Path, daemons: Any) -> None:
         else:
             assert result.config_version in stored
             assert "exclusion:TX:year_round" not in result.skipped
-        after = client.schedule("org-big", as_of=AS_OF, timeout_s=60)
+        after = client.schedule("org-big", as_of=AS_OF, timeout_s=120)
         assert after.config_version == stored[-1]
         assert "exclusion:TX:year_round" not in after.skipped
         assert len(client.configuration("org-big").versions) == len(stored) + 1

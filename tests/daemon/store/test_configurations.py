@@ -42,7 +42,7 @@ def schedctl(
         str(data),
     ]
     return subprocess.run(
-        command, input=text, capture_output=True, text=True, timeout=60, check=False
+        command, input=text, capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -252,7 +252,7 @@ def test_two_writers(data: Path, daemons: Any) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
     with daemon.client() as client:
         versions = client.configuration("org-a").versions
     assert sorted(version.version for version in versions) == list(range(1, 16))

@@ -205,7 +205,7 @@ def test_full_disk(tmp_path: Path, mode: str) -> None:
             "make_organization(Path(sys.argv[1]), 30000, 1, datetime.date(2026, 11, 23))"
         )
         subprocess.run(
-            [sys.executable, "-c", script, str(tmp_path / "org.db")], check=True, timeout=60
+            [sys.executable, "-c", script, str(tmp_path / "org.db")], check=True, timeout=120
         )
         shutil.copy(tmp_path / "org.db", path)
         before = (

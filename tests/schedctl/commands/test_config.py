@@ -27,7 +27,7 @@ def schedctl(
     command = [*COMMAND, *arguments, "--data", str(data)]
     whole = {"PATH": "/usr/bin:/bin", "HOME": str(data), **environment}
     return subprocess.run(
-        command, input=content, capture_output=True, timeout=60, check=False, env=whole
+        command, input=content, capture_output=True, timeout=120, check=False, env=whole
     )
 
 

@@ -352,7 +352,7 @@ class TestUsage:
 
         script = "import sys, schedctl; print([m for m in ('zmq', 'numpy', 'apsw', 'schedd') if m in sys.modules])"
         done = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
         )
         assert done.stdout.strip() == "[]"
 

@@ -37,7 +37,7 @@ def call(site: Site) -> Call:
             env=site.environment() | environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
 
     return run
@@ -94,7 +94,7 @@ def test_interrupted(site: Site) -> None:
     assert process.stderr is not None
     assert "is replacing" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=10)
+    _, rest = process.communicate(timeout=120)
     assert process.returncode == 130, rest
     assert "Interrupted" in rest
 
@@ -225,7 +225,7 @@ def test_doctor_here(tmp_path: Path) -> None:
         [*SCHEDCTL, "doctor", "--data", str(tmp_path), "--json"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stdout
     assert states(done)["writing"] == "ok"
@@ -292,7 +292,7 @@ def test_cost_in_the_result(tmp_path: Path) -> None:
     data = tmp_path / "data"
     environment = os.environ | {"SCHEDD_PRICE_PER_HOUR": "3.6", "SCHEDCTL_IDLE_TIMEOUT": "1"}
     command = [*SCHEDCTL, "demo", "--data", str(data), "--contacts", "500", "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["cost_usd"] == pytest.approx(result["wall_s"] * 0.001)
@@ -357,7 +357,7 @@ def deploy(folder: Path, *arguments: str, **environment: str) -> subprocess.Comp
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
 
 
@@ -366,7 +366,7 @@ def new_keys(folder: Path) -> None:
         [*SCHEDCTL, "keys", "new", "--out", str(folder)],
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=120,
     )
 
 
@@ -439,7 +439,7 @@ def script(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
 
 

@@ -62,7 +62,7 @@ def call(
         [str(program / name), *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         env=environment,
     )
 

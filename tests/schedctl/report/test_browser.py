@@ -76,7 +76,7 @@ def look(folder: Path, width: int, scheme: str) -> dict[str, Any]:
         ],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=120,
         check=False,
     )
     found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
