@@ -86,7 +86,11 @@ def test_command_is_valid(words: list[str]) -> None:
 
 def test_examples_are_found() -> None:
     """The pages have examples of both programs, so that an empty list cannot pass unnoticed."""
-    programs = [str(example.values[0][0]) for example in EXAMPLES if example.values]
+    programs = [
+        str(example.values[0][0])  # type: ignore[index]
+        for example in EXAMPLES
+        if example.values
+    ]
     assert programs.count("schedctl") > 30
     assert programs.count("schedd") >= 1
 
