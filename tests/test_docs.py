@@ -72,3 +72,19 @@ def test_links_within_a_page_lead_somewhere() -> None:
             for title in re.findall(r"^#+ (.*)$", page, re.MULTILINE)
         }
         assert set(re.findall(r"\]\(#([\w-]+)\)", page)) <= sections
+
+
+@pytest.mark.parametrize("path", [(), ("config",), ("backup",), ("machine",), ("keys",)])
+def test_summaries_of_commands_are_complete(
+    path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal of 80 columns no command's summary is cut off."""
+    from click.testing import CliRunner
+
+    from schedctl.main import cli
+
+    monkeypatch.setenv("COLUMNS", "80")
+    help_text = CliRunner().invoke(cli, [*path, "--help"], terminal_width=80).output
+    listed = help_text.partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed

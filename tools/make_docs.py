@@ -117,7 +117,7 @@ DOCUMENTS = (
             "...}`"
         ),
     ),
-    ("`bucket export`", '`{"folder": ..., "organizations": [...]}`, each as of `bucket fetch`'),
+    ("`bucket export`", '`{"folder": ..., "organizations": [...]}`, each as in `bucket fetch`'),
     (
         "`bucket restore`",
         '`{"organization": ..., "version": ..., "restored": ..., "bytes_up": ...}`',
@@ -132,7 +132,7 @@ DOCUMENTS = (
     ),
     (
         "`machine status`",
-        '`{"machine": ..., "health": ..., "trouble": ...}`; health is null where no daemon answers',
+        '`{"machine": ..., "health": ..., "trouble": ...}`; health is null if no daemon answers',
     ),
     ("`machine list`", '`{"machines": [...]}`, the one that is used first'),
     ("`doctor`", '`{"ok": ..., "checks": [...]}`, each a [Check](#check)'),
@@ -149,7 +149,7 @@ DOCUMENTS = (
     ("`version`", '`{"version": ..., "protocol": ...}`'),
     (
         "any of them, failed",
-        '`{"error": ...}`, an [ErrorInfo](#errorinfo); with `"job_id"` where a job failed',
+        '`{"error": ...}`, an [ErrorInfo](#errorinfo); with `"job_id"` if a job failed',
     ),
 )
 STRUCTS = (
@@ -276,7 +276,7 @@ def cli_page() -> str:
     parts += [
         (
             "With `--json` a command prints exactly one JSON document on standard output, whether "
-            "it succeeded or not, and nothing else there; the exit code says how it went. Fields "
+            "it succeeded or not, and nothing else there; the exit code shows the outcome. Fields "
             "are only ever added, never renamed, removed or given another meaning: ignore those "
             "you do not know. States, modes, stages and error codes are open sets. A time is an "
             "RFC 3339 string in UTC, a date `YYYY-MM-DD`; names end in the unit (`_s`: seconds, "
@@ -299,9 +299,9 @@ def cli_page() -> str:
         + ".",
         "",
         (
-            "Or, where the client itself found the error: `usage` (the command line), `settings`, "
+            "Or, if the client itself found the error: `usage` (the command line), `settings`, "
             "`unreachable`, `authentication`, `launch` (no daemon could be started), "
-            "`incompatible`, `wait_timeout` (the job goes on), `interrupted`."
+            "`incompatible`, `wait_timeout` (the job continues), `interrupted`."
         ),
     ]
     return "\n".join(parts) + "\n"

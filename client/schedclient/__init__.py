@@ -1,12 +1,11 @@
-"""The light client: talks to the daemon and starts one where none runs.
+"""The client library: connects to the daemon, and starts one if none runs.
 
     from schedclient import Client
 
     with Client() as client:
         result = client.schedule("org-123")
 
-What needs ZeroMQ is loaded when it is first used, so that importing this package costs next to
-nothing.
+Modules that need ZeroMQ are loaded on first use, so that importing this package is fast.
 """
 
 from __future__ import annotations

@@ -273,5 +273,5 @@ class AsyncClient(_OrganizationCalls):
         return await self._session.request(GetHealth(id=new_request_id()), Health)
 
     async def welcome(self) -> Welcome:
-        """Return what the daemon said of itself when the connection was made."""
+        """Return the daemon's version and capabilities, as sent when the connection was made."""
         return await self._session.welcome()

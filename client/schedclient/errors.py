@@ -117,7 +117,7 @@ class AuthenticationError(ConnectionFailedError):
 
 
 class LaunchError(ConnectionFailedError):
-    """A daemon could not be started. The message has the reason, the hint where its log is."""
+    """A daemon could not be started. The message has the reason, the hint the path of its log."""
 
 
 class FlyApiError(LaunchError):

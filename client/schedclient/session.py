@@ -202,7 +202,7 @@ class Session:
             attempt += 1
 
     async def welcome(self) -> Welcome:
-        """Return what the daemon said of itself when the connection was made."""
+        """Return the daemon's reply to `hello`: its version and capabilities."""
         connection = await self.connected(self._deadline())
         assert connection.welcome is not None
         return connection.welcome

@@ -1,9 +1,7 @@
-"""The checks behind `schedctl doctor`.
+"""The checks of `schedctl doctor`: settings, keys, app, machine, volume, name, daemon.
 
-One for each thing that goes wrong between a client and its daemon.
-
-Works with the machine down: what needs it up is then skipped, and said to be. Starts nothing unless
-asked to.
+If the machine is down, checks that need it are skipped and reported as such. Starts nothing unless
+`start` is set.
 """
 
 from __future__ import annotations
@@ -27,7 +25,8 @@ if TYPE_CHECKING:
 ANSWER_S = 10.0
 #: Clocks further apart than this make dates wrong around midnight.
 SKEW_S = 30.0
-#: A machine that changes its state for so long is stuck (superfly/docs, machines/machine-states).
+#: A machine whose state has been changing this long is stuck (superfly/docs,
+#: machines/machine-states).
 WEDGED_S = 300.0
 _TRANSIENT = frozenset(
     {"creating", "starting", "stopping", "restarting", "suspending", "updating", "replacing"}
@@ -45,7 +44,7 @@ def _failed(name: str, error: SchedulerClientError) -> Check:
 async def examine(
     arguments: dict[str, Any], organization: str | None, *, start: bool
 ) -> AsyncIterator[Check]:
-    """Yield the checks as they are done. arguments: as of a client.
+    """Yield the checks as they are done. arguments: of a client.
 
     start: start the machine if it is down.
     """
@@ -54,10 +53,10 @@ async def examine(
     except SchedulerClientError as error:
         yield _failed("settings", error)
         return
-    place = settings.endpoint or (
+    target = settings.endpoint or (
         f"the app {settings.fly.app}" if settings.fly else f"the data folder {settings.data}"
     )
-    yield _ok("settings", f"target: {place}")
+    yield _ok("settings", f"target: {target}")
     yield _keys(settings)
     up = True
     if settings.fly is not None:
@@ -92,7 +91,7 @@ def _keys(settings: ClientSettings) -> Check:
 
 async def _fly(settings: ClientSettings, *, start: bool) -> AsyncIterator[tuple[Check, bool]]:
     """Yield checks of token, app, machine, volume and name, each with whether the machine is up."""
-    from schedclient.launch.fly import FlyLauncher  # noqa: PLC0415 - HTTP is loaded only where a machine is asked for
+    from schedclient.launch.fly import FlyLauncher  # noqa: PLC0415 - loads HTTP
 
     assert settings.fly is not None
     try:

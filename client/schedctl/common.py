@@ -61,7 +61,7 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def make_client(options: dict[str, Any]) -> Any:
     """Return a client for a command's connection options, and remove them from `options`."""
-    from schedclient.sync import Client  # noqa: PLC0415 - ZeroMQ is loaded only by commands that talk
+    from schedclient.sync import Client  # noqa: PLC0415 - loads ZeroMQ
 
     arguments = connection_arguments(options)
     return Client(**arguments, launcher=_notifying_launcher(arguments))
@@ -77,7 +77,7 @@ def _notifying_launcher(arguments: dict[str, Any]) -> Any:
     settings = load(arguments)
     if settings.fly is None or settings.endpoint is not None or not sys.stderr.isatty():
         return None
-    from schedclient.launch.fly import FlyLauncher  # noqa: PLC0415 - HTTP is loaded only where a machine is asked for
+    from schedclient.launch.fly import FlyLauncher  # noqa: PLC0415 - loads HTTP
 
     app = settings.fly.app
 

@@ -1,10 +1,10 @@
-"""What runs cost on a machine that is up only for them, from measured times and a dated price."""
+"""Costs of runs on a machine that runs only for them, from measured times and a dated price."""
 
 from __future__ import annotations
 
 import msgspec
 
-#: Seconds of a whole run in the mode reliable on 2 processors: contacts -> (first plan, next day's
+#: Seconds of a complete run in mode reliable on 2 processors: contacts -> (first plan, next day's
 #: run). Medians of `make bench` (tests/bench/results.jsonl has every run and the machine; a test
 #: compares).
 MEASURED: dict[int, tuple[float, float]] = {
@@ -13,16 +13,15 @@ MEASURED: dict[int, tuple[float, float]] = {
     1_000_000: (13.32, 5.78),
     3_000_000: (43.29, 16.48),
 }
-#: How long the machine stays up after a job (fly.toml, SCHEDD_IDLE_TIMEOUT), paid like the job
-#: itself.
+#: How long the machine stays up after a job (fly.toml, SCHEDD_IDLE_TIMEOUT); billed like the job.
 IDLE_S = 60.0
 HOURS_OF_A_YEAR, DAYS_OF_A_YEAR = 8760, 365
 
 
 class CostRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What a kind of run costs, in US dollars.
+    """The cost of a kind of run, in US dollars.
 
-    with_idle_usd: until the machine has stopped itself.
+    with_idle_usd: including the idle time until the machine stops.
     """
 
     contacts: int
@@ -52,7 +51,7 @@ class CostTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def row(contacts: int, kind: str, run_s: float, usd_per_s: float, idle_s: float) -> CostRow:
-    """Return what a run of `run_s` seconds costs."""
+    """Return the costs of a run of `run_s` seconds."""
     with_idle = (run_s + idle_s) * usd_per_s
     return CostRow(
         contacts=contacts,

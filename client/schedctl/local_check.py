@@ -41,7 +41,7 @@ def check_file(
 ) -> CheckReport:
     """Check a database in any folder; blocks. Raises `SchedulerClientError`.
 
-    Arguments as of `Client.check`.
+    Arguments as in `Client.check`.
     """
     with tempfile.TemporaryDirectory(prefix="schedctl-check-") as folder:
         data = Path(folder)
@@ -58,10 +58,7 @@ def check_file(
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of the daemon.
-
-    Of its settings the configuration of all organizations alone.
-    """
+    """Return the daemon's environment: of its settings, only the default configuration."""
     return {
         name: value
         for name, value in os.environ.items()

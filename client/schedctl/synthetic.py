@@ -1,7 +1,7 @@
 """Makes synthetic organizations: files as the main application has them, with invented people.
 
 Deterministic: the same number of contacts, seed and date give the same file. Addresses are under
-example.org. Knows nothing of the daemon; needs the standard library alone.
+example.org. Knows nothing of the daemon; needs only the standard library.
 """
 
 from __future__ import annotations

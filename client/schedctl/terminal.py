@@ -1,4 +1,4 @@
-"""The terminal: the console, the progress bar of a job, and how figures are written."""
+"""The terminal: console, progress bar of a job, and formats of figures."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ STATE_STYLE = {
     "running": "cyan",
     "queued": "dim",
 }
-#: The width of output that does not go to a terminal, and of the picture there.
+#: Width of output that does not go to a terminal, and of the picture in it.
 PIPE_WIDTH, PIPE_PICTURE_WIDTH = 500, 80
 
 
 def console(*, err: bool = False) -> Console:
-    """Return a console; colours only where a terminal is (rich honours NO_COLOR).
+    """Return a console, with colours only on a terminal (rich honours NO_COLOR).
 
-    Into a pipe or a file tables are as wide as they need to be: nothing that a script may look for
-    is cut off.
+    In a pipe or a file, tables are as wide as needed, so that nothing is cut off for scripts.
     """
     out = Console(stderr=err, highlight=False, markup=False, emoji=False)
     if not out.is_terminal and "COLUMNS" not in os.environ:
@@ -39,7 +38,7 @@ def console(*, err: bool = False) -> Console:
 class JobProgress:
     """A progress bar on standard error while a job runs.
 
-    Shows nothing where there is no terminal.
+    Shows nothing without a terminal.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:

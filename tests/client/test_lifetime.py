@@ -173,9 +173,13 @@ def test_unclosed_async_client(shared) -> None:
     asyncio.run(use_and_close(AsyncClient(data=shared.path)))
     gc.collect()
     before = descriptors()
-    with pytest.warns(ResourceWarning, match="unclosed client"):  # noqa: PT031 - dropped, then found
+
+    def use_and_drop() -> None:
         asyncio.run(AsyncClient(data=shared.path).health())
         gc.collect()
+
+    with pytest.warns(ResourceWarning, match="unclosed client"):
+        use_and_drop()
     assert eventually(lambda: descriptors() <= before)
 
 

@@ -22,7 +22,7 @@ from schedproto.version import __version__
 
 _T = TypeVar("_T")
 
-#: A wait may ask for so long at most (superfly/fly-go, flaps/flaps_machines_wait.go).
+#: Maximum time of a wait (superfly/fly-go, flaps/flaps_machines_wait.go).
 MAX_WAIT_S = 60.0
 #: The first part of tokens that go with the scheme FlyV1 (superfly/fly-go, auth.go).
 _MACAROONS = ("fm1r_", "fm2_")
@@ -96,7 +96,7 @@ def authorization(token: str) -> str:
 class MachinesApi:
     """Calls for the machines of one app.
 
-    Every call raises `FlyApiError` or one below it: with the HTTP status, or with 0 where there was
+    Every call raises `FlyApiError` or a subclass: with the HTTP status, or with 0 if there was
     no answer.
     timeout_s: of one request, its connection included.
     """
@@ -139,8 +139,8 @@ class MachinesApi:
     def wait(self, machine_id: str, state: str, timeout_s: float, instance_id: str = "") -> bool:
         """Wait on the server's side until a machine is in a state; returns whether it is.
 
-        timeout_s: 1 to `MAX_WAIT_S`, whole seconds.   instance_id: the version; the documentation
-        asks for it where the state is `stopped`.
+        timeout_s: 1 to `MAX_WAIT_S`, integer seconds.   instance_id: the version; the documentation
+        requires it if the state is `stopped`.
         """
         seconds = int(max(1.0, min(timeout_s, MAX_WAIT_S)))
         query = {"state": state, "timeout": str(seconds)}

@@ -81,8 +81,8 @@ class Flyctl:
                 f"`fly {words[0]} {words[1]}` did not end within {CALL_S:g} seconds"
             ) from None
         if done.returncode:
-            said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-            text = " | ".join(said[-4:]) or f"exit code {done.returncode}"
+            output = (done.stderr.strip() or done.stdout.strip()).splitlines()
+            text = " | ".join(output[-4:]) or f"exit code {done.returncode}"
             signed = any(
                 word in text.lower()
                 for word in ("login", "log in", "token", "unauthorized", "authenticat")
@@ -175,7 +175,7 @@ def deploy(plan: Plan, notify: Notify) -> None:
 
 
 def _volume(fly: Flyctl, plan: Plan, notify: Notify) -> str:
-    """Make the volume if there is none; returns its region, where the machine has to be."""
+    """Create the volume if there is none; returns its region, which is the machine's too."""
     volumes = [
         entry
         for entry in fly.ask("volumes", "list", "--app", plan.app)

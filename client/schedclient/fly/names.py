@@ -11,8 +11,8 @@ import dns.resolver
 
 from schedclient.errors import LaunchError
 
-#: How long one question may take.
-QUESTION_S = 2.0
+#: Timeout of one query.
+QUERY_S = 2.0
 _PAUSE_S = 0.2
 
 
@@ -33,13 +33,13 @@ def _resolver(server: str | None) -> dns.asyncresolver.Resolver:
         host, _, port = server.rpartition(":")
         resolver.nameservers = [host.strip("[]")]
         resolver.port = int(port)
-    resolver.lifetime = QUESTION_S
+    resolver.lifetime = QUERY_S
     resolver.cache = None
     return resolver
 
 
 async def lookup(name: str, server: str | None) -> tuple[list[str], str]:
-    """Ask once: the IPv6 addresses of a name, and where there are none, why.
+    """Query once: the IPv6 addresses of a name, and the reason if there are none.
 
     server: `[address]:port`.
     """
@@ -61,9 +61,8 @@ async def address_of(
 ) -> str:
     """Return the address of a started machine.
 
-    The name is asked for first, as an address may change while the name stays. It may come to be
-    known a moment after the machine has started; where it is not known in time, the API's own word
-    for the address is taken.
+    The name is resolved first, as an address may change while the name stays. A new name may take
+    a moment to be known. If it is not known in time, the address of the API (`private_ip`) is used.
     """
     name, deadline = machine_name(machine_id, app), time.monotonic() + timeout_s
     while True:

@@ -73,7 +73,7 @@ class FlyLauncher:
         return self._endpoint
 
     async def _address(self, machine: Machine) -> str:
-        from schedclient.fly.names import address_of  # noqa: PLC0415 - DNS is loaded only where names are asked for
+        from schedclient.fly.names import address_of  # noqa: PLC0415 - loads DNS
 
         began = time.monotonic()
         timeout_s = DNS_S if self._names_answer else NO_DNS_S

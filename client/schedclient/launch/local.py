@@ -1,7 +1,7 @@
 """The launcher that starts `schedd` as a detached child over a data folder, on its Unix socket.
 
-The daemon goes away by itself when idle. Any number of clients at once start one: the first to hold
-the launch lock starts it, the others wait for the lock and find it there.
+The daemon exits when idle. If several clients start one at the same time, the first to hold the
+launch lock starts it; the others wait for the lock and find it running.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def compiled_program() -> str | None:
 
 
 def daemon_command() -> list[str]:
-    """Return how to call `schedd` here, or raise `LaunchError` where it is not installed.
+    """Return how to call `schedd` here, or raise `LaunchError` if it is not installed.
 
     Of the compiled program the first word is only a name; `compiled_program` is what is run under
     it.
@@ -169,7 +169,28 @@ class LocalLauncher:
             os.close(lock)
         return False
 
+    def _spawn(self, command: list[str], log: Path) -> tuple[subprocess.Popen[bytes], int]:
+        """Run a command with its output in the log; returns the process and the log's size."""
+        environment = {
+            name: value
+            for name, value in self._environment.items()
+            if not name.startswith("NUITKA_")
+        }
+        with open(log, "ab", opener=private_opener) as output:
+            position = output.tell()
+            process = subprocess.Popen(
+                command,
+                executable=compiled_program(),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        return process, position
+
     def _start(self, state: Path, deadline: float) -> None:
+        """Start a daemon and wait until it listens. Raises `LaunchError`."""
         log = state / "daemon.log"
         command = [
             *daemon_command(),
@@ -181,21 +202,7 @@ class LocalLauncher:
         ]
         while True:
             socket_path(self.data_dir).unlink(missing_ok=True)
-            with open(log, "ab", opener=private_opener) as output:
-                position = output.tell()
-                process = subprocess.Popen(
-                    command,
-                    executable=compiled_program(),
-                    env={
-                        name: value
-                        for name, value in self._environment.items()
-                        if not name.startswith("NUITKA_")
-                    },
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
+            process, position = self._spawn(command, log)
             while not self._running():
                 code = process.poll()
                 if code == _EXIT_LOCKED and time.monotonic() < deadline:

@@ -15,7 +15,10 @@ from schedproto import BackupList
 
 @click.group("backup", cls=TypoGroup)
 def backup_command() -> None:
-    """List and restore the backups that reliable runs make of an organization's file."""
+    """List and restore backups of an organization's file.
+
+    Runs in mode reliable make them.
+    """
 
 
 def _print_backups(backups: BackupList) -> None:

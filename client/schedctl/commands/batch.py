@@ -23,7 +23,7 @@ from schedproto import Job, JobState
 if TYPE_CHECKING:
     from schedclient.batch import Outcome, Outcomes
 
-#: Rows of the table of progress at most: those in work, then those that have ended, newest first.
+#: Maximum rows of the progress table: running jobs, then ended ones, newest first.
 MAX_ROWS = 20
 #: Lines of a terminal that are not rows: the header, an empty line, the sum, the cursor's.
 _OTHER_LINES = 4
@@ -37,10 +37,7 @@ _WIDTHS = {
 
 
 class ProgressTable:
-    """What is in work, on standard error while it lasts.
-
-    Shows nothing where there is no terminal.
-    """
+    """A live table of running jobs on standard error. Shows nothing without a terminal."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._console = console(err=True)
@@ -142,9 +139,9 @@ def submit_many(
     as_json: bool,
     **options: Any,
 ) -> ExitCode:
-    """Schedule several organizations, or all; returns how it went.
+    """Schedule several organizations, or all; returns the exit code.
 
-    Ctrl-C asks what becomes of those in work.
+    Ctrl-C asks whether to cancel or detach.
     """
     with make_client(options) as client:
         table = ProgressTable(quiet=as_json)
@@ -170,7 +167,7 @@ def submit_many(
 
 
 def _interrupted(batch: Any) -> str:
-    """Ask what becomes of a batch that was left with Ctrl-C, do it, and return the answer."""
+    """Ask after Ctrl-C whether to cancel or detach, do it, and return the answer."""
     running = [
         outcome
         for outcome in batch.snapshot().outcomes

@@ -40,7 +40,7 @@ version_option = click.option(
 
 @click.group("bucket", cls=TypoGroup)
 def bucket_command() -> None:
-    """Inspect the bucket that stores the organizations, without a daemon (docs/BUCKET.md).
+    """Inspect the bucket without a daemon (docs/BUCKET.md).
 
     Set BUCKET_NAME, AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION,
     as `fly storage create` does, or SCHEDD_BUCKET_FOLDER. SCHEDD_BUCKET_LAYOUT selects the layout.

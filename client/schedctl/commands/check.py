@@ -66,11 +66,11 @@ def check_command(
     as_json: bool,
     **options: Any,
 ) -> ExitCode:
-    """Check the file of ORGANIZATION, or FILE, and report its problems. Changes nothing.
+    """Check the file of ORGANIZATION, or FILE, for problems.
 
-    FILE is a path: it contains a folder (./org-123) or ends with .db. docs/CHECK.md lists all
-    findings. Exits 1 if there are errors; exits 0 if there are only warnings and notes, or with
-    --suggest.
+    Changes nothing. FILE is a path: it contains a folder (./org-123) or ends with .db.
+    docs/CHECK.md lists all findings. Exits 1 if there are errors; exits 0 if there are only
+    warnings and notes, or with --suggest.
     """
     arguments: dict[str, Any] = {
         "as_of": as_of,
@@ -151,12 +151,13 @@ def adopt_command(
     as_json: bool,
     **options: Any,
 ) -> ExitCode:
-    """Prepare the file of ORGANIZATION, made by another program, for its first run. Asks first.
+    """Prepare a file of another program for its first run.
 
-    Stores the suggested configuration as a new version and completes the scheduler's own tables:
-    removes duplicate planned rows, drops unique indexes that a plan can violate, adds missing
-    columns and indexes. Makes a backup, then changes the file in one transaction. Never changes
-    rows of the sender. Idempotent. With --json and without --yes, only prints the changes.
+    Shows the changes and asks before it makes them. Stores the suggested configuration as a new
+    version and completes the scheduler's own tables: removes duplicate planned rows, drops unique
+    indexes that a plan can violate, adds missing columns and indexes. Makes a backup, then changes
+    the file in one transaction. Never changes rows of the sender. Idempotent. With --json and
+    without --yes, only prints the changes.
     """
     with make_client(options) as client:
         with _busy(f"Checking {organization}", quiet=as_json):

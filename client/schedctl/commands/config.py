@@ -27,7 +27,10 @@ from schedproto.configurations import MAX_NAME_CHARACTERS, MAX_TOML_BYTES
 
 @click.group("config", cls=TypoGroup)
 def config_command() -> None:
-    """Show and change an organization's versioned configuration (docs/RULES.md, section 13)."""
+    """Show and change an organization's configuration.
+
+    Each change is a new version. docs/RULES.md, section 13, lists the settings.
+    """
 
 
 def _text_of(path: Path) -> str:
@@ -79,7 +82,7 @@ by_option = click.option(
 @connection_options
 @handles_errors
 def show_command(organization: str, *, as_toml: bool, as_json: bool, **options: Any) -> ExitCode:
-    """Show the settings that runs of ORGANIZATION use, and their sources if not defaults."""
+    """Show ORGANIZATION's settings and where they come from."""
     with make_client(options) as client:
         configuration = client.configuration(organization)
     if as_json:
@@ -122,9 +125,10 @@ def check_command(organization: str, file: Path, *, as_json: bool, **options: An
 def set_command(
     organization: str, file: Path, *, author: str | None, as_json: bool, **options: Any
 ) -> None:
-    """Store a TOML FILE (- for standard input) as a new version, which applies from the next run.
+    """Store a TOML FILE (- for standard input) as a new version.
 
-    A version replaces the previous one completely. Unknown keys and invalid values are rejected.
+    It applies from the next run. A version replaces the previous one completely. Unknown keys and
+    invalid values are rejected.
     """
     text = _text_of(file)
     with make_client(options) as client:
@@ -149,7 +153,10 @@ def set_command(
 def history_command(
     organization: str, version: int | None, *, as_json: bool, **options: Any
 ) -> ExitCode:
-    """List the stored versions, newest first; with VERSION, print that version's TOML."""
+    """List the stored versions, newest first, or print one.
+
+    With VERSION, prints that version's TOML.
+    """
     with make_client(options) as client:
         configuration = client.configuration(organization, version)
     entries = [entry for entry in configuration.versions if version in (None, entry.version)]

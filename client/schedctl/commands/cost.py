@@ -119,9 +119,10 @@ def cost_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Estimate the cost of runs from measured times and a dated price list.
+    """Estimate the cost of runs.
 
-    Without --runs, needs no daemon: the times come from the project's benchmark on 2 processors.
+    The prices are a dated list. Without --runs, needs no daemon: the times come from the project's
+    benchmark on 2 processors.
     """
     usd_per_s, as_of, source = _price(size, region, price_per_hour)
     table = cost.CostTable(

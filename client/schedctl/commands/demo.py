@@ -82,7 +82,7 @@ def demo_command(
     as_json: bool,
     **options: Any,
 ) -> ExitCode:
-    """Create a synthetic organization and schedule it with a real daemon."""
+    """Create a synthetic organization and schedule it."""
     day = _date(as_of)
     verbose = not as_json
     if out is not None:

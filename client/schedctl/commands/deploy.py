@@ -59,9 +59,10 @@ def deploy_command(
     volume_gb: int,
     organization: str | None,
 ) -> None:
-    """Create the Fly app, its volume and its secrets if they are missing, and deploy this project.
+    """Deploy this project to Fly.
 
-    Needs flyctl and the project's folder. Idempotent: changes only what differs.
+    Creates the app, its volume and its secrets if they are missing. Needs flyctl and the project's
+    folder. Idempotent: changes only what differs.
     """
     fly = load({"app": app}).fly
     if fly is None:

@@ -39,7 +39,7 @@ def _print(check: Check) -> None:
 def doctor_command(
     organization: str | None, *, start: bool, as_json: bool, **options: Any
 ) -> ExitCode:
-    """Check the installation for common problems and show how to fix them.
+    """Find common problems and show how to fix them.
 
     Checks settings, keys, token, app, machine, volume, DNS, daemon, versions, clock and free space,
     and the integrity of ORGANIZATION's database (default: all). Does not start the machine. Exits 1

@@ -43,7 +43,7 @@ def explain_command(
     as_json: bool,
     **options: Any,
 ) -> ExitCode:
-    """Explain why a contact gets its e-mails, and why it gets no others.
+    """Explain why a contact gets its e-mails and no others.
 
     CONTACT is the contact's id. Traces each event from its date to the plan and names the section
     of the rules (docs/RULES.md) that moved, limited or excluded it. Changes nothing.

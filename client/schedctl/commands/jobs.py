@@ -152,7 +152,7 @@ def follow(
     as_json: bool,
     print_result: Callable[[RunResult], None] = results.print_result,
 ) -> ExitCode:
-    """Wait for a job with a progress bar; Ctrl-C asks what becomes of it."""
+    """Wait for a job with a progress bar; Ctrl-C asks whether to cancel or detach."""
     while True:
         try:
             with terminal.JobProgress(quiet=as_json) as progress:

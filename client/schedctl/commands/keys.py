@@ -54,42 +54,34 @@ def _write_new(path: Path, text: str, mode: int) -> None:
 @json_option
 @handles_errors
 def new_command(*, out: Path, clients: tuple[str, ...], as_json: bool) -> None:
-    """Create key pairs for the daemon and each client, and show how to use them."""
-    import zmq  # noqa: PLC0415 - needed here alone
+    """Create key pairs for the daemon and each client.
 
+    Shows how to use them.
+    """
     for name in clients:
         if not name.isidentifier() and not name.replace("-", "_").isidentifier():
             raise SettingsError(
                 f"{name!r} is not a valid client name", "Use letters, digits and '-'."
             )
-    public, secret = (key.decode() for key in zmq.curve_keypair())
     files = {
         "server": out / "server.secret",
         "server_public": out / "server.public",
         "clients": out / "clients",
     }
-    _write_new(
+    _write_pair(
         files["server"],
-        render(public, secret, "secret key of the daemon: --server-key-file"),
-        0o600,
-    )
-    _write_new(
+        "secret key of the daemon: --server-key-file",
         files["server_public"],
-        render(public, None, "public key of the daemon: --server-key of clients"),
-        0o644,
+        "public key of the daemon: --server-key of clients",
     )
     for name in clients:
-        client_public, client_secret = (key.decode() for key in zmq.curve_keypair())
-        _write_new(
+        _write_pair(
             out / f"{name}.secret",
-            render(client_public, client_secret, f"secret key of {name}"),
-            0o600,
-        )
-        _write_new(
+            f"secret key of {name}",
             files["clients"] / f"{name}.public",
-            render(client_public, None, f"public key of {name}"),
-            0o644,
+            f"public key of {name}",
         )
+
     if as_json:
         print_json(
             {
@@ -98,12 +90,25 @@ def new_command(*, out: Path, clients: tuple[str, ...], as_json: bool) -> None:
             }
         )
         return
+    _print_next_steps(out, files, clients[0])
+
+
+def _write_pair(secret_file: Path, secret_note: str, public_file: Path, public_note: str) -> None:
+    """Create a key pair and write it into two new files."""
+    import zmq  # noqa: PLC0415 - only needed here
+
+    public, secret = (key.decode() for key in zmq.curve_keypair())
+    _write_new(secret_file, render(public, secret, secret_note), 0o600)
+    _write_new(public_file, render(public, None, public_note), 0o644)
+
+
+def _print_next_steps(out: Path, files: dict[str, Path], client: str) -> None:
     click.echo(f"Keys are in {out}. Start the daemon:")
     click.echo(f"  schedd serve --listen 'tcp://[::]:7300' --server-key-file {files['server']} \\")
     click.echo(f"    --client-keys {files['clients']}")
     click.echo("Connect a client:")
     click.echo(
-        f"  schedctl status --endpoint tcp://HOST:7300 --key-file {out / f'{clients[0]}.secret'} \\"
+        f"  schedctl status --endpoint tcp://HOST:7300 --key-file {out / f'{client}.secret'} \\"
     )
     click.echo(f"    --server-key {files['server_public']}")
     click.echo(

@@ -46,7 +46,7 @@ def fly_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def launcher_of(
     app: str | None, machine: str | None, on_state: Callable[[str], None] | None = None
 ) -> FlyLauncher:
-    """Return the launcher for the settings; raises `SettingsError` where no app is set."""
+    """Return the launcher for the settings; raises `SettingsError` if no app is set."""
     settings = load({"app": app, "machine": machine})
     if settings.fly is None:
         raise SettingsError(

@@ -100,7 +100,7 @@ def _run(name: str, mode: str, text: str) -> click.Command:
     def command(
         *, database: str, threads: int | None, as_of: str | None, dry_run: bool, as_json: bool
     ) -> ExitCode:
-        from schedclient.sync import Client  # noqa: PLC0415 - ZeroMQ is loaded only by commands that talk
+        from schedclient.sync import Client  # noqa: PLC0415 - loads ZeroMQ
 
         folder, organization = _database(database)
         with Client(data=folder) as client:
@@ -122,7 +122,7 @@ def scheduler_help() -> None:
 @handles_errors
 def _db_info(*, as_json: bool) -> None:
     """Show the volume, its databases and the daemon."""
-    from schedclient.sync import Client  # noqa: PLC0415 - ZeroMQ is loaded only by commands that talk
+    from schedclient.sync import Client  # noqa: PLC0415 - loads ZeroMQ
 
     data = _data()
     if not data.is_dir():

@@ -22,7 +22,7 @@ from schedctl.views.results import print_result
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
+    """Write a file atomically."""
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -53,7 +53,7 @@ def _write(path: Path, text: str) -> None:
 def report_command(
     organization: str, *, html: Path | None, as_json: bool, **options: Any
 ) -> ExitCode:
-    """Report on an organization's newest run and compare it with the previous one.
+    """Report on the newest run and compare it with the previous.
 
     With --html FILE, writes a self-contained page: volume per day against the cap before and after
     balancing, plan by type and state, exclusions by state and rule, contacts with issues. Otherwise
@@ -77,7 +77,7 @@ def report_command(
             err=True,
         )
         return ExitCode.OK
-    from schedctl.report import render  # noqa: PLC0415 - needed here alone
+    from schedctl.report import render  # noqa: PLC0415 - only needed here
 
     page = render(report)
     if str(html) == "-":

@@ -73,11 +73,11 @@ def push_command(file: Path, organization: str, *, as_json: bool, **options: Any
 @connection_options
 @handles_errors
 def pull_command(organization: str, file: Path, *, as_json: bool, **options: Any) -> None:
-    """Download a consistent snapshot of ORGANIZATION's database to FILE.
+    """Download ORGANIZATION's database to FILE.
 
-    Downloads only blocks that an older FILE lacks; repeat the command to resume an interrupted
-    pull. FILE is replaced atomically after the download is complete and verified. Refused while a
-    job of ORGANIZATION is queued or running.
+    FILE is a consistent snapshot. Downloads only blocks that an older FILE lacks; repeat the
+    command to resume an interrupted pull. FILE is replaced atomically after the download is
+    complete and verified. Refused while a job of ORGANIZATION is queued or running.
     """
     with (
         make_client(options) as client,

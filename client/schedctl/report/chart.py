@@ -13,7 +13,7 @@ from schedproto import RunResult
 
 _WIDTH, _HEIGHT = 1000, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 10, 16, 30
-#: Days before balancing may be so many times as high as all else before they are cut off.
+#: The line before balancing is cut off at this multiple of everything else.
 _CUT_ABOVE = 1.6
 #: Cut-off days that are named.
 _NAMED = 3
@@ -172,7 +172,7 @@ class VolumeChart:
             key=lambda d: -self.before[d],
         )
         parts = []
-        for place, day in enumerate(high[:_NAMED]):
+        for index, day in enumerate(high[:_NAMED]):
             anchor, x = (
                 ("end", self._x(day) - 6)
                 if self._x(day) > _WIDTH / 2
@@ -180,7 +180,7 @@ class VolumeChart:
             )
             text = f"{day:%d %b %Y}: {self.before[day]:,} before balancing"
             parts.append(
-                f'<text class="on-before" x="{x:.1f}" y="{_TOP + 10 + 15 * place}" '
+                f'<text class="on-before" x="{x:.1f}" y="{_TOP + 10 + 15 * index}" '
                 f'text-anchor="{anchor}">{text}</text>'
             )
         return parts

@@ -43,18 +43,18 @@ def _table(
     foot: Sequence[str] | None = None,
     texts: int = 1,
 ) -> str:
-    """Return a table in a box that scrolls by itself.
+    """Return a table in a box with its own scroll bar.
 
     Cells are HTML; the first `texts` columns are text.
     """
 
     def cells(row: Sequence[str], tag: str) -> str:
         parts = []
-        for place, cell in enumerate(row):
-            name, scope = ("th", ' scope="row"') if place == 0 and tag == "td" else (tag, "")
+        for index, cell in enumerate(row):
+            name, scope = ("th", ' scope="row"') if index == 0 and tag == "td" else (tag, "")
             scope = ' scope="col"' if tag == "th" else scope
             kind = (
-                ' class="bar"' if cell.startswith("<i") else "" if place < texts else ' class="n"'
+                ' class="bar"' if cell.startswith("<i") else "" if index < texts else ' class="n"'
             )
             parts.append(f"<{name}{scope}{kind}>{cell}</{name}>")
         return f"<tr>{''.join(parts)}</tr>"
@@ -254,18 +254,36 @@ def _flat(counts: Mapping[str, Mapping[str, int]]) -> dict[tuple[str, str], int]
 
 
 def _comparison(run: RunResult, previous: RunResult | None) -> str:
+    title = "Compared with the previous run"
     if previous is None:
-        return _section("Compared with the previous run", "There was no run before this one.", "")
+        return _section(title, "There was no run before this one.", "")
+    note = (
+        f"That run was as of {escape(previous.as_of)} and ended {escape(previous.finished_at)} UTC "
+        f"({escape(previous.run_id)})."
+    )
+    changed, volume = _compared_days(run, previous)
+    heading = f"Days that change most ({_n(changed)} change)"
+    content = (
+        f'{_compared_types(run, previous)}<div class="columns"><div>'
+        f'<h3 class="soft small">Numbers</h3>{_compared_numbers(run, previous)}</div>'
+        f'<div><h3 class="soft small">{heading}</h3>{volume}</div></div>'
+    )
+    return _section(title, note, content)
+
+
+def _compared_types(run: RunResult, previous: RunResult) -> str:
     old, new = _flat(previous.counts), _flat(run.counts)
-    names = sorted({kind for kind, _ in old.keys() | new.keys()})
     rows = []
-    for kind in names:
+    for kind in sorted({kind for kind, _ in old.keys() | new.keys()}):
         row = [escape(kind)]
         for status in _STATUSES:
             was, now = old.get((kind, status), 0), new.get((kind, status), 0)
             row += [_n(now), _signed(now - was)]
         rows.append(row)
-    types = _table(["e-mail type", "goes out", "change", "skipped", "change"], rows)
+    return _table(["e-mail type", "goes out", "change", "skipped", "change"], rows)
+
+
+def _compared_numbers(run: RunResult, previous: RunResult) -> str:
     facts = [
         ("contacts", previous.contacts, run.contacts),
         ("eligible", previous.contacts_eligible, run.contacts_eligible),
@@ -275,37 +293,32 @@ def _comparison(run: RunResult, previous: RunResult | None) -> str:
             for k in _keys("issues", previous, run)
         ),
     ]
-    numbers = _table(
+    return _table(
         ["", "before", "now", "change"],
         [[escape(name), _n(was), _n(now), _signed(now - was)] for name, was, now in facts],
     )
-    days = sorted(
-        previous.volume.keys() | run.volume.keys(),
-        key=lambda day: (-abs(run.volume.get(day, 0) - previous.volume.get(day, 0)), day),
-    )
-    changed = [day for day in days if run.volume.get(day, 0) != previous.volume.get(day, 0)]
-    volume = "<p>No day has more or fewer e-mails than before.</p>"
-    if changed:
-        volume = _table(
-            ["day", "before", "now", "change"],
-            [
-                [
-                    escape(day),
-                    _n(previous.volume.get(day, 0)),
-                    _n(run.volume.get(day, 0)),
-                    _signed(run.volume.get(day, 0) - previous.volume.get(day, 0)),
-                ]
-                for day in sorted(changed[:_DAYS])
-            ],
-        )
-    note = (
-        f"That run was as of {escape(previous.as_of)} and ended {escape(previous.finished_at)} UTC "
-    )
-    note += f"({escape(previous.run_id)})."
-    content = f'{types}<div class="columns"><div><h3 class="soft small">Numbers</h3>{numbers}</div>'
-    heading = f"Days that change most ({_n(len(changed))} change)"
-    content += f'<div><h3 class="soft small">{heading}</h3>{volume}</div></div>'
-    return _section("Compared with the previous run", note, content)
+
+
+def _compared_days(run: RunResult, previous: RunResult) -> tuple[int, str]:
+    """Return how many days change, and a table of those that change most."""
+    changes = {
+        day: run.volume.get(day, 0) - previous.volume.get(day, 0)
+        for day in _keys("volume", previous, run)
+    }
+    days = [day for day, change in changes.items() if change]
+    if not days:
+        return 0, "<p>No day has more or fewer e-mails than before.</p>"
+    most = sorted(days, key=lambda day: (-abs(changes[day]), day))[:_DAYS]
+    rows = [
+        [
+            escape(day),
+            _n(previous.volume.get(day, 0)),
+            _n(run.volume.get(day, 0)),
+            _signed(changes[day]),
+        ]
+        for day in sorted(most)
+    ]
+    return len(days), _table(["day", "before", "now", "change"], rows)
 
 
 def _keys(field: str, *runs: RunResult) -> list[str]:

@@ -1,8 +1,8 @@
-"""The page's look: one style sheet, light and dark, wide and narrow, on paper."""
+"""The style sheet of the page: light and dark, wide and narrow, and for print."""
 
 from __future__ import annotations
 
-#: Colours that differ in lightness too, so that they can be told apart by everybody.
+#: The colours differ in lightness too, so that everybody can distinguish them.
 CSS = """
 :root {
   color-scheme: light dark;

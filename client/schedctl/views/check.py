@@ -59,12 +59,12 @@ def print_report(
 
 
 def _print_finding(out: Console, item: CheckFinding) -> None:
-    place = ".".join(part for part in (item.table, item.column) if part)
+    location = ".".join(part for part in (item.table, item.column) if part)
     out.print(
         Text.assemble(
             (f"{item.severity:<{_INDENT}}", _STYLES.get(item.severity, "")),
             (item.code, "bold"),
-            f"  {place}" if place else "",
+            f"  {location}" if location else "",
             (f"  {item.name}" if item.name else "", "dim"),
         ),
         soft_wrap=True,

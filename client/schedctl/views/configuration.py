@@ -13,7 +13,7 @@ from schedclient.toml import dotted, inline, render
 from schedctl.terminal import console
 from schedproto import OrganizationConfiguration
 
-#: Settings that follow from the number of contacts where they are not set.
+#: Settings that depend on the number of contacts if they are not set.
 _BY_SIZE = ("balance.daily_cap_percent", "balance.effective_date_soft_limit")
 
 
@@ -24,14 +24,14 @@ def _applies(configuration: OrganizationConfiguration) -> str:
 
 
 def print_toml(configuration: OrganizationConfiguration) -> None:
-    """Print every setting as TOML, with comments where those that are set come from."""
+    """Print every setting as TOML, with the source of each set one as a comment."""
     heading = f"# {configuration.organization}: {_applies(configuration)}\n"
     click.echo(heading + render(configuration.effective, configuration.sources), nl=False)
     print_error(configuration)
 
 
 def print_configuration(configuration: OrganizationConfiguration) -> None:
-    """Show every setting, and beside those that are set, where."""
+    """Show every setting, and the source of each set one."""
     out = console()
     out.print(Text.assemble((configuration.organization, "bold"), f"  {_applies(configuration)}"))
     print_error(configuration)

@@ -16,7 +16,7 @@ _MAX_WARNINGS = 10
 
 
 def print_review(out: Console, result: RunResult) -> None:
-    """Show the guards that a result exceeds and its warnings; nothing where there are none."""
+    """Show the guards that a result exceeds and its warnings, if any."""
     _print_guards(out, result)
     _print_warnings(out, result)
 
