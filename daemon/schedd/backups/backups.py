@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from schedproto import Backup, ErrorCode, SchedulerError
+from schedproto import Backup, ErrorCode, SchedulerError, sqlite_files
 
 from . import pages
 from .pages import Digests
@@ -102,14 +102,18 @@ def disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        message = f"cannot create a backup in {folder}: {error.strerror or error}"
+        if sqlite_files.is_disk_full(error):
+            raise sqlite_files.disk_full(
+                message,
+                "Free space on the volume or extend it, reduce SCHEDD_BACKUP_DAYS (0 for no "
+                "backups), or run in mode highperf. The file is unchanged.",
+                folder,
+            ) from None
         raise SchedulerError(
-            ErrorCode.DISK_FULL if full else ErrorCode.BACKUP_FAILED,
-            f"cannot create a backup in {folder}: {error.strerror or error}",
-            hint="Free space on the volume or extend it, reduce SCHEDD_BACKUP_DAYS (0 for no backups), or run in "
-            "mode highperf. The file is unchanged."
-            if full
-            else "Check the permissions of the folder. The organization's file is unchanged.",
+            ErrorCode.BACKUP_FAILED,
+            message,
+            hint="Check the permissions of the folder. The organization's file is unchanged.",
             details={"path": str(folder)},
         ) from None
 
@@ -197,7 +201,7 @@ class Backups:
             whole=pages.whole(digests),
             fingerprint=mark,
         )
-        self._write(self.folder / (backup_id + DIGESTS), digests.tobytes())
+        sqlite_files.write_file(self.folder / (backup_id + DIGESTS), digests.tobytes())
         return msgspec.structs.replace(
             entry, stored_bytes=(self.folder / entry.file).stat().st_size
         )
@@ -241,13 +245,7 @@ class Backups:
         path = self.folder / f"{backup_id}.db"
         with path.open("xb") as file:
             os.fchmod(file.fileno(), 0o600)
-            offset = 0
-            while offset < size_bytes:
-                step = min(64 << 20, size_bytes - offset)
-                got = os.copy_file_range(descriptor, file.fileno(), step, offset, offset)
-                if not got:
-                    raise OSError(errno.EIO, "the file was truncated while it was copied")
-                offset += got
+            sqlite_files.copy_content(descriptor, file.fileno(), size_bytes)
             os.fsync(file.fileno())
         with path.open("rb") as file:
             written = pages.digests_of(file.fileno(), size_bytes, page_size)
@@ -297,26 +295,12 @@ class Backups:
         kept = [chain for chain in chains[:-1] if chain[-1].created_at >= limit]
         return Index([entry for chain in (*kept, chains[-1]) for entry in chain])
 
-    def _write(self, path: Path, content: bytes) -> None:
-        """Write a file that is there whole or not at all."""
-        temporary = path.with_name(path.name + ".new")
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-
     def _write_index(self, index: Index) -> None:
-        self._sync_folder()
-        self._write(self.folder / INDEX, msgspec.json.format(msgspec.json.encode(index), indent=1))
-        self._sync_folder()
-
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        # The files that the index names are durable before it is.
+        sqlite_files.sync_folder(self.folder)
+        content = msgspec.json.format(msgspec.json.encode(index), indent=1)
+        sqlite_files.write_file(self.folder / INDEX, content)
+        sqlite_files.sync_folder(self.folder)
 
     def _sweep(self, index: Index) -> None:
         """Remove what no index names.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,8 +15,7 @@ from numpy.typing import NDArray
 
 from schedd.store.connection import open_writer
 from schedd.store.errors import sqlite_errors
-from schedd.store.integrity import findings
-from schedproto import ErrorCode, Mode, SchedulerError
+from schedproto import ErrorCode, Mode, SchedulerError, sqlite_files
 from schedproto.layout import temporary_folder
 
 from . import pages
@@ -53,7 +51,7 @@ def rebuild(backups: Backups, backup_id: str, target: Path) -> None:
             _verify(file.fileno(), chain[-1], source)
     connection = apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        found = findings(connection, indexes=False)
+        found = sqlite_files.faults(connection)
     except apsw.Error as error:
         found = [str(error)]
     finally:
@@ -131,11 +129,7 @@ def put_in_place(backups: Backups, new: Path, database: Path, reason: str) -> No
         _overwrite(new, database)
         return
     with disk_errors(database.parent):
-        for suffix in ("-wal", "-shm", "-journal"):
-            # They belong to the file that is replaced, and would be applied to this one.
-            with suppress(FileNotFoundError):
-                database.with_name(database.name + suffix).unlink()
-        new.rename(database)
+        sqlite_files.replace_database(new, database)
 
 
 def keep_present(backups: Backups, database: Path, reason: str) -> bool:

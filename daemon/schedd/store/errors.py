@@ -16,6 +16,7 @@ from pathlib import Path
 import apsw
 
 from schedproto import ErrorCode, SchedulerError
+from schedproto.sqlite_files import is_disk_full
 
 _TABLE: list[tuple[type[Exception] | tuple[type[Exception], ...], ErrorCode, str, str]] = [
     (
@@ -216,8 +217,9 @@ def translate(error: apsw.Error, path: Path) -> SchedulerError:
     """Return the scheduler's error for one of SQLite's."""
     if isinstance(error, apsw.CorruptError) and (found := _of_corruption(error, path)):
         return found
+    full = is_disk_full(error)
     for kind, code, says, hint in _TABLE:
-        if isinstance(error, kind):
+        if isinstance(error, kind) or (full and code is ErrorCode.DISK_FULL):
             return SchedulerError(
                 code,
                 f"{path.name} {says} ({error})",

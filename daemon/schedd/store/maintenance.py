@@ -8,7 +8,7 @@ from pathlib import Path
 
 import apsw
 
-from schedproto import ErrorCode, Mode, SchedulerError
+from schedproto import ErrorCode, Mode, SchedulerError, sqlite_files
 
 from . import integrity
 from .connection import open_reader
@@ -29,10 +29,10 @@ def check_integrity(connection: apsw.Connection, path: Path, mode: Mode) -> None
     """
     found: list[str] = []
     if mode is Mode.RELIABLE and path.stat().st_size <= QUICK_CHECK_BYTES:
-        found = integrity.findings(connection, indexes=False)
+        found = sqlite_files.faults(connection)
     if not found and _has_triggers(connection, PLAN):
         with suppress(apsw.SQLError):  # what cannot be compiled is looked for next, and named
-            found = integrity.table_findings(connection, PLAN)
+            found = sqlite_files.table_faults(connection, PLAN)
     if found:
         raise SchedulerError(
             ErrorCode.DATABASE_DAMAGED,
@@ -94,10 +94,7 @@ def empty_log(connection: apsw.Connection) -> None:
 
 def log_is_empty(path: Path) -> bool:
     """Return whether the file alone is the database; the caller holds the write lock."""
-    try:
-        return path.with_name(path.name + "-wal").stat().st_size == 0
-    except FileNotFoundError:
-        return True
+    return sqlite_files.unmerged_sidecar(path, ("-wal",)) is None
 
 
 def whole_copy(source: Path, path: Path) -> None:
@@ -122,10 +119,11 @@ def check_file(path: Path, organization: str) -> None:
     """
     try:
         connection = apsw.Connection(
-            f"file:{path}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+            sqlite_files.immutable_uri(path),
+            flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
         )
         try:
-            found = integrity.findings(connection, indexes=True)
+            found = sqlite_files.faults(connection, indexes=True)
         finally:
             connection.close()
     except apsw.NotADBError:
@@ -161,7 +159,7 @@ def integrity_of(path: Path) -> tuple[str, str]:
     connection = open_reader(path)
     try:
         with sqlite_errors(path):
-            found = integrity.findings(connection, indexes=True)
+            found = sqlite_files.faults(connection, indexes=True)
     finally:
         connection.close()
     return (found[0], integrity.remedy(found, "")) if found else ("ok", "")
