@@ -60,7 +60,8 @@ def blocks(
             got = os.preadv(descriptor, [memoryview(block)[done:]], first * page_size + done)
             if not got:
                 raise OSError(
-                    f"the file ends at byte {first * page_size + done}, before its {size_bytes} bytes"
+                    f"the file ends at byte {first * page_size + done}, before its {size_bytes} "
+                    "bytes"
                 )
             done += got
         yield first, np.frombuffer(block, np.uint8).reshape(count, page_size)

@@ -64,8 +64,9 @@ class Addresses:
             count = len(np.unique(hashes[shared]))
             yield finding(
                 "shared_email",
-                f"{plural(len(shared), 'eligible contact')} share {plural(count, 'address', 'addresses')}; each of "
-                "these gets the e-mails of all its contacts.",
+                f"{plural(len(shared), 'eligible contact')} share "
+                f"{plural(count, 'address', 'addresses')}; each of these gets the e-mails of all "
+                "its contacts.",
                 table="contacts",
                 column="email",
                 count=len(shared),
@@ -77,8 +78,8 @@ class Addresses:
         if len(also):
             yield finding(
                 "shared_with_opted_out",
-                f"{plural(len(also), 'eligible contact')} {'has' if len(also) == 1 else 'have'} the address of a "
-                "contact that is suppressed or opted out.",
+                f"{plural(len(also), 'eligible contact')} {'has' if len(also) == 1 else 'have'} "
+                "the address of a contact that is suppressed or opted out.",
                 table="contacts",
                 column="email",
                 count=len(also),

@@ -163,7 +163,8 @@ class Adopter:
                     if not maintenance.log_is_empty(self.path):
                         raise SchedulerError(
                             ErrorCode.DATABASE_LOCKED,
-                            f"{self.path.name} is being read by another program and cannot be backed up now",
+                            f"{self.path.name} is being read by another program and cannot be "
+                            "backed up now",
                             hint="Retry when the other program has ended its transaction. Nothing was changed.",
                         )
                     yield connection, descriptor

@@ -23,8 +23,8 @@ def campaign_findings(inspection: Inspection, people: People) -> Iterator[CheckF
         [(_, value)] = item.examples[:1]
         yield finding(
             "campaign_not_planned",
-            f"Campaign {item.name.partition(' ')[0]}: the value {value!r} of {item.table}.{item.column} cannot be "
-            "read, so the campaign is not planned.",
+            f"Campaign {item.name.partition(' ')[0]}: the value {value!r} of "
+            f"{item.table}.{item.column} cannot be read, so the campaign is not planned.",
             table=item.table,
             column=item.column,
             name=item.name,
@@ -36,8 +36,8 @@ def campaign_findings(inspection: Inspection, people: People) -> Iterator[CheckF
         if not contacts:
             yield finding(
                 "campaign_without_contacts",
-                f"The active campaign {instance} ({names[instance]}) reaches no eligible contact on a day that is "
-                "left.",
+                f"The active campaign {instance} ({names[instance]}) reaches no eligible contact "
+                "on a day that is left.",
                 table="campaign_instances",
                 column="id",
                 name=f"{instance}",
@@ -93,7 +93,8 @@ def _unknown_campaigns(inspection: Inspection) -> Iterator[CheckFinding]:
     if unknown.count:
         yield finding(
             "unknown_campaign",
-            f"{plural(unknown.count, 'row')} of {_TARGETS} of campaign instances that do not exist; they are ignored.",
+            f"{plural(unknown.count, 'row')} of {_TARGETS} of campaign instances that do not "
+            "exist; they are ignored.",
             table=_TARGETS,
             column="campaign_instance_id",
             count=unknown.count,
@@ -112,8 +113,8 @@ def _engagement(inspection: Inspection, table: str, column: str) -> Iterator[Che
     if unreadable.count:
         yield finding(
             "unreadable_date",
-            f"{plural(unreadable.count, 'row')} of {table} with a {column} that cannot be read; follow-ups do not "
-            "take them into account.",
+            f"{plural(unreadable.count, 'row')} of {table} with a {column} that cannot be read; "
+            "follow-ups do not take them into account.",
             fix="Write the dates as YYYY-MM-DD HH:MM:SS in the application.",
             severity=WARNING,
             table=table,

@@ -188,8 +188,8 @@ class _Opinion:
             why = "most" if self.most else "values that cannot be read as true or false"
             return finding(
                 "opt_out_column_unclear",
-                f"The column contacts.{self.column} looks like an opt-out column and is not configured; it has a value "
-                f"for {many} ({why}), who get e-mails.",
+                f"The column contacts.{self.column} looks like an opt-out column and is not "
+                f"configured; it has a value for {many} ({why}), who get e-mails.",
                 examples=self.examples,
                 **fields,
             )
@@ -197,16 +197,16 @@ class _Opinion:
         if not self.yes:
             return finding(
                 "opt_out_column_unused",
-                f"The column contacts.{self.column} looks like an opt-out column, is not configured and has no "
-                "true values yet.",
+                f"The column contacts.{self.column} looks like an opt-out column, is not "
+                "configured and has no true values yet.",
                 fix=fix,
                 settings=settings,
                 **fields,
             )
         return finding(
             "opt_out_column",
-            f"The column contacts.{self.column} says that {many} want no e-mails, but it is not configured, so they "
-            "get them.",
+            f"The column contacts.{self.column} says that {many} want no e-mails, but it is not "
+            "configured, so they get them.",
             fix=fix,
             settings=settings,
             examples=self.examples,
@@ -224,8 +224,8 @@ def _opt_in(inspection: Inspection, column: str) -> Iterator[CheckFinding]:
     if no.count:
         yield finding(
             "opt_in_column",
-            f"The column contacts.{column} says for {plural(no.count, 'contact')} that they may not get e-mails, but "
-            "opt-in columns are not read, so they get them.",
+            f"The column contacts.{column} says for {plural(no.count, 'contact')} that they may "
+            "not get e-mails, but opt-in columns are not read, so they get them.",
             fix=f"Add a column with the opposite meaning: ALTER TABLE contacts ADD COLUMN opted_out AS (NOT {column}).",
             table="contacts",
             column=column,

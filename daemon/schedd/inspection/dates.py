@@ -169,7 +169,8 @@ def _finding(
     if outcome == MIXED:
         return finding(
             MIXED,
-            f"{many} are not read: some dates of this form can only be month and day, others only day and month.",
+            f"{many} are not read: some dates of this form can only be month and day, others "
+            "only day and month.",
             **fields,
         )
     lost = f"{many} cannot be read; these contacts get no {_KINDS[column]} e-mails"

@@ -64,8 +64,8 @@ def _unknown_statuses(statuses: dict[str, Group]) -> Iterator[CheckFinding]:
     for name, group in largest_first(statuses).items():
         yield finding(
             "unknown_status",
-            f"{plural(group.count, 'row')} of {PLAN} with the status {name!r}, which the rules do not know; "
-            "they count as sent.",
+            f"{plural(group.count, 'row')} of {PLAN} with the status {name!r}, which the rules "
+            "do not know; they count as sent.",
             fix=f"If they were never sent, add {name!r} to history.void_statuses.",
             table=PLAN,
             column="status",
@@ -135,7 +135,8 @@ def _unreadable_dates(inspection: Inspection) -> Iterator[CheckFinding]:
         if group.count:
             yield finding(
                 "unreadable_date",
-                f"{plural(group.count, 'row')} of the sender with a send date that cannot be read, {what}.",
+                f"{plural(group.count, 'row')} of the sender with a send date that cannot be "
+                f"read, {what}.",
                 fix="Write the dates as YYYY-MM-DD in the application.",
                 severity=severity,
                 table=PLAN,
@@ -173,7 +174,8 @@ def contact_ids(inspection: Inspection, table: str, where: str = "1") -> Iterato
     if unreadable.count:
         yield finding(
             "unreadable_contact_id",
-            f"{plural(unreadable.count, 'row')} of {table} with a contact id that cannot be read; they match no "
+            f"{plural(unreadable.count, 'row')} of {table} with a contact id that cannot be "
+            "read; they match no "
             "contact" + (", so their e-mails can go out a second time." if table == PLAN else "."),
             severity=ERROR if table == PLAN else WARNING,
             table=table,
@@ -184,8 +186,8 @@ def contact_ids(inspection: Inspection, table: str, where: str = "1") -> Iterato
     if texts.count:
         yield finding(
             "text_contact_id",
-            f"{plural(texts.count, 'row')} of {table} with a contact id that is not stored as a whole number; they are "
-            "matched by its value.",
+            f"{plural(texts.count, 'row')} of {table} with a contact id that is not stored as a "
+            "whole number; they are matched by its value.",
             table=table,
             column="contact_id",
             count=texts.count,
@@ -209,8 +211,8 @@ def _orphans(inspection: Inspection, table: str, where: str) -> Iterator[CheckFi
         )
         yield finding(
             "orphan_rows",
-            f"{plural(count, 'row')} of {table} {'belongs' if count == 1 else 'belong'} to contacts that do not exist; "
-            f"{'it is' if count == 1 else 'they are'} ignored.",
+            f"{plural(count, 'row')} of {table} {'belongs' if count == 1 else 'belong'} to "
+            f"contacts that do not exist; {'it is' if count == 1 else 'they are'} ignored.",
             table=table,
             column="contact_id",
             count=count,

@@ -141,8 +141,8 @@ def address_findings(inspection: Inspection, people: People) -> Iterator[CheckFi
     ).items():
         yield finding(
             "invalid_email",
-            f"{plural(group.count, 'e-mail address', 'e-mail addresses')} with this fault: {fault}; "
-            "these contacts are not eligible.",
+            f"{plural(group.count, 'e-mail address', 'e-mail addresses')} with this fault: "
+            f"{fault}; these contacts are not eligible.",
             table="contacts",
             column="email",
             name=fault,
@@ -154,8 +154,8 @@ def address_findings(inspection: Inspection, people: People) -> Iterator[CheckFi
     for form, group in unknown.items():
         yield finding(
             "unknown_zip",
-            f"{plural(group.count, 'ZIP')} with the pattern {form}, which cannot be read or is not in the ZIP table; "
-            "these contacts are not eligible.",
+            f"{plural(group.count, 'ZIP')} with the pattern {form}, which cannot be read or is "
+            "not in the ZIP table; these contacts are not eligible.",
             table="contacts",
             column="zip_code",
             name=form,
@@ -259,7 +259,8 @@ def birth_findings(inspection: Inspection, people: People) -> Iterator[CheckFind
         if len(rows):
             yield finding(
                 code,
-                f"{plural(len(rows), 'birth date')} of contacts {'is' if len(rows) == 1 else 'are'} {what}.",
+                f"{plural(len(rows), 'birth date')} of contacts "
+                f"{'is' if len(rows) == 1 else 'are'} {what}.",
                 table="contacts",
                 column="birth_date",
                 count=len(rows),
@@ -273,8 +274,8 @@ def boolean_findings(found: Iterable[Finding]) -> Iterator[CheckFinding]:
         if item.code == "unreadable_boolean":
             yield finding(
                 item.code,
-                f"{plural(item.count, 'value')} of {item.table}.{item.column} cannot be read as true or false; "
-                "in doubt these contacts get no e-mails.",
+                f"{plural(item.count, 'value')} of {item.table}.{item.column} cannot be read as "
+                "true or false; in doubt these contacts get no e-mails.",
                 table=item.table,
                 column=item.column,
                 count=item.count,

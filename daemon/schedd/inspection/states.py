@@ -27,8 +27,8 @@ def state_findings(inspection: Inspection, people: People) -> Iterator[CheckFind
     if without:
         yield finding(
             "state_without_rule",
-            f"{plural(sum(without.values()), 'eligible contact')} in {plural(len(without), 'state')} without an "
-            f"exclusion rule: {_listed(without)}.",
+            f"{plural(sum(without.values()), 'eligible contact')} in "
+            f"{plural(len(without), 'state')} without an exclusion rule: {_listed(without)}.",
             table="contacts",
             column="zip_code",
             count=sum(without.values()),
@@ -41,7 +41,8 @@ def state_findings(inspection: Inspection, people: People) -> Iterator[CheckFind
         examples = [(state, in_words(differing[state].other_rules)) for state in list(there)[:5]]
         yield finding(
             "preset_differs",
-            f"The rules for {plural(sum(there.values()), 'eligible contact')} in {plural(len(there), 'state')} differ "
+            f"The rules for {plural(sum(there.values()), 'eligible contact')} in "
+            f"{plural(len(there), 'state')} differ "
             f'from the preset "{NEWEST}": {_listed(there)}. The examples are rules of the preset.',
             table="contacts",
             column="zip_code",

@@ -204,7 +204,8 @@ def plan_findings(
         if count:
             yield finding(
                 "duplicate_plan_rows",
-                f"{plural(count, 'planned row')} of {PLAN} {'has' if count == 1 else 'have'} the key of another row.",
+                f"{plural(count, 'planned row')} of {PLAN} {'has' if count == 1 else 'have'} the "
+                "key of another row.",
                 table=PLAN,
                 count=count,
                 examples=[
@@ -218,7 +219,8 @@ def plan_findings(
     for index in unique_indexes(connection):
         yield finding(
             "unique_constraint" if index.sql is None else "unique_index",
-            f"The unique index {index.name} of {PLAN} on ({', '.join(index.columns)}) can reject rows of a plan.",
+            f"The unique index {index.name} of {PLAN} on ({', '.join(index.columns)}) can reject "
+            "rows of a plan.",
             table=PLAN,
             column=", ".join(index.columns),
             name=index.name,
@@ -256,8 +258,9 @@ def _duplicate_keys(connection: apsw.Connection) -> Iterator[CheckFinding]:
         examples = OddValues(connection).rows(f"{keys} ORDER BY id LIMIT 5", ["id", *PLAN_KEY])
         yield finding(
             "duplicate_keys",
-            f"{int(rows):,} rows of the sender have {'one key' if count == 1 else f'{int(count):,} keys'} "
-            f"({', '.join(PLAN_KEY)}), so runs reject the file.",
+            f"{int(rows):,} rows of the sender have "
+            f"{'one key' if count == 1 else f'{int(count):,} keys'} ({', '.join(PLAN_KEY)}), so "
+            "runs reject the file.",
             table=PLAN,
             column=", ".join(PLAN_KEY),
             count=int(rows),

@@ -233,7 +233,8 @@ class ContactReader:
         [row] = self._connection.execute(
             f"SELECT {ids}, {self._fixed_date('birth_date', order)}, {self._fixed_date('effective_date', order)}, "
             f"{blocks.text(_fixed_zip(c['zip_code'], self._octets(5)), order)}, "
-            f"CAST(group_concat({email}, char(10){order}) AS BLOB), {blocks.text(self._flags(), order)} "
+            f"CAST(group_concat({email}, char(10){order}) AS BLOB), "
+            f"{blocks.text(self._flags(), order)} "
             f"FROM contacts WHERE {where}"
         )
         return row
@@ -249,7 +250,8 @@ class ContactReader:
         return blocks.text(
             f"CASE WHEN typeof({column}) = 'text' AND octet_length({column}) = {self._octets(10)} THEN {column} "
             f"WHEN {column} IS NULL THEN '{' ' * 10}' "
-            f"{timed if 'YYYY-MM-DD' in self._configuration.date_formats else ''}ELSE '{'~' * 10}' END",
+            f"{timed if 'YYYY-MM-DD' in self._configuration.date_formats else ''}ELSE "
+            f"'{'~' * 10}' END",
             order,
         )
 

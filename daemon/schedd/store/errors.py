@@ -90,8 +90,9 @@ _TABLE: list[tuple[type[Exception] | tuple[type[Exception], ...], ErrorCode, str
 
 #: Remedy for an index that disagrees with its table; the table's rows are as they should be.
 REINDEX_HINT = (
-    "An index is inconsistent with its table; the rows are readable. Run `REINDEX` in the sqlite3 shell. If "
-    "`PRAGMA integrity_check` still reports errors, restore the file from a backup."
+    "An index is inconsistent with its table; the rows are readable. Run `REINDEX` in the "
+    "sqlite3 shell. If `PRAGMA integrity_check` still reports errors, restore the file from a "
+    "backup."
 )
 # SQLite's texts. A schema that SQLite cannot parse names the object, and after a dash the reason.
 _MALFORMED = re.compile(
@@ -108,8 +109,8 @@ _TYPE = re.compile(
 )
 
 MIGRATE_HINT = (
-    "The file's schema prevents the run: repair or drop the named object in the program that made it. "
-    "docs/DATABASE.md describes the tables. Nothing was changed."
+    "The file's schema prevents the run: repair or drop the named object in the program that "
+    "made it. docs/DATABASE.md describes the tables. Nothing was changed."
 )
 
 
@@ -153,7 +154,8 @@ def of_constraint(error: apsw.Error, table: str = "") -> SchedulerError | None:
     if found := _TYPE.fullmatch(text):
         name = f"{found['table']}.{found['column']}"
         return foreign_schema(
-            f"the column {name} of a STRICT table has the type {found['type']} and does not accept {found['given']}",
+            f"the column {name} of a STRICT table has the type {found['type']} and does not "
+            f"accept {found['given']}",
             f"Declare {name} as docs/DATABASE.md lists it, or as ANY.",
             table=found["table"],
             column=found["column"],
@@ -162,8 +164,8 @@ def of_constraint(error: apsw.Error, table: str = "") -> SchedulerError | None:
     if found := _CHECK.fullmatch(text):
         return foreign_schema(
             f"a CHECK constraint of {at} rejects a row of the plan: {found['constraint']}",
-            "Extend the constraint to accept the values listed in docs/DATABASE.md, including the statuses "
-            "'pre-scheduled' and 'skipped'.",
+            "Extend the constraint to accept the values listed in docs/DATABASE.md, including "
+            "the statuses 'pre-scheduled' and 'skipped'.",
             table=table,
             constraint=found["constraint"],
         )
@@ -183,8 +185,8 @@ def unique_violation(table: str, index: str, columns: str) -> SchedulerError:
     on = f" on ({columns})" if columns else ""
     return foreign_schema(
         f"{named}{on} of {table} conflicts with a row of the plan",
-        "The plan's key is (contact_id, email_type, scheduled_send_date): drop the other unique index, make it "
-        "non-unique, or remove the row that already has these values.",
+        "The plan's key is (contact_id, email_type, scheduled_send_date): drop the other unique "
+        "index, make it non-unique, or remove the row that already has these values.",
         table=table,
         constraint=index or f"UNIQUE ({columns})",
         column=columns,
@@ -196,9 +198,10 @@ def _of_corruption(error: apsw.Error, path: Path) -> SchedulerError | None:
     found = _MALFORMED.search(str(error))
     if found and (found["reason"] or "").strip() not in _DAMAGE:
         return foreign_schema(
-            f"{path.name} has a schema that SQLite cannot read: the object {found['name']}: {found['reason']}",
-            f"Repair or drop {found['name']} with the program that made it (a newer SQLite, or one with extensions of "
-            "its own); a backup has the same schema.",
+            f"{path.name} has a schema that SQLite cannot read: the object {found['name']}: "
+            f"{found['reason']}",
+            f"Repair or drop {found['name']} with the program that made it (a newer SQLite, or "
+            "one with extensions of its own); a backup has the same schema.",
             path=str(path),
             object=found["name"],
             sqlite=str(error),

@@ -79,7 +79,8 @@ def check_plan(connection: apsw.Connection, plan: Table) -> None:
     clause = plan.conflict_clause()
     if clause is not None:
         raise foreign_schema(
-            f"a constraint of {PLAN} has a conflict clause, which can silently delete or drop rows: {clause}",
+            f"a constraint of {PLAN} has a conflict clause, which can silently delete or drop "
+            f"rows: {clause}",
             "Remove the ON CONFLICT clause from the constraint, and use INSERT OR REPLACE or an upsert in the "
             "application instead.",
             table=PLAN,
@@ -110,7 +111,8 @@ def _check_kind(table: Table) -> None:
     if table.kind != TABLE:
         raise foreign_schema(
             f"{table.name} is a {table.kind}, not a table",
-            f"Make {table.name} a table with the columns of docs/DATABASE.md. Views need another name.",
+            f"Make {table.name} a table with the columns of docs/DATABASE.md. Views need another "
+            "name.",
             table=table.name,
         )
     if table.without_rowid:
@@ -138,7 +140,8 @@ def _check_id(plan: Table) -> None:
         )
     if alias != "id":
         raise foreign_schema(
-            f"the column {PLAN}.id {plan.why_not_rowid('id')}, so SQLite does not number the rows by it",
+            f"the column {PLAN}.id {plan.why_not_rowid('id')}, so SQLite does not number the "
+            "rows by it",
             f"Make {PLAN} with `id INTEGER PRIMARY KEY`; keep the existing id in another column.",
             table=PLAN,
             column="id",
@@ -178,8 +181,8 @@ def _check_strict(name: str, column: str, kind: str) -> None:
     takes = _NUMBER_TYPES if PLAN_COLUMNS[column].startswith("INTEGER") else _TEXT_TYPES
     if kind not in takes:
         raise foreign_schema(
-            f"the column {name} of a STRICT table has the type {kind}, which does not accept the values that the "
-            "scheduler writes",
+            f"the column {name} of a STRICT table has the type {kind}, which does not accept the "
+            "values that the scheduler writes",
             f"Declare {name} as {PLAN_COLUMNS[column].split()[0]} or ANY.",
             table=PLAN,
             column=column,
@@ -196,7 +199,8 @@ def check_own(connection: apsw.Connection, name: str) -> None:
     if wrong:
         raise foreign_schema(
             f"the table {name} is not the scheduler's: {wrong}",
-            f"Rename it (ALTER TABLE {name} RENAME TO ...), and the scheduler creates its own (docs/DATABASE.md).",
+            f"Rename it (ALTER TABLE {name} RENAME TO ...), and the scheduler creates its own "
+            "(docs/DATABASE.md).",
             table=name,
         )
     for sql in _OWN_STATEMENTS[name]:
@@ -295,8 +299,9 @@ def _uncompilable(
     verb = "read" if table in READ_TABLES else "written"
     return foreign_schema(
         f"{at} cannot be {verb}: {text}",
-        "Repair or drop the object that needs this. Functions and collations that an application registers exist "
-        "only in that application; a trigger or view may refer to a dropped table.",
+        "Repair or drop the object that needs this. Functions and collations that an "
+        "application registers exist only in that application; a trigger or view may refer to a "
+        "dropped table.",
         **details,
     )
 
@@ -328,8 +333,10 @@ def explained(connection: apsw.Connection) -> Iterator[None]:
     except apsw.FullError:
         if _ids_are_used_up(connection):
             raise foreign_schema(
-                f"{PLAN}.id is AUTOINCREMENT and has reached the largest possible value, so no row can be added",
-                f"Give the rows of {PLAN} smaller ids and set its row in sqlite_sequence to the largest of them.",
+                f"{PLAN}.id is AUTOINCREMENT and has reached the largest possible value, so no "
+                "row can be added",
+                f"Give the rows of {PLAN} smaller ids and set its row in sqlite_sequence to the "
+                "largest of them.",
                 table=PLAN,
                 column="id",
                 constraint="AUTOINCREMENT",
@@ -407,7 +414,7 @@ def _raised(connection: apsw.Connection, text: str) -> SchedulerError:
         subject = "a trigger of the file"
     return foreign_schema(
         f"{subject} rejects what the scheduler writes: {text}",
-        "Change the trigger so that rows with the status 'pre-scheduled' or 'skipped' can be inserted, updated "
-        "and deleted, or drop it.",
+        "Change the trigger so that rows with the status 'pre-scheduled' or 'skipped' can be "
+        "inserted, updated and deleted, or drop it.",
         **details,
     )

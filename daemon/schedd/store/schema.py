@@ -190,8 +190,8 @@ def read_schema(connection: apsw.Connection) -> Schema:
         except apsw.SQLError as error:
             raise foreign_schema(
                 f"{table} cannot be read: {error}",
-                f"Repair {table} in the program that made it: it is a view on a dropped object, or a virtual "
-                "table of an extension that only that program has.",
+                f"Repair {table} in the program that made it: it is a view on a dropped object, "
+                "or a virtual table of an extension that only that program has.",
                 table=table,
                 sqlite=str(error),
             ) from None
@@ -224,7 +224,8 @@ def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> No
     if missing:
         raise SchedulerError(
             ErrorCode.COLUMN_MISSING,
-            f"the table 'contacts' lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}",
+            f"the table 'contacts' lacks the column{'s' if len(missing) > 1 else ''} "
+            f"{', '.join(missing)}",
             hint="Add the missing columns in the main application; docs/DATABASE.md lists the columns.",
             details={"path": path, "columns": ", ".join(missing)},
         )
@@ -279,8 +280,9 @@ def _check_stored_ids(connection: apsw.Connection, path: str) -> None:
     for row in rows:
         raise foreign_schema(
             f"the table contacts has a row whose id is not a whole number: {row[0]:.60}",
-            "Give each contact a whole number as its id, here and in the tables that refer to it, and keep the "
-            "existing id in another column. Text ids (for example UUIDs) are not supported.",
+            "Give each contact a whole number as its id, here and in the tables that refer to "
+            "it, and keep the existing id in another column. Text ids (for example UUIDs) are "
+            "not supported.",
             path=path,
             table="contacts",
             column="id",
@@ -294,8 +296,8 @@ def _check_exact_ids(connection: apsw.Connection, path: str) -> None:
     for number in (smallest, largest):
         if number is not None and abs(number) > _LARGEST_EXACT:
             raise foreign_schema(
-                f"the column {PLAN}.contact_id is declared as a floating-point number, which cannot hold the "
-                f"contact id {number} exactly",
+                f"the column {PLAN}.contact_id is declared as a floating-point number, which "
+                f"cannot hold the contact id {number} exactly",
                 f"Declare {PLAN}.contact_id as INTEGER in the program that made the table.",
                 path=path,
                 table=PLAN,
@@ -330,7 +332,8 @@ def check_keys(connection: apsw.Connection, schema: Schema) -> None:
     shown = "; ".join(f"contact {c}, {t}, {d} ({n} rows)" for c, t, d, n in keys[:5])
     raise SchedulerError(
         ErrorCode.DUPLICATE_KEYS,
-        f"email_schedules has several rows with one key: {shown}{'; and more' if len(keys) > 5 else ''}",
+        "email_schedules has several rows with one key: "
+        f"{shown}{'; and more' if len(keys) > 5 else ''}",
         hint="Each (contact_id, email_type, scheduled_send_date) may occur only once; remove the duplicate rows.",
         details={"keys": shown},
     )

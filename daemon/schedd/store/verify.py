@@ -94,8 +94,8 @@ def _by_triggers(
             count=count,
             row_ids=sorted(expected.row_ids),
             message=(
-                f"Triggers of {PLAN} ({names}) changed, dropped or added {count:,} rows of the plan; "
-                "the plan is what they let through."
+                f"Triggers of {PLAN} ({names}) changed, dropped or added {count:,} rows of the "
+                "plan; the plan is what they let through."
             ),
         )
     ]
