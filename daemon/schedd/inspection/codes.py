@@ -1,4 +1,4 @@
-"""Every kind of finding: its severities, what it means and what to do.
+"""The kinds of findings: severities, meaning and remedy.
 
 docs/CHECK.md has the same list.
 """
@@ -12,7 +12,10 @@ from schedproto.checks import ERROR, NOTE, WARNING
 
 @dataclass(frozen=True)
 class Code:
-    """severities: those that findings with this code can have, the usual one first."""
+    """A kind of finding.
+
+    severities: those that its findings can have, the usual one first.   fix: the remedy.
+    """
 
     severities: tuple[str, ...]
     meaning: str

@@ -1,7 +1,4 @@
-"""Rows of the sender.
-
-Statuses, e-mail types, dates and contact ids that the rules do not know or cannot read.
-"""
+"""Findings on rows of the sender: unknown statuses and types, unreadable dates and contact ids."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ _EVENT = ("event_year", "event_month", "event_day")
 
 
 def history_findings(inspection: Inspection) -> Iterator[CheckFinding]:
-    """Yield what a run would not know or not read in rows of the sender."""
+    """Yield the findings on rows of the sender."""
     schema = inspection.schema
     if not schema.columns.get(PLAN, frozenset()) >= NEEDED:
         return
@@ -41,7 +38,7 @@ def _is_void(inspection: Inspection, status: Any) -> bool:
 
 
 def _statuses_and_types(inspection: Inspection) -> tuple[dict[str, Group], dict[str, Group]]:
-    """Return the rows with unknown statuses by status, and dispatched rows by their type after the aliases."""
+    """Return rows with unknown statuses by status, and dispatched rows by canonical type."""
     statuses: dict[str, Group] = {}
     types: dict[str, Group] = {}
     for status, email_type, count, row_id in inspection.distinct(
@@ -78,16 +75,17 @@ def _unknown_statuses(statuses: dict[str, Group]) -> Iterator[CheckFinding]:
 def _unknown_types(inspection: Inspection, types: dict[str, Group]) -> Iterator[CheckFinding]:
     known = inspection.run.known_types
     unknown = {name: group for name, group in types.items() if name not in known}
-    present = inspection.configuration.aliases
+    configured = inspection.configuration.aliases
     likely = {
         name: meant
         for name in unknown
-        if name and (meant := suggested_type(name, known - {*present}))
+        if name and (meant := suggested_type(name, known - {*configured}))
     }
-    settings = {"history": {"aliases": {**present, **likely}}}
+    settings = {"history": {"aliases": {**configured, **likely}}}
     for name, group in largest_first(unknown).items():
         meant = likely.get(name)
-        many = f"{plural(group.count, 'sent row')} of {PLAN} with the e-mail type {name!r}, which no rule knows"
+        rows = f"{plural(group.count, 'sent row')} of {PLAN}"
+        many = f"{rows} with the e-mail type {name!r}, which no rule knows"
         fields: dict[str, Any] = {
             "table": PLAN,
             "column": "email_type",
@@ -110,7 +108,7 @@ def _unknown_types(inspection: Inspection, types: dict[str, Group]) -> Iterator[
 
 
 def _unreadable_dates(inspection: Inspection) -> Iterator[CheckFinding]:
-    """Yield dispatched rows whose send date cannot be read, apart by whether they have an event date."""
+    """Yield dispatched rows with an unreadable send date, with and without an event date."""
     events = [name for name in _EVENT if name in inspection.schema.columns[PLAN]]
     events = list(_EVENT) if len(events) == len(_EVENT) else []
     column = "scheduled_send_date"
@@ -162,7 +160,7 @@ def _is_event(parts: list[Any]) -> bool:
 
 
 def contact_ids(inspection: Inspection, table: str, where: str = "1") -> Iterator[CheckFinding]:
-    """Yield contact ids of a table that cannot be read, are not stored as numbers, or belong to no contact."""
+    """Yield contact ids that cannot be read, are not stored as numbers, or have no contact."""
     texts, unreadable = Group(), Group()
     for value, count, row_id in inspection.distinct(
         table, ["contact_id"], f"{where} AND typeof(contact_id) <> 'integer'"

@@ -1,7 +1,4 @@
-"""States of the organization's contacts.
-
-Which have no rule, and whose rules differ from the newest preset.
-"""
+"""Findings on the states of contacts: no rule, or rules that differ from the newest preset."""
 
 from __future__ import annotations
 
@@ -16,12 +13,12 @@ from .people import People
 
 #: The newest table of state rules.
 NEWEST = "2026"
-#: States that a sentence names.
+#: Maximum number of states that a message names.
 _NAMED = 10
 
 
 def state_findings(inspection: Inspection, people: People) -> Iterator[CheckFinding]:
-    """Yield states with eligible contacts that have no rule, and those whose rules differ from the preset's."""
+    """Yield states of eligible contacts without a rule, or with other rules than the preset."""
     rules = inspection.configuration.rules
     without = {state: count for state, count in people.states.items() if not rules.get(state)}
     if without:

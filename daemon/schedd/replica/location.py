@@ -109,9 +109,9 @@ def keeper_of_changed(
 
     def keep(path: Path) -> None:
         if backups is not None:
-            from schedd.backups.restore import keep_present  # noqa: PLC0415 - rarely needed
+            from schedd.backups.restore import back_up_current  # noqa: PLC0415 - rarely needed
 
-            if keep_present(backups, path, REASON):
+            if back_up_current(backups, path, REASON):
                 return
         kept = replica_folder(Path(place.data), organization) / CHANGED
         sqlite_files.move_database(path, kept)

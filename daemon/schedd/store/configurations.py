@@ -36,9 +36,9 @@ from schedproto.configurations import MAX_NAME_CHARACTERS, MAX_TOML_BYTES
 from .connection import open_reader, open_writer
 from .errors import sqlite_errors
 from .foreign import not_ours
-from .runs import HAS_VERSION, VERSION, applicable_configuration, encoding_of
+from .runs import HAS_VERSION, VERSION, applicable_configuration
 from .schema import OWN_TABLES, add_missing_columns, read_schema
-from .tables import read_table
+from .tables import encoding_of, read_table
 
 TABLE = "scheduler_config"
 #: What is read of a version beside its number.

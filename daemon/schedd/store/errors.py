@@ -1,9 +1,7 @@
-"""SQLite's errors in the scheduler's terms.
+"""Translation of `apsw` exceptions into `SchedulerError`.
 
-One place that turns `apsw` exceptions into `SchedulerError`.
-
-What a file's own schema makes impossible is `foreign_schema`: it is looked for before anything is
-written (`foreign`); what comes out here is the second net, with SQLite's text.
+A schema that cannot take the plan is `foreign_schema`. `foreign` looks for one before the first
+write; this module translates what it did not find, with SQLite's text.
 """
 
 from __future__ import annotations
@@ -88,13 +86,13 @@ _TABLE: list[tuple[type[Exception] | tuple[type[Exception], ...], ErrorCode, str
 ]
 
 
-#: Remedy for an index that disagrees with its table; the table's rows are as they should be.
+#: Hint for an index that is inconsistent with its table; the rows of the table are intact.
 REINDEX_HINT = (
     "An index is inconsistent with its table; the rows are readable. Run `REINDEX` in the "
     "sqlite3 shell. If `PRAGMA integrity_check` still reports errors, restore the file from a "
     "backup."
 )
-# SQLite's texts. A schema that SQLite cannot parse names the object, and after a dash the reason.
+# SQLite's messages. For a schema that it cannot parse, they name the object, then the reason.
 _MALFORMED = re.compile(
     r"malformed database schema \((?P<name>.*?)\)(?: - (?P<reason>.*))?", re.DOTALL
 )
@@ -117,7 +115,7 @@ MIGRATE_HINT = (
 def foreign_schema(message: str, hint: str, **details: str) -> SchedulerError:
     """Return the error for a schema that cannot take the plan.
 
-    details: `table`, and `column`, `constraint`, `trigger` or `object` as far as they are known.
+    details: `table`, and `column`, `constraint`, `trigger` or `object`, if known.
     """
     return SchedulerError(
         ErrorCode.FOREIGN_SCHEMA, message, hint=f"{hint} Nothing was changed.", details=details
@@ -136,9 +134,9 @@ def extended_result(error: apsw.Error) -> int:
 
 
 def of_constraint(error: apsw.Error, table: str = "") -> SchedulerError | None:
-    """Return what a violated constraint comes to.
+    """Return the error for a violated constraint, None if the message is not SQLite's own.
 
-    None if the text is not one of SQLite's own (a trigger's).
+    A trigger has messages of its own.
     """
     text = str(error).removeprefix("ConstraintError: ")
     at = table or "a table that the scheduler writes"
@@ -180,7 +178,7 @@ def of_constraint(error: apsw.Error, table: str = "") -> SchedulerError | None:
 
 
 def unique_violation(table: str, index: str, columns: str) -> SchedulerError:
-    """Return the error for a row of the plan that a unique index next to the plan's key has no room for."""
+    """Return the error for a row of the plan that violates another unique index than the key."""
     named = f"the unique index {index}" if index else "a unique constraint"
     on = f" on ({columns})" if columns else ""
     return foreign_schema(
@@ -194,7 +192,7 @@ def unique_violation(table: str, index: str, columns: str) -> SchedulerError:
 
 
 def _of_corruption(error: apsw.Error, path: Path) -> SchedulerError | None:
-    """Return the error where the file is not damaged, or only an index of it."""
+    """Return the error if only an index is damaged, or the schema cannot be parsed; else None."""
     found = _MALFORMED.search(str(error))
     if found and (found["reason"] or "").strip() not in _DAMAGE:
         return foreign_schema(
@@ -252,7 +250,7 @@ def translate(error: apsw.Error, path: Path) -> SchedulerError:
 
 @contextmanager
 def sqlite_errors(path: Path) -> Iterator[None]:
-    """Translate what SQLite raises inside the block."""
+    """Translate the exceptions of SQLite in the block. path: the database that messages name."""
     try:
         yield
     except apsw.Error as error:
