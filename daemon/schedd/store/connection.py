@@ -105,7 +105,7 @@ def open_reader(path: Path) -> apsw.Connection:
 
 
 def open_writer(path: Path, mode: Mode) -> apsw.Connection:
-    """Open an existing file for reading and writing, without changing it. Raises `SchedulerError`."""
+    """Open an existing file for reading and writing; changes nothing. Raises `SchedulerError`."""
     check_file(path)
     check_writable(path)
     with sqlite_errors(path):

@@ -1,9 +1,9 @@
 """Checks of a file's schema before a run's first write (docs/DATABASE.md).
 
 They find out what SQLite will do with the run's statements, from two sources: pragmas (`tables`),
-and EXPLAIN of each statement. EXPLAIN compiles triggers, indexes and generated columns, and so finds
-missing functions, collations and tables. `probe` adds a third: rows written into a copy of the
-tables in memory. None of them changes the file.
+and EXPLAIN of each statement. EXPLAIN compiles triggers, indexes and generated columns, and so
+finds missing functions, collations and tables. `probe` adds a third source: rows written into a
+copy of the tables in memory. None of them changes the file.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def check_plan(connection: apsw.Connection, plan: Table) -> None:
         raise foreign_schema(
             f"a constraint of {PLAN} has a conflict clause, which can silently delete or drop "
             f"rows: {clause}",
-            "Remove the ON CONFLICT clause from the constraint, and use INSERT OR REPLACE or an upsert in the "
-            "application instead.",
+            "Remove the ON CONFLICT clause from the constraint, and use INSERT OR REPLACE or an "
+            "upsert in the application instead.",
             table=PLAN,
             constraint=clause,
         )
@@ -127,7 +127,7 @@ def _check_id(plan: Table) -> None:
         remedy = (
             f"Rename its key: ALTER TABLE {PLAN} RENAME COLUMN {quoted(alias)} TO id."
             if alias
-            else f"Make {PLAN} with `id INTEGER PRIMARY KEY`, and a unique index on its current key."
+            else f"Make {PLAN} with `id INTEGER PRIMARY KEY` and a unique index on its current key."
         )
         raise SchedulerError(
             ErrorCode.COLUMN_MISSING,
@@ -262,7 +262,7 @@ def _compile_columns(
 
 
 def _explain(connection: apsw.Connection, sql: str) -> None:
-    """Have SQLite compile a statement; its rows, which may have names of any bytes, are not read."""
+    """Have SQLite compile a statement; the rows of EXPLAIN may have names that are not text."""
     cursor = connection.cursor()
     try:
         cursor.execute("EXPLAIN " + sql)

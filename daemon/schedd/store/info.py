@@ -27,8 +27,8 @@ NEXT_DAYS = 14
 def describe(path: Path, organization: str) -> OrganizationInfo:
     """Return the description of a file.
 
-    Raises `SchedulerError` if the file cannot be read at all. Damage that is found later is reported
-    in the `error` field, next to what could be read.
+    Raises `SchedulerError` if the file cannot be read at all. Damage that is found later is
+    reported in the `error` field, next to what could be read.
     """
     connection = open_reader(path)
     try:

@@ -25,7 +25,7 @@ MAX_LEARNED = 10_000
 
 
 def typed(expression: str) -> str:
-    """Return the SQL of two columns: whether the value is a text, and the value or the text's bytes."""
+    """Return the SQL of two columns: whether the value is a text, and the value or its bytes."""
     is_text = f"typeof({expression}) = 'text'"
     return f"{is_text}, CASE WHEN {is_text} THEN CAST({expression} AS BLOB) ELSE {expression} END"
 
@@ -140,7 +140,7 @@ class Dictionary:
         )
 
     def number(self, unknown: int) -> str:
-        """Return the SQL of a value's number; `unknown` for values not learned yet, and for NULL."""
+        """Return the SQL of a value's number; `unknown` for NULL and values not learned yet."""
         known = f"SELECT number FROM {self._name} WHERE value = {self._expression}"
         return f"coalesce(({known}), {unknown})"
 

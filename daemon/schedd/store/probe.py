@@ -31,7 +31,7 @@ _PASSED = {
 
 @dataclass(frozen=True)
 class Sample:
-    """The values that all rows of a run share. as_of: ordinal.   now: UTC, `YYYY-MM-DD HH:MM:SS`."""
+    """Values that all rows of a run share. as_of: ordinal.   now: UTC, `YYYY-MM-DD HH:MM:SS`."""
 
     as_of: int
     send_time: str

@@ -14,7 +14,7 @@ from .tables import encoding_of
 
 #: Number of the newest runs that keep their summary.
 SUMMARIES = 10
-#: SQL of a configuration's version, whatever the column's type, and the condition that there is one.
+#: SQL of a configuration's version, for any type of the column, and the condition that it has one.
 VERSION, HAS_VERSION = "CAST(version AS INTEGER)", "CAST(version AS INTEGER) = version"
 
 

@@ -214,7 +214,8 @@ def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> No
         raise SchedulerError(
             ErrorCode.CONTACTS_MISSING,
             "the database has no table 'contacts'",
-            hint="Check that this is an organization's database; docs/DATABASE.md lists the tables.",
+            hint="Check that this is an organization's database; docs/DATABASE.md lists the "
+            "tables.",
             details={"path": path},
         )
     missing = [name for name in REQUIRED_COLUMNS if name not in schema.columns["contacts"]]
@@ -223,7 +224,8 @@ def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> No
         raise SchedulerError(
             ErrorCode.COLUMN_MISSING,
             f"the table 'contacts' lacks the {noun} {', '.join(missing)}",
-            hint="Add the missing columns in the main application; docs/DATABASE.md lists the columns.",
+            hint="Add the missing columns in the main application; docs/DATABASE.md lists the "
+            "columns.",
             details={"path": path, "columns": ", ".join(missing)},
         )
     _check_contacts_key(connection, path)
@@ -313,7 +315,7 @@ _KEYED = " AND ".join(f"{name} IS NOT NULL" for name in PLAN_KEY)
 
 
 def check_keys(connection: apsw.Connection, schema: Schema) -> None:
-    """Raise `duplicate_keys` if the plan's unique index is missing and rows of the sender prevent it.
+    """Raise `duplicate_keys` if rows of the sender prevent the plan's missing unique index.
 
     Planned rows do not count: the run deletes surplus ones (rules, section 11).
     """
@@ -334,11 +336,12 @@ def check_keys(connection: apsw.Connection, schema: Schema) -> None:
     if not keys:
         return
     shown = "; ".join(f"contact {c}, {t}, {d} ({n} rows)" for c, t, d, n in keys[:5])
+    more = "; and more" if len(keys) > 5 else ""
     raise SchedulerError(
         ErrorCode.DUPLICATE_KEYS,
-        "email_schedules has several rows with one key: "
-        f"{shown}{'; and more' if len(keys) > 5 else ''}",
-        hint="Each (contact_id, email_type, scheduled_send_date) may occur only once; remove the duplicate rows.",
+        f"email_schedules has several rows with one key: {shown}{more}",
+        hint="Each (contact_id, email_type, scheduled_send_date) may occur only once; remove the "
+        "duplicate rows.",
         details={"keys": shown},
     )
 
