@@ -42,7 +42,7 @@ SURPLUS = (
 class UniqueIndex:
     """A unique index of the plan's table that can reject rows of a plan.
 
-    sql: None if a constraint made it.
+    sql: None if it cannot be dropped by name, because a constraint made it or its name is not text.
     """
 
     name: str
@@ -136,7 +136,8 @@ def unique_indexes(connection: apsw.Connection) -> list[UniqueIndex]:
         if index.partial and sql is not None and not _concerns_plan(set(plan.columns), sql):
             continue
         columns = tuple("an expression" if name is None else name for name in index.columns)
-        found.append(UniqueIndex(index.name, columns, sql))
+        is_text = "\ufffd" not in index.name
+        found.append(UniqueIndex(index.name, columns, sql if is_text else None))
     return found
 
 

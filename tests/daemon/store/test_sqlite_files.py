@@ -382,7 +382,8 @@ def test_is_disk_full(error: Exception, full: bool) -> None:
 def test_results_of_apsw(result: int, full: bool) -> None:
     """The store's errors call a full disk one, whichever of SQLite's operations met it."""
     error = apsw.exception_for(result)
-    error.extendedresult = result
+    assert isinstance(error, apsw.Error)
+    vars(error)["extendedresult"] = result
     assert is_disk_full(error) == full
     refusal = translate(error, Path("org.db"))
     assert (refusal.code == ErrorCode.DISK_FULL) == full
