@@ -16,9 +16,9 @@ from schedproto.jobs import LastRun, TableInfo
 
 from .connection import open_reader
 from .errors import sqlite_errors
-from .odd_values import OddValues
 from .runs import applicable_configuration
 from .schema import OWN_TABLES, PLAN, PLAN_COLUMNS, READ_TABLES, Schema, read_schema
+from .tables import texts
 
 #: Maximum number of days that are listed.
 NEXT_DAYS = 14
@@ -105,7 +105,7 @@ def _details(
 
 def _counts(connection: apsw.Connection, column: str, source: str) -> dict[str, int]:
     """Return the number of rows of each value of a column. source: the SQL after FROM."""
-    rows = OddValues(connection).rows(source, [column, "count(*)"])
+    rows = texts(connection, f"SELECT CAST({column} AS BLOB), count(*) FROM {source}")
     return {str(value): int(count) for value, count in rows}
 
 
@@ -113,8 +113,9 @@ def _last_run(connection: apsw.Connection, schema: Schema) -> LastRun | None:
     columns = ("run_id", "as_of", "status", "mode", "started_at", "finished_at", "error")
     if not schema.has("scheduler_runs", *columns):
         return None
+    values = ", ".join(f"CAST({name} AS BLOB)" for name in columns)
     newest = "scheduler_runs ORDER BY started_at DESC, rowid DESC LIMIT 1"
-    for row in OddValues(connection).rows(newest, columns):
+    for row in texts(connection, f"SELECT {values} FROM {newest}"):
         return LastRun(**dict(zip(columns, row, strict=True)))
     return None
 
