@@ -113,7 +113,7 @@ def move_database(path: Path, target: Path) -> None:
             replaced.unlink(missing_ok=True)
 
 
-# Content and durability ---------------------------------------------------------------------------------------
+# Content and durability ---------------------------------------------------------------------------
 
 
 def copy_content(source: int, target: int, size_bytes: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from schedd.engine.coercions import boolean_of, is_blank, opted_out, trimmed
@@ -111,16 +111,8 @@ def status_findings(inspection: Inspection) -> Iterator[CheckFinding]:
         status = trimmed(value).lower()
         if status and status not in active:
             suppressed.setdefault(status, Group()).add(count, row_id, value)
+    _check_accepted(inspection, suppressed)
     accepted = [status for status in suppressed if status in inspection.accept_statuses]
-    unknown = [
-        status for status in inspection.accept_statuses if status not in {*active, *accepted}
-    ]
-    if unknown:
-        raise SchedulerError(
-            ErrorCode.INVALID_ARGUMENT,
-            f"no contact has the status {unknown[0]!r:.60}",
-            hint=f"Suppressed are: {', '.join(sorted(suppressed)[:20]) or 'none'}.",
-        )
     settings = {"contacts": {"active_statuses": [*active, *accepted]}} if accepted else {}
     for status, group in largest_first(suppressed).items():
         if status in accepted:
@@ -141,6 +133,18 @@ def status_findings(inspection: Inspection) -> Iterator[CheckFinding]:
             count=group.count,
             examples=group.examples,
             settings=settings if status in accepted else {},
+        )
+
+
+def _check_accepted(inspection: Inspection, suppressed: Collection[str]) -> None:
+    """Raise `SchedulerError` if no contact has one of the statuses that are to be accepted."""
+    known = {*inspection.configuration.active_statuses, *suppressed}
+    unknown = [status for status in inspection.accept_statuses if status not in known]
+    if unknown:
+        raise SchedulerError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"no contact has the status {unknown[0]!r:.60}",
+            hint=f"Suppressed are: {', '.join(sorted(suppressed)[:20]) or 'none'}.",
         )
 
 

@@ -31,6 +31,8 @@ _FLAGS_BASE = 10
 #: The code of a carrier that has no number yet.
 _NEW = blocks.NUMBER_LIMIT - 1
 
+#: Columns of which a missing one is read as NULL.
+_COLUMNS = ("email", "zip_code", "birth_date", "effective_date", "status", "failed_underwriting")
 _LONG_DATE = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][ T]*"
 _LONG_ZIP = "[0-9][0-9][0-9][0-9][0-9][- ][0-9][0-9][0-9][0-9]"
 #: Formats of ten characters: where year, month and day are, and the separator.
@@ -103,17 +105,7 @@ class ContactReader:
         self.findings = Findings()
         self.unreadable_booleans: list[int] = []
         columns = schema.columns["contacts"]
-        self._columns = {
-            name: name if name in columns else "NULL"
-            for name in (
-                "email",
-                "zip_code",
-                "birth_date",
-                "effective_date",
-                "status",
-                "failed_underwriting",
-            )
-        }
+        self._columns = {name: name if name in columns else "NULL" for name in _COLUMNS}
         self._opt_outs = [name for name in configuration.opt_out_columns if name in columns]
         #: The ORDER BY clause of group aggregates, if the table is not in the order of the ids.
         self._order = "" if schema.ordered_contacts else " ORDER BY id"

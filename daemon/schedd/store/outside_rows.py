@@ -75,6 +75,20 @@ def _plain_condition(affinity: str) -> str | None:
     return None
 
 
+def _outside_source(affinity: str, plain: str | None) -> str:
+    """Return the SQL after FROM of the rows that `_plain_rows` does not read."""
+    if affinity in CONVERTING:
+        # Two searches of an index; as one condition they would be a scan of the table.
+        return f"""(
+            SELECT id, contact_id FROM {PLAN} WHERE contact_id >= ''
+            UNION ALL
+            SELECT id, contact_id FROM {PLAN} WHERE contact_id IS NULL
+        )"""
+    if plain is None:
+        return f"{PLAN} WHERE typeof(contact_id) <> 'integer'"
+    return f"{PLAN} WHERE NOT coalesce({plain}, 0)"
+
+
 def read_outside_rows(
     connection: apsw.Connection, schema: Schema, findings: Findings
 ) -> OutsideRows:
@@ -86,17 +100,7 @@ def read_outside_rows(
         return OutsideRows(none, none, none > 0, none, converted)
 
     plain = _plain_condition(affinity)
-    if converted:
-        # Two searches of an index; as one condition they would be a scan of the table.
-        source = f"""(
-            SELECT id, contact_id FROM {PLAN} WHERE contact_id >= ''
-            UNION ALL
-            SELECT id, contact_id FROM {PLAN} WHERE contact_id IS NULL
-        )"""
-    elif plain is None:
-        source = f"{PLAN} WHERE typeof(contact_id) <> 'integer'"
-    else:
-        source = f"{PLAN} WHERE NOT coalesce({plain}, 0)"
+    source = _outside_source(affinity, plain)
     try:
         row_id, contact_id = (none, none) if plain is None else _plain_rows(connection, plain)
     except MisalignedError:  # row ids that no block holds
