@@ -19,7 +19,7 @@ from rich.console import Console
 
 from schedctl.views.check import print_report
 from schedd.engine.configuration import Layer
-from schedd.inspection.report import check
+from schedd.inspection.report import CheckRequest, check
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs" / "pictures" / "check-predecessor.svg"
@@ -35,14 +35,14 @@ def picture() -> str:
         with closing(sqlite3.connect(path)) as connection:
             connection.executescript(SCRIPT.read_text(encoding="utf-8"))
         report = check(
-            path,
-            "org-206",
-            Layer("defaults", {}),
-            as_of=AS_OF,
-            overrides={},
-            accept_statuses=["requested_follow_up"],
-            first_run_only=False,
-            now=lambda: dt.datetime.now(dt.UTC),
+            CheckRequest(
+                path=path,
+                organization="org-206",
+                defaults=Layer("defaults", {}),
+                as_of=AS_OF,
+                accept_statuses=["requested_follow_up"],
+                now=lambda: dt.datetime.now(dt.UTC),
+            )
         )
     console = Console(
         file=io.StringIO(),

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from schedproto import ErrorCode, SchedulerError
+from schedproto import sqlite_files
 
 from .object_store import (
     Condition,
@@ -134,9 +134,8 @@ class FolderStore:
         """Make a written file the object, if the condition holds."""
         path = self._path(key)
         try:
-            with coming.open("rb+") as file:
-                os.fsync(file.fileno())
-                etag = self._etag(os.fstat(file.fileno()))
+            sqlite_files.sync_file(coming)
+            etag = self._etag(coming.stat())
             path.parent.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 if condition is not None:
@@ -151,11 +150,7 @@ class FolderStore:
                     beside.parent.mkdir(parents=True, exist_ok=True)
                     beside.write_text(json.dumps({"etag": etag, "metadata": metadata}))
                 coming.rename(path)
-            descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sqlite_files.sync_folder(path.parent)
         finally:
             coming.unlink(missing_ok=True)
         return etag
@@ -173,12 +168,11 @@ class FolderStore:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise MissingObjectError(key) from None
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise SchedulerError(
-                    ErrorCode.DISK_FULL,
+            if sqlite_files.is_disk_full(error):
+                raise sqlite_files.disk_full(
                     f"no space in {self.describe()} or for its copy: {error.strerror}",
-                    hint="Free space; nothing was changed.",
-                    details={"path": str(self._root)},
+                    "Free space; nothing was changed.",
+                    self._root,
                 ) from None
             refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
             raise (denied if refused else unreachable)(

@@ -9,7 +9,6 @@ looks at the object instead.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from schedproto import ErrorCode, SchedulerError
+from schedproto import ErrorCode, SchedulerError, sqlite_files
 
 _STEP_BYTES = 1 << 20
 
@@ -118,14 +117,7 @@ def digest_of(path: Path) -> str:
 def duplicate(source: Path, target: Path) -> None:
     """Copy a file to a new one, as blocks that the kernel may share where the file system can."""
     with source.open("rb") as old, target.open("xb") as new:
-        offset, size = 0, os.fstat(old.fileno()).st_size
-        while offset < size:
-            got = os.copy_file_range(
-                old.fileno(), new.fileno(), min(64 << 20, size - offset), offset, offset
-            )
-            if not got:
-                raise OSError(errno.EIO, "the file was truncated while it was copied")
-            offset += got
+        sqlite_files.copy_content(old.fileno(), new.fileno(), os.fstat(old.fileno()).st_size)
 
 
 def unreachable(where: str, why: str) -> SchedulerError:

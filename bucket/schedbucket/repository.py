@@ -7,13 +7,14 @@ Two layouts with one face: `versions` (`versions.py`) and `plain` (`plain.py`).
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
+
+from schedproto import sqlite_files
 
 from .head import Entry, LeaseState, Register
 from .lease import Lease
@@ -101,21 +102,9 @@ def verify(path: Path, key: str, size_bytes: int, sha256: str) -> None:
     if size != size_bytes:
         raise damaged(key, f"it produces a file of {size} bytes instead of {size_bytes}")
     with ThreadPoolExecutor(1) as beside:
-        sound = beside.submit(_quick_check, path)
+        check = beside.submit(sqlite_files.quick_check, path)
         if sha256 and digest_of(path) != sha256:
             raise damaged(key, "SHA-256 mismatch of the file")
-        found = sound.result()
-    if found != "ok":
-        raise damaged(key, f"SQLite reports: {found}")
-
-
-def _quick_check(path: Path) -> str:
-    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
-    try:
-        connection.execute("PRAGMA mmap_size = 1073741824")
-        [(found,)] = connection.execute("PRAGMA quick_check(1)")
-    except sqlite3.DatabaseError as error:
-        return str(error)
-    finally:
-        connection.close()
-    return str(found)
+        fault = check.result()
+    if fault is not None:
+        raise damaged(key, f"SQLite reports: {fault}")

@@ -16,7 +16,7 @@ import obstore
 from obstore import exceptions as trouble
 from obstore.store import S3Store
 
-from schedproto import ErrorCode, SchedulerError
+from schedproto import ErrorCode, SchedulerError, sqlite_files
 
 from .object_store import (
     Condition,
@@ -284,7 +284,7 @@ class BucketStore:
 def _local(error: OSError) -> SchedulerError:
     """Return the error of a file here that cannot be written or read."""
     return SchedulerError(
-        ErrorCode.DISK_FULL if error.errno in (28, 122) else ErrorCode.DATABASE_UNREADABLE,
+        ErrorCode.DISK_FULL if sqlite_files.is_disk_full(error) else ErrorCode.DATABASE_UNREADABLE,
         f"cannot write or read a file of the bucket's copy: {error.strerror or error}",
         hint="Check the volume's free space and permissions; nothing was changed.",
     )

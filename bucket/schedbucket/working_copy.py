@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from schedproto import ErrorCode, SchedulerError
+from schedproto import ErrorCode, SchedulerError, sqlite_files
 from schedproto.private import FILE_MODE
 
 from .lease import Lease
@@ -58,10 +58,8 @@ def fingerprint(path: Path) -> str:
 
     Empty while a part of it lies in a log or journal.
     """
-    for suffix in ("-wal", "-journal"):
-        with suppress(FileNotFoundError):
-            if path.with_name(path.name + suffix).stat().st_size:
-                return ""
+    if sqlite_files.unmerged_sidecar(path) is not None:
+        return ""
     with path.open("rb") as file:
         info = os.fstat(file.fileno())
         header = os.pread(file.fileno(), 100, 0)
@@ -247,7 +245,7 @@ class Copy:
         if self.known is None:
             return 0
         size = self.path.stat().st_size
-        self.path.unlink()
+        sqlite_files.remove_database(self.path)
         for name in (STATE, BASE, COMING):
             (self.folder / name).unlink(missing_ok=True)
         return size
@@ -281,18 +279,9 @@ class Copy:
 
         Killed before the note, the copy is recognised by its SHA-256.
         """
-        with new.open("rb+") as file:
-            # Personal data: for this user alone, whatever the umask of the calling program.
-            os.fchmod(file.fileno(), FILE_MODE)
-            os.fsync(file.fileno())
-        for suffix in ("-wal", "-shm", "-journal"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-        new.rename(self.path)
-        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        # Personal data: for this user alone, whatever the umask of the calling program.
+        new.chmod(FILE_MODE)
+        sqlite_files.replace_database(new, self.path)
         self._note(State(known=known, fingerprint=fingerprint(self.path)))
 
     def _state(self) -> State | None:
@@ -302,12 +291,7 @@ class Copy:
             return None
 
     def _note(self, state: State) -> None:
-        coming = self.folder / f"{STATE}.new"
-        with coming.open("wb") as file:
-            file.write(msgspec.json.encode(state))
-            file.flush()
-            os.fsync(file.fileno())
-        coming.rename(self.folder / STATE)
+        sqlite_files.write_file(self.folder / STATE, msgspec.json.encode(state))
 
     def _sweep(self) -> None:
         """Remove what a kill has left."""

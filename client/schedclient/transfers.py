@@ -84,6 +84,10 @@ def _local(path: Path, doing: str) -> Iterator[None]:
             "Check the path, its permissions and the free disk space.",
         ) from None
     except sqlite3.Error as error:
+        from schedproto import sqlite_files  # noqa: PLC0415 - only errors need it
+
+        if sqlite_files.is_disk_full(error):
+            raise LocalFileError(f"{doing} {path} failed: {error}", "Free disk space.") from None
         raise LocalFileError(
             f"{doing} {path} failed: {error}",
             "The file must be a complete SQLite database that no other program keeps locked.",
@@ -257,14 +261,15 @@ async def pull(
 
 def _refuse_if_in_use(path: Path) -> None:
     """Raise if another program has the file open: its unwritten changes would be lost."""
-    for suffix in ("-wal", "-journal"):
-        sidecar = path.with_name(path.name + suffix)
-        with suppress(OSError):
-            if sidecar.stat().st_size:
-                raise LocalFileError(
-                    f"{path} is in use: {sidecar.name} exists next to it",
-                    "Close the program that uses it, or choose another file.",
-                )
+    from schedproto import sqlite_files  # noqa: PLC0415 - only pulls need it
+
+    with _local(path, "writing"):
+        sidecar = sqlite_files.unmerged_sidecar(path)
+    if sidecar is not None:
+        raise LocalFileError(
+            f"{path} is in use: {sidecar.name} exists next to it",
+            "Close the program that uses it, or choose another file.",
+        )
 
 
 async def _pull(
@@ -354,24 +359,15 @@ def _write_blocks(
 
 def _finish(unfinished: Path, path: Path) -> None:
     """Check the fetched file with SQLite, sync it to the disk and rename it."""
-    connection = sqlite3.connect(f"{unfinished.resolve().as_uri()}?immutable=1", uri=True)
-    try:
-        [(found,)] = connection.execute("PRAGMA quick_check(1)")
-    finally:
-        connection.close()
-    if found != "ok":
+    from schedproto import sqlite_files  # noqa: PLC0415 - only pulls need it
+
+    fault = sqlite_files.quick_check(unfinished)
+    if fault is not None:
         unfinished.unlink()
-        raise damaged(f"the downloaded file ({found})")
-    with unfinished.open("r+b") as file:
-        os.fsync(file.fileno())
+        raise damaged(f"the downloaded file ({fault})")
+
     _refuse_if_in_use(path)
-    path.with_name(path.name + "-shm").unlink(missing_ok=True)
-    unfinished.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sqlite_files.replace_database(unfinished, path)
 
 
 # Both ---------------------------------------------------------------------------------------------

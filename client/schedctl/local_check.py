@@ -21,12 +21,13 @@ from typing import Any
 from schedclient.errors import LocalFileError
 from schedclient.launch.local import LocalLauncher
 from schedclient.sync import Client
+from schedproto import sqlite_files
 from schedproto.checks import CheckReport
 from schedproto.ids import DATABASE_SUFFIX, ORGANIZATION_ID
 
 #: What belongs to a database: the file itself, a write-ahead log, and the journal of a transaction
 #: that broke off.
-_PARTS = ("", "-wal", "-journal")
+_PARTS = ("", *sqlite_files.DATA_SUFFIXES)
 #: How often a file that another program writes to is copied again, and the pause before.
 _TRIES, _PAUSE_S = 20, 0.25
 _IDLE_TIMEOUT_S = 60.0
@@ -76,10 +77,10 @@ def copy_database(path: Path, copy: Path) -> None:
                 time.sleep(_PAUSE_S)
             before = _states(path)
             for part in _PARTS:
-                target = copy.with_name(copy.name + part)
+                target = sqlite_files.sidecar(copy, part)
                 target.unlink(missing_ok=True)
                 if before[part] is not None:
-                    shutil.copyfile(path.with_name(path.name + part), target)
+                    shutil.copyfile(sqlite_files.sidecar(path, part), target)
             if _states(path) == before:
                 _recover(copy)
                 return
@@ -96,7 +97,7 @@ def copy_database(path: Path, copy: Path) -> None:
 
 def _recover(copy: Path) -> None:
     """Have SQLite undo, in the copy, a transaction that broke off; who only reads cannot."""
-    if copy.with_name(copy.name + "-journal").exists():
+    if sqlite_files.sidecar(copy, "-journal").exists():
         with suppress(sqlite3.Error), closing(sqlite3.connect(copy)) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
 
@@ -106,7 +107,7 @@ def _states(path: Path) -> dict[str, tuple[int, int, int] | None]:
     states: dict[str, tuple[int, int, int] | None] = {}
     for part in _PARTS:
         try:
-            info = path.with_name(path.name + part).stat()
+            info = sqlite_files.sidecar(path, part).stat()
             states[part] = (info.st_ino, info.st_size, info.st_mtime_ns)
         except FileNotFoundError:
             states[part] = None

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from schedproto.sqlite_files import replace_database
+
 #: ZIP codes of all states, about as many for each as its share of the population.
 _ZIPS = (  # noqa: SIM905 - a list of 160 texts, one a line, would hide the rest
     "90046 90660 91355 91911 92154 92401 92703 93230 93517 93728 94305 94608 95101 95337 95472 "
@@ -232,9 +234,7 @@ def make_organization(
         finally:
             connection.close()
 
-        partial.replace(path)
-        for suffix in ("-wal", "-shm", "-journal"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        replace_database(partial, path)
     except sqlite3.Error as error:
         raise OSError(f"{path} could not be written: {error}") from error
     finally:

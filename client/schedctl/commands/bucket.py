@@ -18,6 +18,7 @@ from rich.table import Table
 from schedclient.errors import LocalFileError, SettingsError
 from schedctl.common import TypoGroup, handles_errors, print_json
 from schedctl.terminal import console, size
+from schedproto import sqlite_files
 
 if TYPE_CHECKING:
     from schedbucket import BucketSettings, Repository
@@ -319,7 +320,7 @@ def _fetch(organization: str, file: Path, number: int | None, *, force: bool) ->
                         coming.unlink(missing_ok=True)
                         wanted = _wanted(repository, organization, None)
                 coming.chmod(0o600)  # personal data, whatever the umask
-                coming.replace(file)
+                sqlite_files.replace_database(coming, file)
         except OSError as error:
             raise LocalFileError(f"{file} cannot be written: {error.strerror or error}") from None
     return {

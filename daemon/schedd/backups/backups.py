@@ -1,11 +1,9 @@
-"""Rolling backups of an organization's file.
+"""Rolling backups of an organization's file: complete copies, and patches of changed pages.
 
-A whole copy now and then, and between them only the pages that changed.
-
-A *chain* is one copy (`ID.db`, a plain SQLite file) and the patches after it (`ID.patch`); every
-state of it can be restored. `index.json` names what there is and is replaced as a whole, last, so
-that a kill at any moment leaves the earlier backups as they were; what no index names is swept
-away. What was written is read back before it counts.
+A *chain* is one copy (`ID.db`, a plain SQLite file) and the patches after it (`ID.patch`). Each
+state in it can be restored. `index.json` lists the states. It is replaced atomically, as the last
+step, so a kill at any moment leaves the earlier backups intact; files that the index does not list
+are removed. Data is read back after it is written, before the index lists it.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
@@ -22,21 +20,22 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from schedproto import Backup, ErrorCode, SchedulerError
+from schedproto import Backup, ErrorCode, SchedulerError, sqlite_files
 
 from . import pages
 from .pages import Digests
 
 INDEX, DIGESTS = "index.json", ".digests"
-#: A new copy is made where more than this share of the pages has changed since the last one.
+#: A new copy is made if more than this share of the pages has changed since the last one.
 MAX_CHANGED = 0.5
 _TIME = "%Y-%m-%d %H:%M:%S"
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One state that is kept.
+    """A stored state.
 
-    kind: `copy` or `patch`; whole: the digest of the whole state (`pages.whole`).
+    kind: `copy` or `patch`.   whole: the digest of the complete state (`pages.whole`).
+    fingerprint: of the database when it was backed up (`pages.fingerprint`).
     """
 
     backup_id: str
@@ -51,14 +50,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def file(self) -> str:
-        """Return the name of the file that holds it."""
+        """Return the name of the file that holds the state."""
         return self.backup_id + (".db" if self.kind == "copy" else ".patch")
 
 
 class PatchEnd(msgspec.Struct, frozen=True):
-    """What stands at the end of a patch.
+    """The trailer of a patch.
 
-    The pages come first, then their numbers (u4, from 0), this, its length.
+    A patch has the pages, then their numbers (u4, from 0), then this, then its length.
     """
 
     pages: int
@@ -69,15 +68,12 @@ class PatchEnd(msgspec.Struct, frozen=True):
 
 
 class Index(msgspec.Struct, frozen=True):
-    """All states that are kept, oldest first.
-
-    Each chain is a copy and the patches up to the next copy.
-    """
+    """All stored states, oldest first. A chain is a copy and the patches up to the next copy."""
 
     entries: list[Entry] = []
 
     def chain_of(self, backup_id: str) -> list[Entry]:
-        """Return the copy and the patches that make a state, or nothing."""
+        """Return the copy and the patches that make up a state; empty if it is unknown."""
         chain: list[Entry] = []
         for entry in self.entries:
             chain = [entry] if entry.kind == "copy" else [*chain, entry]
@@ -87,7 +83,7 @@ class Index(msgspec.Struct, frozen=True):
 
 
 def no_backup(reason: str, path: Path) -> SchedulerError:
-    """Return the error of a backup that is not what it was when it was made."""
+    """Return the error for a backup that is missing or was changed."""
     return SchedulerError(
         ErrorCode.BACKUP_DAMAGED,
         f"invalid backup: {reason}",
@@ -98,33 +94,43 @@ def no_backup(reason: str, path: Path) -> SchedulerError:
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Tell a full disk from other trouble with the backup folder."""
+    """Translate errors of the operating system in the block; a full disk has its own code."""
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        message = f"cannot create a backup in {folder}: {error.strerror or error}"
+        if sqlite_files.is_disk_full(error):
+            raise sqlite_files.disk_full(
+                message,
+                "Free space on the volume or extend it, reduce SCHEDD_BACKUP_DAYS (0 for no "
+                "backups), or run in mode highperf. The file is unchanged.",
+                folder,
+            ) from None
         raise SchedulerError(
-            ErrorCode.DISK_FULL if full else ErrorCode.BACKUP_FAILED,
-            f"cannot create a backup in {folder}: {error.strerror or error}",
-            hint="Free space on the volume or extend it, reduce SCHEDD_BACKUP_DAYS (0 for no backups), or run in "
-            "mode highperf. The file is unchanged."
-            if full
-            else "Check the permissions of the folder. The organization's file is unchanged.",
+            ErrorCode.BACKUP_FAILED,
+            message,
+            hint="Check the permissions of the folder. The organization's file is unchanged.",
             details={"path": str(folder)},
         ) from None
 
 
 class Backups:
-    """The backups of one organization in `folder`.
+    """The backups of one organization in a folder.
 
-    keep_days: how long a state is kept; now: the time in UTC.
+    keep_days: how long a state is kept.   now: returns the time in UTC.
+
+    Example:
+
+        backups = Backups(backup_folder(data, "org-123"), 7.0, utc_now)
+        backup_id = backups.make(descriptor, run_id)
+        restore(backups, backup_id, database)
     """
 
     def __init__(self, folder: Path, keep_days: float, now: Callable[[], dt.datetime]) -> None:
         self.folder, self.keep_days, self._now = folder, keep_days, now
 
     def index(self) -> Index:
-        """Return what is kept; a folder without a readable index keeps nothing."""
+        """Return the stored states; none if the folder has no readable index."""
         try:
             return msgspec.json.decode((self.folder / INDEX).read_bytes(), type=Index)
         except (OSError, msgspec.DecodeError):
@@ -146,11 +152,13 @@ class Backups:
     # Making ---------------------------------------------------------------------------------------
 
     def make(self, descriptor: int, run_id: str) -> str:
-        """Keep the present state of a file and return the id under which it can be restored.
+        """Store the current state of a file and return its backup id; blocks.
 
-        descriptor: the file, open for reading, which nobody changes meanwhile and whose write-ahead
+        descriptor: the file, open for reading. Nothing changes it meanwhile, and its write-ahead
         log is empty. It must stay open as long as this process has SQLite connections to the file:
-        closing it would drop their locks.
+        closing it would drop their locks (POSIX).
+
+        Raises `SchedulerError` (`disk_full`, `backup_failed`); the earlier backups then stay.
         """
         with disk_errors(self.folder):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -197,57 +205,54 @@ class Backups:
             whole=pages.whole(digests),
             fingerprint=mark,
         )
-        self._write(self.folder / (backup_id + DIGESTS), digests.tobytes())
+        sqlite_files.write_file(self.folder / (backup_id + DIGESTS), digests.tobytes())
         return msgspec.structs.replace(
             entry, stored_bytes=(self.folder / entry.file).stat().st_size
         )
 
     def _changed(self, index: Index, page_size: int, digests: Digests) -> NDArray[np.int64] | None:
-        """Return the pages that differ from the newest state, None where a patch to it is not the thing to make."""
+        """Return the pages that differ from the newest state, None if a copy has to be made."""
         if not index.entries or index.entries[-1].page_size != page_size:
             return None
         chain = index.chain_of(index.entries[-1].backup_id)
-        patched = sum(entry.stored_bytes for entry in chain[1:])
-        oldest = dt.datetime.strptime(chain[0].created_at, _TIME).replace(tzinfo=dt.UTC)
-        if patched > chain[0].size_bytes * MAX_CHANGED or self._now() - oldest > dt.timedelta(
-            days=self.keep_days
-        ):
+        before = self._digests_before(chain[-1]) if self._can_grow(chain) else None
+        if before is None:
             return None
-        if any(not (self.folder / entry.file).is_file() for entry in chain):
-            return None
-        try:
-            raw = (self.folder / (chain[-1].backup_id + DIGESTS)).read_bytes()
-        except OSError:
-            return None
-        before = (
-            np.frombuffer(raw, np.uint64).reshape(-1, 2)
-            if len(raw) % 16 == 0
-            else np.zeros((0, 2), np.uint64)
-        )
-        if pages.whole(before) != chain[-1].whole:
-            return None
+
         common = min(len(before), len(digests))
         differs = np.ones(len(digests), np.bool_)
         differs[:common] = (digests[:common] != before[:common]).any(axis=1)
         return np.flatnonzero(differs)
 
+    def _can_grow(self, chain: Sequence[Entry]) -> bool:
+        """Return whether a chain is complete, and neither too large nor too old for a patch."""
+        patched_bytes = sum(entry.stored_bytes for entry in chain[1:])
+        started_at = dt.datetime.strptime(chain[0].created_at, _TIME).replace(tzinfo=dt.UTC)
+        return (
+            patched_bytes <= chain[0].size_bytes * MAX_CHANGED
+            and self._now() - started_at <= dt.timedelta(days=self.keep_days)
+            and all((self.folder / entry.file).is_file() for entry in chain)
+        )
+
+    def _digests_before(self, newest: Entry) -> Digests | None:
+        """Return the digests of the newest state's pages, None if they are missing or damaged."""
+        try:
+            raw = (self.folder / (newest.backup_id + DIGESTS)).read_bytes()
+        except OSError:
+            return None
+        if len(raw) % 16:
+            return None
+        digests = np.frombuffer(raw, np.uint64).reshape(-1, 2)
+        return digests if pages.whole(digests) == newest.whole else None
+
     def _copy(
         self, descriptor: int, size_bytes: int, digests: Digests, page_size: int, backup_id: str
     ) -> None:
-        """Copy the whole file, as blocks that the kernel may share where the file system can.
-
-        Read it back.
-        """
+        """Write a copy of the complete file, and verify it."""
         path = self.folder / f"{backup_id}.db"
         with path.open("xb") as file:
             os.fchmod(file.fileno(), 0o600)
-            offset = 0
-            while offset < size_bytes:
-                step = min(64 << 20, size_bytes - offset)
-                got = os.copy_file_range(descriptor, file.fileno(), step, offset, offset)
-                if not got:
-                    raise OSError(errno.EIO, "the file was truncated while it was copied")
-                offset += got
+            sqlite_files.copy_content(descriptor, file.fileno(), size_bytes)
             os.fsync(file.fileno())
         with path.open("rb") as file:
             written = pages.digests_of(file.fileno(), size_bytes, page_size)
@@ -263,7 +268,7 @@ class Backups:
         backup_id: str,
         changed: NDArray[np.int64],
     ) -> None:
-        """Keep the pages that changed; read them back."""
+        """Write a patch with the pages that changed, and verify it."""
         with (self.folder / f"{backup_id}.patch").open("x+b") as file:
             os.fchmod(file.fileno(), 0o600)
             for first, block in pages.blocks(descriptor, size_bytes, page_size):
@@ -284,10 +289,7 @@ class Backups:
     # The folder -----------------------------------------------------------------------------------
 
     def _without_old(self, index: Index) -> Index:
-        """Return the index without the chains all of whose states are too old.
-
-        The newest chain stays.
-        """
+        """Return the index without chains that have only expired states; the newest one stays."""
         chains: list[list[Entry]] = []
         for entry in index.entries:
             if entry.kind == "copy":
@@ -297,31 +299,17 @@ class Backups:
         kept = [chain for chain in chains[:-1] if chain[-1].created_at >= limit]
         return Index([entry for chain in (*kept, chains[-1]) for entry in chain])
 
-    def _write(self, path: Path, content: bytes) -> None:
-        """Write a file that is there whole or not at all."""
-        temporary = path.with_name(path.name + ".new")
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-
     def _write_index(self, index: Index) -> None:
-        self._sync_folder()
-        self._write(self.folder / INDEX, msgspec.json.format(msgspec.json.encode(index), indent=1))
-        self._sync_folder()
-
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        # The files that the index names are durable before it is.
+        sqlite_files.sync_folder(self.folder)
+        content = msgspec.json.format(msgspec.json.encode(index), indent=1)
+        sqlite_files.write_file(self.folder / INDEX, content)
+        sqlite_files.sync_folder(self.folder)
 
     def _sweep(self, index: Index) -> None:
-        """Remove what no index names.
+        """Remove files that the index does not list.
 
-        Leftovers of a kill, chains that are too old, digests of older states.
+        They are leftovers of a kill, expired chains, or digests of older states.
         """
         named = {INDEX, *(entry.file for entry in index.entries)}
         if index.entries:

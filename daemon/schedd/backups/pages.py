@@ -1,9 +1,9 @@
-"""A database file as pages: read in blocks, digested by numpy.
+"""Digests of a database's pages, computed by numpy.
 
-The digest of a page is two sums of its 64-bit words, each word times an odd number of its own,
-modulo 2**64. One changed word always shows; any other difference is missed once in 2**128. It costs
-less than reading the page. It guards against accidents, not against somebody who makes pages that
-collide.
+The digest of a page is two sums of its 64-bit words, each word times an odd factor of its own,
+modulo 2**64. A single changed word always changes the digest; other differences collide with a
+probability of 2**-128. Computing it takes less time than reading the page. It protects against
+accidents, not against deliberate collisions.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from schedd.engine.hashing import mix64
 
-#: Pages are read in blocks of about so many bytes.
+#: Approximate size of the blocks in which pages are read.
 BLOCK_BYTES = 4 * 1024 * 1024
-#: What the first bytes of every SQLite file are, and where its header has the page size and the
-#: change counter (SQLite's file format, section 1.3).
+#: The first bytes of each SQLite file, and the offsets of the page size and the change counter in
+#: its header (SQLite's file format, section 1.3).
 MAGIC = b"SQLite format 3\x00"
 _PAGE_SIZE_AT, _CHANGES_AT, _HEADER_BYTES = 16, 24, 100
 
@@ -28,7 +28,7 @@ Digests = NDArray[np.uint64]
 
 
 def page_size_of(header: bytes) -> int:
-    """Return the page size that a file's first bytes name; 0 if it is no database."""
+    """Return the page size in a file's header; 0 if it is not a database."""
     if len(header) < _HEADER_BYTES or not header.startswith(MAGIC):
         return 0
     size = int.from_bytes(header[_PAGE_SIZE_AT : _PAGE_SIZE_AT + 2], "big")
@@ -36,9 +36,9 @@ def page_size_of(header: bytes) -> int:
 
 
 def fingerprint(descriptor: int) -> str:
-    """Return a text that changes whenever a transaction has changed the file.
+    """Return a text that changes with each transaction that changes the file.
 
-    Size, time, SQLite's change counter.
+    It has the size, the time, SQLite's change counter and the inode.
     """
     info = os.fstat(descriptor)
     header = os.pread(descriptor, _HEADER_BYTES, 0)
@@ -49,7 +49,11 @@ def fingerprint(descriptor: int) -> str:
 def blocks(
     descriptor: int, size_bytes: int, page_size: int
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield (number of the first page from 0, pages x bytes) of a file that nobody changes meanwhile."""
+    """Yield blocks of pages of a file that nothing changes meanwhile.
+
+    Each is the number of its first page, from 0, and an array of pages x `page_size` bytes.
+    Raises `OSError`.
+    """
     step = max(1, BLOCK_BYTES // page_size)
     pages = size_bytes // page_size
     for first in range(0, pages, step):
@@ -59,9 +63,8 @@ def blocks(
         while done < len(block):
             got = os.preadv(descriptor, [memoryview(block)[done:]], first * page_size + done)
             if not got:
-                raise OSError(
-                    f"the file ends at byte {first * page_size + done}, before its {size_bytes} bytes"
-                )
+                end = first * page_size + done
+                raise OSError(f"the file ends at byte {end}, before its {size_bytes} bytes")
             done += got
         yield first, np.frombuffer(block, np.uint8).reshape(count, page_size)
 
@@ -72,13 +75,13 @@ def _factors(words: int) -> NDArray[np.uint64]:
 
 
 class Digester:
-    """Digests pages of one size."""
+    """Computes the digests of pages of one size."""
 
     def __init__(self, page_size: int) -> None:
         self._factors = _factors(page_size // 8)
 
     def digest(self, pages: NDArray[np.uint8]) -> Digests:
-        """Return the digests of some pages: pages x 2 numbers."""
+        """Return the digests of pages x bytes, as pages x 2 numbers."""
         words: Digests = pages.view("<u8") @ self._factors
         return words
 
@@ -91,5 +94,5 @@ def digests_of(descriptor: int, size_bytes: int, page_size: int) -> Digests:
 
 
 def whole(digests: Digests) -> str:
-    """Return one digest for a whole file."""
+    """Return the digest of a complete file, given those of its pages."""
     return hashlib.sha256(np.ascontiguousarray(digests).tobytes()).hexdigest()

@@ -1,11 +1,10 @@
-"""A kept state of an organization's file back in its place."""
+"""Restoring a stored state of an organization's file."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,8 +15,7 @@ from numpy.typing import NDArray
 
 from schedd.store.connection import open_writer
 from schedd.store.errors import sqlite_errors
-from schedd.store.integrity import findings
-from schedproto import ErrorCode, Mode, SchedulerError
+from schedproto import ErrorCode, Mode, SchedulerError, sqlite_files
 from schedproto.layout import temporary_folder
 
 from . import pages
@@ -28,7 +26,7 @@ _STEP_PAGES = 4096
 
 
 def rebuild(backups: Backups, backup_id: str, target: Path) -> None:
-    """Make the file `target` (which must not exist) what a state was, and verify it.
+    """Write a stored state to the new file `target`, and verify it; blocks.
 
     Raises `SchedulerError`.
     """
@@ -53,7 +51,7 @@ def rebuild(backups: Backups, backup_id: str, target: Path) -> None:
             _verify(file.fileno(), chain[-1], source)
     connection = apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        found = findings(connection, indexes=False)
+        found = sqlite_files.faults(connection)
     except apsw.Error as error:
         found = [str(error)]
     finally:
@@ -63,7 +61,7 @@ def rebuild(backups: Backups, backup_id: str, target: Path) -> None:
 
 
 def _apply(path: Path, descriptor: int) -> None:
-    """Put the pages of a patch into a file."""
+    """Write the pages of a patch into a file."""
     try:
         with path.open("rb") as patch:
             end, numbers = _read_end(patch)
@@ -76,10 +74,7 @@ def _apply(path: Path, descriptor: int) -> None:
 
 
 def _read_end(patch: BinaryIO) -> tuple[PatchEnd, NDArray[np.uint32]]:
-    """Return what a patch says of itself and its page numbers.
-
-    Raises `ValueError` if it is not whole.
-    """
+    """Return the trailer and the page numbers of a patch; raises `ValueError` if truncated."""
     size = patch.seek(0, os.SEEK_END)
     if size < PatchEnd.LENGTH_BYTES:
         raise ValueError("it is truncated")
@@ -106,13 +101,13 @@ def _verify(descriptor: int, entry: Entry, path: Path) -> None:
 
 
 def restore(backups: Backups, backup_id: str, database: Path) -> None:
-    """Make an organization's file what a state was.
+    """Restore an organization's file to a stored state; blocks.
 
-    The caller sees to it that no job uses the file.
+    The caller makes sure that no job uses the file. The current state is backed up first if SQLite
+    can read it, so that a restore can be undone. The file is overwritten in one transaction; one
+    that SQLite cannot open is replaced.
 
-    The present state is kept as a backup first, where it can be read, so that a restore can be
-    undone. The file is overwritten in one transaction; one that SQLite cannot open (any more) is
-    replaced.
+    Raises `SchedulerError`.
     """
     with tempfile.TemporaryDirectory(
         prefix="restore-", dir=temporary_folder(database.parent)
@@ -123,23 +118,19 @@ def restore(backups: Backups, backup_id: str, database: Path) -> None:
 
 
 def put_in_place(backups: Backups, new: Path, database: Path, reason: str) -> None:
-    """Make an organization's file what another file is, which is gone or left over afterwards.
+    """Replace the content of an organization's file by that of `new`; blocks.
 
-    The present state is kept as a backup first, under the reason.
+    The current state is backed up first, under the reason. Afterwards `new` may be gone.
     """
-    if keep_present(backups, database, reason):
+    if back_up_current(backups, database, reason):
         _overwrite(new, database)
         return
     with disk_errors(database.parent):
-        for suffix in ("-wal", "-shm", "-journal"):
-            # They belong to the file that is replaced, and would be applied to this one.
-            with suppress(FileNotFoundError):
-                database.with_name(database.name + suffix).unlink()
-        new.rename(database)
+        sqlite_files.replace_database(new, database)
 
 
-def keep_present(backups: Backups, database: Path, reason: str) -> bool:
-    """Keep the present state; returns whether SQLite can open the file."""
+def back_up_current(backups: Backups, database: Path, reason: str) -> bool:
+    """Back up the current state; returns False if there is no file that SQLite can open."""
     if not database.exists():
         return False
     descriptor = os.open(database, os.O_RDONLY | os.O_CLOEXEC)
@@ -163,7 +154,7 @@ def keep_present(backups: Backups, database: Path, reason: str) -> bool:
 
 
 def _overwrite(source: Path, database: Path) -> None:
-    """Copy a database over another one, in one transaction, with whoever reads it seeing the old or the new one."""
+    """Copy a database over another one, in one transaction: readers see the old or the new one."""
     target = open_writer(database, Mode.RELIABLE)
     origin = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)
     try:

@@ -269,17 +269,19 @@ class Files:
         )
 
     def _check(self, path: Path, request: CheckOrganization) -> CheckReport:
-        from schedd.inspection.report import check  # noqa: PLC0415 - as above
+        from schedd.inspection.report import CheckRequest, check  # noqa: PLC0415 - as above
 
         return check(
-            path,
-            request.organization,
-            self._defaults,
-            as_of=None if request.as_of is None else parse_as_of(request.as_of),
-            overrides=request.config,
-            accept_statuses=request.accept_statuses,
-            first_run_only=request.first_run_only,
-            now=_now,
+            CheckRequest(
+                path=path,
+                organization=request.organization,
+                defaults=self._defaults,
+                as_of=None if request.as_of is None else parse_as_of(request.as_of),
+                overrides=request.config,
+                accept_statuses=request.accept_statuses,
+                first_run_only=request.first_run_only,
+                now=_now,
+            )
         )
 
     def _contents(self, path: Path) -> CheckReport:

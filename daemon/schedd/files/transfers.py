@@ -9,7 +9,6 @@ and is found again by its digests.
 from __future__ import annotations
 
 import datetime as dt
-import errno
 import os
 import secrets
 import shutil
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from schedd.store.errors import sqlite_errors
 from schedd.store.maintenance import check_file, whole_copy
-from schedproto import ErrorCode, SchedulerError
+from schedproto import ErrorCode, SchedulerError, sqlite_files
 from schedproto.layout import state_folder, transfer_folder
 from schedproto.messages import Done, FileReply
 from schedproto.transfers import (
@@ -289,8 +288,7 @@ class Transfers:
         """Check what was sent as a whole and put it in the place of the organization's file."""
         push = self._find(request.transfer_id, push=True)
         with push.lock, _disk_errors(push.path):
-            with _descriptor(push.path, os.O_RDWR) as descriptor:
-                os.fsync(descriptor)
+            sqlite_files.sync_file(push.path)
             found = bytearray().join(digests_of(data) for _, data in _read(push.path))
             if whole_digest(bytes(found)) != push.digest:
                 raise SchedulerError(
@@ -390,10 +388,10 @@ def _descriptor(path: Path, flags: int) -> Iterator[int]:
 
 def _full(path: Path, what: str) -> SchedulerError:
     free = shutil.disk_usage(path.parent).free
-    return SchedulerError(
-        ErrorCode.DISK_FULL,
+    return sqlite_files.disk_full(
         f"{what}: {free:,} bytes are free",
-        hint="Free space on the volume or extend it; the organization's file is unchanged.",
+        "Free space on the volume or extend it; the organization's file is unchanged.",
+        path,
     )
 
 
@@ -403,7 +401,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if sqlite_files.is_disk_full(error):
             raise _full(path, f"not enough space to transfer {path.parent.name}") from None
         raise SchedulerError(
             ErrorCode.DATABASE_UNREADABLE,

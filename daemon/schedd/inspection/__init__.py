@@ -1,6 +1,5 @@
 """The check of an organization's file (`schedctl check`) and its adoption.
 
-Reads as a run would, changes on request.
-
-Knows neither socket nor job; `schedd.files.requests` calls it.
+The check reads a file as a run would; the adoption changes it on request. Knows neither socket nor
+job; `schedd.files.requests` calls it.
 """

@@ -1,4 +1,4 @@
-"""Addresses that several contacts have. Keeps a hash of each address, not the address."""
+"""Addresses shared by several contacts. Keeps a hash of each address, not the address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from schedd.engine.coercions import trimmed
 from schedd.engine.contacts import Contacts, Reason
 from schedd.store.contacts import Range
-from schedd.store.odd_values import encoding_of
+from schedd.store.tables import encoding_of
 from schedproto.checks import CheckFinding
 
 from .context import Inspection, finding, plural
@@ -22,7 +22,11 @@ _SILENT = (int(Reason.SUPPRESSED), int(Reason.OPTED_OUT))
 
 @dataclass
 class Addresses:
-    """Ids and hashes of addresses of eligible contacts, and hashes of those that are suppressed or opted out."""
+    """Hashes of the addresses of all contacts, collected chunk by chunk.
+
+    ids, hashes: of eligible contacts, in the same order.   silent: hashes of addresses whose
+    contact is suppressed or opted out.
+    """
 
     ids: list[NDArray[np.int64]] = field(default_factory=list)
     hashes: list[NDArray[np.int64]] = field(default_factory=list)
@@ -33,14 +37,12 @@ class Addresses:
     ) -> None:
         """Read the addresses of a chunk.
 
-        order: what the group aggregates of the chunk are ordered by.
+        order: the ORDER BY clause of the chunk's group aggregates.
         """
         # An address with a line break is not valid, so it is not shared by eligible contacts.
         email = "CASE WHEN instr(email, char(10)) = 0 THEN email ELSE '' END"
-        where = chunk.where("id")
-        [(block,)] = connection.execute(
-            f"SELECT CAST(group_concat({email}, char(10){order}) AS BLOB) FROM contacts WHERE {where}"
-        )
+        column = f"CAST(group_concat({email}, char(10){order}) AS BLOB)"
+        [(block,)] = connection.execute(f"SELECT {column} FROM contacts WHERE {chunk.where('id')}")
         texts = (block or b"").decode(encoding_of(connection), "replace").lower().split("\n")
         if len(texts) != len(contacts.ids):
             return
@@ -52,7 +54,7 @@ class Addresses:
         self.silent.append(hashes[silent])
 
     def findings(self, inspection: Inspection) -> Iterator[CheckFinding]:
-        """Yield addresses that several eligible contacts have, and those that somebody else wants no e-mails at."""
+        """Yield addresses that eligible contacts share, with each other or with silent contacts."""
         ids = np.concatenate(self.ids) if self.ids else np.zeros(0, np.int64)
         hashes = np.concatenate(self.hashes) if self.hashes else np.zeros(0, np.int64)
         order = np.argsort(hashes, kind="stable")
@@ -64,8 +66,9 @@ class Addresses:
             count = len(np.unique(hashes[shared]))
             yield finding(
                 "shared_email",
-                f"{plural(len(shared), 'eligible contact')} share {plural(count, 'address', 'addresses')}; each of "
-                "these gets the e-mails of all its contacts.",
+                f"{plural(len(shared), 'eligible contact')} share "
+                f"{plural(count, 'address', 'addresses')}; each of these gets the e-mails of all "
+                "its contacts.",
                 table="contacts",
                 column="email",
                 count=len(shared),
@@ -77,8 +80,8 @@ class Addresses:
         if len(also):
             yield finding(
                 "shared_with_opted_out",
-                f"{plural(len(also), 'eligible contact')} {'has' if len(also) == 1 else 'have'} the address of a "
-                "contact that is suppressed or opted out.",
+                f"{plural(len(also), 'eligible contact')} {'has' if len(also) == 1 else 'have'} "
+                "the address of a contact that is suppressed or opted out.",
                 table="contacts",
                 column="email",
                 count=len(also),

@@ -1,9 +1,7 @@
 """The adoption of an organization's file.
 
-The configuration that follows from a check, and the plan's own table.
-
-Everything is one transaction, after a backup. Rows of the sender and tables of the application are
-never changed.
+It stores the configuration that a check suggests, and repairs the plan's table. All of it is one
+transaction, after a backup. Rows of the sender and tables of the application are never changed.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ from schedproto import ErrorCode, Mode, SchedulerError
 from schedproto.checks import ERROR, Adoption, CheckFinding, TableChange
 
 from .context import plural
-from .report import Settings, inspect
+from .report import CheckRequest, Settings, inspect
 from .tables import PLANNED, SURPLUS, UniqueIndex, surplus_rows, unique_indexes
 
 #: Errors that an adoption removes.
@@ -52,11 +50,16 @@ _SOLVED = {"unique_index"}
 
 @dataclass(frozen=True)
 class Adopter:
-    """What an adoption is asked for.
+    """A requested adoption.
 
     defaults: the daemon's configuration file.   accept_statuses: contact statuses that become
-    active.
-    now: the time.
+    active.   now: returns the time.
+
+    Example:
+
+        adopter = Adopter(path, "org-123", defaults, [], utc_now)
+        adoption = adopter.plan()
+        adopter.apply(adoption.digest, toml_of(adoption.settings), "ann", backups)
     """
 
     path: Path
@@ -66,9 +69,9 @@ class Adopter:
     now: Callable[[], dt.datetime]
 
     def plan(self) -> Adoption:
-        """Return what would be done; changes nothing.
+        """Return the changes of the adoption, without making them.
 
-        Blocks as long as a check; raises `SchedulerError`.
+        Blocks as long as a check. Raises `SchedulerError`.
         """
         connection = open_reader(self.path)
         try:
@@ -79,9 +82,10 @@ class Adopter:
             connection.close()
 
     def apply(self, digest: str, toml: str, created_by: str, backups: Backups | None) -> Adoption:
-        """Do what an adoption with this digest said, and return it. Raises `SchedulerError`.
+        """Make the changes of the planned adoption with this digest, and return it.
 
-        toml: its configuration as text.   backups: None where none are kept.
+        toml: its configuration as text.   backups: None if none are kept.
+        Raises `SchedulerError`, for example `plan_differs`; then nothing was changed.
         """
         with self._writing() as (connection, descriptor):
             adoption = self._planned(connection)
@@ -91,8 +95,8 @@ class Adopter:
                 raise SchedulerError(
                     ErrorCode.PLAN_DIFFERS,
                     f"the changes for adopting {self.organization} differ from those shown",
-                    hint="The file or its configuration changed in the meantime. Review the changes again. "
-                    "Nothing was changed.",
+                    hint="The file or its configuration changed in the meantime. Review the "
+                    "changes again. Nothing was changed.",
                 )
             self._check_text(adoption, toml)
             backup_id = None if backups is None else backups.make(descriptor, "before an adoption")
@@ -108,16 +112,14 @@ class Adopter:
     def _planned(self, connection: apsw.Connection) -> Adoption:
         schema = read_schema(connection)
         settings = Settings(self.defaults, applicable_configuration(connection, schema), {})
-        report = inspect(
-            connection,
-            schema,
-            self.path,
-            self.organization,
-            settings,
-            None,
-            self.accept_statuses,
-            self.now,
+        request = CheckRequest(
+            path=self.path,
+            organization=self.organization,
+            defaults=self.defaults,
+            accept_statuses=self.accept_statuses,
+            now=self.now,
         )
+        report = inspect(connection, schema, request, settings)
         changes = list(_changes(connection, schema))
         before = dict(settings.stored_values)
         found = msgspec.json.encode([report.settings, before, changes], order="deterministic")
@@ -146,12 +148,11 @@ class Adopter:
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[apsw.Connection, int]]:
-        """Open the file in a transaction, and for reading as it is before.
+        """Open a transaction, and a descriptor that reads the file as it is before it.
 
-        Rolls back what is not committed.
+        Rolls back unless the block commits.
         """
-        # Closing a descriptor drops SQLite's locks (POSIX), so it is opened before and closed after
-        # the connection.
+        # Closing a descriptor drops SQLite's locks (POSIX), so it is closed after the connection.
         descriptor = -1
         try:
             connection = open_writer(self.path, Mode.RELIABLE)
@@ -163,8 +164,10 @@ class Adopter:
                     if not maintenance.log_is_empty(self.path):
                         raise SchedulerError(
                             ErrorCode.DATABASE_LOCKED,
-                            f"{self.path.name} is being read by another program and cannot be backed up now",
-                            hint="Retry when the other program has ended its transaction. Nothing was changed.",
+                            f"{self.path.name} is being read by another program and cannot be "
+                            "backed up now",
+                            hint="Retry when the other program has ended its transaction. "
+                            "Nothing was changed.",
                         )
                     yield connection, descriptor
             finally:
@@ -176,10 +179,7 @@ class Adopter:
     def _change(
         self, connection: apsw.Connection, adoption: Adoption, toml: str, created_by: str
     ) -> int | None:
-        """Make the changes, inside the transaction.
-
-        Returns the version of the configuration, if one is stored.
-        """
+        """Make the changes, inside the transaction; returns the new version, if one is stored."""
         try:
             with foreign.explained(connection):
                 for change in adoption.changes:
@@ -199,26 +199,27 @@ def _refused(reason: str) -> SchedulerError:
     return SchedulerError(
         ErrorCode.FOREIGN_SCHEMA,
         f"the tables of the file reject the changes: {reason}",
-        hint="Check the triggers and constraints of the table; `schedctl check` lists them. Nothing was changed.",
+        hint="Check the triggers and constraints of the table; `schedctl check` lists them. "
+        "Nothing was changed.",
     )
 
 
 def _is_left(item: CheckFinding) -> bool:
-    """Return whether a finding remains for people to decide."""
+    """Return whether a finding is left to a person."""
     if item.settings or item.code in _SOLVED:
         return False
     return item.severity == ERROR or item.code == "suppressed_status"
 
 
 def _sent_rows(connection: apsw.Connection) -> tuple[Any, ...] | None:
-    """Return what shows that rows of the sender are as they were; None where there can be none."""
+    """Return sums that change with rows of the sender; None if the file cannot have any."""
     schema = read_schema(connection)
     if not schema.has(PLAN, *PLAN_KEY, "id", "status"):
         return None
-    foreign = f"(status IS NULL OR NOT {PLANNED})"
+    of_sender = f"(status IS NULL OR NOT {PLANNED})"
     parts = ", ".join(f"total(length(CAST({name} AS BLOB)))" for name in (*PLAN_KEY, "status"))
     row = connection.execute(
-        f"SELECT count(*), total(id), {parts} FROM {PLAN} WHERE {foreign}"
+        f"SELECT count(*), total(id), {parts} FROM {PLAN} WHERE {of_sender}"
     ).fetchone()
     return tuple(row or ())
 
@@ -250,8 +251,8 @@ def _plan_changes(connection: apsw.Connection, schema: Schema) -> Iterator[Table
         if count:
             yield TableChange(
                 table=PLAN,
-                message=f"remove {plural(count, 'planned row')} with the same key as another row; no rows of the "
-                "sender",
+                message=f"remove {plural(count, 'planned row')} with the same key as another row; "
+                "no rows of the sender",
                 sql=f"DELETE FROM {PLAN} WHERE {SURPLUS}",
                 rows=count,
             )
@@ -273,9 +274,10 @@ def _plan_changes(connection: apsw.Connection, schema: Schema) -> Iterator[Table
 
 
 def _dropped(index: UniqueIndex) -> TableChange:
+    columns, sql = ", ".join(index.columns), " ".join((index.sql or "").split())
     return TableChange(
         table=PLAN,
-        message=f"drop the unique index {index.name} on ({', '.join(index.columns)}), which rows of a plan can "
-        f"violate: {' '.join((index.sql or '').split())}",
+        message=f"drop the unique index {index.name} on ({columns}), which rows of a plan can "
+        f"violate: {sql}",
         sql=f"DROP INDEX main.{quoted(index.name)}",
     )

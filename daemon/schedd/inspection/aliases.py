@@ -1,4 +1,4 @@
-"""Which known e-mail type another name probably stands for. Pure functions."""
+"""Guesses of the known e-mail type that another name stands for. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SYNONYMS = {
     "exclusion_window": "post_window",
     "after_window": "post_window",
 }
-#: How similar a misspelt name has to be.
+#: Minimum similarity of a misspelt name.
 _SIMILAR = 0.88
 
 
@@ -34,11 +34,10 @@ def _contains(words: tuple[str, ...], part: tuple[str, ...]) -> bool:
 
 
 def suggested_type(name: str, known: Iterable[str]) -> str | None:
-    """Return the known type whose words a name contains, the longest; else one of similar spelling.
+    """Return the known type that a name probably stands for, None if there is no clear one.
 
-    Else None.
-
-    known: types in lower case.   None also where two types are as likely as each other.
+    It is the one with the most words that the name contains, else one of similar spelling.
+    known: types in lower case.
 
     >>> suggested_type("scheduled_rate_increase", ["birthday", "campaign_rate_increase"])
     'campaign_rate_increase'

@@ -1,4 +1,4 @@
-"""Campaigns and engagement: what is not planned, reaches nobody, or cannot be read."""
+"""Findings on campaigns, their targets, and engagement."""
 
 from __future__ import annotations
 
@@ -18,32 +18,9 @@ _ENGAGEMENT = {"tracking_clicks": "clicked_at", "contact_events": "created_at"}
 
 
 def campaign_findings(inspection: Inspection, people: People) -> Iterator[CheckFinding]:
-    """Yield what is wrong with campaigns, their targets, and engagement."""
-    for item in inspection.run.findings:
-        [(_, value)] = item.examples[:1]
-        yield finding(
-            "campaign_not_planned",
-            f"Campaign {item.name.partition(' ')[0]}: the value {value!r} of {item.table}.{item.column} cannot be "
-            "read, so the campaign is not planned.",
-            table=item.table,
-            column=item.column,
-            name=item.name,
-            count=item.count,
-            examples=item.examples,
-        )
-    names = {instance.id: instance.type.name for instance in inspection.run.instances}
-    for instance, contacts in people.reached.items():
-        if not contacts:
-            yield finding(
-                "campaign_without_contacts",
-                f"The active campaign {instance} ({names[instance]}) reaches no eligible contact on a day that is "
-                "left.",
-                table="campaign_instances",
-                column="id",
-                name=f"{instance}",
-                count=1,
-                examples=[(instance, names[instance])],
-            )
+    """Yield all findings of this module."""
+    yield from _unplanned(inspection)
+    yield from _without_contacts(inspection, people)
     yield from (
         _target(item)
         for item in people.findings
@@ -58,18 +35,52 @@ def campaign_findings(inspection: Inspection, people: People) -> Iterator[CheckF
             yield from contact_ids(inspection, table)
 
 
+def _unplanned(inspection: Inspection) -> Iterator[CheckFinding]:
+    """Yield campaigns that cannot be planned."""
+    for item in inspection.run.findings:
+        [(_, value)] = item.examples[:1]
+        yield finding(
+            "campaign_not_planned",
+            f"Campaign {item.name.partition(' ')[0]}: the value {value!r} of "
+            f"{item.table}.{item.column} cannot be read, so the campaign is not planned.",
+            table=item.table,
+            column=item.column,
+            name=item.name,
+            count=item.count,
+            examples=item.examples,
+        )
+
+
+def _without_contacts(inspection: Inspection, people: People) -> Iterator[CheckFinding]:
+    """Yield active campaigns that reach no eligible contact."""
+    names = {instance.id: instance.type.name for instance in inspection.run.instances}
+    for instance, contacts in people.reached.items():
+        if not contacts:
+            yield finding(
+                "campaign_without_contacts",
+                f"The active campaign {instance} ({names[instance]}) reaches no eligible contact "
+                "on a day that is left.",
+                table="campaign_instances",
+                column="id",
+                name=f"{instance}",
+                count=1,
+                examples=[(instance, names[instance])],
+            )
+
+
+_NO_EMAIL = "these contacts get no e-mail of the campaign"
 _TARGET_TEXTS = {
-    "unreadable_date": "of {table} with a {column} that cannot be read; these contacts get no e-mail of the campaign",
-    "missing_date": "of {table} without a {column}; these contacts get no e-mail of the campaign",
-    "unreadable_integer": "of {table} with a {column} that cannot be read as a whole number; they are ignored",
+    "unreadable_date": f"with a {{column}} that cannot be read; {_NO_EMAIL}",
+    "missing_date": f"without a {{column}}; {_NO_EMAIL}",
+    "unreadable_integer": "with a {column} that cannot be read as a whole number; they are ignored",
 }
 
 
 def _target(item: Finding) -> CheckFinding:
-    text = _TARGET_TEXTS[item.code].format(table=item.table, column=item.column)
+    text = _TARGET_TEXTS[item.code].format(column=item.column)
     return finding(
         item.code,
-        f"{plural(item.count, 'row')} {text}.",
+        f"{plural(item.count, 'row')} of {item.table} {text}.",
         fix="Write the dates as YYYY-MM-DD in the application."
         if item.code == "unreadable_date"
         else "",
@@ -93,7 +104,8 @@ def _unknown_campaigns(inspection: Inspection) -> Iterator[CheckFinding]:
     if unknown.count:
         yield finding(
             "unknown_campaign",
-            f"{plural(unknown.count, 'row')} of {_TARGETS} of campaign instances that do not exist; they are ignored.",
+            f"{plural(unknown.count, 'row')} of {_TARGETS} of campaign instances that do not "
+            "exist; they are ignored.",
             table=_TARGETS,
             column="campaign_instance_id",
             count=unknown.count,
@@ -103,7 +115,9 @@ def _unknown_campaigns(inspection: Inspection) -> Iterator[CheckFinding]:
 
 def _engagement(inspection: Inspection, table: str, column: str) -> Iterator[CheckFinding]:
     unreadable = Group()
-    where = f"{column} COLLATE BINARY IS NOT date({column}) AND {column} COLLATE BINARY IS NOT datetime({column})"
+    # SQLite gives these two forms back unchanged; the dates module reads the others.
+    plain = (f"{column} COLLATE BINARY IS NOT {form}({column})" for form in ("date", "datetime"))
+    where = " AND ".join(plain)
     if table == "contact_events" and inspection.schema.has(table, "event_type"):
         where += " AND CAST(event_type AS TEXT) = 'eligibility_answered'"
     for value, count, row_id in inspection.distinct(table, [column], where):
@@ -112,8 +126,8 @@ def _engagement(inspection: Inspection, table: str, column: str) -> Iterator[Che
     if unreadable.count:
         yield finding(
             "unreadable_date",
-            f"{plural(unreadable.count, 'row')} of {table} with a {column} that cannot be read; follow-ups do not "
-            "take them into account.",
+            f"{plural(unreadable.count, 'row')} of {table} with a {column} that cannot be read; "
+            "follow-ups do not take them into account.",
             fix="Write the dates as YYYY-MM-DD HH:MM:SS in the application.",
             severity=WARNING,
             table=table,

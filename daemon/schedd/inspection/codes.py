@@ -1,4 +1,4 @@
-"""Every kind of finding: its severities, what it means and what to do.
+"""The kinds of findings: severities, meaning and remedy.
 
 docs/CHECK.md has the same list.
 """
@@ -12,7 +12,10 @@ from schedproto.checks import ERROR, NOTE, WARNING
 
 @dataclass(frozen=True)
 class Code:
-    """severities: those that findings with this code can have, the usual one first."""
+    """A kind of finding.
+
+    severities: those that its findings can have, the usual one first.   fix: the remedy.
+    """
 
     severities: tuple[str, ...]
     meaning: str
@@ -40,7 +43,8 @@ CODES: dict[str, Code] = {
     "duplicate_keys": Code(
         (ERROR,),
         "Several rows of the sender have the same (contact_id, email_type, scheduled_send_date).",
-        "Decide which of the rows is correct and remove the others; the scheduler never changes rows of the sender.",
+        "Decide which of the rows is correct and remove the others; the scheduler never changes "
+        "rows of the sender.",
     ),
     "duplicate_plan_rows": Code(
         (WARNING,),
@@ -50,7 +54,8 @@ CODES: dict[str, Code] = {
     "unique_index": Code(
         (ERROR,),
         "A unique index other than the scheduler's key can reject rows of a plan.",
-        "`schedctl adopt` drops the index after showing it; the scheduler's own key prevents duplicates.",
+        "`schedctl adopt` drops the index after showing it; the scheduler's own key prevents "
+        "duplicates.",
     ),
     "unique_constraint": Code(
         (ERROR,),
@@ -59,8 +64,10 @@ CODES: dict[str, Code] = {
     ),
     "trigger": Code(
         (NOTE, WARNING),
-        "A trigger runs when the scheduler writes; a warning if it can reject rows or changes the plan.",
-        "Check that it neither changes nor rejects rows with the status `pre-scheduled` or `skipped`.",
+        "A trigger runs when the scheduler writes; a warning if it can reject rows or changes "
+        "the plan.",
+        "Check that it neither changes nor rejects rows with the status `pre-scheduled` or "
+        "`skipped`.",
     ),
     "plan_incomplete": Code(
         (NOTE,),
@@ -105,7 +112,8 @@ CODES: dict[str, Code] = {
     "placeholder_birth_date": Code(
         (WARNING,),
         "One birth date is far more frequent than chance allows, so it is probably a placeholder.",
-        "Set the birth date of these contacts to NULL; they get birthday e-mails on a wrong day otherwise.",
+        "Set the birth date of these contacts to NULL; they get birthday e-mails on a wrong day "
+        "otherwise.",
     ),
     "placeholder_birthday": Code(
         (WARNING,),
@@ -131,7 +139,8 @@ CODES: dict[str, Code] = {
     "shared_with_opted_out": Code(
         (WARNING,),
         "An eligible contact has the address of a contact that is suppressed or opted out.",
-        "Check whether it is the same person; the address gets e-mails while one of its contacts is eligible.",
+        "Check whether it is the same person; the address gets e-mails while one of its "
+        "contacts is eligible.",
     ),
     "missing_zip": Code(
         (WARNING,),
@@ -151,7 +160,8 @@ CODES: dict[str, Code] = {
     "suppressed_status": Code(
         (WARNING,),
         "Contacts with a status that is not active get no e-mails.",
-        "If they should get e-mails, add the status to `contacts.active_statuses` (`--accept-status`).",
+        "If they should get e-mails, add the status to `contacts.active_statuses` "
+        "(`--accept-status`).",
     ),
     "opt_out_column": Code(
         (ERROR,),
@@ -160,8 +170,10 @@ CODES: dict[str, Code] = {
     ),
     "opt_out_column_unclear": Code(
         (ERROR,),
-        "A column looks like an opt-out column, but its values cannot be read or would suppress most contacts.",
-        "Find out what the column means; add it to `contacts.opt_out_columns` if a true value means no e-mail.",
+        "A column looks like an opt-out column, but its values cannot be read or would suppress "
+        "most contacts.",
+        "Find out what the column means; add it to `contacts.opt_out_columns` if a true value "
+        "means no e-mail.",
     ),
     "opt_out_column_unused": Code(
         (NOTE,),
@@ -170,7 +182,8 @@ CODES: dict[str, Code] = {
     ),
     "opt_in_column": Code(
         (ERROR,),
-        "A column says who may get e-mails, and some contacts may not; opt-in columns are not read.",
+        "A column says who may get e-mails, and some contacts may not; opt-in columns are not "
+        "read.",
         "Add a generated column with the opposite meaning to the table, for example `opted_out`.",
     ),
     "state_without_rule": Code(
@@ -190,8 +203,8 @@ CODES: dict[str, Code] = {
     ),
     "unknown_type": Code(
         (ERROR, WARNING),
-        "Sent rows have an e-mail type that no rule knows; if it is another name of a known type, e-mails go out "
-        "a second time.",
+        "Sent rows have an e-mail type that no rule knows; if it is another name of a known "
+        "type, e-mails go out a second time.",
         "Add the name to `history.aliases`, if it is another name of a known type.",
     ),
     "unreadable_contact_id": Code(
@@ -207,7 +220,8 @@ CODES: dict[str, Code] = {
     "orphan_rows": Code(
         (WARNING,),
         "Rows belong to contacts that do not exist; they are ignored.",
-        "Check whether contacts were deleted or got new ids: with new ids, e-mails go out a second time.",
+        "Check whether contacts were deleted or got new ids: with new ids, e-mails go out a "
+        "second time.",
     ),
     "campaign_not_planned": Code(
         (ERROR,),

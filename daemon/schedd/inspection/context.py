@@ -1,7 +1,4 @@
-"""What all parts of a check share.
-
-The file, the configuration, the run to come, and how findings are made.
-"""
+"""The context that all parts of a check share: file, configuration, run, and findings."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from schedproto.checks import CheckFinding
 
 from .codes import CODES
 
-#: Of one column, this many patterns or forms are reported on their own; the rest are put together.
+#: Maximum number of patterns or forms of a column that are reported; the rest are combined.
 MAX_NAMES = 8
 OTHER = "other"
 
@@ -32,22 +29,22 @@ Example = tuple[int | str, Any]
 
 @dataclass
 class Group:
-    """Rows that are reported together. examples: (row id, value), the first ones found."""
+    """Rows that one finding reports. examples: (row id, value), in the order of their addition."""
 
     count: int = 0
     examples: list[Example] = field(default_factory=list)
 
     def add(self, count: int, row_id: int | None, value: Any) -> None:
-        """Add rows with one value. row_id: of one of them; tables without row ids have none."""
+        """Add rows with one value. row_id: of one of them, None if the table has no row ids."""
         self.count += count
         self.examples.append(("?" if row_id is None else row_id, value))
 
 
 @dataclass
 class Inspection:
-    """One check. as_of: the ordinal of the date of the run.
+    """One check.
 
-    accept_statuses: those a suggestion makes active.
+    as_of: the ordinal of the run's date.   accept_statuses: statuses that a suggestion activates.
     """
 
     connection: apsw.Connection
@@ -65,18 +62,21 @@ class Inspection:
 
     @cached_property
     def run(self) -> Run:
-        """The run that would be made of this file on this day."""
+        """The run on this file and date, without its plan."""
         types, instances = campaign_tables(self.connection, self.schema)
         return Run(self.as_of, self.configuration, types, instances)
 
     def row_id(self, table: str) -> str:
-        """Return the SQL of a table's row id, NULL where it has none."""
+        """Return the SQL of a table's row id, NULL if it has none."""
         return self.schema.row_id(table)
 
     def distinct(
         self, table: str, columns: Sequence[str], where: str = "1"
     ) -> list[tuple[Any, ...]]:
-        """Return the different values of columns, and of each the number of rows and the lowest row id."""
+        """Return the distinct values of columns, each with its number of rows and lowest row id.
+
+        A row of the result is a list of the values, the number and the id.
+        """
         names = [quoted(name) for name in columns]
         # Compared as bytes: a column may have a collation that this program does not know.
         groups = ", ".join(f"{name} COLLATE BINARY" for name in names)
@@ -84,10 +84,7 @@ class Inspection:
         return self.values.rows(source, [*names, "count(*)", f"min({self.row_id(table)})"])
 
     def few(self, count: int) -> bool:
-        """Return whether a number of contacts is small against all of them.
-
-        At most 20, or 1 percent.
-        """
+        """Return whether a number of contacts is at most 20, or at most 1 % of all of them."""
         return count <= max(20, self.contacts // 100)
 
 
@@ -100,7 +97,7 @@ def finding(
     examples: Iterable[Example] = (),
     **fields: Any,
 ) -> CheckFinding:
-    """Return a finding; severity and fix are by default those of the code."""
+    """Return a finding; severity and fix default to those of the code."""
     known = CODES[code]
     severity = severity or known.severities[0]
     if severity not in known.severities:
@@ -123,7 +120,7 @@ def _order(example: Example) -> tuple[bool, Any]:
 
 
 def largest_first(groups: dict[str, Group]) -> dict[str, Group]:
-    """Return groups by size, those beyond the first put together under `other`."""
+    """Return the groups by size, largest first; those beyond `MAX_NAMES` combined as `other`."""
     ordered = sorted(groups.items(), key=lambda item: (-item[1].count, item[0]))
     result = dict(ordered[:MAX_NAMES])
     for _, group in ordered[MAX_NAMES:]:

@@ -1,4 +1,4 @@
-"""Dates of contacts that cannot be read: by pattern, with the formats that would read them."""
+"""Findings on unreadable dates of contacts, by pattern, with the formats that would read them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from schedproto.checks import ERROR, WARNING, CheckFinding
 from .context import Group, Inspection, finding, largest_first, plural
 from .patterns import SAME_LAYOUT, date_hint, pattern_of, readings_of
 
-#: column -> how many years before and after the date of the run its dates can be
+#: Column -> how many years before and after the run's date its values are plausible.
 _YEARS = {"birth_date": (130, 0), "effective_date": (100, 10)}
-#: A reading is taken as the right one where this many times more values allow only it than only
-#: another one.
+#: A format is decided on if this many times more values can only be read in it than only in another
+#: one.
 DOMINANCE = 20
+_REWRITE = "write them as YYYY-MM-DD in the application."
 AMBIGUOUS, MIXED = "ambiguous_date", "mixed_dates"
 _KINDS = {"birth_date": "birthday", "effective_date": "effective-date"}
 
 
 @dataclass
 class _Layout:
-    """The unreadable values of one column with the same possible formats, by pattern.
+    """Counts of a column's unreadable values that have the same layout.
 
     only: format -> values that can be read only in it.   reads: format -> values that can be read
     in it.
@@ -49,14 +50,18 @@ class _Layout:
 
 @dataclass
 class ColumnDates:
-    """What a column's unreadable values can be. values: (value, rows, lowest id, its readings)."""
+    """The unreadable values of a column.
+
+    values: (value, number of rows, lowest id, formats that read it).   decisions: layout -> format,
+    `AMBIGUOUS` or `MIXED`.
+    """
 
     column: str
     values: list[tuple[Any, int, int, frozenset[str]]]
     decisions: dict[str, str]
 
     def format_of(self, readings: frozenset[str]) -> str:
-        """Return the format that reads a value, `AMBIGUOUS`, `MIXED`, or an empty text where there is none."""
+        """Return the format that reads a value, `AMBIGUOUS`, `MIXED`, or an empty text."""
         decided = {self.decisions[_layout_of(name)] for name in readings}
         return next(
             (name for name in sorted(decided) if name in readings or name in {AMBIGUOUS, MIXED}), ""
@@ -67,7 +72,7 @@ class ColumnDates:
 class DateFormats:
     """The unreadable dates of all columns.
 
-    suggested: the formats to configure, those of today first.
+    suggested: the formats to configure; those that are configured already come first.
     """
 
     columns: list[ColumnDates]
@@ -83,7 +88,7 @@ def scan_dates(inspection: Inspection) -> DateFormats:
     columns = [
         _scan(inspection, name) for name in _YEARS if inspection.schema.has("contacts", name)
     ]
-    present = inspection.configuration.date_formats
+    configured = inspection.configuration.date_formats
     wanted: Counter[str] = Counter()
     for column in columns:
         for _, count, _, readings in column.values:
@@ -91,17 +96,16 @@ def scan_dates(inspection: Inspection) -> DateFormats:
             if name in DATE_FORMATS:
                 wanted[name] += count
     for names in SAME_LAYOUT:
-        # What is decided in one column, or configured, against what is decided in another one.
+        # The decisions of the columns must not contradict each other or the configuration.
         decided = {column.decisions.get(names[0]) for column in columns}
-        if len({*decided, *present} & set(names)) > 1:
+        if len({*decided, *configured} & set(names)) > 1:
             for name in names:
                 wanted.pop(name, None)
             for column in columns:
                 if column.decisions.get(names[0]) in names:
                     column.decisions[names[0]] = MIXED
-    return DateFormats(
-        columns, (*present, *(name for name, _ in wanted.most_common() if name not in present))
-    )
+    added = [name for name, _ in wanted.most_common() if name not in configured]
+    return DateFormats(columns, (*configured, *added))
 
 
 def _scan(inspection: Inspection, column: str) -> ColumnDates:
@@ -169,7 +173,8 @@ def _finding(
     if outcome == MIXED:
         return finding(
             MIXED,
-            f"{many} are not read: some dates of this form can only be month and day, others only day and month.",
+            f"{many} are not read: some dates of this form can only be month and day, others "
+            "only day and month.",
             **fields,
         )
     lost = f"{many} cannot be read; these contacts get no {_KINDS[column]} e-mails"
@@ -181,8 +186,8 @@ def _finding(
         return finding("unreadable_date", lost, fix=fix, settings=settings, **fields)
     fix = "Correct the values in the application."
     if outcome:
-        fix = f"They look like {outcome}, which cannot be configured: write them as YYYY-MM-DD in the application."
+        fix = f"They look like {outcome}, which cannot be configured: {_REWRITE}"
     elif hint := date_hint(group.examples[0][1]):
-        fix = f"They look like {hint}: write them as YYYY-MM-DD in the application."
+        fix = f"They look like {hint}: {_REWRITE}"
     severity = WARNING if inspection.few(group.count) else ERROR
     return finding("unreadable_date", lost, fix=fix, severity=severity, **fields)

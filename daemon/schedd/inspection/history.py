@@ -1,7 +1,4 @@
-"""Rows of the sender.
-
-Statuses, e-mail types, dates and contact ids that the rules do not know or cannot read.
-"""
+"""Findings on rows of the sender: unknown statuses and types, unreadable dates and contact ids."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ _EVENT = ("event_year", "event_month", "event_day")
 
 
 def history_findings(inspection: Inspection) -> Iterator[CheckFinding]:
-    """Yield what a run would not know or not read in rows of the sender."""
+    """Yield the findings on rows of the sender."""
     schema = inspection.schema
     if not schema.columns.get(PLAN, frozenset()) >= NEEDED:
         return
@@ -41,7 +38,7 @@ def _is_void(inspection: Inspection, status: Any) -> bool:
 
 
 def _statuses_and_types(inspection: Inspection) -> tuple[dict[str, Group], dict[str, Group]]:
-    """Return the rows with unknown statuses by status, and dispatched rows by their type after the aliases."""
+    """Return rows with unknown statuses by status, and dispatched rows by canonical type."""
     statuses: dict[str, Group] = {}
     types: dict[str, Group] = {}
     for status, email_type, count, row_id in inspection.distinct(
@@ -64,8 +61,8 @@ def _unknown_statuses(statuses: dict[str, Group]) -> Iterator[CheckFinding]:
     for name, group in largest_first(statuses).items():
         yield finding(
             "unknown_status",
-            f"{plural(group.count, 'row')} of {PLAN} with the status {name!r}, which the rules do not know; "
-            "they count as sent.",
+            f"{plural(group.count, 'row')} of {PLAN} with the status {name!r}, which the rules "
+            "do not know; they count as sent.",
             fix=f"If they were never sent, add {name!r} to history.void_statuses.",
             table=PLAN,
             column="status",
@@ -78,16 +75,17 @@ def _unknown_statuses(statuses: dict[str, Group]) -> Iterator[CheckFinding]:
 def _unknown_types(inspection: Inspection, types: dict[str, Group]) -> Iterator[CheckFinding]:
     known = inspection.run.known_types
     unknown = {name: group for name, group in types.items() if name not in known}
-    present = inspection.configuration.aliases
+    configured = inspection.configuration.aliases
     likely = {
         name: meant
         for name in unknown
-        if name and (meant := suggested_type(name, known - {*present}))
+        if name and (meant := suggested_type(name, known - {*configured}))
     }
-    settings = {"history": {"aliases": {**present, **likely}}}
+    settings = {"history": {"aliases": {**configured, **likely}}}
     for name, group in largest_first(unknown).items():
         meant = likely.get(name)
-        many = f"{plural(group.count, 'sent row')} of {PLAN} with the e-mail type {name!r}, which no rule knows"
+        rows = f"{plural(group.count, 'sent row')} of {PLAN}"
+        many = f"{rows} with the e-mail type {name!r}, which no rule knows"
         fields: dict[str, Any] = {
             "table": PLAN,
             "column": "email_type",
@@ -110,7 +108,7 @@ def _unknown_types(inspection: Inspection, types: dict[str, Group]) -> Iterator[
 
 
 def _unreadable_dates(inspection: Inspection) -> Iterator[CheckFinding]:
-    """Yield dispatched rows whose send date cannot be read, apart by whether they have an event date."""
+    """Yield dispatched rows with an unreadable send date, with and without an event date."""
     events = [name for name in _EVENT if name in inspection.schema.columns[PLAN]]
     events = list(_EVENT) if len(events) == len(_EVENT) else []
     column = "scheduled_send_date"
@@ -135,7 +133,8 @@ def _unreadable_dates(inspection: Inspection) -> Iterator[CheckFinding]:
         if group.count:
             yield finding(
                 "unreadable_date",
-                f"{plural(group.count, 'row')} of the sender with a send date that cannot be read, {what}.",
+                f"{plural(group.count, 'row')} of the sender with a send date that cannot be "
+                f"read, {what}.",
                 fix="Write the dates as YYYY-MM-DD in the application.",
                 severity=severity,
                 table=PLAN,
@@ -161,7 +160,7 @@ def _is_event(parts: list[Any]) -> bool:
 
 
 def contact_ids(inspection: Inspection, table: str, where: str = "1") -> Iterator[CheckFinding]:
-    """Yield contact ids of a table that cannot be read, are not stored as numbers, or belong to no contact."""
+    """Yield contact ids that cannot be read, are not stored as numbers, or have no contact."""
     texts, unreadable = Group(), Group()
     for value, count, row_id in inspection.distinct(
         table, ["contact_id"], f"{where} AND typeof(contact_id) <> 'integer'"
@@ -173,7 +172,8 @@ def contact_ids(inspection: Inspection, table: str, where: str = "1") -> Iterato
     if unreadable.count:
         yield finding(
             "unreadable_contact_id",
-            f"{plural(unreadable.count, 'row')} of {table} with a contact id that cannot be read; they match no "
+            f"{plural(unreadable.count, 'row')} of {table} with a contact id that cannot be "
+            "read; they match no "
             "contact" + (", so their e-mails can go out a second time." if table == PLAN else "."),
             severity=ERROR if table == PLAN else WARNING,
             table=table,
@@ -184,8 +184,8 @@ def contact_ids(inspection: Inspection, table: str, where: str = "1") -> Iterato
     if texts.count:
         yield finding(
             "text_contact_id",
-            f"{plural(texts.count, 'row')} of {table} with a contact id that is not stored as a whole number; they are "
-            "matched by its value.",
+            f"{plural(texts.count, 'row')} of {table} with a contact id that is not stored as a "
+            "whole number; they are matched by its value.",
             table=table,
             column="contact_id",
             count=texts.count,
@@ -209,8 +209,8 @@ def _orphans(inspection: Inspection, table: str, where: str) -> Iterator[CheckFi
         )
         yield finding(
             "orphan_rows",
-            f"{plural(count, 'row')} of {table} {'belongs' if count == 1 else 'belong'} to contacts that do not exist; "
-            f"{'it is' if count == 1 else 'they are'} ignored.",
+            f"{plural(count, 'row')} of {table} {'belongs' if count == 1 else 'belong'} to "
+            f"contacts that do not exist; {'it is' if count == 1 else 'they are'} ignored.",
             table=table,
             column="contact_id",
             count=count,

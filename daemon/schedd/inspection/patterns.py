@@ -1,4 +1,4 @@
-"""Forms of single values: patterns of dates, kinds of ZIPs, faults of e-mail addresses.
+"""Classification of single values: patterns of dates, forms of ZIPs, faults of addresses.
 
 Pure functions.
 """
@@ -36,8 +36,8 @@ def _general(character: str) -> str:
 
 _Y, _P, _Q = "(?P<y>[0-9]{4})", "(?P<p>[0-9]{1,2})", "(?P<q>[0-9]{1,2})"
 _P2, _Q2 = "(?P<p>[0-9]{2})", "(?P<q>[0-9]{2})"
-#: The ways to write a date: expression -> its readings, each with whether the month comes first. A
-#: reading that is not one of `configuration.DATE_FORMATS` cannot be configured.
+#: Layouts of dates: expression -> the formats that it can be, and whether the month comes first. A
+#: format that is not one of `configuration.DATE_FORMATS` cannot be configured.
 _LAYOUTS: tuple[tuple[re.Pattern[str], tuple[tuple[str, bool], ...]], ...] = (
     (re.compile(f"{_Y}-{_P2}-{_Q2}"), (("YYYY-MM-DD", True),)),
     (re.compile(f"{_Y}/{_P}/{_Q}"), (("YYYY/MM/DD", True),)),
@@ -52,7 +52,7 @@ SAME_LAYOUT = [tuple(name for name, _ in readings) for _, readings in _LAYOUTS i
 
 
 def readings_of(value: Any, first_year: int, last_year: int) -> frozenset[str]:
-    """Return the ways in which a value can be read as a date in these years."""
+    """Return the formats that read a value as a date in these years."""
     text = (
         f"{value:08d}"
         if isinstance(value, int)
@@ -79,7 +79,7 @@ def _is_day(year: int, month: int, day: int) -> bool:
 
 
 def date_hint(value: Any) -> str:
-    """Return what a date that has no readable form probably is, empty where there is no guess."""
+    """Return what an unreadable date probably is, empty if there is no guess."""
     text = trimmed(value)
     if re.fullmatch(r"[1-6][0-9]{4}(?:\.0*)?", text):
         return "a spreadsheet's day number"
@@ -125,7 +125,7 @@ def _is_invisible(character: str) -> bool:
     return character in _INVISIBLE or unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp"}
 
 
-#: Faults in the order in which one is named, each with the test of a trimmed address for it.
+#: Faults and their tests on a trimmed address; the first one that applies is reported.
 _FAULTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("bytes that are not UTF-8", lambda address: "\ufffd" in address),
     ("invisible characters", lambda address: any(map(_is_invisible, address))),
@@ -151,6 +151,6 @@ _FAULTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
 
 
 def email_fault(value: Any) -> str:
-    """Return what is wrong with an address that is neither blank nor valid."""
+    """Return the fault of an address that is neither blank nor valid."""
     address = trimmed(value)
     return next((name for name, has in _FAULTS if has(address)), "characters that are not allowed")

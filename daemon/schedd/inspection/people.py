@@ -1,7 +1,4 @@
-"""Contacts as a run reads them.
-
-Who is eligible, and what is wrong with addresses, ZIPs and birth dates.
-"""
+"""Findings on contacts, read as a run reads them: eligibility, addresses, ZIPs, birth dates."""
 
 from __future__ import annotations
 
@@ -30,24 +27,22 @@ from .addresses import Addresses
 from .context import Group, Inspection, counts_of, finding, largest_first, plural
 from .patterns import email_fault, pattern_of, zip_form
 
-#: Contacts that are read at once.
+#: Number of contacts that are read at once.
 CHUNK_CONTACTS = 32_768
-#: More of all birthdays than this share on one day of the year is not chance (an even share is 0.27
-#: percent).
+#: A larger share of all birthdays on one day of the year is not chance (an even share is 0.27 %).
 _YEARLY_SHARE = 0.02
-#: Nobody who gets e-mails was born earlier.
+#: Earlier birth dates are improbable.
 _FIRST_DAY = dt.date(1900, 1, 1)
 
 
 @dataclass
 class People:
-    """All contacts. ids: reason -> contacts that are not eligible for it.
+    """All contacts.
 
-    states: state -> eligible contacts.
-
-    births: birth dates of all contacts that have a readable one, and whose they are.
-    reached: campaign instance -> eligible contacts that it would write to.   findings: what could
-    not be read.
+    ids: reason -> ids of contacts that are not eligible for it, one array a chunk.
+    states: state -> number of eligible contacts.   births, born: birth dates (ordinals) of contacts
+    that have a readable one, and the ids of these contacts.   reached: campaign instance -> number
+    of eligible contacts that it would write to.   findings: values that could not be read.
     """
 
     total: int = 0
@@ -61,16 +56,16 @@ class People:
     addresses: Addresses = field(default_factory=Addresses)
 
     def of(self, reason: Reason) -> NDArray[np.int64]:
-        """Return the contacts that are not eligible for a reason."""
+        """Return the ids of the contacts that are not eligible for a reason."""
         parts = self.ids.get(reason, [])
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
 def read_people(inspection: Inspection, date_formats: tuple[str, ...]) -> People:
-    """Read all contacts. date_formats: those that are configured and those that a suggestion adds.
+    """Read all contacts; blocks.
 
-    With the latter, columns in another format are read as fast as those in a configured one;
-    unreadable dates are counted elsewhere.
+    date_formats: the configured ones and those that a suggestion adds. With the latter, columns in
+    another format are read as fast as those in a configured one. `dates` counts unreadable dates.
     """
     run, people = inspection.run, People()
     configuration = replace(inspection.configuration, date_formats=date_formats)
@@ -127,7 +122,7 @@ def _nothing_sent() -> History:
 
 
 def address_findings(inspection: Inspection, people: People) -> Iterator[CheckFinding]:
-    """Yield what is wrong with e-mail addresses and ZIPs."""
+    """Yield the findings on e-mail addresses and ZIPs."""
     if not people.eligible:
         yield finding(
             "nobody_eligible",
@@ -136,13 +131,12 @@ def address_findings(inspection: Inspection, people: People) -> Iterator[CheckFi
             count=people.total,
         )
     yield from _missing(people, Reason.MISSING_EMAIL, "missing_email", "email", "no e-mail address")
-    for fault, group in _grouped(
-        inspection, people.of(Reason.INVALID_EMAIL), "email", email_fault
-    ).items():
+    invalid = _grouped(inspection, people.of(Reason.INVALID_EMAIL), "email", email_fault)
+    for fault, group in invalid.items():
         yield finding(
             "invalid_email",
-            f"{plural(group.count, 'e-mail address', 'e-mail addresses')} with this fault: {fault}; "
-            "these contacts are not eligible.",
+            f"{plural(group.count, 'e-mail address', 'e-mail addresses')} with this fault: "
+            f"{fault}; these contacts are not eligible.",
             table="contacts",
             column="email",
             name=fault,
@@ -154,8 +148,8 @@ def address_findings(inspection: Inspection, people: People) -> Iterator[CheckFi
     for form, group in unknown.items():
         yield finding(
             "unknown_zip",
-            f"{plural(group.count, 'ZIP')} with the pattern {form}, which cannot be read or is not in the ZIP table; "
-            "these contacts are not eligible.",
+            f"{plural(group.count, 'ZIP')} with the pattern {form}, which cannot be read or is "
+            "not in the ZIP table; these contacts are not eligible.",
             table="contacts",
             column="zip_code",
             name=form,
@@ -226,7 +220,7 @@ def _zip_forms(inspection: Inspection) -> Iterator[CheckFinding]:
 
 
 def birth_findings(inspection: Inspection, people: People) -> Iterator[CheckFinding]:
-    """Yield birth dates that are readable, but probably wrong."""
+    """Yield birth dates that are readable but probably wrong."""
     births = np.concatenate(people.births) if people.births else np.zeros(0, np.int32)
     born = np.concatenate(people.born) if people.born else np.zeros(0, np.int64)
     placeholder = np.zeros(len(births), np.bool_)
@@ -259,7 +253,8 @@ def birth_findings(inspection: Inspection, people: People) -> Iterator[CheckFind
         if len(rows):
             yield finding(
                 code,
-                f"{plural(len(rows), 'birth date')} of contacts {'is' if len(rows) == 1 else 'are'} {what}.",
+                f"{plural(len(rows), 'birth date')} of contacts "
+                f"{'is' if len(rows) == 1 else 'are'} {what}.",
                 table="contacts",
                 column="birth_date",
                 count=len(rows),
@@ -268,13 +263,13 @@ def birth_findings(inspection: Inspection, people: People) -> Iterator[CheckFind
 
 
 def boolean_findings(found: Iterable[Finding]) -> Iterator[CheckFinding]:
-    """Yield the truth values of contacts that the reader could not read."""
+    """Yield the booleans of contacts that could not be read."""
     for item in found:
         if item.code == "unreadable_boolean":
             yield finding(
                 item.code,
-                f"{plural(item.count, 'value')} of {item.table}.{item.column} cannot be read as true or false; "
-                "in doubt these contacts get no e-mails.",
+                f"{plural(item.count, 'value')} of {item.table}.{item.column} cannot be read as "
+                "true or false; in doubt these contacts get no e-mails.",
                 table=item.table,
                 column=item.column,
                 count=item.count,

@@ -1,7 +1,4 @@
-"""One check of an organization's file.
-
-All findings, and the configuration that follows from them.
-"""
+"""The check of an organization's file: all findings, and the configuration that they suggest."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import datetime as dt
 import time
 import zoneinfo
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from schedd.engine.validators import ConfigurationError
 from schedd.store.configurations import invalid
 from schedd.store.connection import open_reader
 from schedd.store.errors import sqlite_errors, translate
+from schedd.store.last_run import has_completed_run
 from schedd.store.runs import StoredConfiguration, applicable_configuration
 from schedd.store.schema import PLAN, Schema, read_schema
 from schedproto import ErrorCode, SchedulerError
@@ -42,7 +40,8 @@ from .tables import can_read_contacts, plan_findings, refusals, refused
 class Settings:
     """The configuration of an organization.
 
-    The daemon's file, the stored version, and what a request adds.
+    defaults: the daemon's configuration file.   stored: the applicable version.   overrides: of one
+    request.
     """
 
     defaults: Layer
@@ -51,7 +50,7 @@ class Settings:
 
     @property
     def stored_values(self) -> Mapping[str, Any]:
-        """Return what the stored version has."""
+        """Return the values of the stored version."""
         return {} if self.stored is None else self._layer().values
 
     def _layer(self) -> Layer:
@@ -62,7 +61,7 @@ class Settings:
         )
 
     def build(self) -> Configuration:
-        """Return what a run would use. Raises `SchedulerError`."""
+        """Return the configuration that a run would use. Raises `SchedulerError`."""
         try:
             return build(
                 self.defaults, self._layer(), Layer("the check's configuration", self.overrides)
@@ -71,14 +70,14 @@ class Settings:
             raise invalid(error) from None
 
     def with_suggestions(self, findings: Sequence[CheckFinding]) -> dict[str, Any]:
-        """Return the new version of the organization's own configuration, empty where nothing is suggested."""
+        """Return the new version of the organization's configuration; empty without suggestions."""
         wanted: dict[str, Any] = {}
         for item in findings:
             wanted = _merged(wanted, item.settings)
         if not wanted:
             return {}
         new = _merged(self.stored_values, wanted)
-        # What is suggested has to be what `schedctl config set` takes.
+        # Raises if `schedctl config set` would refuse the suggestion.
         build(self.defaults, Layer("the suggested configuration", new))
         return new
 
@@ -95,106 +94,81 @@ def _merged(values: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def check(
-    path: Path,
-    organization: str,
-    defaults: Layer,
-    *,
-    as_of: dt.date | None,
-    overrides: Mapping[str, Any],
-    accept_statuses: Sequence[str],
-    first_run_only: bool,
-    now: Callable[[], dt.datetime],
-) -> CheckReport:
-    """Check a file; changes nothing.
+@dataclass(frozen=True, kw_only=True)
+class CheckRequest:
+    """A requested check of an organization's file.
 
-    Blocks for as long as reading the file takes; raises `SchedulerError`.
+    defaults: the daemon's configuration file.   as_of: the run's date; by default, today in the
+    organization's time zone.   overrides: configuration of this request alone.
+    accept_statuses: contact statuses that the suggested configuration activates.
+    first_run_only: check nothing if a run of the organization has completed.   now: returns the
+    time.
 
-    defaults: the daemon's configuration file.   as_of: by default, today in the organization's time
-    zone.
+    Example:
+
+        report = check(CheckRequest(path=path, organization="org-123", defaults=layer, now=utc_now))
     """
+
+    path: Path
+    organization: str
+    defaults: Layer
+    now: Callable[[], dt.datetime]
+    as_of: dt.date | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    accept_statuses: Sequence[str] = ()
+    first_run_only: bool = False
+
+    def run_date(self, configuration: Configuration) -> dt.date:
+        """Return the date of the run that the check is about."""
+        if self.as_of is not None:
+            return self.as_of
+        return self.now().astimezone(zoneinfo.ZoneInfo(configuration.timezone)).date()
+
+
+def check(request: CheckRequest) -> CheckReport:
+    """Check a file; changes nothing. Blocks while the file is read. Raises `SchedulerError`."""
     began = time.monotonic()
     try:
-        report = _checked(
-            path, organization, defaults, as_of, overrides, accept_statuses, now, first_run_only
-        )
+        report = _checked(request)
     except SchedulerError as error:
         if error.code != ErrorCode.FOREIGN_SCHEMA:
             raise
-        report = CheckReport(organization=organization, findings=[refused(error)])
+        report = CheckReport(organization=request.organization, findings=[refused(error)])
     return msgspec.structs.replace(report, wall_s=round(time.monotonic() - began, 3))
 
 
-def _checked(
-    path: Path,
-    organization: str,
-    defaults: Layer,
-    as_of: dt.date | None,
-    overrides: Mapping[str, Any],
-    accept_statuses: Sequence[str],
-    now: Callable[[], dt.datetime],
-    first_run_only: bool,
-) -> CheckReport:
-    connection = open_reader(path)
+def _checked(request: CheckRequest) -> CheckReport:
+    connection = open_reader(request.path)
     try:
-        with sqlite_errors(path):
+        with sqlite_errors(request.path):
             # One state of the file for all statements.
             connection.execute("BEGIN")
             schema = read_schema(connection)
-            if first_run_only and has_completed_run(connection, schema):
-                return CheckReport(organization=organization, checked=False)
-            settings = Settings(defaults, applicable_configuration(connection, schema), overrides)
-            return inspect(
-                connection, schema, path, organization, settings, as_of, accept_statuses, now
-            )
+            if request.first_run_only and has_completed_run(connection, schema):
+                return CheckReport(organization=request.organization, checked=False)
+
+            stored = applicable_configuration(connection, schema)
+            settings = Settings(request.defaults, stored, request.overrides)
+            return inspect(connection, schema, request, settings)
     finally:
         connection.close()
 
 
-def has_completed_run(connection: apsw.Connection, schema: Schema) -> bool:
-    """Return whether a run of the organization has been completed."""
-    if not schema.has("scheduler_runs", "status"):
-        return False
-    return (
-        connection.execute(
-            "SELECT 1 FROM scheduler_runs WHERE status = 'completed' LIMIT 1"
-        ).fetchone()
-        is not None
-    )
-
-
 def inspect(
-    connection: apsw.Connection,
-    schema: Schema,
-    path: Path,
-    organization: str,
-    settings: Settings,
-    as_of: dt.date | None,
-    accept_statuses: Sequence[str],
-    now: Callable[[], dt.datetime],
+    connection: apsw.Connection, schema: Schema, request: CheckRequest, settings: Settings
 ) -> CheckReport:
-    """Return what there is to report of an open file."""
+    """Return the report of an open file. Raises `SchedulerError` or `apsw.Error`."""
     configuration = settings.build()
-    day = as_of or now().astimezone(zoneinfo.ZoneInfo(configuration.timezone)).date()
-    accepted = tuple(dict.fromkeys(trimmed(status).lower() for status in accept_statuses))
+    day = request.run_date(configuration)
+    accepted = tuple(dict.fromkeys(trimmed(status).lower() for status in request.accept_statuses))
     inspection = Inspection(connection, schema, configuration, calendar.ordinal(day), accepted)
-    findings = list(refusals(connection, schema, path, configuration, inspection.as_of))
-    refused_plan = any(item.table == PLAN for item in findings)
-    findings += _all(lambda: plan_findings(connection, schema, refused=refused_plan))
-    eligible = 0
-    try:
-        if "contacts" in schema.columns:
-            inspection.contacts = int(connection.execute("SELECT count(*) FROM contacts").get)
-            findings += _all(lambda: name_findings(inspection))
-            if can_read_contacts(connection, schema, path):
-                eligible, more = _contents(inspection)
-                findings += more
-    except apsw.SQLError as error:
-        findings.append(refused(translate(error, path)))
-    order = {severity: number for number, severity in enumerate(SEVERITIES)}
-    findings.sort(key=lambda item: order[item.severity])
+
+    findings = _schema_findings(inspection, request.path)
+    eligible, more = _contact_findings(inspection, request.path)
+    findings += more
+    findings.sort(key=lambda item: SEVERITIES.index(item.severity))
     return CheckReport(
-        organization=organization,
+        organization=request.organization,
         as_of=day.isoformat(),
         contacts=inspection.contacts,
         contacts_eligible=eligible,
@@ -204,8 +178,37 @@ def inspect(
     )
 
 
+def _schema_findings(inspection: Inspection, path: Path) -> list[CheckFinding]:
+    """Return the findings on the tables themselves."""
+    connection, schema = inspection.connection, inspection.schema
+    found = list(refusals(connection, schema, path, inspection.configuration, inspection.as_of))
+    refused_plan = any(item.table == PLAN for item in found)
+    return found + _all(lambda: plan_findings(connection, schema, refused=refused_plan))
+
+
+def _contact_findings(inspection: Inspection, path: Path) -> tuple[int, list[CheckFinding]]:
+    """Return the number of eligible contacts, and the findings on all rows.
+
+    Sets `inspection.contacts`.
+    """
+    connection, schema = inspection.connection, inspection.schema
+    if "contacts" not in schema.columns:
+        return 0, []
+
+    eligible, found = 0, []
+    try:
+        inspection.contacts = int(connection.execute("SELECT count(*) FROM contacts").get)
+        found = _all(lambda: name_findings(inspection))
+        if can_read_contacts(connection, schema, path):
+            eligible, more = _contents(inspection)
+            found += more
+    except apsw.SQLError as error:
+        found.append(refused(translate(error, path)))
+    return eligible, found
+
+
 def _contents(inspection: Inspection) -> tuple[int, list[CheckFinding]]:
-    """Return how many contacts are eligible, and what there is to report of all rows."""
+    """Return the number of eligible contacts, and the findings on the content of all tables."""
     formats = scan_dates(inspection)
     people = read_people(inspection, formats.suggested)
     parts: list[Callable[[], Iterator[CheckFinding]]] = [
@@ -223,10 +226,7 @@ def _contents(inspection: Inspection) -> tuple[int, list[CheckFinding]]:
 
 
 def _all(part: Callable[[], Iterator[CheckFinding]]) -> list[CheckFinding]:
-    """Return the findings of one part.
-
-    What SQLite cannot do with the file is one of them, and ends the part alone.
-    """
+    """Return the findings of one part; an error of SQLite becomes a finding that ends the part."""
     found: list[CheckFinding] = []
     try:
         found.extend(part())

@@ -1,7 +1,4 @@
-"""States of the organization's contacts.
-
-Which have no rule, and whose rules differ from the newest preset.
-"""
+"""Findings on the states of contacts: no rule, or rules that differ from the newest preset."""
 
 from __future__ import annotations
 
@@ -16,19 +13,19 @@ from .people import People
 
 #: The newest table of state rules.
 NEWEST = "2026"
-#: States that a sentence names.
+#: Maximum number of states that a message names.
 _NAMED = 10
 
 
 def state_findings(inspection: Inspection, people: People) -> Iterator[CheckFinding]:
-    """Yield states with eligible contacts that have no rule, and those whose rules differ from the preset's."""
+    """Yield states of eligible contacts without a rule, or with other rules than the preset."""
     rules = inspection.configuration.rules
     without = {state: count for state, count in people.states.items() if not rules.get(state)}
     if without:
         yield finding(
             "state_without_rule",
-            f"{plural(sum(without.values()), 'eligible contact')} in {plural(len(without), 'state')} without an "
-            f"exclusion rule: {_listed(without)}.",
+            f"{plural(sum(without.values()), 'eligible contact')} in "
+            f"{plural(len(without), 'state')} without an exclusion rule: {_listed(without)}.",
             table="contacts",
             column="zip_code",
             count=sum(without.values()),
@@ -41,7 +38,8 @@ def state_findings(inspection: Inspection, people: People) -> Iterator[CheckFind
         examples = [(state, in_words(differing[state].other_rules)) for state in list(there)[:5]]
         yield finding(
             "preset_differs",
-            f"The rules for {plural(sum(there.values()), 'eligible contact')} in {plural(len(there), 'state')} differ "
+            f"The rules for {plural(sum(there.values()), 'eligible contact')} in "
+            f"{plural(len(there), 'state')} differ "
             f'from the preset "{NEWEST}": {_listed(there)}. The examples are rules of the preset.',
             table="contacts",
             column="zip_code",

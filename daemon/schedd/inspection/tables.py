@@ -1,7 +1,4 @@
-"""The schema of a file.
-
-What a run refuses, unique indexes next to the plan's key, triggers, surplus plan rows.
-"""
+"""Findings on a file's schema: refusals, unique indexes, triggers, and surplus rows of the plan."""
 
 from __future__ import annotations
 
@@ -19,30 +16,33 @@ from schedd.store import schema as schema_module
 from schedd.store.odd_values import OddValues
 from schedd.store.probe import Sample, try_rows
 from schedd.store.schema import OWN_TABLES, PLAN, PLAN_COLUMNS, PLAN_KEY, READ_TABLES, Schema
-from schedd.store.tables import Table, read_table
+from schedd.store.tables import Table, read_table, texts
 from schedproto import SchedulerError
 from schedproto.checks import NOTE, WARNING, CheckFinding
 
 from .codes import CODES
 from .context import finding, plural
 
-#: Rows of the present plan, as SQL.
+#: SQL condition of the planned rows.
 PLANNED = "status COLLATE BINARY IN (" + ", ".join(f"'{status}'" for status in PLAN_STATUSES) + ")"
 _KEY = ", ".join(f"{name} COLLATE BINARY" for name in PLAN_KEY)
 _KEYED = " AND ".join(f"{name} IS NOT NULL" for name in PLAN_KEY)
-#: Planned rows that are not the first with their key, or whose key a row of the sender has.
+#: SQL condition of planned rows that are not the first with their key; rows of the sender come
+#: first. One line, because an adoption shows it.
 SURPLUS = (
-    f"id IN (SELECT id FROM (SELECT id, {PLANNED} AS planned, "
-    f"row_number() OVER (PARTITION BY {_KEY} ORDER BY {PLANNED}, id) AS place FROM {PLAN} WHERE {_KEYED}) "
-    "WHERE planned AND place > 1)"
+    "id IN (SELECT id FROM ("
+    f"SELECT id, {PLANNED} AS planned, "
+    f"row_number() OVER (PARTITION BY {_KEY} ORDER BY {PLANNED}, id) AS rank "
+    f"FROM {PLAN} WHERE {_KEYED}) "
+    "WHERE planned AND rank > 1)"
 )
 
 
 @dataclass(frozen=True)
 class UniqueIndex:
-    """A unique index of the plan that can reject rows of a plan.
+    """A unique index of the plan's table that can reject rows of a plan.
 
-    sql: None where a constraint made it.
+    sql: None if it cannot be dropped by name, because a constraint made it or its name is not text.
     """
 
     name: str
@@ -57,7 +57,7 @@ def refusals(
     configuration: Configuration,
     as_of: int,
 ) -> Iterator[CheckFinding]:
-    """Yield what a run would refuse the file for, each table on its own."""
+    """Yield the reasons for which a run would refuse the file, each table on its own."""
     plan = read_table(connection, PLAN)
     checks: list[Callable[[], None]] = [
         lambda: schema_module.check_contacts(connection, schema, str(path)),
@@ -91,7 +91,7 @@ def _error_of(check: Callable[[], None]) -> SchedulerError | None:
 
 
 def refused(error: SchedulerError) -> CheckFinding:
-    """Return the finding for what a run is refused with."""
+    """Return the finding for an error that a run would report."""
     code = str(error.code) if str(error.code) in CODES else "foreign_schema"
     details = error.details
     return finding(
@@ -105,7 +105,7 @@ def refused(error: SchedulerError) -> CheckFinding:
 
 
 def can_read_contacts(connection: apsw.Connection, schema: Schema, path: Path) -> bool:
-    """Return whether contacts can be read at all."""
+    """Return whether a run could read the contacts."""
 
     def check() -> None:
         schema_module.check_contacts(connection, schema, str(path))
@@ -115,12 +115,17 @@ def can_read_contacts(connection: apsw.Connection, schema: Schema, path: Path) -
 
 
 def unique_indexes(connection: apsw.Connection) -> list[UniqueIndex]:
-    """Return the unique indexes of the plan, other than its key, that rows of a plan can violate."""
+    """Return the unique indexes that rows of a plan can violate, other than its key."""
     plan = read_table(connection, PLAN)
     if plan is None:
         return []
-    rows = connection.execute(
-        "SELECT name, sql FROM main.sqlite_schema WHERE type = 'index' AND sql NOT NULL"
+    # An index may have a name of any bytes.
+    rows = texts(
+        connection,
+        """
+        SELECT CAST(name AS BLOB), CAST(sql AS BLOB) FROM main.sqlite_schema
+        WHERE type = 'index' AND sql NOT NULL
+        """,
     )
     scripts = {str(name): str(sql) for name, sql in rows}
     found = []
@@ -131,15 +136,16 @@ def unique_indexes(connection: apsw.Connection) -> list[UniqueIndex]:
         if index.partial and sql is not None and not _concerns_plan(set(plan.columns), sql):
             continue
         columns = tuple("an expression" if name is None else name for name in index.columns)
-        found.append(UniqueIndex(index.name, columns, sql))
+        is_text = "\ufffd" not in index.name
+        found.append(UniqueIndex(index.name, columns, sql if is_text else None))
     return found
 
 
 def _can_refuse(columns: tuple[str | None, ...], plan: Table) -> bool:
-    """Return whether two rows of one plan, or one of it and one of the sender, can have the same values."""
+    """Return whether a row of a plan and another row can have the same values in the columns."""
     if {*PLAN_KEY} <= {*columns} or "id" in columns:
         return False
-    # NULL equals nothing: a column that the scheduler leaves NULL keeps all its rows apart.
+    # NULL equals nothing: rows with a column that the scheduler leaves NULL never conflict.
     others = [
         plan.columns[name] for name in columns if name is not None and name not in PLAN_COLUMNS
     ]
@@ -147,9 +153,9 @@ def _can_refuse(columns: tuple[str | None, ...], plan: Table) -> bool:
 
 
 def _concerns_plan(names: set[str], sql: str) -> bool:
-    """Return whether a partial index can have rows of a plan.
+    """Return whether a partial index can contain rows of a plan.
 
-    Unless its condition, on the status alone, forbids it.
+    It cannot if its condition is on the status alone and excludes both statuses of a plan.
     """
     condition = sql[sql.lower().rindex("where") + len("where") :]
     if set(re.findall(r"\w+", condition.lower())) & names != {"status"}:
@@ -165,9 +171,11 @@ def _concerns_plan(names: set[str], sql: str) -> bool:
         scratch.close()
 
 
-#: A trigger that can refuse rows, or that changes the plan.
+#: Matches a trigger that can reject rows, or that changes the plan.
 _ACTIVE_TRIGGER = re.compile(
-    rf"\braise\s*\(|\b(?:update(?:\s+or\s+\w+)?|into|delete\s+from)\s+(?:main\s*\.\s*)?[\"'`\[]?{PLAN}\b",
+    r"\braise\s*\(|"
+    r"\b(?:update(?:\s+or\s+\w+)?|into|delete\s+from)\s+"
+    rf"(?:main\s*\.\s*)?[\"'`\[]?{PLAN}\b",
     re.IGNORECASE,
 )
 
@@ -193,10 +201,7 @@ def _triggers(connection: apsw.Connection) -> Iterator[CheckFinding]:
 def plan_findings(
     connection: apsw.Connection, schema: Schema, *, refused: bool
 ) -> Iterator[CheckFinding]:
-    """Yield what is to be known of the plan's own table.
-
-    refused: whether it cannot take a plan as it is.
-    """
+    """Yield the findings on the plan's table. refused: whether a run would refuse the table."""
     if PLAN not in schema.columns:
         return
     if schema.has(PLAN, *PLAN_KEY, "id", "status"):
@@ -204,7 +209,8 @@ def plan_findings(
         if count:
             yield finding(
                 "duplicate_plan_rows",
-                f"{plural(count, 'planned row')} of {PLAN} {'has' if count == 1 else 'have'} the key of another row.",
+                f"{plural(count, 'planned row')} of {PLAN} {'has' if count == 1 else 'have'} the "
+                "key of another row.",
                 table=PLAN,
                 count=count,
                 examples=[
@@ -218,7 +224,8 @@ def plan_findings(
     for index in unique_indexes(connection):
         yield finding(
             "unique_constraint" if index.sql is None else "unique_index",
-            f"The unique index {index.name} of {PLAN} on ({', '.join(index.columns)}) can reject rows of a plan.",
+            f"The unique index {index.name} of {PLAN} on ({', '.join(index.columns)}) can reject "
+            "rows of a plan.",
             table=PLAN,
             column=", ".join(index.columns),
             name=index.name,
@@ -230,34 +237,32 @@ def plan_findings(
 
 
 def surplus_rows(connection: apsw.Connection) -> int:
-    """Return the number of planned rows whose key another row has.
-
-    There are none where the unique index is.
-    """
+    """Return the number of planned rows with the key of another row; 0 with a unique index."""
     if schema_module.has_key(read_table(connection, PLAN)):
         return 0
     return int(connection.execute(f"SELECT count(*) FROM {PLAN} WHERE {SURPLUS}").get)
 
 
 def _duplicate_keys(connection: apsw.Connection) -> Iterator[CheckFinding]:
-    """Yield rows of the sender that have the key of another one.
-
-    Nobody but a person can say which is right.
-    """
+    """Yield rows of the sender with the key of another one; only a person can decide on them."""
     if schema_module.has_key(read_table(connection, PLAN)):
         return
-    keys = (
-        f"(SELECT min(id) AS id, {', '.join(f'{name} COLLATE BINARY AS {name}' for name in PLAN_KEY)}, "
-        f"count(*) AS rows FROM {PLAN} "
-        f"WHERE {_KEYED} AND (status IS NULL OR NOT {PLANNED}) GROUP BY {_KEY} HAVING count(*) > 1)"
-    )
+    named_key = ", ".join(f"{name} COLLATE BINARY AS {name}" for name in PLAN_KEY)
+    keys = f"""(
+        SELECT min(id) AS id, {named_key}, count(*) AS rows
+        FROM {PLAN}
+        WHERE {_KEYED} AND (status IS NULL OR NOT {PLANNED})
+        GROUP BY {_KEY}
+        HAVING count(*) > 1
+    )"""
     [(rows, count)] = connection.execute(f"SELECT total(rows), count(*) FROM {keys}")
     if count:
         examples = OddValues(connection).rows(f"{keys} ORDER BY id LIMIT 5", ["id", *PLAN_KEY])
         yield finding(
             "duplicate_keys",
-            f"{int(rows):,} rows of the sender have {'one key' if count == 1 else f'{int(count):,} keys'} "
-            f"({', '.join(PLAN_KEY)}), so runs reject the file.",
+            f"{int(rows):,} rows of the sender have "
+            f"{'one key' if count == 1 else f'{int(count):,} keys'} ({', '.join(PLAN_KEY)}), so "
+            "runs reject the file.",
             table=PLAN,
             column=", ".join(PLAN_KEY),
             count=int(rows),

@@ -14,7 +14,16 @@ import apsw
 import msgspec
 
 from schedd.store.errors import sqlite_errors
-from schedproto import ErrorCode, ErrorInfo, Job, JobSpec, JobState, RunResult, SchedulerError
+from schedproto import (
+    ErrorCode,
+    ErrorInfo,
+    Job,
+    JobSpec,
+    JobState,
+    RunResult,
+    SchedulerError,
+    sqlite_files,
+)
 
 #: Raised when the table below changes; an older file is completed, a newer one refused.
 VERSION = 1
@@ -83,8 +92,7 @@ class Journal:
                     f"{path} was written by a newer release (version {version}; this release supports {VERSION})",
                     hint="Start the newer release, or move the file away to discard its jobs.",
                 )
-            [(found,)] = self._connection.execute("PRAGMA quick_check(1)")
-            if found != "ok":
+            if sqlite_files.faults(self._connection):
                 raise SchedulerError(
                     ErrorCode.DATABASE_DAMAGED,
                     f"the journal {path} is damaged",

@@ -27,7 +27,7 @@ from schedd.run import runner
 from schedd.run.context import RunContext
 from schedd.run.runner import utc_now
 from schedd.run.timings import Stages
-from schedproto import ErrorCode, JobSpec, ReplicaUse, RunResult, SchedulerError
+from schedproto import ErrorCode, JobSpec, ReplicaUse, RunResult, SchedulerError, sqlite_files
 
 from .location import ReplicaPlace
 
@@ -185,8 +185,7 @@ class _Replicated:
                 return True
             finally:
                 for name in (OURS, BEFORE):
-                    for suffix in ("", "-wal", "-shm", "-journal"):
-                        (folder / (name + suffix)).unlink(missing_ok=True)
+                    sqlite_files.remove_database(folder / name)
 
     def _given_up(self) -> SchedulerError:
         """Keep our file where the operator finds it, and return the error."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from schedproto import sqlite_files
 from schedproto.layout import database_path, replica_folder, state_folder
 
 if (
@@ -108,15 +109,11 @@ def keeper_of_changed(
 
     def keep(path: Path) -> None:
         if backups is not None:
-            from schedd.backups.restore import keep_present  # noqa: PLC0415 - rarely needed
+            from schedd.backups.restore import back_up_current  # noqa: PLC0415 - rarely needed
 
-            if keep_present(backups, path, REASON):
+            if back_up_current(backups, path, REASON):
                 return
         kept = replica_folder(Path(place.data), organization) / CHANGED
-        path.replace(kept)
-        for suffix in ("-wal", "-shm", "-journal"):
-            beside = path.with_name(path.name + suffix)
-            if beside.exists():
-                beside.replace(kept.with_name(kept.name + suffix))
+        sqlite_files.move_database(path, kept)
 
     return keep

@@ -21,6 +21,7 @@ import apsw
 from schedd.store import schema
 from schedd.store.connection import open_writer
 from schedd.store.errors import sqlite_errors
+from schedd.store.tables import texts
 from schedproto import Mode
 
 #: Tables that the scheduler writes during a run.
@@ -31,16 +32,19 @@ def _tables(connection: apsw.Connection, database: str) -> dict[str, tuple[tuple
     """Return table -> (column, whether it is of the primary key), for tables that have one."""
     found = {}
     # `database` is one of this module's two names.
-    rows = connection.execute(
-        f"SELECT name FROM {database}.sqlite_schema WHERE type = 'table'"
-    ).fetchall()
+    rows = texts(
+        connection,
+        f"SELECT CAST(name AS BLOB) FROM {database}.sqlite_schema WHERE type = 'table'",  # noqa: S608
+    )
     for name in (str(row[0]) for row in rows):
         if name.startswith("sqlite_"):
             continue
         columns = tuple(
             (str(column), bool(key))
-            for column, key in connection.execute(
-                "SELECT name, pk FROM pragma_table_info(?, ?)", (name, database)
+            for column, key in texts(
+                connection,
+                "SELECT CAST(name AS BLOB), pk FROM pragma_table_info(?, ?)",
+                (name, database),
             )
         )
         if any(key for _, key in columns):
@@ -131,16 +135,20 @@ def inputs_differ(before: Path, after: Path) -> bool:
     try:
         with sqlite_errors(after):
             connection.execute("ATTACH ? AS before", (str(before),))
-            query = "SELECT type, name, sql FROM {}.sqlite_schema ORDER BY 1, 2"
+            query = """
+                SELECT type, CAST(name AS BLOB), CAST(sql AS BLOB) FROM {}.sqlite_schema
+                ORDER BY 1, 2
+            """
             if (
                 connection.execute(query.format("main")).fetchall()
                 != connection.execute(query.format("before")).fetchall()
             ):
                 return True
             keyed = _tables(connection, "main")
-            tables = connection.execute(
-                "SELECT name FROM main.sqlite_schema WHERE type = 'table'"
-            ).fetchall()
+            tables = texts(
+                connection,
+                "SELECT CAST(name AS BLOB) FROM main.sqlite_schema WHERE type = 'table'",
+            )
             for table in (str(row[0]) for row in tables):
                 if table.startswith("sqlite_") or table in {"scheduler_runs", "contact_issues"}:
                     continue  # the scheduler's own notes, which no plan depends on

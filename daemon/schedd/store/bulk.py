@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedd.engine.calendar import iso
-from schedproto import ErrorCode, SchedulerError
+from schedproto import ErrorCode, SchedulerError, sqlite_files
 
 from . import integrity
 from .packing import BitField
@@ -202,12 +202,12 @@ def _check(connection: apsw.Connection, indexes: Mapping[str, str]) -> None:
 
     Raises `SchedulerError` (`database_damaged`) if they still differ.
     """
-    if not integrity.table_findings(connection, PLAN):
+    if not sqlite_files.table_faults(connection, PLAN):
         return
     for name, sql in indexes.items():
         connection.execute(f"DROP INDEX main.{quoted(name)}")
         connection.execute(sql)
-    found = integrity.table_findings(connection, PLAN)
+    found = sqlite_files.table_faults(connection, PLAN)
     if found:
         raise SchedulerError(
             ErrorCode.DATABASE_DAMAGED,

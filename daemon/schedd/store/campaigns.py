@@ -1,6 +1,6 @@
-"""Campaigns, targets and engagement out of an organization's file (rules, sections 7 and 8).
+"""Reading of campaigns, targets and engagement (rules, sections 7 and 8).
 
-Missing tables and columns mean that the feature is not used (docs/DATABASE.md).
+If tables or columns are missing, the organization does not use the feature (docs/DATABASE.md).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 
 def campaign_tables(connection: apsw.Connection, schema: Schema) -> tuple[list[Row], list[Row]]:
-    """Return the rows of `campaign_types` and `campaign_instances` as dictionaries of the columns there are."""
+    """Return the rows of `campaign_types` and `campaign_instances`, by existing columns."""
     tables: list[list[Row]] = []
     for table, needed in (
         ("campaign_types", ["name"]),
@@ -39,7 +39,7 @@ def campaign_tables(connection: apsw.Connection, schema: Schema) -> tuple[list[R
             continue
         columns = [c for c in READ_TABLES[table] if c in schema.columns[table] and c != "metadata"]
         rows = OddValues(connection).rows(f"{table}{schema.table_order(table)}", columns)
-        # A BLOB is read as the text that its bytes are (rules, section 0).
+        # The bytes of a BLOB count as a text (rules, section 0).
         tables.append(
             [
                 {
@@ -60,9 +60,10 @@ def no_targets() -> Targets:
 
 
 class CampaignReader:
-    """Reads targets, parents and engagement of one file for one run.
+    """Reader of targets, parents and engagement of one file for one run.
 
-    since: the ordinal of the first day that section 8 looks at.   findings: what could not be read.
+    since: the ordinal of the first day that counts for section 8.   findings: values that could not
+    be read.
     """
 
     def __init__(self, connection: apsw.Connection, schema: Schema, run: Run, since: int) -> None:
@@ -76,9 +77,10 @@ class CampaignReader:
         self.findings = Findings()
 
     def targets(self, chunk: Range, people: NDArray[np.int64], *, first: bool) -> Targets:
-        """Return the rows of `contact_campaigns` of a chunk's eligible contacts for the active instances.
+        """Return the targets of a chunk's eligible contacts in the active instances.
 
-        first: whether the chunk is the first one, which reports the rows that are in no chunk.
+        people: the ids of the eligible contacts, ascending.   first: whether the chunk is the first
+        one, which reports the rows that are in no chunk.
         """
         table = "contact_campaigns"
         if not len(self._instances) or not self._schema.has(
@@ -107,10 +109,7 @@ class CampaignReader:
         )
 
     def _with_instances(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Return targets with their campaign instances as numbers.
-
-        Those that cannot be read are left out.
-        """
+        """Return targets with their instance ids as integers, without those that are unreadable."""
         if _all_numbers(rows, 2):
             return rows
         found = []
@@ -129,7 +128,7 @@ class CampaignReader:
         return found
 
     def _note_missing_triggers(self, rows: list[tuple[Any, ...]]) -> None:
-        """Note targets of active instances that are ignored because they have no date."""
+        """Add findings for targets of active instances that are ignored for lack of a date."""
         for row_id, _, instance, trigger, _ in rows:
             if instance not in self._spread:
                 code = "missing_date" if self._date(trigger)[1] else "unreadable_date"
@@ -138,7 +137,7 @@ class CampaignReader:
     def parents(
         self, row_ids: NDArray[np.int64], contact_ids: NDArray[np.int64], people: NDArray[np.int64]
     ) -> tuple[Parents, list[ParentValues]]:
-        """Return those rows of these ids that may have a follow-up, and the columns it takes over."""
+        """Return the rows with these ids that may have a follow-up, and the columns it copies."""
         types = set(self._run.parent_types)
         names = (
             "actual_send_datetime",
@@ -181,7 +180,7 @@ class CampaignReader:
         return parents, values
 
     def engagement(self, chunk: Range, people: NDArray[np.int64], *, first: bool) -> Engagement:
-        """Return clicks and answered eligibility questions of a chunk's eligible contacts since a day."""
+        """Return the recent clicks and eligibility answers of a chunk's eligible contacts."""
         clicks: list[Any] = []
         answers: list[Any] = []
         if self._schema.has("tracking_clicks", "contact_id", "clicked_at"):
@@ -189,7 +188,8 @@ class CampaignReader:
             clicks = self._rows("tracking_clicks", chunk, ["clicked_at"], lately, first=first)
         if self._schema.has("contact_events", "contact_id", "event_type", "created_at"):
             metadata = "metadata" if self._schema.has("contact_events", "metadata") else "NULL"
-            lately = f" AND CAST(event_type AS TEXT) = 'eligibility_answered' AND {self._lately('created_at')}"
+            answered = "CAST(event_type AS TEXT) = 'eligibility_answered'"
+            lately = f" AND {answered} AND {self._lately('created_at')}"
             answers = self._rows(
                 "contact_events", chunk, ["created_at", metadata], lately, first=first
             )
@@ -212,22 +212,19 @@ class CampaignReader:
         return int(day)
 
     def _lately(self, column: str) -> str:
-        """Return the SQL of whether a date may be young enough.
-
-        One that is not written as a day always may.
-        """
+        """Return the SQL of whether a date can be recent; one in another format always can."""
         since = iso(max(self._since, -719_000))
         return f"({column} COLLATE BINARY >= '{since}' OR substr({column}, 5, 1) <> '-')"
 
     def _rows(
         self, table: str, chunk: Range, columns: Sequence[str], condition: str, *, first: bool
     ) -> list[tuple[Any, ...]]:
-        """Return (row id, contact id, then the columns) of the rows of a chunk, whatever type the contact id has."""
+        """Return (row id, contact id, then the columns) of a chunk's rows, for ids of any type."""
         columns = [self._schema.row_id(table), "contact_id", *columns]
         order = self._schema.table_order(table)
         usual, odd = _contact_conditions(chunk, self._schema.affinity(table, "contact_id"))
-        # Two looks at an index on the contact; as one condition they would be a scan of the table
-        # for each chunk.
+        # Two searches of an index on the contact; as one condition they would scan the table for
+        # each chunk.
         rows = self._values.rows(f"{table} WHERE {odd}{condition}", columns)
         rows.sort(key=lambda row: row[0] or 0)
         if usual is not None:
@@ -246,30 +243,34 @@ class CampaignReader:
 
 
 def _all_numbers(rows: list[tuple[Any, ...]], column: int) -> bool:
-    """Return whether a column of some rows has whole numbers alone."""
+    """Return whether a column of some rows has only integers."""
     return {type(row[column]) for row in rows} <= {int}
 
 
 def _contact_conditions(chunk: Range, affinity: str) -> tuple[str | None, str]:
-    """Return the SQL conditions of the rows of a chunk.
+    """Return the SQL conditions of a chunk's rows with usual contact ids, and of odd ones.
 
-    With usual contact ids, and with odd ones, in every chunk's.
+    The second condition may select rows of other chunks, too. The first is None if the second
+    selects all rows.
     """
     within = chunk.where("contact_id")
     if affinity in {"INTEGER", "NUMERIC"}:
-        # A text of a number is stored as the number; texts sort behind all numbers.
+        # The text of a number is stored as the number. Other texts sort after all numbers.
         return within, "contact_id >= ''"
     if affinity == "BLOB":
         return f"{within} AND typeof(contact_id) = 'integer'", "typeof(contact_id) <> 'integer'"
     high = "" if chunk.high is None else f" AND CAST(contact_id AS INTEGER) < {chunk.high}"
-    plain = "octet_length(contact_id) < 19 AND contact_id GLOB '[0-9]*' AND contact_id NOT GLOB '*[^0-9]*'"
+    plain = (
+        "octet_length(contact_id) < 19 "
+        "AND contact_id GLOB '[0-9]*' AND contact_id NOT GLOB '*[^0-9]*'"
+    )
     return None, f"((CAST(contact_id AS INTEGER) >= {chunk.low}{high}) OR NOT ({plain}))"
 
 
 def _indices(
     ids: NDArray[np.int64], wanted: Sequence[int]
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Return the index of each wanted contact in `ids` (ascending), and which are there."""
+    """Return the index of each wanted contact in `ids` (ascending), and which are in it."""
     contact = np.array(wanted, np.int64)
     index = np.searchsorted(ids, contact).astype(np.int32)
     there = index < len(ids)

@@ -1,9 +1,7 @@
-"""The versions of an organization's configuration in its file (`scheduler_config`.
+"""Versions of an organization's configuration in its file (`scheduler_config`; rules, section 13).
 
-Rules, section 13).
-
-A text that is not understood is never stored; a version is never changed, only withdrawn. What
-other programs left in the table is shown as far as it can be, and never altered.
+An invalid text is never stored. A version is never changed, only withdrawn. Rows of other programs
+in the table are shown as far as possible, and never altered.
 """
 
 from __future__ import annotations
@@ -36,21 +34,21 @@ from schedproto.configurations import MAX_NAME_CHARACTERS, MAX_TOML_BYTES
 from .connection import open_reader, open_writer
 from .errors import sqlite_errors
 from .foreign import not_ours
-from .runs import HAS_VERSION, VERSION, applicable_configuration, encoding_of
+from .runs import HAS_VERSION, VERSION, applicable_configuration
 from .schema import OWN_TABLES, add_missing_columns, read_schema
-from .tables import read_table
+from .tables import encoding_of, read_table
 
 TABLE = "scheduler_config"
-#: What is read of a version beside its number.
+#: The columns of a version besides its number.
 _COLUMNS = ("toml", "created_at", "created_by", "withdrawn_at", "withdrawn_by")
-#: An answer stays well within the limit of a message: so many versions, and so many bytes of their
-#: texts.
+#: Maximum numbers of versions and of bytes of their texts in a reply, well within the limit of a
+#: message.
 MAX_VERSIONS, MAX_TEXT_BYTES = 1000, 4 << 20
 _NEWEST_NUMBER = 2**63 - 1
 
 
 def invalid(error: ConfigurationError) -> SchedulerError:
-    """Return what a configuration that is not understood is answered with."""
+    """Return the error for an invalid configuration."""
     return SchedulerError(
         ErrorCode.INVALID_CONFIGURATION,
         str(error),
@@ -61,16 +59,16 @@ def invalid(error: ConfigurationError) -> SchedulerError:
 def show(
     path: Path, organization: str, defaults: Layer, version: int | None = None
 ) -> OrganizationConfiguration:
-    """Return what applies and the versions; raises `SchedulerError`.
+    """Return the effective configuration and its versions. Raises `SchedulerError`.
 
-    defaults: the daemon's configuration file.   version: one whose text is wanted in any case.
+    defaults: the daemon's configuration file.   version: one whose text is always included.
     """
     with _reading(path) as connection:
         return _described(connection, organization, defaults, wanted=version)
 
 
 def check(path: Path, organization: str, defaults: Layer, toml: str) -> OrganizationConfiguration:
-    """Return what a text would make of the configuration, or raise what is wrong with it."""
+    """Return the configuration with a text as its version; stores nothing. Raises if invalid."""
     with _reading(path) as connection:
         return _described(
             connection, organization, defaults, instead=_parsed(toml, "the text to check")
@@ -80,10 +78,7 @@ def check(path: Path, organization: str, defaults: Layer, toml: str) -> Organiza
 def set_version(
     path: Path, organization: str, defaults: Layer, toml: str, created_by: str, now: str
 ) -> OrganizationConfiguration:
-    """Store a text as the newest version.
-
-    One that is the applicable version's already makes no new one.
-    """
+    """Store a text as the newest version, unless it is the applicable version already."""
     _built([defaults, _parsed(toml, "the new version")])
     with _writing(path) as connection:
         stored = applicable_configuration(connection, read_schema(connection))
@@ -107,7 +102,7 @@ def _insert(connection: apsw.Connection, toml: str, created_by: str, now: str) -
         f"INSERT INTO {TABLE}(version, toml, created_at, created_by) VALUES (?, ?, ?, ?)",
         (number, toml, now, created_by),
     )
-    # A table that another program made may have triggers, or columns that turn values into others.
+    # A table of another program may have triggers, or columns that convert values.
     stored = applicable_configuration(connection, read_schema(connection))
     if stored is None or (stored.version, stored.toml) != (number, toml):
         raise _unsuitable("it does not store what is written to it")
@@ -117,7 +112,7 @@ def _insert(connection: apsw.Connection, toml: str, created_by: str, now: str) -
 def withdraw(
     path: Path, organization: str, defaults: Layer, version: int, withdrawn_by: str, now: str
 ) -> OrganizationConfiguration:
-    """Withdraw a version; who withdrew it first stays noted."""
+    """Withdraw a version; a second withdrawal changes nothing."""
     with _writing(path) as connection:
         known = _numbers(connection)
         if version not in known:
@@ -142,8 +137,8 @@ def _unsuitable(reason: str) -> SchedulerError:
     return SchedulerError(
         ErrorCode.INVALID_CONFIGURATION,
         f"the table {TABLE} of this file cannot be used: {reason}",
-        hint="docs/DATABASE.md describes it. Rename the existing table, and the scheduler creates a new one. "
-        "Nothing was changed.",
+        hint="docs/DATABASE.md describes it. Rename the existing table, and the scheduler creates "
+        "a new one. Nothing was changed.",
     )
 
 
@@ -160,7 +155,7 @@ def _reading(path: Path) -> Iterator[apsw.Connection]:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[apsw.Connection]:
-    """Open the file in a transaction of its own, with the table there and complete."""
+    """Open the file in a transaction, with the table complete; commits after the block."""
     connection = open_writer(path, Mode.RELIABLE)
     try:
         with sqlite_errors(path):
@@ -177,27 +172,27 @@ def _writing(path: Path) -> Iterator[apsw.Connection]:
 
 
 def _complete(connection: apsw.Connection) -> None:
-    present = read_schema(connection)
+    schema = read_schema(connection)
     table = read_table(connection, TABLE)
     if table is None:
         connection.execute(OWN_TABLES[TABLE])
     elif wrong := not_ours(table):
-        # Another program's table is not extended to be one of ours.
+        # A table of another program is never extended.
         raise _unsuitable(wrong)
     else:
-        add_missing_columns(connection, TABLE, present.columns[TABLE])
+        add_missing_columns(connection, TABLE, schema.columns[TABLE])
 
 
-def _parsed(toml: str, place: str) -> Layer:
+def _parsed(toml: str, name: str) -> Layer:
     size_bytes = len(toml.encode())
     if size_bytes > MAX_TOML_BYTES:
         raise SchedulerError(
             ErrorCode.INVALID_ARGUMENT,
-            f"{place} has {size_bytes:,} bytes",
+            f"{name} has {size_bytes:,} bytes",
             hint=f"The limit is {MAX_TOML_BYTES:,} bytes.",
         )
     try:
-        return parse_toml(toml, place)
+        return parse_toml(toml, name)
     except ConfigurationError as error:
         raise invalid(error) from None
 
@@ -217,10 +212,9 @@ def _described(
     instead: Layer | None = None,
     wanted: int | None = None,
 ) -> OrganizationConfiguration:
-    """Return the configuration with the applicable version, or with the layer `instead` in its place.
+    """Return the configuration with the applicable version, or with the layer `instead` of it.
 
-    A stored version that is not understood (any more) is told in `error`: it must still be possible
-    to withdraw it.
+    An invalid stored version is reported in `error`, so that it can still be withdrawn.
     """
     stored = applicable_configuration(connection, read_schema(connection))
     numbers = _numbers(connection)
@@ -246,10 +240,7 @@ def _described(
 
 
 def _numbers(connection: apsw.Connection) -> list[int]:
-    """Return the numbers of the stored versions, newest first.
-
-    Rows whose version is no number are no versions.
-    """
+    """Return the numbers of the stored versions, newest first; skips rows without a number."""
     if not read_schema(connection).has(TABLE, "version", "toml"):
         return []
     return [
@@ -263,20 +254,26 @@ def _numbers(connection: apsw.Connection) -> list[int]:
 def _versions(
     connection: apsw.Connection, numbers: Sequence[int], wanted: int | None
 ) -> list[ConfigurationVersion]:
-    """Return the newest versions and the wanted one, newest first, with as much text as an answer can hold."""
+    """Return the newest versions and the wanted one, with as much text as a reply can hold."""
     if not numbers:
         return []
-    present = read_schema(connection).columns[TABLE]
-    columns = ", ".join(f"CAST({name} AS BLOB)" if name in present else "NULL" for name in _COLUMNS)
+    existing = read_schema(connection).columns[TABLE]
+    columns = ", ".join(
+        f"CAST({name} AS BLOB)" if name in existing else "NULL" for name in _COLUMNS
+    )
     oldest = numbers[:MAX_VERSIONS][-1]
     rows = connection.execute(
-        f"SELECT {VERSION}, {columns} FROM {TABLE} WHERE {HAS_VERSION} AND ({VERSION} >= ? OR {VERSION} = ?) "
-        f"ORDER BY 1 DESC LIMIT {MAX_VERSIONS + 1}",
+        f"""
+        SELECT {VERSION}, {columns} FROM {TABLE}
+        WHERE {HAS_VERSION} AND ({VERSION} >= ? OR {VERSION} = ?)
+        ORDER BY 1 DESC
+        LIMIT {MAX_VERSIONS + 1}
+        """,
         (oldest, wanted if wanted in numbers else None),
     )
     encoding, room_bytes, result = encoding_of(connection), MAX_TEXT_BYTES, []
     for number, *raw in rows:
-        # What is no text is shown as far as it is one.
+        # Bytes that are not valid text are replaced.
         texts = [None if part is None else part.decode(encoding, "replace") for part in raw]
         toml = texts[0] or ""
         size_bytes = len(toml.encode())

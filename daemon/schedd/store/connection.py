@@ -1,4 +1,4 @@
-"""How an organization's file is opened: one small function for each decision, with its reason."""
+"""Opening of organizations' files."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from schedproto.layout import database_path
 
 from .errors import sqlite_errors
 
-#: How long a lock of another program is waited for.
+#: Maximum time to wait for a lock of another program.
 BUSY_TIMEOUT_MS = 5_000
-#: Page cache of a reader: chunks are read front to back, so little is read twice.
+#: Page cache of a reader. Chunks are read in order, so few pages are read twice.
 READER_CACHE_KIB = 16 * 1024
-#: Page cache of the writer. In the high-performance mode it grows with the file, up to 2 GB: enough
-#: to hold all that is there, while new pages, which are never read again, need not be kept.
+#: Page cache of the writer. In the mode highperf it grows with the file, up to 2 GB: it holds all
+#: existing pages. New pages are not read again and need not be kept.
 WRITER_CACHE_KIB = 64 * 1024
 HIGHPERF_CACHE_KIB = 2 * 1024 * 1024
-#: Every so many steps of SQLite's virtual machine a running statement looks whether it is to end.
+#: Steps of SQLite's virtual machine between two checks for cancellation.
 PROGRESS_STEPS = 200_000
 
 
 def resolve_database(data_dir: Path, organization: str) -> Path:
-    """Return an organization's file, or raise if a symbolic link leads out of the data folder."""
+    """Return an organization's file; raises if a symbolic link leads out of the data folder."""
     path = database_path(data_dir, organization)
     if path.resolve().parent != data_dir.resolve():
         raise SchedulerError(
@@ -38,14 +38,15 @@ def resolve_database(data_dir: Path, organization: str) -> Path:
 
 
 def check_file(path: Path) -> None:
-    """Raise a clear error for a file that is not there, not a file, or marked read-only for everybody."""
+    """Raise `SchedulerError` if a file does not exist, cannot be accessed, or is not regular."""
     try:
         info = path.stat()
     except FileNotFoundError:
         raise SchedulerError(
             ErrorCode.DATABASE_MISSING,
             f"there is no file {path.name} in {path.parent}",
-            hint="Upload the organization's database first, or check the organization's id and the data folder.",
+            hint="Upload the organization's database first, or check the organization's id and "
+            "the data folder.",
             details={"path": str(path)},
         ) from None
     except OSError as error:
@@ -65,49 +66,46 @@ def check_file(path: Path) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raise for a file that is marked read-only, also when the daemon is root, whom marks do not stop."""
+    """Raise for a file that is marked read-only, even if the daemon runs as root."""
     if not path.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):
         raise SchedulerError(
             ErrorCode.DATABASE_READ_ONLY,
             f"{path.name} is marked read-only",
-            hint="Make it writable (chmod u+w) if the scheduler may change it. Dry runs do not need this.",
+            hint="Make it writable (chmod u+w) if the scheduler may change it. Dry runs do not "
+            "need this.",
             details={"path": str(path)},
         )
 
 
 def _base(connection: apsw.Connection) -> apsw.Connection:
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-    # Text that is no text, or a cell that reaches beyond its page, is reported instead of read.
+    # A cell that reaches beyond its page is reported instead of read.
     connection.execute("PRAGMA cell_size_check = ON")
     # Sorting and temporary tables stay off the volume.
     connection.execute("PRAGMA temp_store = MEMORY")
-    # The schema belongs to another program: it may not run functions with side effects.
+    # The schema belongs to another program; it must not call functions with side effects.
     connection.execute("PRAGMA trusted_schema = OFF")
-    # The application's references and cascades are the application's: a plan deletes nothing in
-    # other tables.
+    # Foreign keys are the application's: a plan deletes nothing in other tables.
     connection.execute("PRAGMA foreign_keys = OFF")
     connection.execute("PRAGMA recursive_triggers = OFF")
     return connection
 
 
 def open_reader(path: Path) -> apsw.Connection:
-    """Open for reading only; SQLite itself refuses writes. Raises `SchedulerError`."""
+    """Open a file for reading; SQLite refuses writes. Raises `SchedulerError`."""
     check_file(path)
     with sqlite_errors(path):
         connection = _base(
             apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX)
         )
         connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
-        # Finds out now whether this is a database at all.
+        # Fails if the file is not a database.
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
         return connection
 
 
 def open_writer(path: Path, mode: Mode) -> apsw.Connection:
-    """Open an existing file for reading and writing. Changes nothing yet.
-
-    Raises `SchedulerError`.
-    """
+    """Open an existing file for reading and writing; changes nothing. Raises `SchedulerError`."""
     check_file(path)
     check_writable(path)
     with sqlite_errors(path):

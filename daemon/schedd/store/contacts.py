@@ -1,4 +1,4 @@
-"""Contacts of one chunk as columns (docs/DATABASE.md, "Read"; rules, section 1)."""
+"""Reading of contacts, chunk by chunk, as columns (docs/DATABASE.md, "Read"; rules, section 1)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ from .odd_values import Dictionary, Learned, OddValues, octets
 from .schema import Schema
 from .tables import quoted
 
-# What a contact's flags say, as one number; of an odd contact the values are looked at one by one.
-# A new status is one that has no number yet.
+# The flags of a contact, as one number. The values of an odd contact are read one by one. A new
+# status is one that has no number yet.
 _SUPPRESSED, _FAILED, _OPTED_OUT, _ODD, _NEW_STATUS = 1, 2, 4, 8, 16
 _FLAGS_BASE = 10
-#: Stands for a carrier that has no number yet.
+#: The code of a carrier that has no number yet.
 _NEW = blocks.NUMBER_LIMIT - 1
 
+#: Columns of which a missing one is read as NULL.
+_COLUMNS = ("email", "zip_code", "birth_date", "effective_date", "status", "failed_underwriting")
 _LONG_DATE = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][ T]*"
 _LONG_ZIP = "[0-9][0-9][0-9][0-9][0-9][- ][0-9][0-9][0-9][0-9]"
 #: Formats of ten characters: where year, month and day are, and the separator.
@@ -51,14 +53,14 @@ class Range:
     high: int | None
 
     def where(self, column: str) -> str:
-        """Return the SQL condition; texts, which sort behind all numbers, are in no chunk."""
+        """Return the SQL condition; texts, which sort after all numbers, are in no chunk."""
         return f"{column} >= {self.low} AND {column} < " + (
             "''" if self.high is None else str(self.high)
         )
 
 
 def chunk_starts(connection: apsw.Connection, size: int) -> list[int]:
-    """Return the first id of each chunk of `size` contacts; empty where there are none."""
+    """Return the first id of each chunk of `size` contacts; empty without contacts."""
     starts = []
     row = connection.execute("SELECT min(id) FROM contacts").fetchone()
     while row is not None and row[0] is not None:
@@ -70,18 +72,22 @@ def chunk_starts(connection: apsw.Connection, size: int) -> list[int]:
 
 
 def new_learned() -> dict[str, Learned]:
-    """Return what a run knows of columns of contacts before it has read any."""
+    """Return the empty dictionaries of a run that has not read any contacts."""
     return {"status": Learned(), "carrier": Learned()}
 
 
 class ContactReader:
-    """Reads contacts of one file. `carriers`: whether a campaign looks at them.
+    """Reader of the contacts of one file.
 
-    learned: what other readers of the same run learned of the columns `status` and `carrier`, and
-    this one adds to.
+    carriers: whether a campaign needs the carriers.   learned: the values of the columns `status`
+    and `carrier` that readers of the same run have evaluated; this one adds to them.
+    findings: values that could not be read so far.   unreadable_booleans: ids of the last chunk's
+    contacts that have an unreadable boolean.
 
-    findings: what could not be read in the chunks read so far.
-    unreadable_booleans: ids of the last chunk's contacts that have a boolean that cannot be read.
+    Example:
+
+        reader = ContactReader(connection, read_schema(connection), configuration, carriers=False)
+        contacts = reader.read(Range(1, 32_769))
     """
 
     def __init__(
@@ -99,27 +105,16 @@ class ContactReader:
         self.findings = Findings()
         self.unreadable_booleans: list[int] = []
         columns = schema.columns["contacts"]
-        self._columns = {
-            name: name if name in columns else "NULL"
-            for name in (
-                "email",
-                "zip_code",
-                "birth_date",
-                "effective_date",
-                "status",
-                "failed_underwriting",
-            )
-        }
+        self._columns = {name: name if name in columns else "NULL" for name in _COLUMNS}
         self._opt_outs = [name for name in configuration.opt_out_columns if name in columns]
-        #: what the group aggregates are ordered by, where the order of the table is not that of the
-        #: ids
+        #: The ORDER BY clause of group aggregates, if the table is not in the order of the ids.
         self._order = "" if schema.ordered_contacts else " ORDER BY id"
         learned = learned or new_learned()
         self._statuses = Dictionary(
             connection,
             "run_contact_status",
             self._columns["status"],
-            self._judge_status,
+            self._evaluate_status,
             learned["status"],
         )
 
@@ -131,21 +126,21 @@ class ContactReader:
         }
         if self._carrier is not None:
             self._carrier_codes = Dictionary(
-                connection, "run_carrier", self._carrier, self._judge_carrier, learned["carrier"]
+                connection, "run_carrier", self._carrier, self._evaluate_carrier, learned["carrier"]
             )
 
     def _octets(self, characters: int) -> int:
         return octets(self._connection, characters)
 
-    def _judge_status(self, value: Any) -> int:
+    def _evaluate_status(self, value: Any) -> int:
         """Return 0 for an active status, else `_SUPPRESSED`."""
         status = trimmed(value).lower()
         return 0 if not status or status in self._configuration.active_statuses else _SUPPRESSED
 
-    def _judge_carrier(self, value: Any) -> int:
-        """Return the number of a carrier, from 1, 0 for none.
+    def _evaluate_carrier(self, value: Any) -> int:
+        """Return the number of a carrier, from 1; 0 for none.
 
-        Names that differ in case or blanks alone share one.
+        Names that differ only in case or blanks share a number.
         """
         name = trimmed(value).casefold()
         if name and name not in self._carrier_numbers:
@@ -154,7 +149,7 @@ class ContactReader:
         return self._carrier_numbers.get(name, 0)
 
     def read(self, chunk: Range) -> Contacts:
-        """Return the contacts of a chunk."""
+        """Return the contacts of a chunk, in the order of their ids. Raises `apsw.Error`."""
         self.unreadable_booleans = []
         where = chunk.where("id")
         [(count, low, high)] = self._connection.execute(
@@ -211,7 +206,7 @@ class ContactReader:
         return contacts
 
     def _read_new_statuses(self, ids: NDArray[np.int64], flags: NDArray[np.int64]) -> None:
-        """Fill in, in place, the flags of contacts whose status is not one of the plain ones."""
+        """Set, in place, the flags of contacts whose status has no number yet."""
         new = np.flatnonzero(flags & _NEW_STATUS)
         if not len(new):
             return
@@ -224,18 +219,20 @@ class ContactReader:
         flags[new] = (flags[new] & ~_NEW_STATUS) | blocks.numbers(block, len(new))
 
     def _blocks(self, where: str, low: int, *, dense: bool) -> Any:
-        """Return the blocks of ids, birth dates, effective dates, ZIPs, e-mail addresses and flags of a chunk."""
-        c, order = self._columns, self._order
-        ids = "NULL" if dense else blocks.number(f"id - {low}", order)
-        # A line break ends an address in the block; an address that has one is looked at as an odd
-        # value.
-        email = f"CASE WHEN instr({c['email']}, char(10)) = 0 THEN {c['email']} ELSE '' END"
-        [row] = self._connection.execute(
-            f"SELECT {ids}, {self._fixed_date('birth_date', order)}, {self._fixed_date('effective_date', order)}, "
-            f"{blocks.text(_fixed_zip(c['zip_code'], self._octets(5)), order)}, "
-            f"CAST(group_concat({email}, char(10){order}) AS BLOB), {blocks.text(self._flags(), order)} "
-            f"FROM contacts WHERE {where}"
-        )
+        """Return a chunk's blocks of ids, birth and effective dates, ZIPs, addresses, and flags."""
+        order = self._order
+        address = self._columns["email"]
+        # A line break separates addresses in the block. An address with one is read separately.
+        email = f"CASE WHEN instr({address}, char(10)) = 0 THEN {address} ELSE '' END"
+        columns = [
+            "NULL" if dense else blocks.number(f"id - {low}", order),
+            self._fixed_date("birth_date", order),
+            self._fixed_date("effective_date", order),
+            blocks.text(_fixed_zip(self._columns["zip_code"], self._octets(5)), order),
+            f"CAST(group_concat({email}, char(10){order}) AS BLOB)",
+            blocks.text(self._flags(), order),
+        ]
+        [row] = self._connection.execute(f"SELECT {', '.join(columns)} FROM contacts WHERE {where}")
         return row
 
     def _odd_emails(self, block: bytes | None, count: int) -> NDArray[np.bool_]:
@@ -243,42 +240,39 @@ class ContactReader:
         return odd_emails(block if self._octets(1) == 1 else blocks.ascii_of(block), count)
 
     def _fixed_date(self, name: str, order: str) -> str:
+        """Return the SQL of a block of dates of ten characters; others become tildes."""
         column = self._columns[name]
-        # A date with a time part, as many programs write it, costs no look at single values.
-        timed = f"WHEN {column} GLOB '{_LONG_DATE}' THEN substr({column}, 1, 10) "
-        return blocks.text(
-            f"CASE WHEN typeof({column}) = 'text' AND octet_length({column}) = {self._octets(10)} THEN {column} "
-            f"WHEN {column} IS NULL THEN '{' ' * 10}' "
-            f"{timed if 'YYYY-MM-DD' in self._configuration.date_formats else ''}ELSE '{'~' * 10}' END",
-            order,
-        )
+        is_short = f"typeof({column}) = 'text' AND octet_length({column}) = {self._octets(10)}"
+        cases = [f"WHEN {is_short} THEN {column}", f"WHEN {column} IS NULL THEN '{' ' * 10}'"]
+        if "YYYY-MM-DD" in self._configuration.date_formats:
+            # Many programs write dates with a time. In the block, they need no separate reading.
+            cases.append(f"WHEN {column} GLOB '{_LONG_DATE}' THEN substr({column}, 1, 10)")
+        return blocks.text(f"CASE {' '.join(cases)} ELSE '{'~' * 10}' END", order)
 
     def _flags(self) -> str:
         """Return the SQL of the flags of a contact as a number of two digits."""
         # Compared as bytes: the column may have a collation that this program does not know.
-        status, failed = (
-            f"{self._columns[name]} COLLATE BINARY" for name in ("status", "failed_underwriting")
-        )
+        status = f"{self._columns['status']} COLLATE BINARY"
+        failed = f"{self._columns['failed_underwriting']} COLLATE BINARY"
         active = [
             name
             for name in self._configuration.active_statuses
             if name.isascii() and "'" not in name
         ]
         plain = ", ".join(f"'{name}'" for name in ("", *active))
+        new = self._statuses.number(_NEW_STATUS)
         parts = [
-            f"CASE WHEN {status} IS NULL OR {status} IN ({plain}) THEN 0 ELSE {self._statuses.number(_NEW_STATUS)} END",
-            f"CASE WHEN {failed} IS NULL OR {failed} IS 0 THEN 0 WHEN {failed} IS 1 THEN {_FAILED} ELSE {_ODD} END",
+            f"CASE WHEN {status} IS NULL OR {status} IN ({plain}) THEN 0 ELSE {new} END",
+            _flag(failed, f"{failed} IS 1", _FAILED),
         ]
         for name in self._opt_outs:
             column = f"{quoted(name)} COLLATE BINARY"
-            says_so = f"{quoted(name)} GLOB '[1-9]*'" if name.endswith("_at") else f"{column} IS 1"
-            parts.append(
-                f"CASE WHEN {column} IS NULL OR {column} IS 0 THEN 0 WHEN {says_so} THEN {_OPTED_OUT} ELSE {_ODD} END"
-            )
+            is_set = f"{quoted(name)} GLOB '[1-9]*'" if name.endswith("_at") else f"{column} IS 1"
+            parts.append(_flag(column, is_set, _OPTED_OUT))
         return f"{_FLAGS_BASE} + ({' | '.join(parts)})"
 
     def _dates(self, block: bytes | None, count: int) -> tuple[Ordinals, NDArray[np.bool_]]:
-        """Return dates and which of them have to be looked at one by one."""
+        """Return the ordinals of dates, and which dates have to be read one by one."""
         texts = blocks.Block(block, count, 10)
         ordinals = np.full(count, NONE, np.int32)
         unread = ~texts.blank()
@@ -294,7 +288,7 @@ class ContactReader:
         return ordinals, unread
 
     def _by_value(self, where: str) -> Contacts:
-        """Return the contacts of a chunk whose values are too odd for blocks."""
+        """Return the contacts of a chunk, read value by value."""
         rows = self._connection.execute(
             f"SELECT id FROM contacts WHERE {where} ORDER BY id"
         ).fetchall()
@@ -316,7 +310,7 @@ class ContactReader:
         return contacts
 
     def _evaluate(self, contacts: Contacts, odd: NDArray[Any]) -> None:
-        """Judge some contacts value by value, in place; `odd` is ascending."""
+        """Read some contacts value by value, in place. odd: their indices, ascending."""
         if not len(odd):
             return
         formats = self._configuration.date_formats
@@ -350,7 +344,7 @@ class ContactReader:
                     self.unreadable_booleans.append(int(contact_id))
 
             zip_reason, contacts.state[index] = zip_state(zip_value)
-            if self._judge_status(status):
+            if self._evaluate_status(status):
                 contacts.reason[index] = Reason.SUPPRESSED
             elif any(map(opted_out, self._opt_outs, opt_outs)):
                 contacts.reason[index] = Reason.OPTED_OUT
@@ -371,10 +365,7 @@ class ContactReader:
         contacts.carrier = (codes - 1).astype(np.int32)
 
     def _read_carrier_codes(self, where: str, count: int) -> NDArray[np.int64]:
-        """Return the number of each contact's carrier.
-
-        0 for none, `_NEW` for one that was not met yet.
-        """
+        """Return each contact's carrier number: 0 for none, `_NEW` for a carrier without number."""
         code = (
             f"CASE WHEN {self._carrier} IS NULL THEN 0 ELSE {self._carrier_codes.number(_NEW)} END"
         )
@@ -385,10 +376,7 @@ class ContactReader:
 
 
 class _Unreadable:
-    """Counts unreadable values of rows that come in the order of their ids.
-
-    Keeps the first examples of each kind.
-    """
+    """Counter of unreadable values of rows in the order of their ids, with the first examples."""
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
@@ -404,24 +392,33 @@ class _Unreadable:
         self._findings.extend(self._found.values())
 
 
-def _fixed_zip(column: str, octets: int) -> str:
-    """Return the SQL of a ZIP as five characters.
+def _flag(column: str, is_set: str, flag: int) -> str:
+    """Return the SQL of a flag: 0 for NULL and 0, `flag` if the condition holds, else `_ODD`."""
+    is_not_set = f"{column} IS NULL OR {column} IS 0"
+    return f"CASE WHEN {is_not_set} THEN 0 WHEN {is_set} THEN {flag} ELSE {_ODD} END"
 
-    Of a ZIP stored as a number, or of nine digits, too.
+
+def _fixed_zip(column: str, octets: int) -> str:
+    """Return the SQL of a ZIP as five characters, also of one with nine digits or a number.
+
+    octets: the number of bytes of five characters. Other values become tildes.
     """
-    whole = f"typeof({column}) IN ('integer', 'real') AND {column} BETWEEN 0 AND 99999"
+    is_text = f"typeof({column}) = 'text'"
+    number = f"CAST({column} AS INTEGER)"
+    in_range = f"typeof({column}) IN ('integer', 'real') AND {column} BETWEEN 0 AND 99999"
     return (
-        f"CASE WHEN typeof({column}) = 'text' AND octet_length({column}) = {octets} THEN {column} "
+        f"CASE WHEN {is_text} AND octet_length({column}) = {octets} THEN {column} "
         f"WHEN {column} IS NULL THEN '     ' "
-        f"WHEN {whole} AND {column} = CAST({column} AS INTEGER) THEN substr(100000 + CAST({column} AS INTEGER), 2) "
-        f"WHEN typeof({column}) = 'text' AND {column} GLOB '{_LONG_ZIP}' THEN substr({column}, 1, 5) ELSE '~~~~~' END"
+        f"WHEN {in_range} AND {column} = {number} THEN substr(100000 + {number}, 2) "
+        f"WHEN {is_text} AND {column} GLOB '{_LONG_ZIP}' THEN substr({column}, 1, 5) "
+        "ELSE '~~~~~' END"
     )
 
 
 def _zips(
     block: bytes | None, count: int
 ) -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.bool_]]:
-    """Return states, reasons, and which have to be looked at one by one."""
+    """Return states, reasons, and which ZIPs have to be read one by one."""
     texts = blocks.Block(block, count, 5)
     codes, clean = texts.number(0, 5)
     state = zips.state_of(np.where(clean, codes, 0).astype(np.int32))

@@ -1,8 +1,8 @@
 """Check of e-mail addresses as one block of bytes (rules, section 1).
 
-Recognizes the plain addresses, nearly all there are; the others are looked at one by one
-(`engine.values.is_email`). An address is plain if it is ASCII, its domain has at most 63
-characters, ends in a letter and has a dot, and no hyphen stands next to a dot.
+Recognizes plain addresses, which nearly all are. The others are checked one by one
+(`engine.coercions.is_email`). An address is plain if it is ASCII, its domain has at most 63
+characters, ends in a letter and has a dot, and no hyphen is next to a dot.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _kinds() -> NDArray[np.uint8]:
 
 
 def _odd_pairs() -> NDArray[np.bool_]:
-    """Return for each two kinds, as 8 * first + second, whether one after the other makes an address odd."""
+    """Return which pairs of kinds, as 8 * first + second, make an address odd."""
     odd = np.zeros((8, 8), np.bool_)
     odd[_DOT, [_NEWLINE, _DOT, _HYPHEN, _AT]] = True
     odd[[_NEWLINE, _HYPHEN, _AT], _DOT] = True
@@ -48,10 +48,13 @@ _ODD_PAIR = _odd_pairs()
 
 
 def odd_emails(block: bytes | None, count: int) -> NDArray[np.bool_]:
-    """Return which addresses have to be looked at one by one. They are separated by line breaks."""
+    """Return which addresses have to be checked one by one.
+
+    block: `count` addresses, separated by line breaks.   Raises `MisalignedError`.
+    """
     text = np.frombuffer(b"\n" + (block or b"") + b"\n", np.uint8)
     kinds = _KIND[text]
-    # Letters and digits, most of all bytes, need no further look.
+    # Letters and digits, which most bytes are, need no further checks.
     special = np.flatnonzero(kinds != _ALNUM)
     kinds = kinds[special]
     ends = special[kinds == _NEWLINE]
@@ -86,7 +89,7 @@ def odd_emails(block: bytes | None, count: int) -> NDArray[np.bool_]:
 def _only_one(
     at: NDArray[np.intp], start: NDArray[np.intp], stop: NDArray[np.intp], odd: NDArray[np.bool_]
 ) -> NDArray[np.intp]:
-    """Return where the one `@` of each address is; addresses with none or several become odd."""
+    """Return the position of the `@` of each address; marks those without exactly one as odd."""
     first = np.searchsorted(at, start)
     wrong = np.searchsorted(at, stop) - first != 1
     odd |= wrong

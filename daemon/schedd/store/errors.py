@@ -1,9 +1,7 @@
-"""SQLite's errors in the scheduler's terms.
+"""Translation of `apsw` exceptions into `SchedulerError`.
 
-One place that turns `apsw` exceptions into `SchedulerError`.
-
-What a file's own schema makes impossible is `foreign_schema`: it is looked for before anything is
-written (`foreign`); what comes out here is the second net, with SQLite's text.
+A schema that cannot take the plan is `foreign_schema`. `foreign` looks for one before the first
+write; this module translates what it did not find, with SQLite's text.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from pathlib import Path
 import apsw
 
 from schedproto import ErrorCode, SchedulerError
+from schedproto.sqlite_files import is_disk_full
 
 _TABLE: list[tuple[type[Exception] | tuple[type[Exception], ...], ErrorCode, str, str]] = [
     (
@@ -87,12 +86,13 @@ _TABLE: list[tuple[type[Exception] | tuple[type[Exception], ...], ErrorCode, str
 ]
 
 
-#: Remedy for an index that disagrees with its table; the table's rows are as they should be.
+#: Hint for an index that is inconsistent with its table; the rows of the table are intact.
 REINDEX_HINT = (
-    "An index is inconsistent with its table; the rows are readable. Run `REINDEX` in the sqlite3 shell. If "
-    "`PRAGMA integrity_check` still reports errors, restore the file from a backup."
+    "An index is inconsistent with its table; the rows are readable. Run `REINDEX` in the "
+    "sqlite3 shell. If `PRAGMA integrity_check` still reports errors, restore the file from a "
+    "backup."
 )
-# SQLite's texts. A schema that SQLite cannot parse names the object, and after a dash the reason.
+# SQLite's messages. For a schema that it cannot parse, they name the object, then the reason.
 _MALFORMED = re.compile(
     r"malformed database schema \((?P<name>.*?)\)(?: - (?P<reason>.*))?", re.DOTALL
 )
@@ -107,15 +107,15 @@ _TYPE = re.compile(
 )
 
 MIGRATE_HINT = (
-    "The file's schema prevents the run: repair or drop the named object in the program that made it. "
-    "docs/DATABASE.md describes the tables. Nothing was changed."
+    "The file's schema prevents the run: repair or drop the named object in the program that "
+    "made it. docs/DATABASE.md describes the tables. Nothing was changed."
 )
 
 
 def foreign_schema(message: str, hint: str, **details: str) -> SchedulerError:
     """Return the error for a schema that cannot take the plan.
 
-    details: `table`, and `column`, `constraint`, `trigger` or `object` as far as they are known.
+    details: `table`, and `column`, `constraint`, `trigger` or `object`, if known.
     """
     return SchedulerError(
         ErrorCode.FOREIGN_SCHEMA, message, hint=f"{hint} Nothing was changed.", details=details
@@ -134,9 +134,9 @@ def extended_result(error: apsw.Error) -> int:
 
 
 def of_constraint(error: apsw.Error, table: str = "") -> SchedulerError | None:
-    """Return what a violated constraint comes to.
+    """Return the error for a violated constraint, None if the message is not SQLite's own.
 
-    None if the text is not one of SQLite's own (a trigger's).
+    A trigger has messages of its own.
     """
     text = str(error).removeprefix("ConstraintError: ")
     at = table or "a table that the scheduler writes"
@@ -152,7 +152,8 @@ def of_constraint(error: apsw.Error, table: str = "") -> SchedulerError | None:
     if found := _TYPE.fullmatch(text):
         name = f"{found['table']}.{found['column']}"
         return foreign_schema(
-            f"the column {name} of a STRICT table has the type {found['type']} and does not accept {found['given']}",
+            f"the column {name} of a STRICT table has the type {found['type']} and does not "
+            f"accept {found['given']}",
             f"Declare {name} as docs/DATABASE.md lists it, or as ANY.",
             table=found["table"],
             column=found["column"],
@@ -161,8 +162,8 @@ def of_constraint(error: apsw.Error, table: str = "") -> SchedulerError | None:
     if found := _CHECK.fullmatch(text):
         return foreign_schema(
             f"a CHECK constraint of {at} rejects a row of the plan: {found['constraint']}",
-            "Extend the constraint to accept the values listed in docs/DATABASE.md, including the statuses "
-            "'pre-scheduled' and 'skipped'.",
+            "Extend the constraint to accept the values listed in docs/DATABASE.md, including "
+            "the statuses 'pre-scheduled' and 'skipped'.",
             table=table,
             constraint=found["constraint"],
         )
@@ -177,13 +178,13 @@ def of_constraint(error: apsw.Error, table: str = "") -> SchedulerError | None:
 
 
 def unique_violation(table: str, index: str, columns: str) -> SchedulerError:
-    """Return the error for a row of the plan that a unique index next to the plan's key has no room for."""
+    """Return the error for a row of the plan that violates another unique index than the key."""
     named = f"the unique index {index}" if index else "a unique constraint"
     on = f" on ({columns})" if columns else ""
     return foreign_schema(
         f"{named}{on} of {table} conflicts with a row of the plan",
-        "The plan's key is (contact_id, email_type, scheduled_send_date): drop the other unique index, make it "
-        "non-unique, or remove the row that already has these values.",
+        "The plan's key is (contact_id, email_type, scheduled_send_date): drop the other unique "
+        "index, make it non-unique, or remove the row that already has these values.",
         table=table,
         constraint=index or f"UNIQUE ({columns})",
         column=columns,
@@ -191,13 +192,14 @@ def unique_violation(table: str, index: str, columns: str) -> SchedulerError:
 
 
 def _of_corruption(error: apsw.Error, path: Path) -> SchedulerError | None:
-    """Return the error where the file is not damaged, or only an index of it."""
+    """Return the error if only an index is damaged, or the schema cannot be parsed; else None."""
     found = _MALFORMED.search(str(error))
     if found and (found["reason"] or "").strip() not in _DAMAGE:
         return foreign_schema(
-            f"{path.name} has a schema that SQLite cannot read: the object {found['name']}: {found['reason']}",
-            f"Repair or drop {found['name']} with the program that made it (a newer SQLite, or one with extensions of "
-            "its own); a backup has the same schema.",
+            f"{path.name} has a schema that SQLite cannot read: the object {found['name']}: "
+            f"{found['reason']}",
+            f"Repair or drop {found['name']} with the program that made it (a newer SQLite, or "
+            "one with extensions of its own); a backup has the same schema.",
             path=str(path),
             object=found["name"],
             sqlite=str(error),
@@ -216,8 +218,9 @@ def translate(error: apsw.Error, path: Path) -> SchedulerError:
     """Return the scheduler's error for one of SQLite's."""
     if isinstance(error, apsw.CorruptError) and (found := _of_corruption(error, path)):
         return found
+    full = is_disk_full(error)
     for kind, code, says, hint in _TABLE:
-        if isinstance(error, kind):
+        if isinstance(error, kind) or (full and code is ErrorCode.DISK_FULL):
             return SchedulerError(
                 code,
                 f"{path.name} {says} ({error})",
@@ -247,7 +250,7 @@ def translate(error: apsw.Error, path: Path) -> SchedulerError:
 
 @contextmanager
 def sqlite_errors(path: Path) -> Iterator[None]:
-    """Translate what SQLite raises inside the block."""
+    """Translate the exceptions of SQLite in the block. path: the database that messages name."""
     try:
         yield
     except apsw.Error as error:

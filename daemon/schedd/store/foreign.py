@@ -1,9 +1,9 @@
-"""What SQLite will do with a run's statements, found out before the first write (docs/DATABASE.md).
+"""Checks of a file's schema before a run's first write (docs/DATABASE.md).
 
-Three sources: pragmas, where they tell (`tables`); EXPLAIN of each statement, which compiles
-triggers, indexes and generated columns and so meets missing functions, collations and tables; and a
-few rows written into a copy of the tables in memory, which meets CHECK constraints and types. None
-of them touches the file.
+They find out what SQLite will do with the run's statements, from two sources: pragmas (`tables`),
+and EXPLAIN of each statement. EXPLAIN compiles triggers, indexes and generated columns, and so
+finds missing functions, collations and tables. `probe` adds a third source: rows written into a
+copy of the tables in memory. None of them changes the file.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from .errors import add_to_message, extended_result, foreign_schema, of_constrai
 from .schema import OWN_TABLES, PLAN, PLAN_COLUMNS, READ_TABLES, Schema
 from .tables import TABLE, Table, quoted, read_table, texts
 
-#: Columns of the plan that get a NULL in some rows.
+#: Columns of the plan that are NULL in some rows.
 NULLABLE = ("skip_reason", "campaign_instance_id", "sms_template", "metadata")
 #: Columns of the plan that the scheduler does not write.
 NOT_WRITTEN = ("id", "actual_send_datetime")
-#: Types of STRICT tables that take a text, and a whole number.
+#: Types of STRICT tables that accept texts, and integers.
 _TEXT_TYPES, _NUMBER_TYPES = {"TEXT", "ANY"}, {"TEXT", "ANY", "INT", "INTEGER", "REAL"}
-#: Of each of the scheduler's own tables: the columns without which it is another program's, and its
+#: For each of the scheduler's tables: the columns without which it is another program's, and its
 #: key (None: any).
 _CORE: dict[str, tuple[set[str], tuple[str, ...] | None]] = {
     "scheduler_runs": ({"run_id", "as_of", "status", "started_at"}, ("run_id",)),
@@ -49,7 +49,7 @@ _OWN_STATEMENTS = {
 
 
 def check_tables(connection: apsw.Connection, schema: Schema) -> None:
-    """Raise `foreign_schema` or `column_missing` for a table that cannot take the plan, or cannot be read."""
+    """Raise `foreign_schema` or `column_missing` for a table that a run cannot use."""
     for name in READ_TABLES:
         if name in schema.columns:
             check_readable(connection, name, schema)
@@ -61,10 +61,7 @@ def check_tables(connection: apsw.Connection, schema: Schema) -> None:
 
 
 def check_readable(connection: apsw.Connection, name: str, schema: Schema) -> None:
-    """Raise unless each column that may be read can be.
-
-    A generated one may need a missing function.
-    """
+    """Raise unless all columns can be read; a generated one may need a missing function."""
     columns = [column for column in READ_TABLES[name] if column in schema.columns[name]]
     _compile_columns(
         connection, name, columns, lambda some: f"SELECT {', '.join(some)} FROM {name}"
@@ -72,16 +69,17 @@ def check_readable(connection: apsw.Connection, name: str, schema: Schema) -> No
 
 
 def check_plan(connection: apsw.Connection, plan: Table) -> None:
-    """Raise unless an existing `email_schedules` can take the plan, as far as its declaration says so."""
+    """Raise if the declaration of an existing `email_schedules` rules out the plan."""
     _check_kind(plan)
     _check_id(plan)
     _check_columns(plan)
     clause = plan.conflict_clause()
     if clause is not None:
         raise foreign_schema(
-            f"a constraint of {PLAN} has a conflict clause, which can silently delete or drop rows: {clause}",
-            "Remove the ON CONFLICT clause from the constraint, and use INSERT OR REPLACE or an upsert in the "
-            "application instead.",
+            f"a constraint of {PLAN} has a conflict clause, which can silently delete or drop "
+            f"rows: {clause}",
+            "Remove the ON CONFLICT clause from the constraint, and use INSERT OR REPLACE or an "
+            "upsert in the application instead.",
             table=PLAN,
             constraint=clause,
         )
@@ -110,7 +108,8 @@ def _check_kind(table: Table) -> None:
     if table.kind != TABLE:
         raise foreign_schema(
             f"{table.name} is a {table.kind}, not a table",
-            f"Make {table.name} a table with the columns of docs/DATABASE.md. Views need another name.",
+            f"Make {table.name} a table with the columns of docs/DATABASE.md. Views need another "
+            "name.",
             table=table.name,
         )
     if table.without_rowid:
@@ -128,7 +127,7 @@ def _check_id(plan: Table) -> None:
         remedy = (
             f"Rename its key: ALTER TABLE {PLAN} RENAME COLUMN {quoted(alias)} TO id."
             if alias
-            else f"Make {PLAN} with `id INTEGER PRIMARY KEY`, and a unique index on its current key."
+            else f"Make {PLAN} with `id INTEGER PRIMARY KEY` and a unique index on its current key."
         )
         raise SchedulerError(
             ErrorCode.COLUMN_MISSING,
@@ -138,7 +137,8 @@ def _check_id(plan: Table) -> None:
         )
     if alias != "id":
         raise foreign_schema(
-            f"the column {PLAN}.id {plan.why_not_rowid('id')}, so SQLite does not number the rows by it",
+            f"the column {PLAN}.id {plan.why_not_rowid('id')}, so SQLite does not number the "
+            "rows by it",
             f"Make {PLAN} with `id INTEGER PRIMARY KEY`; keep the existing id in another column.",
             table=PLAN,
             column="id",
@@ -178,8 +178,8 @@ def _check_strict(name: str, column: str, kind: str) -> None:
     takes = _NUMBER_TYPES if PLAN_COLUMNS[column].startswith("INTEGER") else _TEXT_TYPES
     if kind not in takes:
         raise foreign_schema(
-            f"the column {name} of a STRICT table has the type {kind}, which does not accept the values that the "
-            "scheduler writes",
+            f"the column {name} of a STRICT table has the type {kind}, which does not accept the "
+            "values that the scheduler writes",
             f"Declare {name} as {PLAN_COLUMNS[column].split()[0]} or ANY.",
             table=PLAN,
             column=column,
@@ -196,7 +196,8 @@ def check_own(connection: apsw.Connection, name: str) -> None:
     if wrong:
         raise foreign_schema(
             f"the table {name} is not the scheduler's: {wrong}",
-            f"Rename it (ALTER TABLE {name} RENAME TO ...), and the scheduler creates its own (docs/DATABASE.md).",
+            f"Rename it (ALTER TABLE {name} RENAME TO ...), and the scheduler creates its own "
+            "(docs/DATABASE.md).",
             table=name,
         )
     for sql in _OWN_STATEMENTS[name]:
@@ -204,7 +205,7 @@ def check_own(connection: apsw.Connection, name: str) -> None:
 
 
 def not_ours(table: Table) -> str:
-    """Return what shows that another program made a table, an empty text if it is the scheduler's."""
+    """Return why a table is not the scheduler's, an empty text if it is."""
     if table.kind != TABLE:
         return f"it is a {table.kind}"
     name = table.name.lower()
@@ -219,7 +220,7 @@ def not_ours(table: Table) -> str:
     wrong = ""
     if missing := core - set(table.columns):
         wrong = f"it lacks the column {min(missing)}"
-    # A later release may have added columns to all that are known here.
+    # A later release may have added columns to the known ones.
     elif strangers and (name == "contact_issues" or not ours <= set(table.columns)):
         wrong = f"it has a column {min(strangers)}"
     elif key is not None and table.key != key:
@@ -230,7 +231,7 @@ def not_ours(table: Table) -> str:
 
 
 def _wrong_column(table: Table, strangers: set[str]) -> str:
-    """Return which column of a table with the right names is not as the scheduler makes it."""
+    """Return how a column differs from the scheduler's declaration, an empty text if none does."""
     for column in table.columns.values():
         wanted = {"contact_id": "INTEGER", "reason": "TEXT"}.get(column.name, column.type)
         if table.name.lower() == "contact_issues" and column.type.upper() != wanted.upper():
@@ -251,10 +252,7 @@ def _compile_columns(
     columns: Sequence[str],
     statement: Callable[[Sequence[str]], str],
 ) -> None:
-    """Compile a statement with all columns.
-
-    Where that fails, with one column at a time, to name it.
-    """
+    """Compile a statement with all columns; if it fails, column by column, to name the cause."""
     try:
         _explain(connection, statement(columns))
     except apsw.SQLError:
@@ -264,7 +262,7 @@ def _compile_columns(
 
 
 def _explain(connection: apsw.Connection, sql: str) -> None:
-    """Have SQLite compile a statement; its rows, which hold names of any bytes, are not read."""
+    """Have SQLite compile a statement; the rows of EXPLAIN may have names that are not text."""
     cursor = connection.cursor()
     try:
         cursor.execute("EXPLAIN " + sql)
@@ -295,14 +293,15 @@ def _uncompilable(
     verb = "read" if table in READ_TABLES else "written"
     return foreign_schema(
         f"{at} cannot be {verb}: {text}",
-        "Repair or drop the object that needs this. Functions and collations that an application registers exist "
-        "only in that application; a trigger or view may refer to a dropped table.",
+        "Repair or drop the object that needs this. Functions and collations that an "
+        "application registers exist only in that application; a trigger or view may refer to a "
+        "dropped table.",
         **details,
     )
 
 
 def objects_with(connection: apsw.Connection, table: str, text: str) -> list[tuple[str, str]]:
-    """Return (kind, name) of the table's triggers and indexes whose SQL has what an error of SQLite names."""
+    """Return (kind, name) of the table's triggers and indexes that mention what an error names."""
     names = [
         part for part in re.findall(r"[\w$]+", text.rpartition(":")[2]) if part.lower() != "main"
     ]
@@ -310,9 +309,11 @@ def objects_with(connection: apsw.Connection, table: str, text: str) -> list[tup
         return []
     rows = texts(
         connection,
-        "SELECT type, CAST(name AS BLOB), CAST(lower(sql) AS BLOB) FROM main.sqlite_schema "
-        "WHERE type IN ('trigger', 'index') AND lower(tbl_name) = lower(?) AND sql IS NOT NULL "
-        "ORDER BY type DESC, name",
+        """
+        SELECT type, CAST(name AS BLOB), CAST(lower(sql) AS BLOB) FROM main.sqlite_schema
+        WHERE type IN ('trigger', 'index') AND lower(tbl_name) = lower(?) AND sql IS NOT NULL
+        ORDER BY type DESC, name
+        """,
         (table,),
     )
     return [(str(kind), str(name)) for kind, name, sql in rows if names[-1].lower() in str(sql)]
@@ -320,7 +321,7 @@ def objects_with(connection: apsw.Connection, table: str, text: str) -> list[tup
 
 @contextmanager
 def explained(connection: apsw.Connection) -> Iterator[None]:
-    """Turn what a constraint or trigger of the file says of a row into `foreign_schema` that names it."""
+    """Translate the rejection of a row by a constraint or trigger into `foreign_schema`."""
     try:
         yield
     except apsw.ConstraintError as error:
@@ -328,8 +329,10 @@ def explained(connection: apsw.Connection) -> Iterator[None]:
     except apsw.FullError:
         if _ids_are_used_up(connection):
             raise foreign_schema(
-                f"{PLAN}.id is AUTOINCREMENT and has reached the largest possible value, so no row can be added",
-                f"Give the rows of {PLAN} smaller ids and set its row in sqlite_sequence to the largest of them.",
+                f"{PLAN}.id is AUTOINCREMENT and has reached the largest possible value, so no "
+                "row can be added",
+                f"Give the rows of {PLAN} smaller ids and set its row in sqlite_sequence to the "
+                "largest of them.",
                 table=PLAN,
                 column="id",
                 constraint="AUTOINCREMENT",
@@ -338,7 +341,7 @@ def explained(connection: apsw.Connection) -> Iterator[None]:
 
 
 def _ids_are_used_up(connection: apsw.Connection) -> bool:
-    """Return whether AUTOINCREMENT has no number left, which SQLite reports as a full disk."""
+    """Return whether AUTOINCREMENT is exhausted, which SQLite reports as a full disk."""
     if not connection.execute(
         "SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence'"
     ).fetchone():
@@ -378,21 +381,27 @@ def _refused_row(connection: apsw.Connection, error: apsw.ConstraintError) -> Sc
 
 
 def _table_with(connection: apsw.Connection, constraint: str) -> str:
-    """Return the table whose SQL has the text or name of a CHECK constraint; the plan first."""
+    """Return the table whose SQL has the text or name of a CHECK constraint, the plan first."""
     rows = texts(
         connection,
-        "SELECT CAST(name AS BLOB), CAST(sql AS BLOB) FROM main.sqlite_schema WHERE type = 'table' AND sql IS NOT NULL",
+        """
+        SELECT CAST(name AS BLOB), CAST(sql AS BLOB) FROM main.sqlite_schema
+        WHERE type = 'table' AND sql IS NOT NULL
+        """,
     )
     names = [str(name) for name, sql in rows if constraint in str(sql)]
     return min(names, key=lambda name: name.lower() not in {PLAN, *OWN_TABLES}, default="")
 
 
 def _raised(connection: apsw.Connection, text: str) -> SchedulerError:
-    """Return the error for a trigger's RAISE, with the trigger's name if its SQL has the text."""
+    """Return the error for a trigger's RAISE; names the trigger whose SQL has the text."""
     rows = texts(
         connection,
-        "SELECT CAST(name AS BLOB), CAST(tbl_name AS BLOB), CAST(sql AS BLOB) FROM main.sqlite_schema "
-        "WHERE type = 'trigger'",
+        """
+        SELECT CAST(name AS BLOB), CAST(tbl_name AS BLOB), CAST(sql AS BLOB)
+        FROM main.sqlite_schema
+        WHERE type = 'trigger'
+        """,
     )
     written = {PLAN, *OWN_TABLES}
     raising = [row for row in rows if "raise" in str(row[2]).lower()]
@@ -407,7 +416,7 @@ def _raised(connection: apsw.Connection, text: str) -> SchedulerError:
         subject = "a trigger of the file"
     return foreign_schema(
         f"{subject} rejects what the scheduler writes: {text}",
-        "Change the trigger so that rows with the status 'pre-scheduled' or 'skipped' can be inserted, updated "
-        "and deleted, or drop it.",
+        "Change the trigger so that rows with the status 'pre-scheduled' or 'skipped' can be "
+        "inserted, updated and deleted, or drop it.",
         **details,
     )

@@ -1,6 +1,6 @@
-"""What `info` shows of an organization's file and of the data folder.
+"""The description of an organization's file and of the data folder, as `schedctl info` shows it.
 
-Reads only, and never waits long.
+Only reads.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from .connection import open_reader
 from .errors import sqlite_errors
 from .runs import applicable_configuration
 from .schema import OWN_TABLES, PLAN, PLAN_COLUMNS, READ_TABLES, Schema, read_schema
+from .tables import texts
 
-#: How many of the next days are listed.
+#: Maximum number of days that are listed.
 NEXT_DAYS = 14
 
 
 def describe(path: Path, organization: str) -> OrganizationInfo:
-    """Return what there is to know about a file.
+    """Return the description of a file.
 
-    Raises `SchedulerError` where it cannot be read at all.
-
-    Damage that is met on the way is reported in the `error` field, beside what could be read.
+    Raises `SchedulerError` if the file cannot be read at all. Damage that is found later is
+    reported in the `error` field, next to what could be read.
     """
     connection = open_reader(path)
     try:
         with sqlite_errors(path):
             connection.execute("BEGIN")
-            present = read_schema(connection)
+            schema = read_schema(connection)
             [(page_size,)] = connection.execute("PRAGMA page_size")
             [(journal,)] = connection.execute("PRAGMA journal_mode")
         info = OrganizationInfo(
@@ -44,13 +44,13 @@ def describe(path: Path, organization: str) -> OrganizationInfo:
             journal_mode=str(journal),
             page_size=int(page_size),
             tables=[
-                TableInfo(name=name, present=name in present.columns)
+                TableInfo(name=name, present=name in schema.columns)
                 for name in (*READ_TABLES, PLAN)
             ],
         )
         try:
             with sqlite_errors(path):
-                return _details(connection, present, info)
+                return _details(connection, schema, info)
         except SchedulerError as error:
             return _replaced(info, error=error.info())
     finally:
@@ -63,16 +63,16 @@ def _replaced(info: OrganizationInfo, **changes: object) -> OrganizationInfo:
 
 
 def _details(
-    connection: apsw.Connection, present: Schema, info: OrganizationInfo
+    connection: apsw.Connection, schema: Schema, info: OrganizationInfo
 ) -> OrganizationInfo:
     tables = []
     for name in (*READ_TABLES, PLAN, *OWN_TABLES):
-        if name not in present.columns:
+        if name not in schema.columns:
             tables.append(TableInfo(name=name, present=False))
             continue
         [(rows,)] = connection.execute(f"SELECT count(*) FROM {name}")
         known = READ_TABLES.get(name, tuple(PLAN_COLUMNS) if name == PLAN else ())
-        missing = [column for column in known if column not in present.columns[name]]
+        missing = [column for column in known if column not in schema.columns[name]]
         carriers = ["carrier", "current_carrier"]  # either does
         if name == "contacts" and not set(carriers) <= set(missing):
             missing = [column for column in missing if column not in carriers]
@@ -80,19 +80,17 @@ def _details(
     contacts = next((table.rows for table in tables if table.name == "contacts"), None)
     plan: dict[str, int] = {}
     next_dates: dict[str, int] = {}
-    if present.has(PLAN, "status", "scheduled_send_date"):
-        plan = _counts(connection, f"SELECT status, count(*) FROM {PLAN} GROUP BY 1 ORDER BY 1")
+    if schema.has(PLAN, "status", "scheduled_send_date"):
+        plan = _counts(connection, "status", f"{PLAN} GROUP BY status ORDER BY status")
+        planned = f"{PLAN} WHERE status = 'pre-scheduled'"
+        dates = "GROUP BY scheduled_send_date ORDER BY scheduled_send_date"
         next_dates = _counts(
-            connection,
-            f"SELECT scheduled_send_date, count(*) FROM {PLAN} WHERE status = 'pre-scheduled' "
-            f"GROUP BY 1 ORDER BY 1 LIMIT {NEXT_DAYS}",
+            connection, "scheduled_send_date", f"{planned} {dates} LIMIT {NEXT_DAYS}"
         )
     issues = {}
-    if present.has("contact_issues", "reason"):
-        issues = _counts(
-            connection, "SELECT reason, count(*) FROM contact_issues GROUP BY 1 ORDER BY 1"
-        )
-    stored = applicable_configuration(connection, present)
+    if schema.has("contact_issues", "reason"):
+        issues = _counts(connection, "reason", "contact_issues GROUP BY reason ORDER BY reason")
+    stored = applicable_configuration(connection, schema)
     return _replaced(
         info,
         contacts=contacts,
@@ -100,23 +98,26 @@ def _details(
         next_dates=next_dates,
         issues=issues,
         tables=tables,
-        last_run=_last_run(connection, present),
+        last_run=_last_run(connection, schema),
         config_version=None if stored is None else stored.version,
     )
 
 
-def _counts(connection: apsw.Connection, sql: str) -> dict[str, int]:
-    return {str(name): int(count) for name, count in connection.execute(sql)}
+def _counts(connection: apsw.Connection, column: str, source: str) -> dict[str, int]:
+    """Return the number of rows of each value of a column. source: the SQL after FROM."""
+    rows = texts(connection, f"SELECT CAST({column} AS BLOB), count(*) FROM {source}")
+    return {str(value): int(count) for value, count in rows}
 
 
-def _last_run(connection: apsw.Connection, present: Schema) -> LastRun | None:
+def _last_run(connection: apsw.Connection, schema: Schema) -> LastRun | None:
     columns = ("run_id", "as_of", "status", "mode", "started_at", "finished_at", "error")
-    if not present.has("scheduler_runs", *columns):
+    if not schema.has("scheduler_runs", *columns):
         return None
-    row = connection.execute(
-        f"SELECT {', '.join(columns)} FROM scheduler_runs ORDER BY started_at DESC, rowid DESC LIMIT 1"
-    ).fetchone()
-    return None if row is None else LastRun(**dict(zip(columns, row, strict=True)))
+    values = ", ".join(f"CAST({name} AS BLOB)" for name in columns)
+    newest = "scheduler_runs ORDER BY started_at DESC, rowid DESC LIMIT 1"
+    for row in texts(connection, f"SELECT {values} FROM {newest}"):
+        return LastRun(**dict(zip(columns, row, strict=True)))
+    return None
 
 
 def volume(data_dir: Path) -> VolumeInfo:

@@ -1,7 +1,4 @@
-"""What the last completed run left about the contacts.
-
-The basis of the guards (rules, section 13).
-"""
+"""The contacts' state at the last completed run, for the guards (rules, section 13)."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from .blocks import MisalignedError
 from .odd_values import OddValues
 from .schema import Schema
 
-#: Reasons in `contact_issues` with which a contact is eligible.
+#: Reasons in `contact_issues` that leave a contact eligible.
 _ELIGIBLE = ", ".join(
     f"'{ISSUES[number]}'" for number in (INVALID_BIRTH_DATE, INVALID_EFFECTIVE_DATE)
 )
@@ -36,18 +33,23 @@ def has_completed_run(connection: apsw.Connection, schema: Schema) -> bool:
 def ineligible_contacts(
     connection: apsw.Connection, schema: Schema
 ) -> tuple[NDArray[np.int64], int | None] | None:
-    """Return the contacts that were not eligible at the last run, and the highest contact that had any issue.
+    """Return the ids of contacts that were not eligible, and the highest id with any issue.
 
-    None where the table of issues is not there.
+    Both are of the last run. None if there is no table of issues.
     """
     if not schema.has("contact_issues", "contact_id", "reason"):
         return None
     ineligible = f"coalesce(reason, '') NOT IN ({_ELIGIBLE})"
     try:
+        number = f"{blocks.NUMBER_BASE} + contact_id"
         [(count, block, highest)] = connection.execute(
-            f"SELECT count(*) FILTER (WHERE {ineligible}), "
-            f"CAST(group_concat({blocks.NUMBER_BASE} + contact_id, '') FILTER (WHERE {ineligible}) AS BLOB), "
-            "max(contact_id) FROM contact_issues"
+            f"""
+            SELECT
+                count(*) FILTER (WHERE {ineligible}),
+                CAST(group_concat({number}, '') FILTER (WHERE {ineligible}) AS BLOB),
+                max(contact_id)
+            FROM contact_issues
+            """
         )
         return blocks.numbers(block, count), None if highest is None else int(highest)
     except (MisalignedError, ValueError):
@@ -55,7 +57,7 @@ def ineligible_contacts(
 
 
 def _by_value(connection: apsw.Connection, ineligible: str) -> tuple[NDArray[np.int64], int | None]:
-    """Return the same of a table whose ids are not all plain numbers."""
+    """Return the same for a table whose ids are not all ordinary numbers."""
     rows = OddValues(connection).rows("contact_issues", ["contact_id", ineligible])
     read = [(integer_of(value), chosen) for value, chosen in rows]
     known = [(contact, chosen) for contact, chosen in read if contact is not None]

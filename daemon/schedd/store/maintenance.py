@@ -1,4 +1,4 @@
-"""What surrounds the one transaction of a run: integrity and journal mode."""
+"""Integrity and journal mode of a file, before and after the transaction of a run."""
 
 from __future__ import annotations
 
@@ -8,31 +8,29 @@ from pathlib import Path
 
 import apsw
 
-from schedproto import ErrorCode, Mode, SchedulerError
+from schedproto import ErrorCode, Mode, SchedulerError, sqlite_files
 
 from . import integrity
 from .connection import open_reader
 from .errors import sqlite_errors, translate
 from .schema import PLAN
 
-#: A file up to this size is checked before a reliable run; it costs some tens of milliseconds.
+#: Maximum size of files that are checked before a reliable run, in some tens of milliseconds.
 QUICK_CHECK_BYTES = 64 * 1024 * 1024
 
 
 def check_integrity(connection: apsw.Connection, path: Path, mode: Mode) -> None:
-    """Raise `database_damaged` if SQLite finds the file inconsistent.
+    """Raise `database_damaged` if SQLite finds faults in the file.
 
-    Large files are not read twice for this.
-
-    Where the plan has triggers, its indexes are compared with it, whatever the size: an earlier
-    release could leave an index that disagrees there.
+    Large files are not checked. If the plan has triggers, its indexes are compared with it, in
+    files of any size: an earlier release could leave an inconsistent index in that case.
     """
     found: list[str] = []
     if mode is Mode.RELIABLE and path.stat().st_size <= QUICK_CHECK_BYTES:
-        found = integrity.findings(connection, indexes=False)
+        found = sqlite_files.faults(connection)
     if not found and _has_triggers(connection, PLAN):
-        with suppress(apsw.SQLError):  # what cannot be compiled is looked for next, and named
-            found = integrity.table_findings(connection, PLAN)
+        with suppress(apsw.SQLError):  # `foreign` reports statements that cannot be compiled
+            found = sqlite_files.table_faults(connection, PLAN)
     if found:
         raise SchedulerError(
             ErrorCode.DATABASE_DAMAGED,
@@ -57,12 +55,12 @@ def _journal_mode(connection: apsw.Connection, mode: str | None = None) -> str:
 
 @contextmanager
 def journal_for(connection: apsw.Connection, mode: Mode, *, change: bool) -> Iterator[None]:
-    """Give the file the journal of the mode for the time of a run, and its own back afterwards.
+    """Set the file's journal mode for a run, and restore it afterwards.
 
-    Reliable runs use a write-ahead log, so that readers go on reading; high-performance runs a
-    rollback journal, which writes new pages once instead of twice. Where another program has the
-    file open the journal may not change; every kind is safe, so the run goes on with the one there
-    is.
+    Reliable runs use a write-ahead log, so that readers can continue. Runs in the mode highperf use
+    a rollback journal, which writes new pages once instead of twice. If another program has the
+    file open, the journal mode may not change. All modes are safe, so the run keeps the current
+    one.
     """
     before = _journal_mode(connection)
     wanted = "wal" if mode is Mode.RELIABLE else "delete"
@@ -77,15 +75,15 @@ def journal_for(connection: apsw.Connection, mode: Mode, *, change: bool) -> Ite
     try:
         yield
     finally:
-        # Another program may have come meanwhile; the file is whole in either journal mode.
+        # Another program may have opened the file; it is valid in both journal modes.
         with suppress(apsw.Error):
             _journal_mode(connection, before)
 
 
 def empty_log(connection: apsw.Connection) -> None:
-    """Have what lies in the write-ahead log put into the file, so that the file alone is the database.
+    """Move the content of the write-ahead log into the file.
 
-    Where readers need the log still, it stays; `log_is_empty` tells.
+    If readers still need the log, it is kept; see `log_is_empty`.
     """
     if _journal_mode(connection) == "wal":
         with suppress(apsw.BusyError):
@@ -93,17 +91,14 @@ def empty_log(connection: apsw.Connection) -> None:
 
 
 def log_is_empty(path: Path) -> bool:
-    """Return whether the file alone is the database; the caller holds the write lock."""
-    try:
-        return path.with_name(path.name + "-wal").stat().st_size == 0
-    except FileNotFoundError:
-        return True
+    """Return whether the write-ahead log is empty; the caller holds the write lock."""
+    return sqlite_files.unmerged_sidecar(path, ("-wal",)) is None
 
 
 def whole_copy(source: Path, path: Path) -> None:
-    """Write the committed state of a database, log included, into a new file.
+    """Write the committed state of a database, including its log, into a new file.
 
-    Over a connection of its own: SQLite does not copy from one that has begun to write.
+    It opens a connection of its own, as SQLite does not copy from one that is writing.
     """
     origin, target = open_reader(source), apsw.Connection(str(path))
     try:
@@ -116,16 +111,14 @@ def whole_copy(source: Path, path: Path) -> None:
 
 
 def check_file(path: Path, organization: str) -> None:
-    """Raise unless a file that was sent for an organization is a database that SQLite finds sound.
-
-    Else remove it.
-    """
+    """Raise `SchedulerError` and remove an uploaded file if it is not an intact database."""
     try:
         connection = apsw.Connection(
-            f"file:{path}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+            sqlite_files.immutable_uri(path),
+            flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
         )
         try:
-            found = integrity.findings(connection, indexes=True)
+            found = sqlite_files.faults(connection, indexes=True)
         finally:
             connection.close()
     except apsw.NotADBError:
@@ -152,16 +145,15 @@ def check_file(path: Path, organization: str) -> None:
 
 
 def integrity_of(path: Path) -> tuple[str, str]:
-    """Return what SQLite says of a file, indexes included.
+    """Return `ok` or the first fault of a file, and the remedy if one is known; blocks.
 
-    `ok` or the first fault, and the remedy where one is known.
-
-    Raises `SchedulerError`. Reads the file once for each index: about 5 s for 1 GB.
+    Compares indexes with their tables, which reads the file once for each index: about 5 s for
+    1 GB. Raises `SchedulerError`.
     """
     connection = open_reader(path)
     try:
         with sqlite_errors(path):
-            found = integrity.findings(connection, indexes=True)
+            found = sqlite_files.faults(connection, indexes=True)
     finally:
         connection.close()
     return (found[0], integrity.remedy(found, "")) if found else ("ok", "")

@@ -1,8 +1,8 @@
-"""Values out of SQLite one by one, whatever their type and bytes (rules, section 0).
+"""Single values of SQLite of any type, with any bytes (rules, section 0).
 
 The binding for SQLite decodes a TEXT while it reads and raises for bytes that are not valid UTF-8.
-Rows with such a text are read again as bytes, next to a mark of which are texts, and decoded with
-U+FFFD for what is not valid.
+Rows with such a text are read again, with texts cast to bytes and marked as texts, and decoded with
+U+FFFD for invalid bytes.
 """
 
 from __future__ import annotations
@@ -17,29 +17,21 @@ from numpy.typing import NDArray
 
 from schedd.engine.coercions import text_of
 
-#: Values of a column that are kept from chunk to chunk; a column that has more is hardly worth a
-#: dictionary.
+from .tables import encoding_of
+
+#: Maximum number of a column's values that are kept from chunk to chunk. A column with more hardly
+#: repeats them.
 MAX_LEARNED = 10_000
 
 
 def typed(expression: str) -> str:
-    """Return the SQL of two columns.
-
-    Whether the value is a text, and the value, of a text its bytes.
-    """
-    return (
-        f"typeof({expression}) = 'text', "
-        f"CASE typeof({expression}) WHEN 'text' THEN CAST({expression} AS BLOB) ELSE {expression} END"
-    )
-
-
-def encoding_of(connection: apsw.Connection) -> str:
-    """Return the encoding of the file's texts, by a name that Python knows, too."""
-    return str(connection.execute("PRAGMA main.encoding").get)
+    """Return the SQL of two columns: whether the value is a text, and the value or its bytes."""
+    is_text = f"typeof({expression}) = 'text'"
+    return f"{is_text}, CASE WHEN {is_text} THEN CAST({expression} AS BLOB) ELSE {expression} END"
 
 
 def octets(connection: apsw.Connection, characters: int) -> int:
-    """Return how many bytes a text of ASCII characters has in the file."""
+    """Return the number of bytes of an ASCII text in the file."""
     return characters if encoding_of(connection) == "UTF-8" else 2 * characters
 
 
@@ -58,9 +50,9 @@ class OddValues:
     def rows(
         self, source: str, expressions: Sequence[str], bindings: Sequence[Any] = ()
     ) -> list[Any]:
-        """Return rows of Python values: int, float, bytes (of a BLOB), None, and str of a TEXT.
+        """Return rows of Python values: int, float, bytes (BLOB), str (TEXT) or None.
 
-        source: what follows FROM.
+        source: the SQL after FROM.
         """
         try:
             return self._connection.execute(
@@ -72,9 +64,9 @@ class OddValues:
     def by_id(
         self, table: str, row_ids: NDArray[np.int64], expressions: Sequence[str]
     ) -> list[Any]:
-        """Return the same of the rows of a table with these ids, in their order.
+        """Return the values of the rows of a table with these ids, in the order of `row_ids`.
 
-        In `expressions` the table is `s`.
+        The expressions refer to the table as `s`.
         """
         if not len(row_ids):
             return []
@@ -84,7 +76,7 @@ class OddValues:
     def _decoded(
         self, source: str, expressions: Sequence[str], bindings: Sequence[Any]
     ) -> list[Any]:
-        """Return the rows, one of which has a TEXT that is not valid."""
+        """Return the rows of a result that has an invalid TEXT."""
         columns = ", ".join(map(typed, expressions))
         result = []
         for row in self._connection.execute(f"SELECT {columns} FROM {source}", tuple(bindings)):
@@ -100,10 +92,10 @@ class OddValues:
 
 @dataclass
 class Learned:
-    """The different values of a column that were met so far, kept from chunk to chunk.
+    """The values of a column that a run has read so far, kept from chunk to chunk.
 
-    rows: whether the value is a text, the value, of a text its bytes, and its number.
-    names: what the numbers stand for, where the judge needs to know.
+    rows: (whether the value is a text, the value or the text's bytes, its number).
+    names: the meaning of the numbers, for evaluations that need it.
     """
 
     rows: list[tuple[int, Any, int]] = field(default_factory=list)
@@ -111,12 +103,16 @@ class Learned:
 
 
 class Dictionary:
-    """Numbers for the different values of a column, for use inside SQL.
+    """Numbers for the distinct values of a column, for use inside SQL.
 
-    Values are judged once each.
+    Each value is evaluated once. The numbers are kept in a temporary table of the connection, and
+    in `learned`.   evaluate: returns the number of a value.
 
-    judge: value -> number. The numbers live in a temporary table of the connection, and in
-    `learned`.
+    Example:
+
+        statuses = Dictionary(connection, "run_status", "status", number_of_status, Learned())
+        statuses.learn("contacts WHERE id < 1000")
+        connection.execute(f"SELECT {statuses.number(-1)} FROM contacts WHERE id < 1000")
     """
 
     def __init__(
@@ -124,17 +120,16 @@ class Dictionary:
         connection: apsw.Connection,
         name: str,
         expression: str,
-        judge: Callable[[Any], int],
+        evaluate: Callable[[Any], int],
         learned: Learned,
     ) -> None:
-        self._connection, self._name, self._expression, self._evaluate = (
-            connection,
-            name,
-            expression,
-            judge,
-        )
+        self._connection = connection
+        self._name = name
+        self._expression = expression
+        self._evaluate = evaluate
         self._learned = learned
-        # Without types, so that a value is compared as what it is.
+
+        # Columns without types convert nothing, so that 1 and '1' stay different values.
         connection.execute(
             f"CREATE TEMP TABLE {name}(id INTEGER PRIMARY KEY, value UNIQUE, number INTEGER)"
         )
@@ -145,14 +140,12 @@ class Dictionary:
         )
 
     def number(self, unknown: int) -> str:
-        """Return the SQL of a value's number.
-
-        `unknown` for a value that was not learned yet and for NULL.
-        """
-        return f"coalesce((SELECT number FROM {self._name} WHERE value = {self._expression}), {unknown})"
+        """Return the SQL of a value's number; `unknown` for NULL and values not learned yet."""
+        known = f"SELECT number FROM {self._name} WHERE value = {self._expression}"
+        return f"coalesce(({known}), {unknown})"
 
     def learn(self, source: str, bindings: Sequence[Any] = ()) -> None:
-        """Give the values of some rows their numbers. source: what follows FROM."""
+        """Evaluate the values of some rows. source: the SQL after FROM."""
         self._connection.execute(
             f"INSERT OR IGNORE INTO {self._name}(value) "
             f"SELECT DISTINCT +{self._expression} COLLATE BINARY FROM {source}",

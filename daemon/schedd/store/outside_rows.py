@@ -1,8 +1,8 @@
 """Rows of `email_schedules` whose contact id is not stored as a number (rules, section 0).
 
-The rows of a chunk of contacts are found by a range of numbers. A text such as `'12'` is in no such
-range, and in a column of texts no range of numbers works. Those rows are found once for the run,
-sorted by the contact that they belong to, and handed to the chunks.
+The rows of a chunk of contacts are selected by a range of numbers. A text such as `'12'` is in no
+such range, and in a column of texts no range of numbers works. These rows are read once for a run,
+sorted by their contact, and passed to the chunks.
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ CONVERTING = ("INTEGER", "NUMERIC")
 
 @dataclass
 class OutsideRows:
-    """The rows of one file. Elements are in the order of the contact ids.
+    """The outside rows of one file, in the order of the contact ids.
 
-    exact: whether the id is stored as SQLite would store the number.   nobody: row ids of those
-    that cannot be read.
-    converted: whether the column stores texts of numbers as numbers, so that a range of numbers
-    finds them.
+    exact: whether the id is stored as SQLite would store the number.   nobody: row ids of rows
+    whose contact id cannot be read.   converted: whether the column stores texts of numbers as
+    numbers, so that a range of numbers finds them.
     """
 
     row_id: NDArray[np.int64]
@@ -54,14 +53,14 @@ class OutsideRows:
         return self.row_id[first:last], self.contact_id[first:last], self.exact[first:last]
 
     def before(self, first: int) -> NDArray[np.int64]:
-        """Return the row ids of those that are in no chunk; `first` is the lowest contact id."""
+        """Return the row ids of rows that are in no chunk. first: the lowest contact id."""
         return np.concatenate([self.nobody, self.row_id[: np.searchsorted(self.contact_id, first)]])
 
 
-def _plain_condition(affinity: str) -> str:
-    """Return the SQL of whether an id is a number as the column stores it.
+def _plain_condition(affinity: str) -> str | None:
+    """Return the SQL of whether an outside id is in the form in which the column stores numbers.
 
-    False where the column stores numbers.
+    None if the column stores numbers as integers: then no outside id is in that form.
     """
     if affinity == "TEXT":
         return (
@@ -69,14 +68,31 @@ def _plain_condition(affinity: str) -> str:
             "AND contact_id GLOB '[1-9]*' AND contact_id NOT GLOB '*[^0-9]*'"
         )
     if affinity == "REAL":
-        return "typeof(contact_id) = 'real' AND contact_id BETWEEN 0 AND 1e14 AND contact_id = CAST(contact_id AS INTEGER)"
-    return "0"
+        return (
+            "typeof(contact_id) = 'real' AND contact_id BETWEEN 0 AND 1e14 "
+            "AND contact_id = CAST(contact_id AS INTEGER)"
+        )
+    return None
+
+
+def _outside_source(affinity: str, plain: str | None) -> str:
+    """Return the SQL after FROM of the rows that `_plain_rows` does not read."""
+    if affinity in CONVERTING:
+        # Two searches of an index; as one condition they would be a scan of the table.
+        return f"""(
+            SELECT id, contact_id FROM {PLAN} WHERE contact_id >= ''
+            UNION ALL
+            SELECT id, contact_id FROM {PLAN} WHERE contact_id IS NULL
+        )"""
+    if plain is None:
+        return f"{PLAN} WHERE typeof(contact_id) <> 'integer'"
+    return f"{PLAN} WHERE NOT coalesce({plain}, 0)"
 
 
 def read_outside_rows(
     connection: apsw.Connection, schema: Schema, findings: Findings
 ) -> OutsideRows:
-    """Return the rows of a file; ids that cannot be read are counted in `findings`."""
+    """Return the outside rows of a file; unreadable ids are added to `findings`."""
     none = np.zeros(0, np.int64)
     affinity = schema.affinity(PLAN, "contact_id")
     converted = affinity in CONVERTING
@@ -84,18 +100,9 @@ def read_outside_rows(
         return OutsideRows(none, none, none > 0, none, converted)
 
     plain = _plain_condition(affinity)
-    if converted:
-        # Two looks at an index; as one condition they would be a scan of the table.
-        source = (
-            f"(SELECT id, contact_id FROM {PLAN} WHERE contact_id >= '' "
-            f"UNION ALL SELECT id, contact_id FROM {PLAN} WHERE contact_id IS NULL)"
-        )
-    elif affinity == "BLOB":
-        source = f"{PLAN} WHERE typeof(contact_id) <> 'integer'"
-    else:
-        source = f"{PLAN} WHERE NOT coalesce({plain}, 0)"
+    source = _outside_source(affinity, plain)
     try:
-        row_id, contact_id = _plain_rows(connection, plain)
+        row_id, contact_id = (none, none) if plain is None else _plain_rows(connection, plain)
     except MisalignedError:  # row ids that no block holds
         row_id, contact_id, source = none, none, PLAN
 
@@ -129,9 +136,7 @@ def _is_exact(value: Any, contact: int, affinity: str) -> bool:
 def _plain_rows(
     connection: apsw.Connection, condition: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return row and contact ids of the rows whose contact id is a number as a column of texts or REALs stores it."""
-    if condition == "0":
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    """Return row and contact ids of the rows with a plain contact id (`_plain_condition`)."""
     contact = blocks.number("CAST(contact_id AS INTEGER)")
     [(count, ids, contacts)] = connection.execute(
         f"SELECT count(*), {blocks.number('id')}, {contact} FROM {PLAN} WHERE {condition}"

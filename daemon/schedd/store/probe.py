@@ -1,9 +1,8 @@
-"""A few rows like those of a plan, written into a copy of the scheduler's tables in memory.
+"""Test rows, written into a copy of the scheduler's tables in memory.
 
-It meets what no pragma tells: CHECK constraints, types of STRICT tables, expressions in indexes and
-generated columns. The file itself is not touched, so a file that may only be read is looked at as
-well. Triggers are left out: what they do depends on the rows, and the run meets it inside its
-transaction.
+They find what no pragma reports: CHECK constraints, types of STRICT tables, expressions in indexes
+and generated columns. The file itself is not changed, so read-only files are tested as well.
+Triggers are left out: their effect depends on the rows, and the run sees it in its transaction.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from .errors import add_to_message, extended_result, foreign_schema, of_constrai
 from .schema import OWN_TABLES, PLAN, complete, read_schema
 from .tables import texts
 
-#: Types of e-mail of which at least one has to be taken with each status.
+#: Types of e-mail; with each status, the tables have to accept at least one.
 _TYPES = ("birthday", "effective_date", "aep", "post_window", "campaign_x", "followup_1_cold")
 #: A row that violates a unique index has passed all other constraints.
 _PASSED = {
@@ -32,7 +31,7 @@ _PASSED = {
 
 @dataclass(frozen=True)
 class Sample:
-    """What the rows of a run have in common. as_of: ordinal.   now: UTC, `YYYY-MM-DD HH:MM:SS`."""
+    """Values that all rows of a run share. as_of: ordinal.   now: UTC, `YYYY-MM-DD HH:MM:SS`."""
 
     as_of: int
     send_time: str
@@ -41,7 +40,7 @@ class Sample:
 
 
 def try_rows(connection: apsw.Connection, sample: Sample) -> None:
-    """Raise `foreign_schema` if a constraint of the file refuses every row of one of the plan's two statuses."""
+    """Raise `foreign_schema` if the file rejects all rows with one of the plan's two statuses."""
     copy = _copy(connection)
     if copy is None:
         return
@@ -63,7 +62,7 @@ def try_rows(connection: apsw.Connection, sample: Sample) -> None:
 
 
 def _named(refusal: SchedulerError | None, status: str) -> SchedulerError:
-    """Return a refusal with the status that it is about."""
+    """Return a refusal with the status of the rejected row."""
     if refusal is None:
         return foreign_schema(f"{PLAN} rejects rows with the status {status!r}", "", table=PLAN)
     refusal.details.setdefault("status", status)
@@ -72,22 +71,26 @@ def _named(refusal: SchedulerError | None, status: str) -> SchedulerError:
 
 
 def _copy(connection: apsw.Connection) -> apsw.Connection | None:
-    """Return the scheduler's tables without rows, as `complete` would leave them.
+    """Return a copy of the scheduler's tables without rows, as `complete` would leave them.
 
-    None where the file's SQL makes no table here; compiling the statements has said what there is
-    to say.
+    None if the file's SQL does not work here; `foreign` has reported the reason.
     """
     copy = apsw.Connection(":memory:")
     try:
         copy.execute("PRAGMA trusted_schema = OFF")
         copy.execute(f"PRAGMA encoding = '{connection.execute('PRAGMA main.encoding').get}'")
         names = [PLAN, *OWN_TABLES]
-        for (sql,) in texts(
+        found = texts(
             connection,
-            "SELECT CAST(sql AS BLOB) FROM main.sqlite_schema WHERE type IN ('table', 'index') AND sql IS NOT NULL "
-            f"AND lower(tbl_name) IN ({', '.join('?' * len(names))}) ORDER BY type DESC, rowid",
+            f"""
+            SELECT CAST(sql AS BLOB) FROM main.sqlite_schema
+            WHERE type IN ('table', 'index') AND sql IS NOT NULL
+                AND lower(tbl_name) IN ({", ".join("?" * len(names))})
+            ORDER BY type DESC, rowid
+            """,
             names,
-        ):
+        )
+        for (sql,) in found:
             copy.execute(str(sql))
         complete(copy, read_schema(copy))
     except apsw.Error:
@@ -124,7 +127,7 @@ def _row(
 
 
 def _refusal(copy: apsw.Connection, row: dict[str, Any]) -> SchedulerError | None:
-    """Return why the plan does not take a row, None if it does; the row is gone afterwards."""
+    """Return why the plan rejects a row, None if it accepts it; removes the row again."""
     refusal = _insert(copy, PLAN, row)
     copy.execute(f"DELETE FROM {PLAN}")
     return refusal

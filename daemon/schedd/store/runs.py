@@ -1,7 +1,4 @@
-"""The scheduler's own small tables.
-
-Runs and versioned configuration (docs/DATABASE.md, "Written").
-"""
+"""The scheduler's tables of runs and of configurations (docs/DATABASE.md, "Written")."""
 
 from __future__ import annotations
 
@@ -13,10 +10,11 @@ import apsw
 from schedd.engine.configuration import ConfigurationError, Layer, parse_toml
 
 from .schema import Schema
+from .tables import encoding_of
 
-#: So many of the newest runs keep their summary.
+#: Number of the newest runs that keep their summary.
 SUMMARIES = 10
-#: The number of a configuration's version, however the column is declared, and which rows have one.
+#: SQL of a configuration's version, for any type of the column, and the condition that it has one.
 VERSION, HAS_VERSION = "CAST(version AS INTEGER)", "CAST(version AS INTEGER) = version"
 
 
@@ -24,25 +22,20 @@ VERSION, HAS_VERSION = "CAST(version AS INTEGER)", "CAST(version AS INTEGER) = v
 class StoredConfiguration:
     """The configuration version that applies to an organization.
 
-    toml: None if what is stored is no text.
+    toml: None if the stored value is not valid text.
     """
 
     version: int
     toml: str | None
 
-    def layer(self, place: str) -> Layer:
-        """Return the layer of this version; `place` is how errors name it.
+    def layer(self, name: str) -> Layer:
+        """Return the layer of this version; `name` is its name in errors.
 
         Raises `ConfigurationError`.
         """
         if self.toml is None:
-            raise ConfigurationError(f"{place} is not valid TOML: it is not UTF-8 text")
-        return parse_toml(self.toml, place)
-
-
-def encoding_of(connection: apsw.Connection) -> str:
-    """Return the encoding of the file's texts, by a name that Python knows, too."""
-    return str(connection.execute("PRAGMA encoding").get)
+            raise ConfigurationError(f"{name} is not valid TOML: it is not UTF-8 text")
+        return parse_toml(self.toml, name)
 
 
 def applicable_configuration(
@@ -59,7 +52,7 @@ def applicable_configuration(
     if row is None:
         return None
     try:
-        # SQLite hands out whatever bytes a text has; only here is it known whether they are one.
+        # SQLite returns the bytes of a text as they are, valid or not.
         return StoredConfiguration(int(row[0]), (row[1] or b"").decode(encoding_of(connection)))
     except UnicodeDecodeError:
         return StoredConfiguration(int(row[0]), None)
@@ -100,11 +93,17 @@ def record_run(connection: apsw.Connection, record: RunRecord) -> None:
         )
     names = ", ".join(values)
     places = ", ".join(f":{name}" for name in values)
-    # Not INSERT OR REPLACE, which deletes whatever rows stand in the way of any unique index.
+    # INSERT OR REPLACE would also delete rows that conflict in some other unique index.
     connection.execute("DELETE FROM scheduler_runs WHERE run_id = ?", (record.run_id,))
     connection.execute(f"INSERT INTO scheduler_runs({names}) VALUES ({places})", values)
-    # They are some ten kilobytes each; reports look at the newest two.
+    # A summary has about ten kilobytes; reports read the newest two.
     connection.execute(
-        "UPDATE scheduler_runs SET summary = NULL WHERE rowid IN (SELECT rowid FROM scheduler_runs "
-        f"WHERE summary NOT NULL ORDER BY started_at DESC, rowid DESC LIMIT -1 OFFSET {SUMMARIES})"
+        f"""
+        UPDATE scheduler_runs SET summary = NULL WHERE rowid IN (
+            SELECT rowid FROM scheduler_runs
+            WHERE summary NOT NULL
+            ORDER BY started_at DESC, rowid DESC
+            LIMIT -1 OFFSET {SUMMARIES}
+        )
+        """
     )

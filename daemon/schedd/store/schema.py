@@ -1,7 +1,4 @@
-"""The tables of an organization's file.
-
-Which are there, with which columns, and the scheduler's own.
-"""
+"""The tables of an organization's file: the known ones, their columns, and the scheduler's own."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from schedproto import ErrorCode, SchedulerError
 from .errors import foreign_schema
 from .tables import TABLE, Index, Table, affinity_of, quoted, read_table, texts
 
-#: Up to here a floating-point number holds every whole number exactly.
+#: The largest integer up to which floating-point numbers hold all integers exactly.
 _LARGEST_EXACT = 2**53
 
 #: The main application's tables and the columns that are read of them (docs/DATABASE.md).
@@ -92,7 +89,7 @@ PLAN_COLUMNS: dict[str, str] = {
 }
 PLAN = "email_schedules"
 PLAN_KEY = ("contact_id", "email_type", "scheduled_send_date")
-#: What a row says besides its key. Its times and the run's id may be changed by the application.
+#: The content of a row besides its key. The application may change its times and the run's id.
 PLAN_CONTENT = (
     "scheduled_send_time",
     "status",
@@ -118,23 +115,25 @@ OWN_TABLES: dict[str, str] = {
   rows_inserted INTEGER, rows_updated INTEGER, rows_deleted INTEGER, rows_unchanged INTEGER,
   counts TEXT, stage_timings TEXT, summary TEXT)""",
     "contact_issues": """CREATE TABLE contact_issues(
-  contact_id INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (contact_id, reason)) WITHOUT ROWID""",
+  contact_id INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (contact_id, reason)
+) WITHOUT ROWID""",
     "scheduler_config": """CREATE TABLE scheduler_config(
-  version INTEGER PRIMARY KEY, toml TEXT NOT NULL, created_at TEXT NOT NULL, created_by TEXT NOT NULL,
-  withdrawn_at TEXT, withdrawn_by TEXT)""",
+  version INTEGER PRIMARY KEY, toml TEXT NOT NULL,
+  created_at TEXT NOT NULL, created_by TEXT NOT NULL, withdrawn_at TEXT, withdrawn_by TEXT)""",
 }
 
 
 @dataclass(frozen=True)
 class Schema:
-    """The known tables of a file: table -> its columns, lower-case.
+    """The known tables of a file that exist.
 
-    Tables that are missing are absent.
+    columns: table -> its columns, lower-case.   affinities: table -> column -> affinity (SQLite,
+    "Datatypes", section 3.1).   with_rowid: the tables that have row ids; views, virtual and
+    WITHOUT ROWID tables do not.   ordered_contacts: whether the table of contacts is stored in the
+    order of the ids.
 
-    affinities: table -> column -> what its declared type makes of values (SQLite, "Datatypes",
-    section 3.1).
-    with_rowid: the tables that have row ids; views, virtual and WITHOUT ROWID tables do not.
-    ordered_contacts: whether the table of contacts is stored in the order of the ids.
+    >>> read_schema(connection).has("contacts", "id", "email")
+    True
     """
 
     columns: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -143,27 +142,24 @@ class Schema:
     ordered_contacts: bool = True
 
     def has(self, table: str, *columns: str) -> bool:
-        """Return whether a table is there with these columns."""
+        """Return whether a table exists with these columns."""
         return table in self.columns and self.columns[table].issuperset(columns)
 
     def affinity(self, table: str, column: str) -> str:
-        """Return the affinity of a column.
-
-        `BLOB`, which converts nothing, for one that is not there.
-        """
+        """Return the affinity of a column; `BLOB`, which converts nothing, if it does not exist."""
         return self.affinities.get(table, {}).get(column, "BLOB")
 
     def row_id(self, table: str) -> str:
-        """Return the SQL of a table's row id, NULL where it has none."""
+        """Return the SQL of a table's row id, NULL if it has none."""
         return "rowid" if table in self.with_rowid else "NULL"
 
     def table_order(self, table: str) -> str:
-        """Return the ORDER BY clause for the order of a table, empty where it has none."""
+        """Return the ORDER BY clause for the order of a table, empty if it has no row ids."""
         return " ORDER BY rowid" if table in self.with_rowid else ""
 
 
 def table_columns(connection: apsw.Connection, table: str) -> frozenset[str]:
-    """Return the columns of a table, lower-case; empty if there is no such table."""
+    """Return the columns of a table, lower-case; empty if the table does not exist."""
     return frozenset(_affinities(connection, table))
 
 
@@ -177,12 +173,12 @@ def _affinities(connection: apsw.Connection, table: str) -> dict[str, str]:
 
 
 def version(connection: apsw.Connection) -> int:
-    """Return the number that SQLite raises with each change of the schema, by whatever program."""
+    """Return the schema's version, which SQLite increments with each change by any program."""
     return int(connection.execute("PRAGMA main.schema_version").get)
 
 
 def read_schema(connection: apsw.Connection) -> Schema:
-    """Return which of the known tables are there, and with which columns."""
+    """Return the known tables that exist. Raises `SchedulerError` (`foreign_schema`)."""
     affinities = {}
     for table in (*READ_TABLES, PLAN, *OWN_TABLES):
         try:
@@ -190,17 +186,18 @@ def read_schema(connection: apsw.Connection) -> Schema:
         except apsw.SQLError as error:
             raise foreign_schema(
                 f"{table} cannot be read: {error}",
-                f"Repair {table} in the program that made it: it is a view on a dropped object, or a virtual "
-                "table of an extension that only that program has.",
+                f"Repair {table} in the program that made it: it is a view on a dropped object, "
+                "or a virtual table of an extension that only that program has.",
                 table=table,
                 sqlite=str(error),
             ) from None
         if found:
             affinities[table] = found
     sql = "SELECT CAST(lower(name) AS BLOB), type, wr FROM pragma_table_list WHERE schema = 'main'"
-    kinds = texts(connection, sql)
     with_rowid = frozenset(
-        str(name) for name, kind, without in kinds if kind == "table" and not without
+        str(name)
+        for name, kind, without_rowid in texts(connection, sql)
+        if kind == "table" and not without_rowid
     )
     contacts = read_table(connection, "contacts")
     return Schema(
@@ -212,20 +209,23 @@ def read_schema(connection: apsw.Connection) -> Schema:
 
 
 def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> None:
-    """Raise unless `contacts` is there with the required columns and at least one row."""
+    """Raise `SchedulerError` unless `contacts` has the required columns and a row."""
     if "contacts" not in schema.columns:
         raise SchedulerError(
             ErrorCode.CONTACTS_MISSING,
             "the database has no table 'contacts'",
-            hint="Check that this is an organization's database; docs/DATABASE.md lists the tables.",
+            hint="Check that this is an organization's database; docs/DATABASE.md lists the "
+            "tables.",
             details={"path": path},
         )
     missing = [name for name in REQUIRED_COLUMNS if name not in schema.columns["contacts"]]
     if missing:
+        noun = "columns" if len(missing) > 1 else "column"
         raise SchedulerError(
             ErrorCode.COLUMN_MISSING,
-            f"the table 'contacts' lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}",
-            hint="Add the missing columns in the main application; docs/DATABASE.md lists the columns.",
+            f"the table 'contacts' lacks the {noun} {', '.join(missing)}",
+            hint="Add the missing columns in the main application; docs/DATABASE.md lists the "
+            "columns.",
             details={"path": path, "columns": ", ".join(missing)},
         )
     _check_contacts_key(connection, path)
@@ -242,11 +242,10 @@ def check_contacts(connection: apsw.Connection, schema: Schema, path: str) -> No
 
 
 def _check_contacts_key(connection: apsw.Connection, path: str) -> None:
-    """Raise unless contacts.id is a unique column of whole numbers.
+    """Raise unless contacts.id is a unique column of integers.
 
-    The rules spread e-mails by a hash of a whole number, and all keys and orders rest on it. A
-    column that is not an alias of the rowid serves as well, if only more slowly
-    (`Schema.ordered_contacts`).
+    The rules spread e-mails by a hash of the integer, and all keys and orders depend on it. A
+    column that is not an alias of the rowid is accepted, but slower (`Schema.ordered_contacts`).
     """
     table = read_table(connection, "contacts")
     if table is None:
@@ -271,16 +270,21 @@ def _check_contacts_key(connection: apsw.Connection, path: str) -> None:
 
 
 def _check_stored_ids(connection: apsw.Connection, path: str) -> None:
-    """Raise for an id that is not a whole number, which only a column that is not the rowid's alias can hold."""
+    """Raise for an id that is not an integer; an alias of the rowid cannot hold one."""
     rows = texts(
         connection,
-        "SELECT CAST(quote(id) AS BLOB) FROM contacts WHERE typeof(id) <> 'integer' ORDER BY id DESC LIMIT 1",
+        """
+        SELECT CAST(quote(id) AS BLOB) FROM contacts
+        WHERE typeof(id) <> 'integer'
+        ORDER BY id DESC LIMIT 1
+        """,
     )
     for row in rows:
         raise foreign_schema(
             f"the table contacts has a row whose id is not a whole number: {row[0]:.60}",
-            "Give each contact a whole number as its id, here and in the tables that refer to it, and keep the "
-            "existing id in another column. Text ids (for example UUIDs) are not supported.",
+            "Give each contact a whole number as its id, here and in the tables that refer to "
+            "it, and keep the existing id in another column. Text ids (for example UUIDs) are "
+            "not supported.",
             path=path,
             table="contacts",
             column="id",
@@ -288,14 +292,14 @@ def _check_stored_ids(connection: apsw.Connection, path: str) -> None:
 
 
 def _check_exact_ids(connection: apsw.Connection, path: str) -> None:
-    """Raise for a contact id that the plan's contact_id, declared as a floating-point number, cannot hold."""
+    """Raise for a contact id that a floating-point column cannot hold exactly."""
     smallest = connection.execute("SELECT min(id) FROM contacts").get
     largest = connection.execute("SELECT max(id) FROM contacts").get
     for number in (smallest, largest):
         if number is not None and abs(number) > _LARGEST_EXACT:
             raise foreign_schema(
-                f"the column {PLAN}.contact_id is declared as a floating-point number, which cannot hold the "
-                f"contact id {number} exactly",
+                f"the column {PLAN}.contact_id is declared as a floating-point number, which "
+                f"cannot hold the contact id {number} exactly",
                 f"Declare {PLAN}.contact_id as INTEGER in the program that made the table.",
                 path=path,
                 table=PLAN,
@@ -306,51 +310,51 @@ def _check_exact_ids(connection: apsw.Connection, path: str) -> None:
 # The key of the plan ------------------------------------------------------------------------------
 
 _PLAIN_KEY = ", ".join(f"{name} COLLATE BINARY" for name in PLAN_KEY)
-# As a unique index has it: NULL is not equal to NULL.
+# As in a unique index: NULL is not equal to NULL.
 _KEYED = " AND ".join(f"{name} IS NOT NULL" for name in PLAN_KEY)
 
 
 def check_keys(connection: apsw.Connection, schema: Schema) -> None:
-    """Raise `duplicate_keys` if the plan's unique index is missing and rows that stay make it impossible.
+    """Raise `duplicate_keys` if rows of the sender prevent the plan's missing unique index.
 
-    Rows of the present plan do not count: surplus ones are deleted with the difference (rules,
-    section 11).
+    Planned rows do not count: the run deletes surplus ones (rules, section 11).
     """
     if not schema.has(PLAN, *PLAN_KEY, "status") or has_key(read_table(connection, PLAN)):
         return
     shown_key = ", ".join(f"CAST({name} AS BLOB)" for name in PLAN_KEY)
+    of_sender = "(status IS NULL OR status COLLATE BINARY NOT IN ('pre-scheduled', 'skipped'))"
     keys = texts(
         connection,
-        f"SELECT {shown_key}, count(*) FROM {PLAN} "
-        f"WHERE {_KEYED} AND (status IS NULL OR status COLLATE BINARY NOT IN ('pre-scheduled', 'skipped')) "
-        f"GROUP BY {_PLAIN_KEY} HAVING count(*) > 1 LIMIT 6",
+        f"""
+        SELECT {shown_key}, count(*) FROM {PLAN}
+        WHERE {_KEYED} AND {of_sender}
+        GROUP BY {_PLAIN_KEY}
+        HAVING count(*) > 1
+        LIMIT 6
+        """,
     )
     if not keys:
         return
     shown = "; ".join(f"contact {c}, {t}, {d} ({n} rows)" for c, t, d, n in keys[:5])
+    more = "; and more" if len(keys) > 5 else ""
     raise SchedulerError(
         ErrorCode.DUPLICATE_KEYS,
-        f"email_schedules has several rows with one key: {shown}{'; and more' if len(keys) > 5 else ''}",
-        hint="Each (contact_id, email_type, scheduled_send_date) may occur only once; remove the duplicate rows.",
+        f"email_schedules has several rows with one key: {shown}{more}",
+        hint="Each (contact_id, email_type, scheduled_send_date) may occur only once; remove the "
+        "duplicate rows.",
         details={"keys": shown},
     )
 
 
 def has_key(plan: Table | None) -> bool:
-    """Return whether a unique index keeps the plan's keys apart.
-
-    One with another collation keeps more apart.
-    """
+    """Return whether a unique index is on the plan's key, in any collation."""
     return plan is not None and any(
         index.unique and index.is_on(PLAN_KEY) for index in plan.indexes
     )
 
 
 def complete_key(connection: apsw.Connection) -> None:
-    """Make the plan's unique index if it is missing.
-
-    The surplus rows of the present plan are deleted by then.
-    """
+    """Create the plan's unique index if it is missing, after surplus planned rows were deleted."""
     if has_key(read_table(connection, PLAN)):
         return
     try:
@@ -363,7 +367,7 @@ def complete_key(connection: apsw.Connection) -> None:
 
 
 def _free_name(connection: apsw.Connection, name: str) -> str:
-    """Return a name for an index, with a number if another object has the name already."""
+    """Return a name for an index, with a number appended if the name is taken."""
     taken = {
         name
         for (name,) in texts(connection, "SELECT CAST(lower(name) AS BLOB) FROM main.sqlite_schema")
@@ -376,23 +380,22 @@ def _free_name(connection: apsw.Connection, name: str) -> str:
 
 
 def _sender_indexes(plan: Table | None) -> list[Index]:
-    """Return the indexes on exactly (status, scheduled_send_date), whatever their collations."""
+    """Return the indexes on exactly (status, scheduled_send_date), in any collation."""
     return [] if plan is None else [i for i in plan.indexes if i.is_on(SENDER_INDEX_COLUMNS)]
 
 
 def sender_indexes(connection: apsw.Connection) -> dict[str, str]:
-    """Return the plain indexes on exactly (status, scheduled_send_date).
-
-    Name -> the SQL that made it.
-    """
-    plain = {
-        i.name for i in _sender_indexes(read_table(connection, PLAN)) if i.is_plain and not i.unique
-    }
+    """Return the name and SQL of the plain indexes on exactly (status, scheduled_send_date)."""
+    indexes = _sender_indexes(read_table(connection, PLAN))
+    plain = {index.name for index in indexes if index.is_plain and not index.unique}
     found = texts(
         connection,
-        "SELECT CAST(name AS BLOB), CAST(sql AS BLOB) FROM main.sqlite_schema WHERE type = 'index' AND sql IS NOT NULL",
+        """
+        SELECT CAST(name AS BLOB), CAST(sql AS BLOB) FROM main.sqlite_schema
+        WHERE type = 'index' AND sql IS NOT NULL
+        """,
     )
-    # One whose SQL is not text cannot be made again as it was.
+    # An index whose SQL is not valid text cannot be rebuilt from it.
     return {name: sql for name, sql in found if name in plain and "\ufffd" not in name + sql}
 
 
@@ -417,10 +420,10 @@ def is_complete(connection: apsw.Connection, schema: Schema) -> bool:
 
 
 def complete(connection: apsw.Connection, schema: Schema) -> None:
-    """Make or complete the scheduler's tables, inside the caller's transaction.
+    """Create or complete the scheduler's tables, inside the caller's transaction.
 
-    Existing rows, columns and indexes stay. The unique index of an existing plan comes last: see
-    `complete_key`.
+    Existing rows, columns and indexes stay. `complete_key` later adds the unique index of an
+    existing plan.
     """
     if PLAN not in schema.columns:
         columns = ", ".join(f"{name} {kind}" for name, kind in PLAN_COLUMNS.items())
@@ -428,7 +431,7 @@ def complete(connection: apsw.Connection, schema: Schema) -> None:
     else:
         for name, kind in PLAN_COLUMNS.items():
             if name not in schema.columns[PLAN] and name != "id":
-                # A column can only be added if rows that are there may lack it.
+                # SQLite adds a column only if existing rows may lack a value.
                 connection.execute(
                     f"ALTER TABLE {PLAN} ADD COLUMN {name} {kind.removesuffix(' NOT NULL')}"
                 )
@@ -442,11 +445,11 @@ def complete(connection: apsw.Connection, schema: Schema) -> None:
             add_missing_columns(connection, name, schema.columns[name])
 
 
-def add_missing_columns(connection: apsw.Connection, table: str, present: frozenset[str]) -> None:
-    """Add the columns of one of the scheduler's own tables that an older release did not have."""
+def add_missing_columns(connection: apsw.Connection, table: str, existing: frozenset[str]) -> None:
+    """Add the columns that one of the scheduler's tables lacks since an older release."""
     scratch = apsw.Connection(":memory:")
     scratch.execute(OWN_TABLES[table])
     for name, kind in scratch.execute("SELECT name, type FROM pragma_table_info(?)", (table,)):
-        if name.lower() not in present:
+        if name.lower() not in existing:
             connection.execute(f"ALTER TABLE {quoted(table)} ADD COLUMN {name} {kind}")
     scratch.close()

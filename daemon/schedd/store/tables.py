@@ -1,9 +1,7 @@
-"""The shape of one table as SQLite sees it.
+"""The declaration of a table: kind, key, columns, indexes, triggers, conflict clauses.
 
-Kind, key, columns, indexes, triggers, conflict clauses.
-
-Pragmas answer nearly everything. Conflict clauses have no pragma: they are found in the table's
-SQL, by its tokens.
+Nearly all of it comes from pragmas. Conflict clauses have no pragma; they are found among the
+tokens of the table's SQL.
 """
 
 from __future__ import annotations
@@ -19,23 +17,34 @@ TABLE, VIEW, VIRTUAL = "table", "view", "virtual table"
 
 # One token of SQL: a comment, a quoted text or name, a word or number, or one other character.
 _TOKEN = re.compile(
-    r"""--[^\n]* | /\*.*?(?:\*/|\Z) | '(?:[^']|'')*' | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\] | [\w$]+ | \S""",
+    r"""
+    --[^\n]* | /\*.*?(?:\*/|\Z)
+    | '(?:[^']|'')*' | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\]
+    | [\w$]+ | \S
+    """,
     re.VERBOSE | re.DOTALL,
 )
 _RESOLUTIONS = {"REPLACE", "IGNORE"}
 
 
+def encoding_of(connection: apsw.Connection) -> str:
+    """Return the encoding of the file's texts, by a name that Python knows as well."""
+    return str(connection.execute("PRAGMA main.encoding").get)
+
+
 def texts(
     connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()
 ) -> list[tuple[Any, ...]]:
-    """Return rows of a query whose texts are cast to BLOB, as texts again.
+    """Return the rows of a query that casts its texts to BLOB, with the BLOBs decoded.
 
-    Bytes that are not text are replaced.
+    Bytes that are not valid text become U+FFFD. SQLite accepts any bytes in texts, names and SQL,
+    but apsw raises `UnicodeDecodeError` if it reads invalid ones as text. So each text of another
+    program's file is read by this function or by `odd_values`.
 
-    Names and SQL in a schema may have any bytes, of which SQLite makes no error, but reading them
-    as text does.
+    >>> texts(connection, "SELECT CAST(name AS BLOB), rootpage FROM main.sqlite_schema")
+    [('contacts', 2)]
     """
-    encoding = str(connection.execute("PRAGMA main.encoding").get)
+    encoding = encoding_of(connection)
     rows = connection.execute(sql, tuple(bindings)).fetchall()
     return [
         tuple(v.decode(encoding, "replace") if isinstance(v, bytes) else v for v in row)
@@ -50,9 +59,10 @@ def quoted(name: str) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """A column. name: lower-case.   default: its SQL, None where there is none.
+    """A column.
 
-    generated: computed by SQLite.
+    name: lower-case.   default: its SQL, None without one.   key_position: in the primary key, from
+    1; 0 outside of it.   generated: computed by SQLite.
     """
 
     name: str
@@ -64,12 +74,12 @@ class Column:
 
     @property
     def affinity(self) -> str:
-        """Return what the declared type makes of values."""
+        """Return the affinity of the declared type."""
         return affinity_of(self.type)
 
 
 def affinity_of(declared: str) -> str:
-    """Return the affinity that a declared type stands for (SQLite, "Datatypes", section 3.1)."""
+    """Return the affinity of a declared type (SQLite, "Datatypes", section 3.1)."""
     kind = declared.upper()
     if "INT" in kind:
         return "INTEGER"
@@ -82,9 +92,10 @@ def affinity_of(declared: str) -> str:
 
 @dataclass(frozen=True)
 class Index:
-    """An index. columns: lower-case, None for an expression or the rowid.
+    """An index.
 
-    collations: upper-case.
+    origin: `c` (CREATE INDEX), `u` (UNIQUE) or `pk`.   columns: lower-case, None for an expression
+    or the rowid.   collations: upper-case.
     """
 
     name: str
@@ -96,18 +107,18 @@ class Index:
     descending: bool
 
     def is_on(self, columns: tuple[str, ...]) -> bool:
-        """Return whether the index holds every row by exactly these columns, ascending, in any collation."""
+        """Return whether the index has all rows, by exactly these columns, ascending."""
         return self.columns == columns and not self.partial and not self.descending
 
     @property
     def is_plain(self) -> bool:
-        """Return whether texts are compared byte by byte."""
+        """Return whether the index compares texts byte by byte."""
         return all(collation == "BINARY" for collation in self.collations)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table or view. name: as the file spells it.   triggers: name -> SQL."""
+    """A table or view. name: as spelt in the file.   triggers: name -> SQL."""
 
     name: str
     kind: str
@@ -120,7 +131,7 @@ class Table:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Return the columns of the primary key, in its order."""
+        """Return the columns of the primary key, in their order."""
         parts = sorted(
             (column.key_position, column.name)
             for column in self.columns.values()
@@ -132,8 +143,8 @@ class Table:
     def rowid_alias(self) -> str | None:
         """Return the column that is an alias of the rowid, if there is one.
 
-        `INTEGER PRIMARY KEY DESC` is not (a documented quirk): only such a key has an index of its
-        own.
+        `INTEGER PRIMARY KEY DESC` is not an alias (a documented quirk). Such a key has an index of
+        its own, by which it is recognized.
         """
         if self.kind != TABLE or self.without_rowid or len(self.key) != 1:
             return None
@@ -143,7 +154,7 @@ class Table:
         return column.name
 
     def is_ordered_by(self, name: str) -> bool:
-        """Return whether the table is stored in the ascending order of a column of whole numbers."""
+        """Return whether the table is stored in the ascending order of an integer column."""
         keys = [index for index in self.indexes if index.origin == "pk"]
         in_key = (
             self.without_rowid
@@ -153,7 +164,7 @@ class Table:
         return in_key or self.rowid_alias == name
 
     def is_unique(self, name: str) -> bool:
-        """Return whether each value of a column stands once."""
+        """Return whether the values of a column are unique."""
         unique = any(
             index.unique and index.columns == (name,) and not index.partial
             for index in self.indexes
@@ -161,7 +172,7 @@ class Table:
         return unique or self.rowid_alias == name or (self.without_rowid and self.key == (name,))
 
     def why_not_rowid(self, name: str) -> str:
-        """Return why a column is not an alias of the rowid, as the predicate of a sentence."""
+        """Return why a column is not an alias of the rowid, as a predicate for a message."""
         column = self.columns[name]
         if self.key != (name,):
             return "is not the primary key"
@@ -172,12 +183,12 @@ class Table:
         return "is declared INTEGER PRIMARY KEY DESC, which is not an alias of the rowid"
 
     def conflict_clause(self) -> str | None:
-        """Return the first constraint that says ON CONFLICT REPLACE or IGNORE, as the table's SQL has it."""
+        """Return the table's first constraint with ON CONFLICT REPLACE or IGNORE, None without."""
         return conflict_clause(self.sql)
 
 
 def conflict_clause(sql: str) -> str | None:
-    """Return the first constraint of a table's SQL that says ON CONFLICT REPLACE or IGNORE."""
+    """Return the first constraint with ON CONFLICT REPLACE or IGNORE in a table's SQL."""
     tokens = [m for m in _TOKEN.finditer(sql) if not m.group().startswith(("--", "/*"))]
     start, depth = 0, 0
     for number, token in enumerate(tokens):
@@ -198,8 +209,11 @@ def read_table(connection: apsw.Connection, name: str) -> Table | None:
     """
     rows = texts(
         connection,
-        "SELECT name, type, rootpage, CAST(sql AS BLOB) FROM main.sqlite_schema WHERE type IN ('table', 'view') "
-        "AND lower(name) = lower(?)",
+        """
+        SELECT CAST(name AS BLOB), type, rootpage, CAST(sql AS BLOB)
+        FROM main.sqlite_schema
+        WHERE type IN ('table', 'view') AND lower(name) = lower(?)
+        """,
         (name,),
     )
     if not rows:
@@ -223,18 +237,23 @@ def read_table(connection: apsw.Connection, name: str) -> Table | None:
 
 
 def _triggers(connection: apsw.Connection, table: str) -> dict[str, str]:
-    sql = (
-        "SELECT CAST(name AS BLOB), CAST(sql AS BLOB) FROM main.sqlite_schema "
-        "WHERE type = 'trigger' AND lower(tbl_name) = lower(?)"
-    )
+    sql = """
+        SELECT CAST(name AS BLOB), CAST(sql AS BLOB)
+        FROM main.sqlite_schema
+        WHERE type = 'trigger' AND lower(tbl_name) = lower(?)
+    """
     return {str(name): str(text) for name, text in texts(connection, sql, (table,))}
 
 
 def _columns(connection: apsw.Connection, table: str) -> dict[str, Column]:
     rows = texts(
         connection,
-        'SELECT CAST(lower(name) AS BLOB), CAST(type AS BLOB), "notnull", CAST(dflt_value AS BLOB), pk, hidden '
-        "FROM pragma_table_xinfo(?, 'main')",
+        """
+        SELECT
+            CAST(lower(name) AS BLOB), CAST(type AS BLOB), "notnull",
+            CAST(dflt_value AS BLOB), pk, hidden
+        FROM pragma_table_xinfo(?, 'main')
+        """,
         (table,),
     )
     return {
@@ -242,9 +261,7 @@ def _columns(connection: apsw.Connection, table: str) -> dict[str, Column]:
             name=str(name),
             type=str(kind or ""),
             not_null=bool(not_null),
-            default=None
-            if default is None or str(default).strip().upper() == "NULL"
-            else str(default),
+            default=None if str(default or "NULL").strip().upper() == "NULL" else str(default),
             key_position=int(position),
             generated=hidden in {2, 3},
         )
@@ -255,16 +272,25 @@ def _columns(connection: apsw.Connection, table: str) -> dict[str, Column]:
 def _indexes(connection: apsw.Connection, table: str) -> tuple[Index, ...]:
     listed = texts(
         connection,
-        "SELECT seq, CAST(name AS BLOB), \"unique\", origin, partial FROM pragma_index_list(?, 'main')",
+        """
+        SELECT seq, CAST(name AS BLOB), "unique", origin, partial
+        FROM pragma_index_list(?, 'main')
+        """,
         (table,),
     )
     found = []
     for number, name, unique, origin, partial in listed:
         parts = texts(
             connection,
-            "SELECT CASE WHEN x.cid >= 0 THEN CAST(lower(x.name) AS BLOB) END, CAST(upper(x.coll) AS BLOB), x.desc "
-            "FROM pragma_index_list(?, 'main') l CROSS JOIN pragma_index_xinfo(l.name, 'main') x "
-            "WHERE l.seq = ? AND x.key = 1 ORDER BY x.seqno",
+            """
+            SELECT
+                CASE WHEN x.cid >= 0 THEN CAST(lower(x.name) AS BLOB) END,
+                CAST(upper(x.coll) AS BLOB),
+                x.desc
+            FROM pragma_index_list(?, 'main') l CROSS JOIN pragma_index_xinfo(l.name, 'main') x
+            WHERE l.seq = ? AND x.key = 1
+            ORDER BY x.seqno
+            """,
             (table, number),
         )
         found.append(

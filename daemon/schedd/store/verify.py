@@ -1,4 +1,4 @@
-"""Whether a written plan is what was planned, looked at before the commit (docs/DATABASE.md)."""
+"""Verification of a written plan before the commit (docs/DATABASE.md)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TRIGGER_CHANGED_ROWS = "trigger_changed_rows"
 
 
 def planned_by_status(counts: Mapping[str, Mapping[str, int]]) -> tuple[int, int]:
-    """Return the pre-scheduled and the skipped rows of a plan, from its counts by type and status."""
+    """Return the numbers of pre-scheduled and skipped rows. counts: by type and status."""
     rows = [(status, count) for statuses in counts.values() for status, count in statuses.items()]
     scheduled = sum(count for status, count in rows if status == "pre-scheduled")
     return scheduled, sum(count for _, count in rows) - scheduled
 
 
 def _stored(connection: apsw.Connection, by: str) -> tuple[int, int]:
-    """Return the pre-scheduled and the skipped rows in the file."""
+    """Return the numbers of pre-scheduled and skipped rows in the file. by: an index clause."""
     scheduled, skipped = (
         connection.execute(
             f"SELECT count(*) FROM main.{PLAN}{by} WHERE status = '{status}' COLLATE BINARY"
@@ -39,11 +39,10 @@ def _stored(connection: apsw.Connection, by: str) -> tuple[int, int]:
 def verify_plan(
     connection: apsw.Connection, writer: PlanWriter, planned: tuple[int, int]
 ) -> list[RunWarning]:
-    """Return what triggers made of a plan.
+    """Return warnings for rows that triggers changed.
 
-    Raise `SchedulerError` if the file does not hold it otherwise.
-
-    planned: pre-scheduled and skipped rows.
+    planned: the numbers of pre-scheduled and skipped rows.   Raises `SchedulerError` if the file
+    does not hold the plan for another reason.
     """
     if writer.expected is not None:
         return _by_triggers(connection, writer.expected, planned)
@@ -54,10 +53,9 @@ def verify_plan(
         writer.load is None
         and writer.count_rows() == writer.rows_before + changes.inserted - changes.deleted
     ):
-        # SQLite has counted each change; where it built the indexes, too, the sum is all there is
-        # to look at.
+        # SQLite counted each change and maintained the indexes, so the sum is sufficient.
         return []
-    # By whatever index SQLite takes, which is what the sender sees.
+    # By the index that SQLite chooses, as the sender would see the rows.
     stored = _stored(connection, "")
     if stored == planned:
         return []
@@ -94,23 +92,24 @@ def _by_triggers(
             count=count,
             row_ids=sorted(expected.row_ids),
             message=(
-                f"Triggers of {PLAN} ({names}) changed, dropped or added {count:,} rows of the plan; "
-                "the plan is what they let through."
+                f"Triggers of {PLAN} ({names}) changed, dropped or added {count:,} rows of the "
+                "plan; the plan is what they let through."
             ),
         )
     ]
 
 
 def verify_issues(connection: apsw.Connection, issues: IssueWriter) -> list[RunWarning]:
-    """Return a warning if a trigger keeps `contact_issues` from saying what the run found."""
+    """Return a warning if a trigger changed the rows of `contact_issues`."""
     table = read_table(connection, "contact_issues")
     if table is None or not table.triggers or not issues.differs():
         return []
+    names = ", ".join(sorted(table.triggers))
     return [
         RunWarning(
             code=TRIGGER_CHANGED_ROWS,
             table=table.name,
             count=1,
-            message=f"Triggers of {table.name} ({', '.join(sorted(table.triggers))}) changed what the run found.",
+            message=f"Triggers of {table.name} ({names}) changed what the run found.",
         )
     ]

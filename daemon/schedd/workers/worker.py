@@ -7,7 +7,6 @@ or numpy are busy, and so that the process ends at once when the daemon does.
 from __future__ import annotations
 
 import datetime as dt
-import errno
 import fcntl
 import importlib
 import os
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from schedd.hardening import protect_memory
-from schedproto import ErrorCode, SchedulerError
+from schedproto import ErrorCode, SchedulerError, sqlite_files
 
 from . import messages
 
@@ -172,7 +171,7 @@ def _as_error(
         return SchedulerError(
             ErrorCode.OUT_OF_MEMORY, f"{what} ran out of memory", hint="Use a larger machine."
         )
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if sqlite_files.is_disk_full(error):
         return SchedulerError(
             ErrorCode.DISK_FULL,
             f"no space for the working files of {what}: {error}",

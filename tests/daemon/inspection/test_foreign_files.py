@@ -16,7 +16,7 @@ import pytest
 
 from schedd.engine.configuration import Layer
 from schedd.inspection.adopt import Adopter
-from schedd.inspection.report import check
+from schedd.inspection.report import CheckRequest, check
 from schedproto import SchedulerError
 from schedproto.checks import CheckReport
 from tests.support.checks import counts
@@ -56,14 +56,13 @@ def build(name: str, path: Path) -> None:
 
 def checked(path: Path) -> CheckReport:
     return check(
-        path,
-        path.stem,
-        Layer("defaults", {}),
-        as_of=AS_OF,
-        overrides={},
-        accept_statuses=(),
-        first_run_only=False,
-        now=lambda: dt.datetime.now(dt.UTC),
+        CheckRequest(
+            path=path,
+            organization=path.stem,
+            defaults=Layer("defaults", {}),
+            as_of=AS_OF,
+            now=lambda: dt.datetime.now(dt.UTC),
+        )
     )
 
 
