@@ -16,8 +16,8 @@ from zmq.utils.monitor import parse_monitor_message
 
 from schedproto import ErrorCode, ErrorInfo, SchedulerError
 from schedproto.codec import MAX_REPLY_BYTES, CodecError, decode_reply, encode_request
-from schedproto.message import Message
-from schedproto.messages import Failure, Hello, JobEvent, Reply, Unwatch, Watch, Welcome
+from schedproto.message import Message, Reply
+from schedproto.messages import Failure, Hello, JobEvent, Unwatch, Watch, Welcome
 from schedproto.version import __version__
 
 from .errors import AuthenticationError, ConnectionFailedError, from_info

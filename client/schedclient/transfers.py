@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from schedproto import ErrorCode, SchedulerError
-from schedproto.message import Message
-from schedproto.messages import Done
+from schedproto.message import Done, Message
 from schedproto.private import open_private_file, private_opener
 from schedproto.transfers import (
     BLOCK_BYTES,
