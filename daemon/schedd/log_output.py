@@ -110,12 +110,6 @@ class LogOutput(io.TextIOBase):
         """Return whether the output is a terminal."""
         return self._descriptor is not None and os.isatty(self._descriptor)
 
-    def fileno(self) -> int:
-        """Return the descriptor, for programs that are started; raises `OSError` without one."""
-        if self._descriptor is None:
-            raise io.UnsupportedOperation("there is no standard error")
-        return self._descriptor
-
     def close_soon(self) -> None:
         """Wait for queued lines at the end of the process, but only while the writer progresses."""
         end = time.monotonic() + CLOSE_TIMEOUT_S
@@ -202,6 +196,10 @@ def install() -> LogOutput:
     Call it first, before anything opens a file. Warnings, tracebacks and the standard library's
     log messages use the output as well.
     """
-    output = LogOutput(_STANDARD_ERROR if _open_standard_descriptors() else None)
+    descriptor = None
+    if _open_standard_descriptors():
+        # A descriptor of its own: while processes are started, 2 is another one (`child_output`).
+        descriptor = fcntl.fcntl(_STANDARD_ERROR, fcntl.F_DUPFD_CLOEXEC, 3)
+    output = LogOutput(descriptor)
     sys.stderr = output
     return output
