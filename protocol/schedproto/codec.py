@@ -80,9 +80,9 @@ def encode(message: Message, limit_bytes: int = MAX_REPLY_BYTES) -> list[bytes]:
     return [MAGIC, body]
 
 
-def encode_request(message: Message) -> list[bytes]:
+def encode_request(message: Message, limit_bytes: int = MAX_REQUEST_BYTES) -> list[bytes]:
     """Return the frames of a request; its size is checked against what a daemon accepts."""
-    return encode(message, MAX_REQUEST_BYTES)
+    return encode(message, limit_bytes)
 
 
 def _body(frames: Sequence[bytes], limit_bytes: int) -> bytes:

@@ -12,19 +12,22 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from schedclient import Client
 from schedd import log_output, logs
 from schedd.log_output import LogOutput
 from schedproto.layout import socket_endpoint
-from support.daemons import AS_OF, RunningDaemon, wait_until
+from tests.support.daemons import AS_OF, RunningDaemon
+from tests.support.machines import free_port
+from tests.support.waiting import wait_until
 
 
 class Output:
     """Standard error for a daemon, which works until `fail` is called."""
 
-    def __init__(self) -> None:
+    def __init__(self, tmp_path: Path) -> None:
         self.descriptor: int | None = None
 
     def fail(self) -> None:
@@ -39,6 +42,7 @@ class ClosedPipe(Output):
     """A pipe whose reader goes away."""
 
     def __init__(self, tmp_path: Path) -> None:
+        super().__init__(tmp_path)
         self.reading, self.descriptor = os.pipe()
 
     def fail(self) -> None:
@@ -49,15 +53,22 @@ class UnreadPipe(Output):
     """A pipe whose reader stops reading."""
 
     def __init__(self, tmp_path: Path) -> None:
+        super().__init__(tmp_path)
         self.reading, self.descriptor = os.pipe()
 
     def fail(self) -> None:
-        os.set_blocking(self.descriptor, False)
-        try:
-            while True:
-                os.write(self.descriptor, b"x")
-        except BlockingIOError:
-            os.set_blocking(self.descriptor, True)
+        assert self.descriptor is not None
+        fill(self.descriptor)
+
+
+def fill(pipe: int) -> None:
+    """Fill the buffer of a pipe."""
+    os.set_blocking(pipe, False)
+    try:
+        while True:
+            os.write(pipe, b"x")
+    except BlockingIOError:
+        os.set_blocking(pipe, True)
 
 
 class FullDisk(Output):
@@ -82,6 +93,7 @@ class FullDisk(Output):
             except OSError:
                 pass
         # The log's last page may have room.
+        assert self.descriptor is not None
         try:
             while True:
                 os.write(self.descriptor, b"x" * 100 + b"\n")
@@ -161,7 +173,6 @@ def test_unwritable_log(
             output.fail()
         process = start(output, "--log-level", "debug")
         with Client(socket_endpoint(data), timeout_s=30) as client:
-            wait_until(lambda: Path(data / ".schedd").is_dir())
             assert client.schedule("org-a", as_of=AS_OF).contacts == 300
             if moment == WHILE:
                 output.fail()
@@ -183,8 +194,6 @@ def test_unwritable_log(
 
 
 def crash_worker(pid: int) -> None:
-    import psutil
-
     children = psutil.Process(pid).children(recursive=True)
     workers = [child for child in children if child.ppid() != pid]
     wait_until(lambda: workers)
@@ -193,8 +202,9 @@ def crash_worker(pid: int) -> None:
 
 def test_start_that_fails(start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path) -> None:
     """A daemon that cannot start says so by its exit code, whatever its standard error is."""
-    for kind in (ClosedPipe, UnreadPipe, DevFull, Closed):
-        output = kind(tmp_path)
+    kinds: tuple[type[Output], ...] = (ClosedPipe, UnreadPipe, DevFull, Closed)
+    for kind in kinds:
+        output: Output = kind(tmp_path)
         output.fail()
         assert start(output, "--listen", "tcp://0.0.0.0:7399").wait(30) == 4
         assert start(output, "--workers", "none").wait(30) == 2
@@ -233,8 +243,6 @@ def test_metrics_count_lost_lines(
     """Lost lines are in the metrics too."""
     from urllib.request import urlopen
 
-    from support.machines import free_port
-
     output = DevFull(data)
     port = free_port("127.0.0.1")
     start(output, "--metrics-listen", f"127.0.0.1:{port}")
@@ -271,7 +279,7 @@ def test_full_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     output = LogOutput(writing)
     try:
-        UnreadPipe.fail(type("", (), {"descriptor": writing})())
+        fill(writing)
         began = time.monotonic()
         for _ in range(100):
             output.write("x" * 99 + "\n")

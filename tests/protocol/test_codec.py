@@ -39,7 +39,7 @@ JOB = Job(job_id="job-1", spec=JobSpec(organization="org-1"), state="queued", su
 FINDING = CheckFinding(
     code="unreadable_date", severity="error", row_ids=[1, "a"], settings={"a": {"b": [1]}}
 )
-REQUESTS = [
+REQUESTS: list[m.AnyRequest] = [
     m.Hello(id="1"),
     m.GetHealth(id="1"),
     m.Submit(
@@ -137,7 +137,9 @@ def changed(message: Message, **fields: Any) -> list[bytes]:
     return [MAGIC, msgspec.msgpack.encode(content | fields)]
 
 
-@pytest.mark.parametrize("message", REQUESTS + REPLIES, ids=lambda message: type(message).__name__)
+@pytest.mark.parametrize(
+    "message", [*REQUESTS, *REPLIES], ids=lambda message: type(message).__name__
+)
 def test_unknown_fields_are_ignored(message: Message) -> None:
     """A newer peer's additional fields do no harm."""
     decode = decode_request if message in REQUESTS else decode_reply
