@@ -10,7 +10,7 @@ from typing import Any, Self, Unpack
 
 from schedproto import Explanation, Job, JobSpec, Mode, RunResult
 from schedproto.ids import new_key
-from schedproto.messages import GetHealth, Health, JobList, JobReply, ListJobs, Submit, Welcome
+from schedproto.messages import GetHealth, Health, ListJobs, Submit, Welcome
 from schedproto.transfers import TransferResult
 
 from .batch import AsyncBatch, OnUpdate, Outcomes
@@ -211,7 +211,7 @@ class AsyncClient(_OrganizationCalls):
         message = Submit(
             id=new_request_id(), spec=spec, idempotency_key=idempotency_key or new_key()
         )
-        return AsyncJobHandle(self._session, (await self._session.request(message, JobReply)).job)
+        return AsyncJobHandle(self._session, (await self._session.request(message)).job)
 
     async def job(self, job_id: str) -> AsyncJobHandle:
         """Return the handle of an existing job."""
@@ -241,7 +241,7 @@ class AsyncClient(_OrganizationCalls):
             limit=limit,
             before=before,
         )
-        return (await self._session.request(message, JobList)).jobs
+        return (await self._session.request(message)).jobs
 
     async def push(
         self, path: str | PathLike[str], organization: str, *, on_bytes: OnBytes | None = None
@@ -270,7 +270,7 @@ class AsyncClient(_OrganizationCalls):
 
     async def health(self) -> Health:
         """Return the daemon's health: version, workers, jobs, uptime."""
-        return await self._session.request(GetHealth(id=new_request_id()), Health)
+        return await self._session.request(GetHealth(id=new_request_id()))
 
     async def welcome(self) -> Welcome:
         """Return the daemon's version and capabilities, as sent when the connection was made."""

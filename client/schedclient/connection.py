@@ -8,21 +8,25 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import suppress
-from typing import TypeVar
 
 import zmq
 import zmq.asyncio
 from zmq.utils.monitor import parse_monitor_message
 
 from schedproto import ErrorCode, ErrorInfo, SchedulerError
-from schedproto.codec import MAX_REPLY_BYTES, CodecError, decode_reply, encode_request
-from schedproto.message import Message
-from schedproto.messages import Failure, Hello, JobEvent, Reply, Unwatch, Watch, Welcome
+from schedproto.codec import (
+    MAX_REPLY_BYTES,
+    MAX_REQUEST_BYTES,
+    CodecError,
+    decode_reply,
+    encode_request,
+)
+from schedproto.message import Message, Reply, ReplyT, Request
+from schedproto.messages import Failure, Hello, JobEvent, Unwatch, Watch, Welcome
 from schedproto.version import __version__
 
 from .errors import AuthenticationError, ConnectionFailedError, from_info
 
-_T = TypeVar("_T", bound=Message)
 #: Certainly a refusal. A handshake that fails without detail may also be a daemon that just died.
 _REFUSED = {zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL}
 _EVENTS = (
@@ -94,10 +98,10 @@ class Connection:
     async def hello(self, timeout_s: float) -> Welcome:
         """Greet the daemon. Raises `TimeoutError`, or `SchedulerClientError` if it refuses."""
         message = Hello(id=new_request_id(), client="schedclient", client_version=__version__)
-        self.welcome = await self.ask(message, Welcome, timeout_s)
+        self.welcome = await self.ask(message, timeout_s)
         return self.welcome
 
-    async def ask(self, message: Message, expected: type[_T], timeout_s: float) -> _T:
+    async def ask(self, message: Request[ReplyT], timeout_s: float) -> ReplyT:
         """Send a request and return its reply.
 
         Raises `TimeoutError`, `ConnectionLostError`, or the exception for the daemon's `Failure`.
@@ -111,7 +115,7 @@ class Connection:
             self._answers.pop(message.id, None)
         if isinstance(reply, Failure):
             raise from_info(reply.error)
-        if not isinstance(reply, expected):
+        if not isinstance(reply, message.reply_type()):
             info = ErrorInfo(
                 code=ErrorCode.UNSUPPORTED_MESSAGE,
                 message=f"the daemon answered a {type(message).__name__} with a "
@@ -136,11 +140,17 @@ class Connection:
             with suppress(ConnectionFailedError):
                 await self._send(Unwatch(id=new_request_id(), watch_id=watch_id))
 
+    @property
+    def _max_request_bytes(self) -> int:
+        """The daemon's limit, as far as it has said so: it drops the connection above it."""
+        limit = 0 if self.welcome is None else self.welcome.max_message_bytes
+        return min(MAX_REQUEST_BYTES, limit or MAX_REQUEST_BYTES)
+
     async def _send(self, message: Message) -> None:
         if self._lost is not None:
             raise self._lost
         try:
-            frames = encode_request(message)
+            frames = encode_request(message, self._max_request_bytes)
         except CodecError as error:
             raise from_info(error.info()) from None
         await self._socket.send_multipart(frames)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from schedproto import ErrorInfo, Job, JobState, RunResult
-from schedproto.messages import Cancel, GetJob, JobReply
+from schedproto.messages import Cancel, GetJob
 
 from .connection import new_request_id
 from .errors import ExecutionError, WaitTimeoutError, from_info
@@ -18,12 +18,12 @@ OnProgress = Callable[[Job], None]
 
 async def get_job(session: Session, job_id: str) -> Job:
     """Return a job's current state."""
-    return (await session.request(GetJob(id=new_request_id(), job_id=job_id), JobReply)).job
+    return (await session.request(GetJob(id=new_request_id(), job_id=job_id))).job
 
 
 async def cancel_job(session: Session, job_id: str) -> Job:
     """Request that a job ends; returns its state at that moment."""
-    return (await session.request(Cancel(id=new_request_id(), job_id=job_id), JobReply)).job
+    return (await session.request(Cancel(id=new_request_id(), job_id=job_id))).job
 
 
 class AsyncJobHandle:

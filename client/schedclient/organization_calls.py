@@ -13,32 +13,23 @@ from schedclient.toml import render
 from schedproto import BackupList, OrganizationConfiguration, OrganizationInfo, Report, VolumeInfo
 from schedproto.checks import (
     Adoption,
-    AdoptionReply,
     AdoptOrganization,
     CheckOrganization,
-    CheckReply,
     CheckReport,
     PlanAdoption,
 )
 from schedproto.diagnosis import Diagnosis
 from schedproto.messages import (
-    BackupsReply,
     CheckConfiguration,
-    ConfigurationReply,
     Diagnose,
-    DiagnosisReply,
     GetBackups,
     GetConfiguration,
     GetOrganization,
     GetReport,
     GetVolume,
     ListOrganizations,
-    OrganizationReply,
-    OrganizationsReply,
-    ReportReply,
     RestoreBackup,
     SetConfiguration,
-    VolumeReply,
     WithdrawConfiguration,
 )
 
@@ -69,13 +60,11 @@ class _OrganizationCalls:
     async def info(self, organization: str) -> OrganizationInfo:
         """Return the size, tables, contacts and last run of an organization's file."""
         message = GetOrganization(id=new_request_id(), organization=organization)
-        return (await self._session.request(message, OrganizationReply, FILE_REPLY_S)).organization
+        return (await self._session.request(message, FILE_REPLY_S)).organization
 
     async def volume(self) -> VolumeInfo:
         """Return the data folder's organizations and free space."""
-        return (
-            await self._session.request(GetVolume(id=new_request_id()), VolumeReply, FILE_REPLY_S)
-        ).volume
+        return (await self._session.request(GetVolume(id=new_request_id()), FILE_REPLY_S)).volume
 
     @staticmethod
     def lease(
@@ -105,9 +94,7 @@ class _OrganizationCalls:
     async def organizations(self) -> list[str]:
         """Return the organizations in the bucket, or on the volume if there is no bucket."""
         message = ListOrganizations(id=new_request_id())
-        return (
-            await self._session.request(message, OrganizationsReply, FILE_REPLY_S)
-        ).organizations
+        return (await self._session.request(message, FILE_REPLY_S)).organizations
 
     async def configuration(
         self, organization: str, version: int | None = None
@@ -118,9 +105,7 @@ class _OrganizationCalls:
         (`toml_left_out`).
         """
         message = GetConfiguration(id=new_request_id(), organization=organization, version=version)
-        return (
-            await self._session.request(message, ConfigurationReply, FILE_REPLY_S)
-        ).configuration
+        return (await self._session.request(message, FILE_REPLY_S)).configuration
 
     async def check_configuration(self, organization: str, toml: str) -> OrganizationConfiguration:
         """Return the configuration that a TOML text would result in, without storing it.
@@ -128,9 +113,7 @@ class _OrganizationCalls:
         Raises `ConfigurationError` if it is not valid.
         """
         message = CheckConfiguration(id=new_request_id(), organization=organization, toml=toml)
-        return (
-            await self._session.request(message, ConfigurationReply, FILE_REPLY_S)
-        ).configuration
+        return (await self._session.request(message, FILE_REPLY_S)).configuration
 
     async def set_configuration(
         self, organization: str, toml: str, created_by: str | None = None
@@ -145,9 +128,7 @@ class _OrganizationCalls:
             toml=toml,
             created_by=current_user() if created_by is None else created_by,
         )
-        return (
-            await self._session.request(message, ConfigurationReply, FILE_REPLY_S)
-        ).configuration
+        return (await self._session.request(message, FILE_REPLY_S)).configuration
 
     async def withdraw_configuration(
         self, organization: str, version: int, withdrawn_by: str | None = None
@@ -159,19 +140,17 @@ class _OrganizationCalls:
             version=version,
             withdrawn_by=current_user() if withdrawn_by is None else withdrawn_by,
         )
-        return (
-            await self._session.request(message, ConfigurationReply, FILE_REPLY_S)
-        ).configuration
+        return (await self._session.request(message, FILE_REPLY_S)).configuration
 
     async def report(self, organization: str) -> Report:
         """Return the newest two completed runs as they were recorded, and contacts with issues."""
         message = GetReport(id=new_request_id(), organization=organization)
-        return (await self._session.request(message, ReportReply, FILE_REPLY_S)).report
+        return (await self._session.request(message, FILE_REPLY_S)).report
 
     async def diagnose(self, organization: str | None = None) -> Diagnosis:
         """Return the daemon's checks of its volume, and of one organization's file or of all."""
         message = Diagnose(id=new_request_id(), organization=organization)
-        return (await self._session.request(message, DiagnosisReply, RESTORE_S)).diagnosis
+        return (await self._session.request(message, RESTORE_S)).diagnosis
 
     async def check(
         self,
@@ -199,7 +178,7 @@ class _OrganizationCalls:
             accept_statuses=list(accept_statuses),
             first_run_only=first_run_only,
         )
-        return (await self._session.request(message, CheckReply, RESTORE_S)).report
+        return (await self._session.request(message, RESTORE_S)).report
 
     async def plan_adoption(
         self, organization: str, accept_statuses: Sequence[str] = ()
@@ -212,7 +191,7 @@ class _OrganizationCalls:
         message = PlanAdoption(
             id=new_request_id(), organization=organization, accept_statuses=list(accept_statuses)
         )
-        return (await self._session.request(message, AdoptionReply, RESTORE_S)).adoption
+        return (await self._session.request(message, RESTORE_S)).adoption
 
     async def adopt(
         self,
@@ -240,12 +219,12 @@ class _OrganizationCalls:
             accept_statuses=list(accept_statuses),
             created_by=current_user() if created_by is None else created_by,
         )
-        return (await self._session.request(message, AdoptionReply, RESTORE_S)).adoption
+        return (await self._session.request(message, RESTORE_S)).adoption
 
     async def backups(self, organization: str) -> BackupList:
         """Return the backups of an organization's file, newest first."""
         message = GetBackups(id=new_request_id(), organization=organization)
-        return (await self._session.request(message, BackupsReply, FILE_REPLY_S)).backups
+        return (await self._session.request(message, FILE_REPLY_S)).backups
 
     async def restore(self, organization: str, backup_id: str) -> BackupList:
         """Replace the organization's file with a backup, after backing up the current state.
@@ -253,4 +232,4 @@ class _OrganizationCalls:
         Refused while a job of the organization waits or runs.
         """
         message = RestoreBackup(id=new_request_id(), organization=organization, backup_id=backup_id)
-        return (await self._session.request(message, BackupsReply, RESTORE_S)).backups
+        return (await self._session.request(message, RESTORE_S)).backups

@@ -11,13 +11,12 @@ import time
 import warnings
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import TypeVar
 
 import zmq.asyncio
 
 from schedproto import Job
-from schedproto.message import Message
-from schedproto.messages import GetHealth, Health, Welcome
+from schedproto.message import ReplyT, Request
+from schedproto.messages import GetHealth, Welcome
 
 from .connection import (
     Connection,
@@ -37,8 +36,6 @@ from .errors import (
 )
 from .launch import Launcher
 from .settings import ClientSettings
-
-_T = TypeVar("_T", bound=Message)
 
 #: How long a call may take in all, including new connections and the start of a daemon.
 DEFAULT_TIMEOUT_S = 30.0
@@ -170,9 +167,7 @@ class Session:
 
     # Requests -------------------------------------------------------------------------------------
 
-    async def request(
-        self, message: Message, expected: type[_T], reply_s: float = REPLY_TIMEOUT_S
-    ) -> _T:
+    async def request(self, message: Request[ReplyT], reply_s: float = REPLY_TIMEOUT_S) -> ReplyT:
         """Send a request until there is a reply; every request may be sent twice without harm.
 
         reply_s: how long the daemon may take for it before the connection is given up.
@@ -184,7 +179,7 @@ class Session:
             connection = await self.connected(deadline)
             try:
                 timeout_s = min(reply_s, max(0.05, deadline.left_s))
-                return await connection.ask(message, expected, timeout_s)
+                return await connection.ask(message, timeout_s)
             except (TimeoutError, ConnectionLostError):
                 await self.drop(connection)
                 if deadline.over:
@@ -264,7 +259,7 @@ class Session:
         with suppress(TimeoutError, ConnectionLostError, AuthenticationError, DaemonError):
             while True:
                 await asyncio.sleep(KEEPALIVE_S)
-                await connection.ask(GetHealth(id=new_request_id()), Health, REPLY_TIMEOUT_S)
+                await connection.ask(GetHealth(id=new_request_id()), REPLY_TIMEOUT_S)
 
 
 def _resume_hint(job_id: str) -> str:

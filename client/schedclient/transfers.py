@@ -16,21 +16,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from schedproto import ErrorCode, SchedulerError
-from schedproto.message import Message
-from schedproto.messages import Done
+from schedproto import ErrorCode, ErrorInfo, SchedulerError
+from schedproto.message import ReplyT, Request
 from schedproto.private import open_private_file, private_opener
 from schedproto.transfers import (
     BLOCK_BYTES,
     DIGEST_BYTES,
     MAX_BLOCKS,
     MAX_DIGESTS,
-    BlocksReply,
     CloseTransfer,
     CommitPush,
-    DigestsReply,
     GetBlocks,
     GetDigests,
     OfferDigests,
@@ -38,9 +35,7 @@ from schedproto.transfers import (
     OpenPush,
     PutBlocks,
     Transfer,
-    TransferReply,
     TransferResult,
-    WantedReply,
     blocks_of,
     differing,
     digests_of,
@@ -48,15 +43,13 @@ from schedproto.transfers import (
 )
 
 from .connection import new_request_id
-from .errors import ConnectionFailedError, LocalFileError, TransferError
-
-_T = TypeVar("_T", bound=Message)
+from .errors import ConnectionFailedError, LocalFileError, TransferError, from_info
 
 
-class Request(Protocol):
+class Requester(Protocol):
     """Sends a request and returns its reply; see `Session.request`."""
 
-    async def __call__(self, message: Message, expected: type[_T], reply_s: float) -> _T:
+    async def __call__(self, message: Request[ReplyT], reply_s: float) -> ReplyT:
         """Raise `SchedulerClientError` if there is no reply."""
 
 
@@ -107,7 +100,7 @@ def _read_digests(path: Path) -> bytes:
 
 
 async def push(
-    request: Request, path: Path, organization: str, on_bytes: OnBytes | None = None
+    request: Requester, path: Path, organization: str, on_bytes: OnBytes | None = None
 ) -> TransferResult:
     """Replace the organization's file with a local database; see `AsyncClient.push`."""
     began = time.monotonic()
@@ -162,7 +155,7 @@ def _remove_left_copies(path: Path) -> None:
 
 
 async def _push(
-    request: Request,
+    request: Requester,
     copy: Path,
     organization: str,
     digests: bytes,
@@ -175,7 +168,8 @@ async def _push(
         size_bytes=size,
         digest=whole_digest(digests),
     )
-    transfer = (await request(message, TransferReply, _COPY_S)).transfer
+    transfer = (await request(message, _COPY_S)).transfer
+    _check_block_size(transfer)
     moved = 0
     for first in range(0, blocks_of(size), MAX_DIGESTS):
         offer = OfferDigests(
@@ -185,7 +179,7 @@ async def _push(
             first=first,
             digests=digests[first * DIGEST_BYTES : (first + MAX_DIGESTS) * DIGEST_BYTES],
         )
-        wanted = (await request(offer, WantedReply, _COPY_S)).blocks
+        wanted = (await request(offer, _COPY_S)).blocks
         there = min(size, (first + MAX_DIGESTS) * BLOCK_BYTES) - len(wanted) * BLOCK_BYTES
         moved += await _send(
             request, copy, transfer, wanted, partial(_notify_sent, on_bytes, there, size)
@@ -193,13 +187,13 @@ async def _push(
     commit = CommitPush(
         id=new_request_id(), organization=organization, transfer_id=transfer.transfer_id
     )
-    await request(commit, Done, _COPY_S)
+    await request(commit, _COPY_S)
     _notify(on_bytes, size, size)
     return moved
 
 
 async def _send(
-    request: Request,
+    request: Requester,
     copy: Path,
     transfer: Transfer,
     wanted: list[int],
@@ -218,7 +212,7 @@ async def _send(
             blocks=numbers,
             data=data,
         )
-        await request(message, Done, _COPY_S)
+        await request(message, _COPY_S)
         sent += len(data)
         on_sent(sent)
 
@@ -237,7 +231,7 @@ def _read_blocks(path: Path, numbers: list[int]) -> bytes:
 
 
 async def pull(
-    request: Request, organization: str, path: Path, on_bytes: OnBytes | None = None
+    request: Requester, organization: str, path: Path, on_bytes: OnBytes | None = None
 ) -> TransferResult:
     """Download an organization's file; see `AsyncClient.pull`."""
     began = time.monotonic()
@@ -273,13 +267,12 @@ def _refuse_if_in_use(path: Path) -> None:
 
 
 async def _pull(
-    request: Request, organization: str, path: Path, unfinished: Path, on_bytes: OnBytes | None
+    request: Requester, organization: str, path: Path, unfinished: Path, on_bytes: OnBytes | None
 ) -> tuple[int, str, int]:
     transfer = (
-        await request(
-            OpenPull(id=new_request_id(), organization=organization), TransferReply, _COPY_S
-        )
+        await request(OpenPull(id=new_request_id(), organization=organization), _COPY_S)
     ).transfer
+    _check_block_size(transfer)
     size = transfer.size_bytes
     digests = bytearray()
     while len(digests) < blocks_of(size) * DIGEST_BYTES:
@@ -290,7 +283,7 @@ async def _pull(
             first=len(digests) // DIGEST_BYTES,
             count=MAX_DIGESTS,
         )
-        digests += (await request(message, DigestsReply, _COPY_S)).digests
+        digests += (await request(message, _COPY_S)).digests
     if whole_digest(bytes(digests)) != transfer.digest:
         raise damaged("the digests of the file")
     with _local(path, "writing"):
@@ -306,7 +299,7 @@ async def _pull(
             transfer_id=transfer.transfer_id,
             blocks=numbers,
         )
-        data = (await request(message, BlocksReply, _COPY_S)).data
+        data = (await request(message, _COPY_S)).data
         with _local(path, "writing"):
             await asyncio.to_thread(_write_blocks, unfinished, numbers, data, digests, size)
         moved += len(data)
@@ -316,7 +309,7 @@ async def _pull(
     close = CloseTransfer(
         id=new_request_id(), organization=organization, transfer_id=transfer.transfer_id
     )
-    await request(close, Done, _COPY_S)
+    await request(close, _COPY_S)
     with _local(path, "writing"):
         if await asyncio.to_thread(_read_digests, unfinished) != digests:
             raise damaged(str(unfinished))
@@ -371,6 +364,17 @@ def _finish(unfinished: Path, path: Path) -> None:
 
 
 # Both ---------------------------------------------------------------------------------------------
+
+
+def _check_block_size(transfer: Transfer) -> None:
+    """Raise if the daemon uses other blocks: then none of the digests could be equal."""
+    if transfer.block_bytes != BLOCK_BYTES:
+        info = ErrorInfo(
+            code=ErrorCode.UNSUPPORTED_PROTOCOL,
+            message=f"the daemon uses blocks of {transfer.block_bytes} bytes, not {BLOCK_BYTES}",
+            hint="Client and daemon have different versions; upgrade the older one.",
+        )
+        raise from_info(info)
 
 
 def damaged(what: str) -> TransferError:

@@ -1,6 +1,6 @@
 """The command `schedd`: serve, version, settings.
 
-Imports what it needs when it needs it, to start fast.
+Imports each module when it is needed, to start fast.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import click
 
 from schedproto import __version__
 
+from . import log_output
 from .exitcodes import ExitCode, FatalError
 from .settings import SETTINGS, TABLE, load, markdown
 
@@ -45,10 +46,12 @@ def _with_settings(command: Any) -> Any:
     "file",
     type=click.Path(path_type=Path),
     envvar="SCHEDD_SETTINGS",
-    help="TOML file with settings. Flags and environment variables override it. (environment: SCHEDD_SETTINGS)",
+    help="TOML file with settings. Flags and environment variables override it. "
+    "(environment: SCHEDD_SETTINGS)",
 )
 @_with_settings
-def serve(file: Path | None, **flags: Any) -> None:
+@click.pass_obj
+def serve(output: log_output.LogOutput, /, file: Path | None, **flags: Any) -> None:
     """Run the daemon until it is stopped or idle."""
     from . import hardening, logs  # noqa: PLC0415 - `schedd version` need not wait for them
 
@@ -58,10 +61,11 @@ def serve(file: Path | None, **flags: Any) -> None:
         settings = load(flags, file=file)
         # Workers get this environment, and do not need the key.
         os.environ.pop(TABLE["server_key"].variable, None)
-        logs.configure(settings.log_format, settings.log_level)
-        from .app import serve as run  # noqa: PLC0415 - numpy, SQLite and ZeroMQ are loaded once the settings are right
+        logs.configure(settings.log_format, settings.log_level, output)
+        # SQLite and ZeroMQ are loaded only once the settings are right.
+        from .app import serve as run  # noqa: PLC0415 - see above
 
-        code = run(settings)
+        code = run(settings, output)
     except FatalError as error:
         click.echo(f"schedd: {error.message}", err=True)
         if error.hint:
@@ -85,7 +89,9 @@ def show_settings(as_markdown: bool) -> None:
         return
     for setting in SETTINGS:
         click.echo(
-            f"{setting.name}\n    {'' if setting.secret else setting.flag + ', '}{setting.variable}: {setting.accepts}\n    {setting.help}"
+            f"{setting.name}\n"
+            f"    {'' if setting.secret else setting.flag + ', '}{setting.variable}: "
+            f"{setting.accepts}\n    {setting.help}"
         )
     click.echo("\nExit codes: " + ", ".join(f"{code.value} {code.name}" for code in ExitCode))
 
@@ -93,4 +99,8 @@ def show_settings(as_markdown: bool) -> None:
 def main() -> None:
     """Run the command."""
     multiprocessing.freeze_support()
-    cli(prog_name="schedd")
+    output = log_output.install()
+    try:
+        cli(prog_name="schedd", obj=output)
+    finally:
+        output.close_soon()

@@ -1,7 +1,7 @@
-"""What only exists on a machine on Fly: which machine this is, and what a second of it costs.
+"""Identity and price of a machine on Fly.
 
-Environment: docs/FLY.md, section 8. Elsewhere there is no identity, and a price only where one is
-set.
+docs/FLY.md, section 8, has the environment variables. Elsewhere there is no identity, and a price
+only if one is set.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Identity:
 
 
 def identity(environment: Mapping[str, str], cpus: int) -> Identity | None:
-    """Return the machine's identity, or None where this is no machine on Fly."""
+    """Return the machine's identity, or None if this is not a machine on Fly."""
     app, machine_id = environment.get("FLY_APP_NAME"), environment.get("FLY_MACHINE_ID")
     if not app or not machine_id:
         return None
@@ -47,10 +47,7 @@ def identity(environment: Mapping[str, str], cpus: int) -> Identity | None:
 
 
 def price_per_s(here: Identity | None, set_per_hour: float | None) -> float | None:
-    """Return US dollars a second.
-
-    As set, else by size and region, else None where it is not known.
-    """
+    """Return US dollars a second: as set, else by size and region, else None."""
     if set_per_hour is not None:
         return set_per_hour / 3600
     return None if here is None else prices.per_second(here.size, here.region)

@@ -1,4 +1,4 @@
-"""What keeps secrets and data inside this process: no core dumps, no new privileges, private files."""
+"""Protection of secrets and data: no core dumps, no new privileges, private files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def protect_memory() -> None:
 
 
 def forbid_new_privileges() -> None:
-    """Have `execve` ignore set-user-ID bits and file capabilities in this process and its children."""
+    """Have `execve` ignore set-user-ID bits and file capabilities, in child processes too."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 

@@ -1,19 +1,19 @@
-"""Structured logs.
-
-Pretty on a terminal, one JSON object a line elsewhere, always on standard error.
-"""
+"""Structured logs: pretty on a terminal, else one JSON object per line; on standard error."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from collections.abc import Sequence
+from typing import Any, TextIO, cast
+
+from .log_output import LogOutput
 
 
 def _load_structlog() -> None:
-    """Load structlog without rich, whose loading would take a fifth of the time until the daemon listens.
+    """Load structlog without rich, which would take a fifth of the time until the daemon listens.
 
-    structlog would use it for tracebacks on a terminal, and does without where it is not installed.
+    structlog uses it for tracebacks on a terminal, and works without it.
     """
     if "rich" in sys.modules or "structlog" in sys.modules:
         return
@@ -27,32 +27,59 @@ def _load_structlog() -> None:
 
 _load_structlog()
 import structlog  # noqa: E402 - see above
+from structlog.typing import EventDict, Processor  # noqa: E402 - see above
 
 
-def configure(log_format: str, level: str, stream: TextIO | None = None) -> None:
-    """Set up structlog for this process.
+def configure(log_format: str, level: str, output: LogOutput) -> None:
+    """Set up structlog for this process: a log call never raises and never waits.
 
     Lines of a job carry its ids through `structlog.contextvars`.
     """
-    stream = sys.stderr if stream is None else stream
-    pretty = log_format == "pretty" or (log_format == "auto" and stream.isatty())
+    pretty = log_format == "pretty" or (log_format == "auto" and output.isatty())
     renderer = (
-        structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        structlog.dev.ConsoleRenderer(colors=output.isatty())
         if pretty
         else structlog.processors.JSONRenderer(sort_keys=False)
     )
+    processors: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=not pretty),
+        structlog.processors.StackInfoRenderer(),
+        *([] if pretty else [structlog.processors.format_exc_info]),
+        renderer,
+    ]
+    render = _Renderer(processors, output)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=not pretty),
-            structlog.processors.StackInfoRenderer(),
-            *([] if pretty else [structlog.processors.format_exc_info]),
-            renderer,
-        ],
+        processors=[render],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", output)),
         cache_logger_on_first_use=True,
     )
+    output.lost_lines_text = render.lost_lines_text
+
+
+class _Renderer:
+    """The chain of processors as one processor that never raises."""
+
+    def __init__(self, processors: Sequence[Processor], output: LogOutput) -> None:
+        self._processors = processors
+        self._output = output
+
+    def _render(self, logger: Any, name: str, event: Any) -> str:
+        for processor in self._processors:
+            event = processor(logger, name, event)
+        return str(event)
+
+    def __call__(self, logger: Any, name: str, event: EventDict) -> str:
+        try:
+            return self._render(logger, name, event)
+        except Exception:  # noqa: BLE001 - a value that cannot be shown must not end the caller
+            self._output.count_lost(1)
+            raise structlog.DropEvent from None
+
+    def lost_lines_text(self, count: int) -> str:
+        """Return the line that says how many lines are missing before it."""
+        return self._render(None, "warning", {"event": "log lines lost", "lines": count})

@@ -1,8 +1,8 @@
-"""From root to an ordinary user.
+"""Drop of privileges, from root to an ordinary user.
 
-A mounted volume belongs to root, the daemon need not. If started as root with a user set, the daemon
-gives the data folder and its files to that user and drops its privileges, before it listens and
-before it starts a worker. Started as another user, it changes nothing.
+A mounted volume belongs to root; the daemon does not need to run as root. Started as root with a
+user set, it changes the owner of the data folder to that user and drops its privileges, before it
+listens and before it starts a worker. Otherwise it changes nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .hardening import forbid_new_privileges
 
 
 def drop_privileges(user: str | None, data: Path) -> bool:
-    """Become the user if this process is root; returns whether it did.
+    """Run as `user` from now on, if this process is root; returns whether it was.
 
     All groups except the user's own are dropped. Raises `FatalError`.
     """
@@ -50,7 +50,7 @@ def drop_privileges(user: str | None, data: Path) -> bool:
 
 
 def _chown_data(data: Path, uid: int, gid: int) -> None:
-    """Give the data folder, its files and the state folder to a user.
+    """Change the owner of the data folder, its files and the state folder.
 
     The data folder itself may be reached by a symbolic link: the operator names it. Below it, links
     are not followed: the user may have replaced anything there, to have root give away other files.
@@ -59,7 +59,8 @@ def _chown_data(data: Path, uid: int, gid: int) -> None:
     folder = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fchown(folder, uid, gid)
-        for name in os.listdir(folder):  # noqa: PTH208 - of the open folder, whatever its path is now
+        # Not `Path.iterdir`: of the open folder, whatever its path is now.
+        for name in os.listdir(folder):  # noqa: PTH208 - see above
             mode = os.lstat(name, dir_fd=folder).st_mode
             if stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and name != STATE_FOLDER):
                 _chown(name, folder, data, uid, gid)

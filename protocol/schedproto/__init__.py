@@ -1,6 +1,6 @@
-"""What travels between a client and the daemon: ids, jobs, messages, errors and their encoding.
+"""Data exchanged between clients and the daemon: ids, jobs, messages, errors, encoding.
 
-Imports msgspec and the standard library alone; both sides import it, and it imports neither.
+Imports only msgspec and the standard library. Both sides import it; it imports neither.
 """
 
 from .backups import Backup, BackupList

@@ -1,4 +1,4 @@
-"""What travels about the backups of an organization's file (`schedctl backup`)."""
+"""Data of `schedctl backup`: the backups of an organization's file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What travels about the check of an organization's file and its adoption (`schedctl check`, `schedctl adopt`)."""
+"""Messages and data of `schedctl check` and `schedctl adopt`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from .message import Message
+from .message import Reply, Request
 
 #: error: a run refuses the file, or e-mails are wrong or lost.   warning: single contacts or rows
 #: are affected. note: worth knowing.
@@ -81,10 +81,10 @@ class Adoption(msgspec.Struct, frozen=True, kw_only=True):
     """What makes an organization's file ready for its first run.
 
     settings: the new version of the configuration, empty where none is needed.   settings_before:
-    the present one.
+    the current one.
     changes: what is changed in the scheduler's own tables.   left: errors that remain, and statuses
     that suppress contacts, for people to decide.
-    digest: names the configuration and the changes, so that only what was shown is done.
+    digest: names the configuration and the changes, so that only what was shown is carried out.
     applied: whether it was done.   version: of the configuration, if one was stored.   backup_id:
     what the file was before, if backups are kept.
     """
@@ -100,17 +100,33 @@ class Adoption(msgspec.Struct, frozen=True, kw_only=True):
     backup_id: str | None = None
 
 
+# Replies ------------------------------------------------------------------------------------------
+
+
+class CheckReply(Reply, tag="check", frozen=True, kw_only=True):
+    """Reply to `CheckOrganization`."""
+
+    report: CheckReport
+
+
+class AdoptionReply(Reply, tag="adoption", frozen=True, kw_only=True):
+    """Reply to `PlanAdoption` and `AdoptOrganization`."""
+
+    adoption: Adoption
+
+
 # Requests -----------------------------------------------------------------------------------------
 
 
-class CheckOrganization(Message, tag="check_organization", frozen=True, kw_only=True):
+class CheckOrganization(Request[CheckReply], tag="check_organization", frozen=True, kw_only=True):
     """Ask what a run of an organization could not read, would refuse or lose; changes nothing.
 
     as_of, config: as of a job.   accept_statuses: contact statuses that the suggestion shall make
     active.
-    first_run_only: look only if no run of the organization has been completed yet.
+    first_run_only: check only if no run of the organization has been completed yet.
     """
 
+    capability = "check"
     organization: str
     as_of: str | None = None
     config: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -118,38 +134,27 @@ class CheckOrganization(Message, tag="check_organization", frozen=True, kw_only=
     first_run_only: bool = False
 
 
-class PlanAdoption(Message, tag="plan_adoption", frozen=True, kw_only=True):
+class PlanAdoption(Request[AdoptionReply], tag="plan_adoption", frozen=True, kw_only=True):
     """Ask what an adoption of an organization's file would change; changes nothing."""
 
+    capability = "check"
     organization: str
     accept_statuses: list[str] = msgspec.field(default_factory=list)
 
 
-class AdoptOrganization(Message, tag="adopt_organization", frozen=True, kw_only=True):
-    """Do what an adoption with this digest said.
+class AdoptOrganization(
+    Request[AdoptionReply], tag="adopt_organization", frozen=True, kw_only=True
+):
+    """Carry out the adoption with this digest.
 
     toml: the text of its `settings`, stored as the new version.
 
-    Where nothing is to be done (any more) nothing is, whatever the digest.
+    If nothing has to be changed any more, nothing is done, whatever the digest.
     """
 
+    capability = "check"
     organization: str
     digest: str
     toml: str = ""
     accept_statuses: list[str] = msgspec.field(default_factory=list)
     created_by: str = ""
-
-
-# Replies ------------------------------------------------------------------------------------------
-
-
-class CheckReply(Message, tag="check", frozen=True, kw_only=True):
-    """Answers `CheckOrganization`."""
-
-    report: CheckReport
-
-
-class AdoptionReply(Message, tag="adoption", frozen=True, kw_only=True):
-    """Answers `PlanAdoption` and `AdoptOrganization`."""
-
-    adoption: Adoption

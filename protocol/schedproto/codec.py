@@ -2,20 +2,20 @@
 
 A message is exactly two frames: the magic `MAGIC` (which names the framing, not the protocol
 version) and one MessagePack map. ROUTER adds and takes away the peer's identity before the first of
-them. Whatever does not fit raises `SchedulerError`; the exception then carries, where it could be
-read, the `id` of the request, so that the daemon can answer it.
+them. Anything else raises `CodecError`, with the `id` of the request if it could be read, so that
+the daemon can reply.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, Union
 
 import msgspec
 
 from .errors import ErrorCode, SchedulerError
-from .message import Message
-from .messages import Reply, Request
+from .message import Message, Reply
+from .messages import REPLIES, REQUESTS, AnyRequest
 
 MAGIC = b"sched/1"
 #: The largest message a daemon reads (its sockets drop the connection above it) and a client sends.
@@ -30,21 +30,23 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class _Head(msgspec.Struct):
-    """What is read of a message that cannot be read whole."""
+    """The part that is read of a message that cannot be decoded completely."""
 
     type: str = ""
     id: str = ""
 
 
 _head = msgspec.msgpack.Decoder(_Head)
-_request: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
-_reply: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
-_REQUEST_TAGS = frozenset(t.__struct_config__.tag for t in Request.__args__)
-_REPLY_TAGS = frozenset(t.__struct_config__.tag for t in Reply.__args__)
+_request: msgspec.msgpack.Decoder[AnyRequest] = msgspec.msgpack.Decoder(AnyRequest)
+# The union of all replies is not written down; it follows from the requests.
+_any_reply: Any = Union[REPLIES]  # noqa: UP007 - a union of a tuple that is known at run time only
+_reply: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(_any_reply)
+_REQUEST_TAGS = frozenset(t.__struct_config__.tag for t in REQUESTS)
+_REPLY_TAGS = frozenset(t.__struct_config__.tag for t in REPLIES)
 
 
 class CodecError(SchedulerError):
-    """A message that could not be read. `request_id` is empty where it is unknown."""
+    """A message that could not be read. `request_id` is empty if it is unknown."""
 
     def __init__(
         self, code: ErrorCode, message: str, *, hint: str = "", request_id: str = ""
@@ -54,14 +56,18 @@ class CodecError(SchedulerError):
 
 
 def encode(message: Message, limit_bytes: int = MAX_REPLY_BYTES) -> list[bytes]:
-    """Return the frames of a message, or raise `CodecError` (`message_too_large`, `invalid_argument`)."""
+    """Return the frames of a message.
+
+    Raises `CodecError` (`message_too_large`, `invalid_argument`).
+    """
     try:
         body = _encoder.encode(message)
     except (OverflowError, TypeError, ValueError, RecursionError) as error:
         raise CodecError(
             ErrorCode.INVALID_ARGUMENT,
             f"the message cannot be encoded: {error}",
-            hint="Configuration overrides may contain strings, 64-bit numbers, booleans, arrays and tables.",
+            hint="Configuration overrides may contain strings, 64-bit numbers, booleans, arrays "
+            "and tables.",
             request_id=message.id,
         ) from None
     if len(body) > limit_bytes:
@@ -74,9 +80,9 @@ def encode(message: Message, limit_bytes: int = MAX_REPLY_BYTES) -> list[bytes]:
     return [MAGIC, body]
 
 
-def encode_request(message: Message) -> list[bytes]:
+def encode_request(message: Message, limit_bytes: int = MAX_REQUEST_BYTES) -> list[bytes]:
     """Return the frames of a request; its size is checked against what a daemon accepts."""
-    return encode(message, MAX_REQUEST_BYTES)
+    return encode(message, limit_bytes)
 
 
 def _body(frames: Sequence[bytes], limit_bytes: int) -> bytes:
@@ -116,7 +122,7 @@ def _decode(body: bytes, decoder: msgspec.msgpack.Decoder[_T], tags: frozenset[o
     )
 
 
-def decode_request(frames: Sequence[bytes]) -> Request:
+def decode_request(frames: Sequence[bytes]) -> AnyRequest:
     """Return the request in these frames (the identity taken away), or raise `CodecError`."""
     message = _decode(_body(frames, MAX_REQUEST_BYTES), _request, _REQUEST_TAGS)
     if not message.id or len(message.id) > MAX_ID_LENGTH:

@@ -1,4 +1,4 @@
-"""What travels about an organization's versioned configuration (`schedctl config`)."""
+"""Data of `schedctl config`: an organization's versioned configuration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .errors import ErrorInfo
 #: The longest TOML text of a version, encoded as UTF-8; with it, a request stays within its limit
 #: (codec.py).
 MAX_TOML_BYTES = 512 * 1024
-#: The longest name of who changes a configuration.
+#: The longest name of a person who changes a configuration.
 MAX_NAME_CHARACTERS = 200
 
 
@@ -33,7 +33,7 @@ class ConfigurationVersion(msgspec.Struct, frozen=True, kw_only=True):
 class OrganizationConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     """What a run of an organization would start from, job overrides aside.
 
-    version: the stored version that applies, None where there is none.
+    version: the stored version that applies, None if there is none.
     effective: every setting with its value, in the shape of the rules' section 13; what the size of
     the organization decides (section 9) is absent unless set.   sources: dotted key -> where its
     value comes from, for keys that are not at their default.   versions: the stored versions,

@@ -1,4 +1,4 @@
-"""What the daemon finds when it looks at itself and its volume."""
+"""Data of `schedctl doctor`: the daemon's checks of itself and its volume."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ OK, WARNING, FAILED, SKIPPED = "ok", "warning", "failed", "skipped"
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at.
+    """One check.
 
     state: `ok`, `warning`, `failed` or `skipped`; remedy: what to do, if anything.
     """
@@ -22,7 +22,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """All that was looked at. now: the daemon's clock, in UTC."""
+    """All checks. now: the daemon's clock, in UTC."""
 
     now: datetime
     checks: list[Check] = []

@@ -1,4 +1,4 @@
-"""What travels when somebody asks why a contact gets or does not get an e-mail (`schedctl explain`)."""
+"""Data of `schedctl explain`: why a contact gets an e-mail, or does not."""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ def check_organization(organization: str) -> str:
         raise SchedulerError(
             ErrorCode.INVALID_ORGANIZATION,
             f"{organization!r:.130} is not an organization id",
-            hint="Use letters, digits, '-', '_' and inner dots, at most 100 characters, for example org-123.",
+            hint="Use letters, digits, '-', '_' and inner dots, at most 100 characters, for "
+            "example org-123.",
         )
     if organization.lower().endswith(DATABASE_SUFFIX):
         raise SchedulerError(

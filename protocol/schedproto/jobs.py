@@ -1,4 +1,4 @@
-"""What a job is: its specification, its states, its progress and its result.
+"""Jobs: specification, states, progress and result.
 
 Times are aware UTC datetimes, dates are `YYYY-MM-DD` strings, durations are seconds (`_s`), sizes
 bytes. States, modes and stages travel as plain strings, so that a new one does not break an old
@@ -68,7 +68,7 @@ class SavedPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked for. `None` means: the daemon's or the organization's default.
+    """The specification of a job. `None` means: the daemon's or the organization's default.
 
     as_of: `YYYY-MM-DD`, the date D of the rules; today in the organization's time zone.
     workers: 1 to 32 shards and processes; chosen by the organization's size.
@@ -94,7 +94,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a running job is.
+    """Progress of a running job.
 
     `fraction` is of the whole job, 0.0 to 1.0, and never falls in one attempt.
     """
@@ -138,9 +138,9 @@ class RowChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
-    """What a dry run would change against the present plan.
+    """What a dry run would change against the current plan.
 
-    types: email type -> changes.   volume_present: date -> pre-scheduled rows of the present plan.
+    types: email type -> changes.   volume_present: date -> pre-scheduled rows of the current plan.
     examples: the first changes of each type and kind.
     """
 
@@ -150,12 +150,12 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReplicaUse(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job moved between the bucket and the volume (docs/BUCKET.md).
+    """Transfer between the bucket and the volume for a job (docs/BUCKET.md).
 
     version_before, version: of the organization's file in the bucket, 0 in the layout `plain`; None
-    where there was none, or nothing was published.   bytes_whole: what fetching and sending the
-    whole file would have moved.
-    carried_over: how often somebody else had published meanwhile.
+    if there was none, or nothing was published.   bytes_whole: the same if
+    complete files had been transferred.
+    carried_over: how often another program had published meanwhile.
     """
 
     version_before: int | None = None
@@ -170,8 +170,8 @@ class RunWarning(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of value or object in the file that a run could not use as it is (rules, section 0).
 
     code: stable, for programs, for example `unreadable_date`.   table, column: where; empty for the
-    whole file.
-    name: the status, e-mail type or campaign that it is about, where each is counted on its own.
+    complete file.
+    name: the status, e-mail type or campaign that it is about, if each is counted on its own.
     count: how many rows.   row_ids: up to five of them, ascending.   values: what these rows have,
     shortened.
     message: one sentence for people: what was found and what it means for the plan.
@@ -206,7 +206,7 @@ class GuardMeasure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run did. Of a dry run: what it would do.
+    """Result of a run; of a dry run, what it would do.
 
     counts: email type -> status (or `skipped`) -> rows of the plan.
     skipped: skip reason -> rows.   issues: reason -> contacts.
@@ -222,7 +222,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     plan: of a dry run, and of a run that expected a plan.
     finished_at: UTC, `YYYY-MM-DD HH:MM:SS`.   backup_id: the backup made before the first write, if
     any.
-    cost_usd: what the machine cost for the time of the run, in US dollars, where its price is
+    cost_usd: what the machine cost for the time of the run, in US dollars, if its price is
     known.
     replica: what was fetched and published, with a bucket.
     preview: of a dry run.   explanations: of the contacts that `JobSpec.explain` names.
@@ -271,7 +271,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job as the daemon's journal knows it.
 
     position: how many jobs are before it in the queue, while queued.
-    attempts: how often work on it was begun (more than 1 after a worker or the daemon died).
+    attempts: number of starts (more than 1 after a crash of a worker or the daemon).
     """
 
     job_id: str

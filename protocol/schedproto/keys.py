@@ -1,6 +1,6 @@
 """Key files of the encrypted socket: plain text, one Z85 key of 40 characters a line.
 
-A line is `public-key KEY` or `secret-key KEY`, or a bare key where only one kind makes sense; `#`
+A line is `public-key KEY` or `secret-key KEY`, or a bare key if only one kind makes sense; `#`
 begins a comment. The same text works as the value of an environment variable.
 """
 
@@ -15,7 +15,7 @@ PUBLIC, SECRET = "public-key", "secret-key"
 
 
 class KeyFormatError(ValueError):
-    """A text that is no key file."""
+    """A text that is not a key file."""
 
 
 def render(public_key: str, secret_key: str | None, comment: str) -> str:
@@ -31,7 +31,7 @@ def _parse(text: str) -> list[tuple[str, str]]:
     found = []
     for raw in text.splitlines():
         line = raw.strip()
-        # A key may itself begin with '#'; a comment has a space after it or is no key.
+        # A key may itself begin with '#'; a comment has a space after it or is not a key.
         if not line or (line.startswith("#") and not _KEY.fullmatch(line)):
             continue
         kind, _, key = line.rpartition(" ")

@@ -94,8 +94,8 @@ def socket_path(data_dir: Path) -> Path:
 def prepare_socket_folder(data_dir: Path) -> None:
     """Create or check the folder of a socket that is not in the data folder.
 
-    Daemon and clients call it before they use the socket: whoever owns its folder could put a socket
-    of their own there. Raises `OSError` if that is neither this user nor the data folder's owner.
+    Daemon and clients call it before they use the socket: the owner of its folder could put another
+    socket there. Raises `OSError` if that is neither this user nor the data folder's owner.
     """
     folder = socket_path(data_dir).parent
     if folder != state_folder(data_dir.resolve()):

@@ -1,6 +1,6 @@
 """Requests and replies: tagged structs, MessagePack maps, one per ZeroMQ message.
 
-Growth rules (docs/PROTOCOL.md has them with examples; `tests/protocol` tests them both ways):
+Growth rules (docs/PROTOCOL.md has examples; `tests/protocol` tests both directions):
 
 - A field is only ever added, and always with a default. None is renamed, removed or given another
   type.
@@ -13,194 +13,47 @@ Growth rules (docs/PROTOCOL.md has them with examples; `tests/protocol` tests th
 - What cannot follow these rules raises `PROTOCOL_VERSION`; both sides announce the range they
   speak.
 
-Every request has an `id`, chosen by the client; every message that answers it carries the same
-`id`.
+Every request has an `id`, chosen by the client; its replies have the same `id`.
+
+A request's class names the class of its reply and the capability that announces it (`message`).
+`AnyRequest` lists all requests; the replies and the capabilities follow from it.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any, get_args
 
 import msgspec
 
 from .backups import BackupList
-from .checks import AdoptionReply, AdoptOrganization, CheckOrganization, CheckReply, PlanAdoption
+from .checks import AdoptOrganization, CheckOrganization, PlanAdoption
 from .configurations import OrganizationConfiguration
 from .diagnosis import Diagnosis
 from .errors import ErrorInfo
 from .jobs import Job, JobSpec, OrganizationInfo, VolumeInfo
-from .message import Message
+from .message import Done, Reply, Request
 from .reports import Report
 from .transfers import (
-    BlocksReply,
     CloseTransfer,
     CommitPush,
-    DigestsReply,
     GetBlocks,
     GetDigests,
     OfferDigests,
     OpenPull,
     OpenPush,
     PutBlocks,
-    TransferReply,
-    WantedReply,
 )
 
 PROTOCOL_VERSION = 1
 #: The oldest version this release still speaks.
 PROTOCOL_OLDEST = 1
 
-#: Optional abilities a daemon announces; version 1 has them all, later ones add to them.
-CAPABILITIES = (
-    "submit",
-    "watch",
-    "cancel",
-    "info",
-    "explain",
-    "configuration",
-    "report",
-    "backups",
-    "files",
-    "diagnosis",
-    "organizations",
-    "expect",
-    "check",
-)
-
-
-# Requests -----------------------------------------------------------------------------------------
-
-
-class Hello(Message, tag="hello", frozen=True, kw_only=True):
-    """First message of a connection, and again after each reconnect."""
-
-    client: str = ""
-    client_version: str = ""
-    protocol: int = PROTOCOL_VERSION
-    protocol_oldest: int = PROTOCOL_OLDEST
-
-
-class GetHealth(Message, tag="get_health", frozen=True, kw_only=True):
-    """Ask how the daemon is."""
-
-
-class Submit(Message, tag="submit", frozen=True, kw_only=True):
-    """Ask for a job. A key that was seen before returns the first job with that key."""
-
-    spec: JobSpec
-    idempotency_key: str | None = None
-
-
-class GetJob(Message, tag="get_job", frozen=True, kw_only=True):
-    """Ask for one job's state."""
-
-    job_id: str
-
-
-class ListJobs(Message, tag="list_jobs", frozen=True, kw_only=True):
-    """Ask for jobs, newest first; `before` is the job id at which the previous page ended."""
-
-    organization: str | None = None
-    states: list[str] = msgspec.field(default_factory=list)
-    limit: int = 50
-    before: str | None = None
-
-
-class Watch(Message, tag="watch", frozen=True, kw_only=True):
-    """Ask for a `JobEvent` now, at every change, and at least every `Welcome.heartbeat_s`, until the end."""
-
-    job_id: str
-
-
-class Unwatch(Message, tag="unwatch", frozen=True, kw_only=True):
-    """End the watch that was begun with request `watch_id`."""
-
-    watch_id: str
-
-
-class Cancel(Message, tag="cancel", frozen=True, kw_only=True):
-    """Ask that a job ends; answered at once with the job as it is then."""
-
-    job_id: str
-
-
-class GetOrganization(Message, tag="get_organization", frozen=True, kw_only=True):
-    """Ask what is known of an organization's file."""
-
-    organization: str
-
-
-class GetVolume(Message, tag="get_volume", frozen=True, kw_only=True):
-    """Ask for the data folder's organizations and free space."""
-
-
-class ListOrganizations(Message, tag="list_organizations", frozen=True, kw_only=True):
-    """Ask for the organizations in the bucket, or on the volume where there is no bucket."""
-
-
-class GetConfiguration(Message, tag="get_configuration", frozen=True, kw_only=True):
-    """Ask for an organization's configuration and its versions.
-
-    version: one whose text is wanted in any case.
-    """
-
-    organization: str
-    version: int | None = None
-
-
-class CheckConfiguration(Message, tag="check_configuration", frozen=True, kw_only=True):
-    """Ask what a TOML text would make of an organization's configuration; changes nothing."""
-
-    organization: str
-    toml: str
-
-
-class SetConfiguration(Message, tag="set_configuration", frozen=True, kw_only=True):
-    """Store a new version. A text that is the applicable version's already makes no new one."""
-
-    organization: str
-    toml: str
-    created_by: str = ""
-
-
-class WithdrawConfiguration(Message, tag="withdraw_configuration", frozen=True, kw_only=True):
-    """Withdraw a version, so that the newest other one applies."""
-
-    organization: str
-    version: int
-    withdrawn_by: str = ""
-
-
-class GetReport(Message, tag="get_report", frozen=True, kw_only=True):
-    """Ask for the newest runs as they were recorded."""
-
-    organization: str
-
-
-class GetBackups(Message, tag="get_backups", frozen=True, kw_only=True):
-    """Ask for the backups of an organization's file."""
-
-    organization: str
-
-
-class RestoreBackup(Message, tag="restore_backup", frozen=True, kw_only=True):
-    """Put a backup in the place of the organization's file."""
-
-    organization: str
-    backup_id: str
-
-
-class Diagnose(Message, tag="diagnose", frozen=True, kw_only=True):
-    """Ask the daemon to look at its volume, and at an organization's file or all."""
-
-    organization: str | None = None
-
-
 # Replies ------------------------------------------------------------------------------------------
 
 
-class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
-    """Answers `Hello`. `boot_id` changes with every start of the daemon."""
+class Welcome(Reply, tag="welcome", frozen=True, kw_only=True):
+    """Reply to `Hello`. `boot_id` changes with every start of the daemon."""
 
     daemon_version: str
     protocol: int
@@ -213,10 +66,11 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     data_dir: str = ""
 
 
-class Health(Message, tag="health", frozen=True, kw_only=True):
-    """Answers `GetHealth`.
+class Health(Reply, tag="health", frozen=True, kw_only=True):
+    """Reply to `GetHealth`.
 
-    idle_exit_in_s: None while a job runs, and where the daemon never exits by itself.
+    idle_exit_in_s: None while a job runs, and if the daemon never exits for idleness.
+    log_lines_lost: log lines that could not be written since the daemon started.
     """
 
     status: str
@@ -230,10 +84,11 @@ class Health(Message, tag="health", frozen=True, kw_only=True):
     queue_limit: int = 0
     idle_exit_in_s: float | None = None
     free_bytes: int = 0
+    log_lines_lost: int = 0
 
 
-class JobReply(Message, tag="job", frozen=True, kw_only=True):
-    """Answers `Submit`, `GetJob` and `Cancel`.
+class JobReply(Reply, tag="job", frozen=True, kw_only=True):
+    """Reply to `Submit`, `GetJob` and `Cancel`.
 
     `duplicate`: the idempotency key was known already.
     """
@@ -242,77 +97,240 @@ class JobReply(Message, tag="job", frozen=True, kw_only=True):
     duplicate: bool = False
 
 
-class JobList(Message, tag="job_list", frozen=True, kw_only=True):
-    """Answers `ListJobs`; `more` says that another page exists."""
+class JobList(Reply, tag="job_list", frozen=True, kw_only=True):
+    """Reply to `ListJobs`; `more` says that another page exists."""
 
     jobs: list[Job]
     more: bool = False
 
 
-class JobEvent(Message, tag="job_event", frozen=True, kw_only=True):
+class JobEvent(Reply, tag="job_event", frozen=True, kw_only=True):
     """Pushed to a watcher; the one with a final state is the last of its watch."""
 
     job: Job
 
 
-class Done(Message, tag="done", frozen=True, kw_only=True):
-    """Answers `Unwatch`, `PutBlocks`, `CommitPush` and `CloseTransfer`."""
-
-
-class OrganizationReply(Message, tag="organization", frozen=True, kw_only=True):
-    """Answers `GetOrganization`."""
+class OrganizationReply(Reply, tag="organization", frozen=True, kw_only=True):
+    """Reply to `GetOrganization`."""
 
     organization: OrganizationInfo
 
 
-class VolumeReply(Message, tag="volume", frozen=True, kw_only=True):
-    """Answers `GetVolume`."""
+class VolumeReply(Reply, tag="volume", frozen=True, kw_only=True):
+    """Reply to `GetVolume`."""
 
     volume: VolumeInfo
 
 
-class OrganizationsReply(Message, tag="organizations", frozen=True, kw_only=True):
-    """Answers `ListOrganizations`: ids, in order."""
+class OrganizationsReply(Reply, tag="organizations", frozen=True, kw_only=True):
+    """Reply to `ListOrganizations`: ids, in order."""
 
     organizations: list[str]
 
 
-class ConfigurationReply(Message, tag="configuration", frozen=True, kw_only=True):
-    """Answers `GetConfiguration`, `CheckConfiguration`, `SetConfiguration` and `WithdrawConfiguration`."""
+class ConfigurationReply(Reply, tag="configuration", frozen=True, kw_only=True):
+    """An organization's configuration."""
 
     configuration: OrganizationConfiguration
 
 
-class ReportReply(Message, tag="report", frozen=True, kw_only=True):
-    """Answers `GetReport`."""
+class ReportReply(Reply, tag="report", frozen=True, kw_only=True):
+    """Reply to `GetReport`."""
 
     report: Report
 
 
-class BackupsReply(Message, tag="backups", frozen=True, kw_only=True):
-    """Answers `GetBackups` and `RestoreBackup`."""
+class BackupsReply(Reply, tag="backups", frozen=True, kw_only=True):
+    """Reply to `GetBackups` and `RestoreBackup`."""
 
     backups: BackupList
 
 
-class DiagnosisReply(Message, tag="diagnosis", frozen=True, kw_only=True):
-    """Answers `Diagnose`."""
+class DiagnosisReply(Reply, tag="diagnosis", frozen=True, kw_only=True):
+    """Reply to `Diagnose`."""
 
     diagnosis: Diagnosis
 
 
-class Failure(Message, tag="failure", frozen=True, kw_only=True):
+class Failure(Reply, tag="failure", frozen=True, kw_only=True):
     """Answers any request that was not done.
 
-    `id` is empty where the request's could not be read.
+    `id` is empty if that of the request could not be read.
     """
 
     error: ErrorInfo
 
 
-#: Questions about files: answered from a thread, as they read the disk.
-FileRequest = (
-    GetOrganization
+# Requests -----------------------------------------------------------------------------------------
+
+
+class Hello(Request[Welcome], tag="hello", frozen=True, kw_only=True):
+    """First message of a connection, and again after each reconnect."""
+
+    client: str = ""
+    client_version: str = ""
+    protocol: int = PROTOCOL_VERSION
+    protocol_oldest: int = PROTOCOL_OLDEST
+
+
+class GetHealth(Request[Health], tag="get_health", frozen=True, kw_only=True):
+    """Ask for the daemon's state."""
+
+
+class Submit(Request[JobReply], tag="submit", frozen=True, kw_only=True):
+    """Submit a job. A known idempotency key returns the first job with that key."""
+
+    capability = "submit"
+    spec: JobSpec
+    idempotency_key: str | None = None
+
+
+class GetJob(Request[JobReply], tag="get_job", frozen=True, kw_only=True):
+    """Ask for one job's state."""
+
+    capability = "submit"
+    job_id: str
+
+
+class ListJobs(Request[JobList], tag="list_jobs", frozen=True, kw_only=True):
+    """Ask for jobs, newest first; `before` is the job id at which the previous page ended."""
+
+    capability = "submit"
+    organization: str | None = None
+    states: list[str] = msgspec.field(default_factory=list)
+    limit: int = 50
+    before: str | None = None
+
+
+class Watch(Request[JobEvent], tag="watch", frozen=True, kw_only=True):
+    """Ask for a `JobEvent` now, at each change and at least every `Welcome.heartbeat_s`."""
+
+    capability = "watch"
+    job_id: str
+
+
+class Unwatch(Request[Done], tag="unwatch", frozen=True, kw_only=True):
+    """End the watch that request `watch_id` started."""
+
+    capability = "watch"
+    watch_id: str
+
+
+class Cancel(Request[JobReply], tag="cancel", frozen=True, kw_only=True):
+    """Cancel a job; the reply has the job as it is then."""
+
+    capability = "cancel"
+    job_id: str
+
+
+class GetOrganization(
+    Request[OrganizationReply], tag="get_organization", frozen=True, kw_only=True
+):
+    """Ask for the tables, the plan and the last run of an organization's file."""
+
+    capability = "info"
+    organization: str
+
+
+class GetVolume(Request[VolumeReply], tag="get_volume", frozen=True, kw_only=True):
+    """Ask for the data folder's organizations and free space."""
+
+    capability = "info"
+
+
+class ListOrganizations(
+    Request[OrganizationsReply], tag="list_organizations", frozen=True, kw_only=True
+):
+    """Ask for the organizations in the bucket, or on the volume if there is no bucket."""
+
+    capability = "organizations"
+
+
+class GetConfiguration(
+    Request[ConfigurationReply], tag="get_configuration", frozen=True, kw_only=True
+):
+    """Ask for an organization's configuration and its versions.
+
+    version: one whose text the reply must have.
+    """
+
+    capability = "configuration"
+    organization: str
+    version: int | None = None
+
+
+class CheckConfiguration(
+    Request[ConfigurationReply], tag="check_configuration", frozen=True, kw_only=True
+):
+    """Ask what a TOML text would make of an organization's configuration; changes nothing."""
+
+    capability = "configuration"
+    organization: str
+    toml: str
+
+
+class SetConfiguration(
+    Request[ConfigurationReply], tag="set_configuration", frozen=True, kw_only=True
+):
+    """Store a new version. The text of the applicable version makes no new one."""
+
+    capability = "configuration"
+    organization: str
+    toml: str
+    created_by: str = ""
+
+
+class WithdrawConfiguration(
+    Request[ConfigurationReply], tag="withdraw_configuration", frozen=True, kw_only=True
+):
+    """Withdraw a version, so that the newest other one applies."""
+
+    capability = "configuration"
+    organization: str
+    version: int
+    withdrawn_by: str = ""
+
+
+class GetReport(Request[ReportReply], tag="get_report", frozen=True, kw_only=True):
+    """Ask for the newest runs as they were recorded."""
+
+    capability = "report"
+    organization: str
+
+
+class GetBackups(Request[BackupsReply], tag="get_backups", frozen=True, kw_only=True):
+    """Ask for the backups of an organization's file."""
+
+    capability = "backups"
+    organization: str
+
+
+class RestoreBackup(Request[BackupsReply], tag="restore_backup", frozen=True, kw_only=True):
+    """Replace an organization's file by one of its backups."""
+
+    capability = "backups"
+    organization: str
+    backup_id: str
+
+
+class Diagnose(Request[DiagnosisReply], tag="diagnose", frozen=True, kw_only=True):
+    """Ask the daemon to check its volume, and an organization's file or all."""
+
+    capability = "diagnosis"
+    organization: str | None = None
+
+
+#: All requests. A new one is a class above and a line here.
+AnyRequest = (
+    Hello
+    | GetHealth
+    | Submit
+    | GetJob
+    | ListJobs
+    | Watch
+    | Unwatch
+    | Cancel
+    | GetOrganization
     | GetVolume
     | ListOrganizations
     | GetConfiguration
@@ -335,23 +353,17 @@ FileRequest = (
     | CommitPush
     | CloseTransfer
 )
-#: Of these, the ones that go on with a transfer that was begun.
-TransferRequest = GetDigests | GetBlocks | OfferDigests | PutBlocks | CommitPush | CloseTransfer
-Request = Hello | GetHealth | Submit | GetJob | ListJobs | Watch | Unwatch | Cancel | FileRequest
-FileReply = (
-    OrganizationReply
-    | VolumeReply
-    | OrganizationsReply
-    | ConfigurationReply
-    | ReportReply
-    | BackupsReply
-    | DiagnosisReply
-    | CheckReply
-    | AdoptionReply
-    | TransferReply
-    | DigestsReply
-    | BlocksReply
-    | WantedReply
-    | Done
+REQUESTS: tuple[type[Request[Any]], ...] = get_args(AnyRequest)
+#: All replies: those that the requests name, and the failure of any request.
+REPLIES: tuple[type[Reply], ...] = (
+    *dict.fromkeys(request.reply_type() for request in REQUESTS),
+    Failure,
 )
-Reply = Welcome | Health | JobReply | JobList | JobEvent | FileReply | Failure
+
+#: Capabilities of fields: a client does not send `Submit` with them to a daemon without these.
+FIELD_CAPABILITIES = ("explain", "expect")
+#: All capabilities that this release's daemon announces.
+CAPABILITIES: tuple[str, ...] = (
+    *dict.fromkeys(request.capability for request in REQUESTS if request.capability),
+    *FIELD_CAPABILITIES,
+)

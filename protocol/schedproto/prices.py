@@ -11,7 +11,10 @@ from __future__ import annotations
 #: The date of the prices and where they are from. The page's own sources (superfly/docs) leave the
 #: table of machines to the site; the prices of volumes are in them (about/pricing, 2026-08-05).
 AS_OF = "2025-08-19"
-SOURCE = "a copy of fly.io/docs/about/pricing of that day; volumes: superfly/docs about/pricing of 2026-08-05"
+SOURCE = (
+    "a copy of fly.io/docs/about/pricing of that day; "
+    "volumes: superfly/docs about/pricing of 2026-08-05"
+)
 
 #: size -> region -> US dollars a second.
 PER_SECOND: dict[str, dict[str, float]] = {

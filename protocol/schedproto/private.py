@@ -1,7 +1,7 @@
 """Folders and files that only their owner may use.
 
-Names such as `/tmp/schedd-1000` can be guessed, so another user may have created them first, or put a
-symbolic link there. These functions create what is missing and refuse what is not safe to use.
+Names such as `/tmp/schedd-1000` can be guessed, so another user may have created them first, or put
+a symbolic link there. These functions create what is missing and refuse what is not safe to use.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def private_opener(path: str, flags: int) -> int:
 def open_private_file(path: Path) -> int:
     """Return a descriptor of a file for reading and writing, created if it is missing.
 
-    The file gets the mode 0600. Raises `OSError` if the path is a symbolic link, not a regular file,
-    has further hard links, or belongs to another user: somebody else may have put it there.
+    The file gets the mode 0600. Raises `OSError` if the path is a symbolic link, is not a regular
+    file, has further hard links, or belongs to another user: somebody else may have put it there.
     """
     descriptor = private_opener(os.fspath(path), os.O_RDWR | os.O_CREAT | os.O_NONBLOCK)
     info = os.fstat(descriptor)

@@ -1,4 +1,4 @@
-"""What travels for a report on an organization (`schedctl report`)."""
+"""Data of `schedctl report`: the newest runs of an organization."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ContactIssue(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The newest completed run of an organization and the one before it, as they were recorded.
 
-    generated_at: UTC, `YYYY-MM-DD HH:MM:SS`.   latest, previous: None where there was no such run.
+    generated_at: UTC, `YYYY-MM-DD HH:MM:SS`.   latest, previous: None if there was no such run.
     issues: the first contacts with an issue, in the order of their ids; `issues_total` says how
     many there are.
     """

@@ -132,8 +132,8 @@ class Setting:
 
     name: the key in the file, and the attribute.   flag, variable: on the command line and in the
     environment.   accepts: the accepted values, for help and docs.   default_text: the default as
-    docs name it.   many: the flag may be repeated.   secret: errors and the `repr` of the settings do
-    not show the value, and it is not accepted as a flag: other users can read command lines.
+    docs name it.   many: the flag may be repeated.   secret: errors and the `repr` of the settings
+    do not show the value, and it is not accepted as a flag: other users can read command lines.
     """
 
     name: str

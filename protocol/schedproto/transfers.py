@@ -1,9 +1,7 @@
-"""Files on their way.
+"""File transfer (push and pull): messages, and the digests of a file's blocks.
 
-A file is a row of blocks, and each side tells the other what its blocks are by their digests.
-
-Only blocks that differ travel. As everything is told by content, a transfer that broke off is
-resumed by beginning it again: what arrived is there already, and is found to be.
+Both sides exchange digests of blocks, and only blocks that differ are sent. Transfers are
+content-addressed: retrying an interrupted transfer resumes it.
 """
 
 from __future__ import annotations
@@ -12,20 +10,19 @@ import hashlib
 
 import msgspec
 
-from .message import Message
+from .message import Done, Reply, Request
 
 #: The size of a block: SQLite's usual page. The last block of a file may be shorter.
 BLOCK_BYTES = 4096
 #: The size of a block's digest (BLAKE2b): 128 bits, beyond any chance of two blocks having the
 #: same.
 DIGEST_BYTES = 16
-#: Most blocks of which digests go in one message, and most whose content does: both fit a request
-#: (1 MiB).
+#: Maximum digests in one message, and maximum blocks: both fit a request (1 MiB).
 MAX_DIGESTS, MAX_BLOCKS = 32_768, 192
 
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
-    """A transfer that was begun. digest: of all blocks' digests, in hexadecimal."""
+    """A started transfer. digest: of all blocks' digests, in hexadecimal."""
 
     transfer_id: str
     organization: str
@@ -35,7 +32,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TransferResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a push or a pull did. moved_bytes: of blocks that travelled, out of size_bytes."""
+    """Result of a push or a pull. moved_bytes: transferred, out of size_bytes."""
 
     organization: str
     path: str
@@ -77,106 +74,114 @@ def differing(left: bytes, right: bytes) -> list[int]:
     ]
 
 
+# Replies ------------------------------------------------------------------------------------------
+
+
+class TransferReply(Reply, tag="transfer", frozen=True, kw_only=True):
+    """Reply to `OpenPull` and `OpenPush`."""
+
+    transfer: Transfer
+
+
+class DigestsReply(Reply, tag="digests", frozen=True, kw_only=True):
+    """Reply to `GetDigests`."""
+
+    digests: bytes
+
+
+class BlocksReply(Reply, tag="blocks", frozen=True, kw_only=True):
+    """Reply to `GetBlocks`: their content in the order asked for."""
+
+    data: bytes
+
+
+class WantedReply(Reply, tag="wanted", frozen=True, kw_only=True):
+    """Reply to `OfferDigests`: the numbers of the missing blocks."""
+
+    blocks: list[int]
+
+
 # Requests -----------------------------------------------------------------------------------------
 
 
-class OpenPull(Message, tag="open_pull", frozen=True, kw_only=True):
-    """Begin to fetch an organization's file, as it is now.
+class OpenPull(Request[TransferReply], tag="open_pull", frozen=True, kw_only=True):
+    """Start to fetch an organization's file, as it is now.
 
-    Refused while a job of it waits or runs.
+    Refused while a job of it is queued or running.
     """
 
+    capability = "files"
     organization: str
 
 
-class OpenPush(Message, tag="open_push", frozen=True, kw_only=True):
-    """Begin to send an organization's file; refused while a job of it waits or runs.
+class OpenPush(Request[TransferReply], tag="open_push", frozen=True, kw_only=True):
+    """Start to send an organization's file; refused while a job of it is queued or running.
 
     digest: `whole_digest`.
     """
 
+    capability = "files"
     organization: str
     size_bytes: int
     digest: str
 
 
-class GetDigests(Message, tag="get_digests", frozen=True, kw_only=True):
+class GetDigests(Request[DigestsReply], tag="get_digests", frozen=True, kw_only=True):
     """Ask for the digests of blocks of a pull, from `first` on."""
 
+    capability = "files"
     organization: str
     transfer_id: str
     first: int
     count: int
 
 
-class GetBlocks(Message, tag="get_blocks", frozen=True, kw_only=True):
+class GetBlocks(Request[BlocksReply], tag="get_blocks", frozen=True, kw_only=True):
     """Ask for blocks of a pull by their numbers."""
 
+    capability = "files"
     organization: str
     transfer_id: str
     blocks: list[int]
 
 
-class OfferDigests(Message, tag="offer_digests", frozen=True, kw_only=True):
-    """Tell the digests of blocks of a push, from `first` on.
+class OfferDigests(Request[WantedReply], tag="offer_digests", frozen=True, kw_only=True):
+    """Offer the digests of blocks of a push, from `first` on.
 
-    Answered with those that are wanted.
+    The reply has the numbers of the missing ones.
     """
 
+    capability = "files"
     organization: str
     transfer_id: str
     first: int
     digests: bytes
 
 
-class PutBlocks(Message, tag="put_blocks", frozen=True, kw_only=True):
+class PutBlocks(Request[Done], tag="put_blocks", frozen=True, kw_only=True):
     """Send blocks of a push, in the order of their numbers; each is checked against its digest."""
 
+    capability = "files"
     organization: str
     transfer_id: str
     blocks: list[int]
     data: bytes
 
 
-class CommitPush(Message, tag="commit_push", frozen=True, kw_only=True):
-    """Make what was sent the organization's file, all of it or nothing.
+class CommitPush(Request[Done], tag="commit_push", frozen=True, kw_only=True):
+    """Replace the organization's file by the uploaded one, completely or not at all.
 
-    Refused while a job of it waits or runs.
+    Refused while a job of it is queued or running.
     """
 
+    capability = "files"
     organization: str
     transfer_id: str
 
 
-class CloseTransfer(Message, tag="close_transfer", frozen=True, kw_only=True):
+class CloseTransfer(Request[Done], tag="close_transfer", frozen=True, kw_only=True):
     """End a pull, so that its copy is removed."""
 
+    capability = "files"
     organization: str
     transfer_id: str
-
-
-# Replies ------------------------------------------------------------------------------------------
-
-
-class TransferReply(Message, tag="transfer", frozen=True, kw_only=True):
-    """Answers `OpenPull` and `OpenPush`."""
-
-    transfer: Transfer
-
-
-class DigestsReply(Message, tag="digests", frozen=True, kw_only=True):
-    """Answers `GetDigests`."""
-
-    digests: bytes
-
-
-class BlocksReply(Message, tag="blocks", frozen=True, kw_only=True):
-    """Answers `GetBlocks`: their content in the order asked for."""
-
-    data: bytes
-
-
-class WantedReply(Message, tag="wanted", frozen=True, kw_only=True):
-    """Answers `OfferDigests`: the numbers of the blocks that are not there yet."""
-
-    blocks: list[int]

@@ -31,7 +31,7 @@ from schedproto.codec import MAGIC, CodecError, decode_reply, decode_request, en
 from schedproto.diagnosis import Diagnosis
 from schedproto.ids import check_organization, new_job_id
 from schedproto.keys import KeyFormatError, parse_public_keys, parse_secret_key, render
-from schedproto.message import Message
+from schedproto.message import Done, Message
 from schedproto.transfers import Transfer
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
@@ -39,7 +39,7 @@ JOB = Job(job_id="job-1", spec=JobSpec(organization="org-1"), state="queued", su
 FINDING = CheckFinding(
     code="unreadable_date", severity="error", row_ids=[1, "a"], settings={"a": {"b": [1]}}
 )
-REQUESTS = [
+REQUESTS: list[m.AnyRequest] = [
     m.Hello(id="1"),
     m.GetHealth(id="1"),
     m.Submit(
@@ -88,7 +88,7 @@ REPLIES = [
             JOB, result=RunResult(run_id="r", organization="o", as_of="d", mode="m", workers=1)
         ),
     ),
-    m.Done(id="1"),
+    Done(id="1"),
     m.OrganizationReply(
         id="1",
         organization=OrganizationInfo(
@@ -115,8 +115,8 @@ REPLIES = [
 
 def test_every_message_is_here() -> None:
     """The lists above have every message of the protocol."""
-    assert {type(message) for message in REQUESTS} == set(m.Request.__args__)
-    assert {type(message) for message in REPLIES} == set(m.Reply.__args__)
+    assert {type(message) for message in REQUESTS} == set(m.REQUESTS)
+    assert {type(message) for message in REPLIES} == set(m.REPLIES)
 
 
 @pytest.mark.parametrize("message", REQUESTS, ids=lambda message: type(message).__name__)
@@ -137,7 +137,9 @@ def changed(message: Message, **fields: Any) -> list[bytes]:
     return [MAGIC, msgspec.msgpack.encode(content | fields)]
 
 
-@pytest.mark.parametrize("message", REQUESTS + REPLIES, ids=lambda message: type(message).__name__)
+@pytest.mark.parametrize(
+    "message", [*REQUESTS, *REPLIES], ids=lambda message: type(message).__name__
+)
 def test_unknown_fields_are_ignored(message: Message) -> None:
     """A newer peer's additional fields do no harm."""
     decode = decode_request if message in REQUESTS else decode_reply

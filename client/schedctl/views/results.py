@@ -231,7 +231,7 @@ def print_job(job: Job) -> None:
 
 
 def print_health(health: Health) -> None:
-    """Show how the daemon is."""
+    """Show the daemon's state."""
     idle = None if health.idle_exit_in_s is None else f"idle exit in {health.idle_exit_in_s:.0f} s"
     print_pairs(
         console(),
@@ -242,6 +242,9 @@ def print_health(health: Health) -> None:
             "jobs": ", ".join(f"{count} {state}" for state, count in health.jobs.items()),
             "workers": f"{health.workers_busy} of {health.workers} busy",
             "free space": size(health.free_bytes),
+            "log": f"{health.log_lines_lost:,} lines could not be written"
+            if health.log_lines_lost
+            else None,
         },
     )
 

@@ -1,6 +1,6 @@
-"""The daemon's look at its own volume and files, for `schedctl doctor`.
+"""The daemon's check of its own volume and files, for `schedctl doctor`.
 
-Blocking; changes nothing but a probe file.
+Blocks; changes nothing except a probe file.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from schedproto.layout import state_folder
 
 #: Less free space than this is worth a warning: a job needs room for its log and for a backup.
 LOW_BYTES = 1 << 30
-#: Files that are checked when no organization is named, and how long others are begun; a check
-#: reads the whole file.
+#: Limits if no organization is named: files, and seconds after which no further check starts; a
+#: check reads the complete file.
 MAX_FILES, MAX_S = 20, 60.0
 
 
@@ -36,7 +36,7 @@ def diagnose(
     on_fly: bool,
     replica: ReplicaPlace | None = None,
 ) -> Diagnosis:
-    """Look at the volume, and at the organization's file, or at the newest of all.
+    """Check the volume, and the organization's file, or the newest files of all.
 
     check: the check of a file's contents, which raises `SchedulerError`.
     """
@@ -50,16 +50,16 @@ def diagnose(
             "Upload one with `schedctl push FILE org-123`.",
         )
         checks.append(Check(name="databases", state=WARNING, text=text, remedy=remedy))
-    began, looked_at = time.monotonic(), 0
-    while looked_at < min(len(names), MAX_FILES) and time.monotonic() - began < MAX_S:
-        path = data / f"{names[looked_at]}{DATABASE_SUFFIX}"
+    began, checked = time.monotonic(), 0
+    while checked < min(len(names), MAX_FILES) and time.monotonic() - began < MAX_S:
+        path = data / f"{names[checked]}{DATABASE_SUFFIX}"
         database = _database(path)
         checks.append(database)
         if database.state == OK:
             checks.append(_contents(path, check))
-        looked_at += 1
-    if len(names) > looked_at:
-        text = f"{len(names) - looked_at} older files were not checked"
+        checked += 1
+    if len(names) > checked:
+        text = f"{len(names) - checked} older files were not checked"
         checks.append(
             Check(
                 name="databases",
@@ -72,7 +72,9 @@ def diagnose(
 
 
 def _bucket(replica: ReplicaPlace) -> Check:
-    from schedbucket.conformance import broken_promise  # noqa: PLC0415 - only where there is a bucket
+    from schedbucket.conformance import (  # noqa: PLC0415 - only with a bucket
+        broken_promise,
+    )
 
     try:
         from schedbucket import open_store  # noqa: PLC0415 - a daemon without a bucket loads none of it
@@ -86,7 +88,8 @@ def _bucket(replica: ReplicaPlace) -> Check:
             name="bucket",
             state=FAILED,
             text=f"{store.describe()} does not support conditional writes: {broken}",
-            remedy="Use a server (on Tigris: a location) with strongly consistent conditional writes.",
+            remedy="Use a server (on Tigris: a location) with strongly consistent conditional "
+            "writes.",
         )
     return Check(
         name="bucket",
@@ -136,7 +139,8 @@ def _writable(data: Path) -> Check:
             name="writing",
             state=FAILED,
             text=f"cannot write to {data}: {error.strerror}",
-            remedy="Free space or extend the volume; check its owner and whether it is mounted read-only.",
+            remedy="Free space or extend the volume; check its owner and whether it is mounted "
+            "read-only.",
         )
     return Check(name="writing", state=OK, text=f"{data} is writable and can be synced")
 
@@ -144,7 +148,10 @@ def _writable(data: Path) -> Check:
 def _room(data: Path) -> Check:
     usage = shutil.disk_usage(data)
     largest = max((path.stat().st_size for path in data.glob(f"*{DATABASE_SUFFIX}")), default=0)
-    text = f"{usage.free / 1e9:.1f} of {usage.total / 1e9:.1f} GB are free; the largest file has {largest / 1e9:.1f} GB"
+    text = (
+        f"{usage.free / 1e9:.1f} of {usage.total / 1e9:.1f} GB are free; "
+        f"the largest file has {largest / 1e9:.1f} GB"
+    )
     if usage.free < max(LOW_BYTES, largest):
         remedy = "Extend the volume (`fly volumes extend`), or reduce SCHEDD_BACKUP_DAYS."
         return Check(name="room", state=WARNING, text=text, remedy=remedy)
@@ -163,8 +170,8 @@ def _database(path: Path) -> Check:
             state=FAILED,
             text=f"{path.name} is damaged: {found}",
             remedy=known_remedy
-            or f"Restore a backup: `schedctl backup list {path.stem}`, then `schedctl backup restore` "
-            "(docs/OPERATIONS.md).",
+            or f"Restore a backup: `schedctl backup list {path.stem}`, then "
+            "`schedctl backup restore` (docs/OPERATIONS.md).",
         )
     return Check(name=name, state=OK, text=f"{path.name} opens and passes integrity_check")
 

@@ -1,9 +1,9 @@
-"""Files that are sent to the volume and fetched from it, block by block (`schedproto.transfers`).
+"""File transfer (push and pull), block by block (`schedproto.transfers`).
 
-A pull reads a copy that is made when it begins, so that it is one state of the file whoever writes
-meanwhile. A push fills a file beside the organization's, which takes its place in one transaction
-when all of it has arrived and is whole; what has arrived stays there when either side is killed,
-and is found again by its digests.
+A pull reads a copy that is made when it starts, so that it is one state of the file although other
+programs write to it. A push fills a file next to the organization's. When that file is complete and
+valid, it replaces the organization's in one transaction. If either side is killed, the received
+blocks stay and are found again by their digests.
 """
 
 from __future__ import annotations
@@ -23,33 +23,26 @@ from schedd.store.errors import sqlite_errors
 from schedd.store.maintenance import check_file, whole_copy
 from schedproto import ErrorCode, SchedulerError, sqlite_files
 from schedproto.layout import state_folder, transfer_folder
-from schedproto.messages import Done, FileReply
 from schedproto.transfers import (
     BLOCK_BYTES,
     DIGEST_BYTES,
     MAX_BLOCKS,
     MAX_DIGESTS,
-    BlocksReply,
-    CloseTransfer,
     CommitPush,
-    DigestsReply,
     GetBlocks,
     GetDigests,
     OfferDigests,
-    OpenPull,
     OpenPush,
     PutBlocks,
     Transfer,
-    TransferReply,
-    WantedReply,
     blocks_of,
     differing,
     digests_of,
     whole_digest,
 )
 
-#: A pull's copy is removed when nobody asked for anything of it for so long; what a push left,
-#: after so many days.
+#: A pull's copy is removed after this long without a request; an unfinished push after this many
+#: days.
 PULL_EXPIRY_S, PUSH_EXPIRY_DAYS = 600.0, 7.0
 #: Copies for pulls that exist at the same time. If there are as many, one that nobody has asked for
 #: anything of for this long is given up for a new one.
@@ -64,7 +57,7 @@ MAX_BYTES = 281 * 10**12
 
 @dataclass
 class _Open:
-    """A transfer under way; `path` is the pull's copy or the push's partial file."""
+    """A current transfer; `path` is the pull's copy or the push's partial file."""
 
     organization: str
     path: Path
@@ -88,40 +81,10 @@ class Transfers:
         self._lock = threading.Lock()
         self._sweep()
 
-    def answer(
-        self,
-        request: OpenPull
-        | OpenPush
-        | GetDigests
-        | GetBlocks
-        | OfferDigests
-        | PutBlocks
-        | CloseTransfer,
-        path: Path,
-    ) -> FileReply:
-        """Return the answer. path: the organization's file. Raises `SchedulerError`."""
-        match request:
-            case OpenPull():
-                return TransferReply(
-                    id=request.id, transfer=self._open_pull(request.organization, path)
-                )
-            case OpenPush():
-                return TransferReply(id=request.id, transfer=self._open_push(request))
-            case GetDigests():
-                return DigestsReply(id=request.id, digests=self._digests(request))
-            case GetBlocks():
-                return BlocksReply(id=request.id, data=self._blocks(request))
-            case OfferDigests():
-                return WantedReply(id=request.id, blocks=self._offer(request, path))
-            case PutBlocks():
-                self._put(request)
-            case CloseTransfer():
-                self._forget(request.transfer_id)
-        return Done(id=request.id)
-
     # Pull -----------------------------------------------------------------------------------------
 
-    def _open_pull(self, organization: str, path: Path) -> Transfer:
+    def open_pull(self, organization: str, path: Path) -> Transfer:
+        """Copy an organization's file for a client; path: that file."""
         self._sweep()
         if not path.exists():
             raise SchedulerError(
@@ -172,7 +135,7 @@ class Transfers:
                         f"{MAX_PULLS} downloads are running",
                         hint="Retry when one of them has ended.",
                     )
-                self._forget(oldest)
+                self.forget(oldest)
             self._making.add(copy)
         try:
             yield
@@ -180,14 +143,16 @@ class Transfers:
             with self._lock:
                 self._making.discard(copy)
 
-    def _digests(self, request: GetDigests) -> bytes:
+    def digests(self, request: GetDigests) -> bytes:
+        """Return digests of a pull's blocks, `DIGEST_BYTES` each."""
         pull = self._find(request.transfer_id, push=False)
         if request.first < 0 or not 0 < request.count <= MAX_DIGESTS:
             raise SchedulerError(ErrorCode.INVALID_ARGUMENT, f"count must be 1-{MAX_DIGESTS}")
         start = request.first * DIGEST_BYTES
         return bytes(pull.digests[start : start + request.count * DIGEST_BYTES])
 
-    def _blocks(self, request: GetBlocks) -> bytes:
+    def blocks(self, request: GetBlocks) -> bytes:
+        """Return blocks of a pull, in the order of the request."""
         pull = self._find(request.transfer_id, push=False)
         _check_numbers(request.blocks, blocks_of(pull.size_bytes))
         with _disk_errors(pull.path), _descriptor(pull.path, os.O_RDONLY) as descriptor:
@@ -197,7 +162,8 @@ class Transfers:
 
     # Push -----------------------------------------------------------------------------------------
 
-    def _open_push(self, request: OpenPush) -> Transfer:
+    def open_push(self, request: OpenPush) -> Transfer:
+        """Prepare the file that a push fills."""
         self._sweep()
         if not 0 < request.size_bytes <= MAX_BYTES:
             raise SchedulerError(
@@ -205,24 +171,27 @@ class Transfers:
                 f"a file of {request.size_bytes} bytes is not a database",
             )
         for transfer_id, other in list(self._open.items()):
-            # Whoever began last goes on; the other finds its transfer unknown.
+            # The newest push continues; the other one's transfer is unknown from now on.
             if other.push and other.organization == request.organization:
                 self._open.pop(transfer_id, None)
         folder = transfer_folder(self._data, request.organization)
         partial = folder / "push.partial"
         with _disk_errors(partial):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            present = partial.stat().st_size if partial.exists() else 0
+            existing = partial.stat().st_size if partial.exists() else 0
             stats = os.statvfs(folder)
-            if request.size_bytes - present > stats.f_bavail * stats.f_frsize:
+            if request.size_bytes - existing > stats.f_bavail * stats.f_frsize:
                 raise _full(partial, "not enough space on the volume for the file")
             with _descriptor(partial, os.O_RDWR | os.O_CREAT) as descriptor:
                 os.ftruncate(descriptor, request.size_bytes)
         push = _Open(request.organization, partial, request.size_bytes, request.digest, push=True)
         return self._begin(secrets.token_hex(8), push)
 
-    def _offer(self, request: OfferDigests, path: Path) -> list[int]:
-        """Note the digests of blocks, take those over that the organization's file has, and tell the others."""
+    def offer(self, request: OfferDigests, path: Path) -> list[int]:
+        """Note digests of blocks; copy the blocks that the file has; return the numbers of others.
+
+        path: the organization's file.
+        """
         push = self._find(request.transfer_id, push=True)
         count = len(request.digests) // DIGEST_BYTES
         if len(request.digests) % DIGEST_BYTES or not 0 < count <= MAX_DIGESTS:
@@ -242,18 +211,17 @@ class Transfers:
             data = os.pread(descriptor, count * BLOCK_BYTES, at)
             wanted = differing(request.digests, digests_of(data))
             if wanted and path.exists():
-                wanted = self._take_over(descriptor, path, request, wanted)
+                wanted = self._copy_existing(descriptor, path, request, wanted)
         return [request.first + number for number in wanted]
 
     @staticmethod
-    def _take_over(
+    def _copy_existing(
         descriptor: int, path: Path, request: OfferDigests, wanted: list[int]
     ) -> list[int]:
-        # Another program may be writing there: what is read is what is wanted only if its digest
-        # says so.
-        with _descriptor(path, os.O_RDONLY) as present:
+        # Another program may be writing there, so the digests of what was read decide.
+        with _descriptor(path, os.O_RDONLY) as existing:
             data = os.pread(
-                present,
+                existing,
                 len(request.digests) // DIGEST_BYTES * BLOCK_BYTES,
                 request.first * BLOCK_BYTES,
             )
@@ -264,7 +232,8 @@ class Transfers:
                 os.pwrite(descriptor, block, (request.first + number) * BLOCK_BYTES)
         return [number for number in wanted if number in missing]
 
-    def _put(self, request: PutBlocks) -> None:
+    def put(self, request: PutBlocks) -> None:
+        """Store blocks of a push; each must have its digest."""
         push = self._find(request.transfer_id, push=True)
         _check_numbers(request.blocks, len(push.digests) // DIGEST_BYTES)
         with push.lock, _disk_errors(push.path), _descriptor(push.path, os.O_RDWR) as descriptor:
@@ -284,8 +253,11 @@ class Transfers:
                     )
                 os.pwrite(descriptor, block, number * BLOCK_BYTES)
 
-    def commit(self, request: CommitPush, put_in_place: Callable[[Path], None]) -> FileReply:
-        """Check what was sent as a whole and put it in the place of the organization's file."""
+    def commit(self, request: CommitPush, replace: Callable[[Path], None]) -> None:
+        """Check the complete file and replace the organization's file by it.
+
+        replace: moves the file at the given path there.
+        """
         push = self._find(request.transfer_id, push=True)
         with push.lock, _disk_errors(push.path):
             sqlite_files.sync_file(push.path)
@@ -297,10 +269,9 @@ class Transfers:
                     hint="Push again; received blocks are kept.",
                 )
             check_file(push.path, request.organization)
-            put_in_place(push.path)
+            replace(push.path)
             push.path.unlink(missing_ok=True)
         self._open.pop(request.transfer_id, None)
-        return Done(id=request.id)
 
     # Bookkeeping ----------------------------------------------------------------------------------
 
@@ -319,26 +290,24 @@ class Transfers:
             raise SchedulerError(
                 ErrorCode.TRANSFER_UNKNOWN,
                 "unknown transfer",
-                hint="The daemon restarted, or another client started the same transfer. Retry; received blocks "
-                "are kept.",
+                hint="The daemon restarted, or another client started the same transfer. Retry; "
+                "received blocks are kept.",
             )
         found.used_at = time.monotonic()
         return found
 
-    def _forget(self, transfer_id: str) -> None:
+    def forget(self, transfer_id: str) -> None:
+        """End a transfer and remove a pull's copy."""
         found = self._open.pop(transfer_id, None)
         if found is not None and not found.push:
             found.path.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
-        """Remove what nobody will come back for.
-
-        Old copies of pulls, and pushes that were given up days ago.
-        """
+        """Remove old copies of pulls, and unfinished pushes of days ago."""
         with self._lock:
             for transfer_id, found in list(self._open.items()):
                 if not found.push and time.monotonic() - found.used_at > PULL_EXPIRY_S:
-                    self._forget(transfer_id)
+                    self.forget(transfer_id)
             known = {found.path for found in self._open.values()} | self._making
             oldest = self._now().timestamp() - PUSH_EXPIRY_DAYS * 86_400
             with suppress(OSError):
@@ -369,7 +338,7 @@ def _check_numbers(numbers: list[int], count: int) -> None:
 
 
 def _read(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the offset and the content of a file, some whole blocks at a time."""
+    """Yield the offset and the content of a file, some complete blocks at a time."""
     with path.open("rb", buffering=0) as file:
         at = 0
         while data := file.read(_STEP_BLOCKS * BLOCK_BYTES):
@@ -397,7 +366,7 @@ def _full(path: Path, what: str) -> SchedulerError:
 
 @contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """Tell a full disk from other trouble."""
+    """Translate errors of the file system; a full disk has its own error."""
     try:
         yield
     except OSError as error:

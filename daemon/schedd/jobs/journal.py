@@ -1,6 +1,6 @@
 """The durable journal of jobs: one SQLite file in the data folder.
 
-What it has answered is on disk.
+When a method returns, its change is on disk.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ CREATE INDEX IF NOT EXISTS jobs_state ON jobs(state, number);
 CREATE INDEX IF NOT EXISTS jobs_organization ON jobs(organization, number);
 """
 _COLUMNS = (
-    "job_id, state, spec, idempotency_key, submitted_at, started_at, finished_at, attempts, cancel_requested, "
-    "result, error"
+    "job_id, state, spec, idempotency_key, submitted_at, started_at, finished_at, attempts, "
+    "cancel_requested, result, error"
 )
 _FINAL = ("succeeded", "failed", "cancelled")
 
@@ -89,7 +89,8 @@ class Journal:
             if version > VERSION:
                 raise SchedulerError(
                     ErrorCode.DATABASE_UNREADABLE,
-                    f"{path} was written by a newer release (version {version}; this release supports {VERSION})",
+                    f"{path} was written by a newer release "
+                    f"(version {version}; this release supports {VERSION})",
                     hint="Start the newer release, or move the file away to discard its jobs.",
                 )
             if sqlite_files.faults(self._connection):
@@ -129,7 +130,8 @@ class Journal:
                 if known[0].spec != spec:
                     raise SchedulerError(
                         ErrorCode.IDEMPOTENCY_CONFLICT,
-                        f"the idempotency key {key!r:.80} was used for another job ({known[0].job_id})",
+                        f"the idempotency key {key!r:.80} was used for another job "
+                        f"({known[0].job_id})",
                         hint="Use a new key for a new job.",
                         details={"job_id": known[0].job_id},
                     )
@@ -171,7 +173,8 @@ class Journal:
             conditions.append("number < (SELECT number FROM jobs WHERE job_id = ?)")
             bindings.append(before)
         jobs = self._rows(
-            f"SELECT {_COLUMNS} FROM jobs WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT {limit + 1}",
+            f"SELECT {_COLUMNS} FROM jobs WHERE {' AND '.join(conditions)} "
+            f"ORDER BY number DESC LIMIT {limit + 1}",
             bindings,
         )
         return jobs[:limit], len(jobs) > limit
@@ -217,7 +220,7 @@ class Journal:
         return int(deaths)
 
     def requeued(self, job_id: str) -> None:
-        """Note that a running job was stopped with the daemon and is to continue at the next start."""
+        """Note that a running job was stopped with the daemon; the next daemon runs it again."""
         self._change(
             "UPDATE jobs SET state = 'queued' WHERE job_id = ? AND state = 'running'", (job_id,)
         )

@@ -1,17 +1,15 @@
-"""What can be asked of the daemon about jobs: submit, look, list, cancel.
+"""Job queue: accepts, orders, starts, cancels and finishes jobs.
 
-And the order in which they run.
-
-One active job per organization, others of it wait in the order of their submission; different
-organizations run side by side as workers are free. Every state is in the journal before anybody
-hears of it.
+At most one job of an organization runs; its others wait in the order of their submission. Jobs of
+different organizations run concurrently, as workers are free. Each change of state is written to
+the journal before it is reported, and takes effect before it is logged.
 """
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import structlog
 
 from schedd.replica.location import ReplicaPlace
 from schedd.run.specification import check_spec
+from schedd.settings import Settings
 from schedd.store.connection import resolve_database
 from schedd.workers import messages
 from schedd.workers.pool import Pool, WorkerDiedError
@@ -38,60 +37,66 @@ from schedproto.ids import new_job_id
 from schedproto.layout import backup_folder, database_path
 
 from .journal import Journal
+from .subscriptions import Subscriptions
 
-#: How long a cancelled job may take to end by itself before its worker is killed.
+#: Time for a cancelled job to end before its worker is killed.
 CANCEL_GRACE_S = 5.0
-#: How long to wait before the journal, on a full disk for example, is tried again.
+#: Time between tries to write the journal, for example on a full disk.
 JOURNAL_RETRY_S = 1.0
 #: Longest idempotency key.
 MAX_KEY_LENGTH = 200
 
 
 class JobService:
-    """The jobs of one daemon.
+    """The jobs of one daemon. All methods run in its event loop and return at once.
 
-    `changed(job_id)` is called whenever a job's state or progress has changed.
+    scratch: a folder for the working files of running jobs.   price_per_s: US dollars a second of
+    this machine, if known.   replica: the bucket that contains the organizations, if there is one.
+    defaults_toml: the text of the daemon's configuration file.
+
+    The service starts jobs once `pool` is set. Subscribe to `on_job_changed` (the id of a job whose
+    state or progress has changed) and `on_job_finished` (a job that has just ended).
+
+        service = JobService(settings, scratch, journal)
+        unsubscribe = service.on_job_finished.subscribe(lambda job: print(job.state))
+        job, duplicate = service.submit(JobSpec(organization="org-123"), key=None)
     """
 
     def __init__(
         self,
-        data_dir: Path,
+        settings: Settings,
         scratch: Path,
         journal: Journal,
-        pool_size: int,
         *,
-        queue_limit: int,
-        organization_limit: int,
-        worker_retries: int,
-        keep_jobs: int,
-        backup_days: float,
-        price_per_s: float | None,
-        replica: ReplicaPlace | None,
-        defaults_toml: str,
+        price_per_s: float | None = None,
+        replica: ReplicaPlace | None = None,
+        defaults_toml: str = "",
     ) -> None:
-        self.data_dir, self.scratch, self.journal = data_dir, scratch, journal
+        self.data_dir = settings.data.resolve()
+        self.journal = journal
         self.pool: Pool | None = None
-        self.changed: Callable[[str], None] = lambda _job_id: None
-        #: called with a job that has just ended
-        self.ended: Callable[[Job], None] = lambda _job: None
+        self.on_job_changed: Subscriptions[str] = Subscriptions()
+        self.on_job_finished: Subscriptions[Job] = Subscriptions()
         self.accepting = True
-        self._pool_size = pool_size
-        self._queue_limit, self._organization_limit = queue_limit, organization_limit
-        self._worker_retries, self._keep_jobs = worker_retries, keep_jobs
-        self._backup_days, self._price_per_s = backup_days, price_per_s
+
+        self._settings = settings
+        self._scratch = scratch
+        self._price_per_s = price_per_s
         self._replica = replica
-        self._held: set[str] = set()
         self._defaults = defaults_toml
+
         self._queue: list[Job] = []
         self._running: dict[str, Job] = {}
         self._progress: dict[str, Progress] = {}
+        #: organizations none of whose jobs may start
+        self._reserved: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._followers: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._log = structlog.get_logger()
 
     def resume(self) -> None:
-        """Take up what an earlier daemon left: jobs that had been running begin another attempt."""
+        """Queue the unfinished jobs of an earlier daemon; those that were running start again."""
         self._queue = self.journal.unfinished()
         for job in self._queue:
             if job.state == JobState.RUNNING:
@@ -142,8 +147,8 @@ class JobService:
         self._check_limits(spec.organization, key)
         job, duplicate = self.journal.add(job_id, spec, key)
         if not duplicate:
-            self._log.info("job accepted", job_id=job_id, organization=spec.organization)
             self._queue.append(job)
+            self._log.info("job accepted", job_id=job_id, organization=spec.organization)
             self.start_next()
         return self.job(job.job_id), duplicate
 
@@ -151,10 +156,10 @@ class JobService:
         if key is not None and self.journal.knows(key):
             return
         waiting = sum(1 for job in self._queue if job.spec.organization == organization)
-        if len(self._queue) >= self._queue_limit:
-            what, limit = "the queue", self._queue_limit
-        elif waiting >= self._organization_limit:
-            what, limit = f"the queue of {organization}", self._organization_limit
+        if len(self._queue) >= self._settings.queue_limit:
+            what, limit = "the queue", self._settings.queue_limit
+        elif waiting >= self._settings.organization_queue_limit:
+            what, limit = f"the queue of {organization}", self._settings.organization_queue_limit
         else:
             return
         raise SchedulerError(
@@ -165,7 +170,7 @@ class JobService:
         )
 
     def job(self, job_id: str) -> Job:
-        """Return a job with its progress and its place in the queue."""
+        """Return a job with its progress and its position in the queue."""
         job = self.journal.get(job_id)
         position = None
         if job.state == JobState.QUEUED:
@@ -197,105 +202,109 @@ class JobService:
         ], more
 
     def cancel(self, job_id: str) -> Job:
-        """End a job: at once while it waits, within `CANCEL_GRACE_S` while it runs.
+        """Cancel a job: at once while it waits, within `CANCEL_GRACE_S` while it runs.
 
-        Ended ones stay as they are.
+        A job that has ended stays as it is.
         """
         job = self.journal.get(job_id)
         if job.final:
             return job
         self.journal.cancel_requested(job_id)
         if job_id in self._running:
-            self._log.info("job to be cancelled", job_id=job_id)
             if self.pool is not None:
                 self.pool.cancel(job_id)
             self._spawn(self._kill_after_grace(job_id))
+            self._log.info("job to be cancelled", job_id=job_id)
         else:
             self._queue = [waiting for waiting in self._queue if waiting.job_id != job_id]
             self._finish(job_id, JobState.CANCELLED, error=_cancelled())
         return self.job(job_id)
 
     @contextmanager
-    def hold(self, organization: str) -> Iterator[None]:
-        """Keep an organization's jobs from beginning; refused while one of them waits or runs."""
+    def reserve(self, organization: str) -> Iterator[None]:
+        """Reserve an organization's file: no job of it starts.
+
+        Raises `SchedulerError` (`organization_busy`) while one is queued or running.
+        """
         busy = {
             job.spec.organization for job in (*self._queue, *self._running.values())
-        } | self._held
+        } | self._reserved
         if organization in busy:
             raise SchedulerError(
                 ErrorCode.ORGANIZATION_BUSY,
                 f"a job of {organization} is queued or running, or its file is being replaced",
                 hint="Wait until it ends, or cancel it (`schedctl list`).",
             )
-        self._held.add(organization)
+        self._reserved.add(organization)
         try:
             yield
         finally:
-            self._held.discard(organization)
+            self._reserved.discard(organization)
             self.start_next()
 
     async def _kill_after_grace(self, job_id: str) -> None:
         await asyncio.sleep(CANCEL_GRACE_S)
         if job_id in self._running and self.pool is not None:
+            self.pool.kill_coordinator(job_id)
             self._log.warning("job does not end; its worker is killed", job_id=job_id)
-            self.pool.kill_lead(job_id)
 
     # Running --------------------------------------------------------------------------------------
 
     def start_next(self) -> None:
-        """Begin waiting jobs as long as a worker is free.
-
-        Called by the pool when one becomes so.
-        """
-        while self.pool is not None and self.pool.can_lead and not self._stopping:
-            active = {job.spec.organization for job in self._running.values()} | self._held
+        """Start queued jobs while workers are idle; the pool calls it when one becomes idle."""
+        while self.pool is not None and self.pool.can_start and not self._stopping:
+            active = {job.spec.organization for job in self._running.values()} | self._reserved
             job = next((job for job in self._queue if job.spec.organization not in active), None)
             if job is None:
                 return
             try:
                 attempt = self.journal.started(job.job_id)
             except SchedulerError as error:
+                self._spawn(self._start_later())
                 self._log.error(
                     "the journal cannot be written; waiting",
                     code=str(error.code),
                     error=error.message,
                 )
-                self._spawn(self._start_later())
                 return
             self._queue.remove(job)
             self._running[job.job_id] = job
-            self._begin(job, attempt, self.pool)
+            self._start(job, attempt, self.pool)
 
     async def _start_later(self) -> None:
         await asyncio.sleep(JOURNAL_RETRY_S)
         self.start_next()
 
-    def _begin(self, job: Job, attempt: int, pool: Pool) -> None:
+    def _start(self, job: Job, attempt: int, pool: Pool) -> None:
         run_id = f"{job.job_id}.{attempt}"
-        folder = self.scratch / run_id
+        folder = self._scratch / run_id
         with suppress(OSError):
-            # Where it cannot be made, the job itself meets that and says so.
+            # If it cannot be made, the job itself fails and says so.
             folder.mkdir(parents=True, exist_ok=True)
-        message = messages.LeadJob(
-            job_id=job.job_id,
-            run_id=run_id,
-            spec=job.spec,
-            database=str(database_path(self.data_dir, job.spec.organization)),
-            defaults_toml=self._defaults,
-            scratch=str(folder),
-            default_workers=self._pool_size,
-            backup_folder=str(backup_folder(self.data_dir, job.spec.organization)),
-            backup_days=self._backup_days,
-            replica=self._replica,
-        )
-        done = pool.lead(message, job.spec.workers, self._on_progress)
-        self._log.info(
-            "job begins", job_id=job.job_id, run_id=run_id, organization=job.spec.organization
-        )
-        self.changed(job.job_id)
+        message = self._message(job, run_id, folder)
+        done = pool.run_job(message, job.spec.workers, self._on_progress)
         follower = self._spawn(self._follow(job, run_id, folder, done))
         self._followers.add(follower)
         follower.add_done_callback(self._followers.discard)
+        self.on_job_changed.notify(job.job_id)
+        self._log.info(
+            "job begins", job_id=job.job_id, run_id=run_id, organization=job.spec.organization
+        )
+
+    def _message(self, job: Job, run_id: str, folder: Path) -> messages.RunJob:
+        organization = job.spec.organization
+        return messages.RunJob(
+            job_id=job.job_id,
+            run_id=run_id,
+            spec=job.spec,
+            database=str(database_path(self.data_dir, organization)),
+            defaults_toml=self._defaults,
+            scratch=str(folder),
+            default_workers=self._settings.workers,
+            backup_folder=str(backup_folder(self.data_dir, organization)),
+            backup_days=self._settings.backup_days,
+            replica=self._replica,
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -310,7 +319,7 @@ class JobService:
             contacts_done=message.done,
             contacts_total=message.total,
         )
-        self.changed(message.job_id)
+        self.on_job_changed.notify(message.job_id)
 
     async def _follow(
         self, job: Job, run_id: str, folder: Path, done: asyncio.Future[RunResult]
@@ -320,32 +329,35 @@ class JobService:
             result = await done
         except SchedulerError as error:
             state = JobState.CANCELLED if error.code == ErrorCode.CANCELLED else JobState.FAILED
-            self._ended(job)
+            self._remove_running(job)
             self._finish(job.job_id, state, error=error.info())
             log.warning("job ended", state=state.value, code=str(error.code), error=error.message)
         except WorkerDiedError as error:
-            self._ended(job)
+            self._remove_running(job)
             self._worker_died(job, error, log)
         else:
-            self._ended(job)
-            if self._price_per_s is not None:
-                result = msgspec.structs.replace(result, cost_usd=result.wall_s * self._price_per_s)
-            self._finish(job.job_id, JobState.SUCCEEDED, result=result)
-            log.info(
-                "job ended",
-                state="succeeded",
-                contacts=result.contacts,
-                inserted=result.rows_inserted,
-                updated=result.rows_updated,
-                deleted=result.rows_deleted,
-                unchanged=result.rows_unchanged,
-                wall_s=result.wall_s,
-            )
+            self._remove_running(job)
+            self._succeeded(job, result, log)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             self.start_next()
 
-    def _ended(self, job: Job) -> None:
+    def _succeeded(self, job: Job, result: RunResult, log: structlog.stdlib.BoundLogger) -> None:
+        if self._price_per_s is not None:
+            result = msgspec.structs.replace(result, cost_usd=result.wall_s * self._price_per_s)
+        self._finish(job.job_id, JobState.SUCCEEDED, result=result)
+        log.info(
+            "job ended",
+            state="succeeded",
+            contacts=result.contacts,
+            inserted=result.rows_inserted,
+            updated=result.rows_updated,
+            deleted=result.rows_deleted,
+            unchanged=result.rows_unchanged,
+            wall_s=result.wall_s,
+        )
+
+    def _remove_running(self, job: Job) -> None:
         self._running.pop(job.job_id, None)
         self._progress.pop(job.job_id, None)
 
@@ -359,17 +371,19 @@ class JobService:
             self._finish(job.job_id, JobState.CANCELLED, error=_cancelled())
             return
         deaths = self.journal.worker_died(job.job_id)
-        log.warning("worker of job died", exit_code=error.exit_code, deaths=deaths)
-        if deaths <= self._worker_retries:
+        if deaths <= self._settings.worker_retries:
             self._queue.insert(0, self.journal.get(job.job_id))
-            self.changed(job.job_id)
+            self.on_job_changed.notify(job.job_id)
+            log.warning("worker of job died", exit_code=error.exit_code, deaths=deaths)
             return
         cause = SchedulerError(
             ErrorCode.WORKER_DIED,
             f"the worker crashed {deaths} times on this job (exit code {error.exit_code})",
-            hint="Nothing was changed. The machine may be out of memory; use fewer workers or a larger machine.",
+            hint="Nothing was changed. The machine may be out of memory; use fewer workers or a "
+            "larger machine.",
         )
         self._finish(job.job_id, JobState.FAILED, error=cause.info())
+        log.warning("worker of job died", exit_code=error.exit_code, deaths=deaths)
 
     def _finish(
         self,
@@ -380,16 +394,18 @@ class JobService:
     ) -> None:
         try:
             self.journal.finished(job_id, state, result, error)
-            self.journal.forget(self._keep_jobs)
-        except SchedulerError as trouble:
-            # The work is done and in the organization's file; only the note of it has to wait.
-            self._log.error(
-                "the journal cannot be written; trying again", code=str(trouble.code), job_id=job_id
-            )
+            self.journal.forget(self._settings.keep_jobs)
+        except SchedulerError as journal_error:
+            # The work is done and in the organization's file; only the journal's entry has to wait.
             self._spawn(self._finish_later(job_id, state, result, error))
+            self._log.error(
+                "the journal cannot be written; trying again",
+                code=str(journal_error.code),
+                job_id=job_id,
+            )
             return
-        self.ended(self.journal.get(job_id))
-        self.changed(job_id)
+        self.on_job_finished.notify(self.journal.get(job_id))
+        self.on_job_changed.notify(job_id)
 
     async def _finish_later(
         self, job_id: str, state: JobState, result: RunResult | None, error: ErrorInfo | None
@@ -400,7 +416,7 @@ class JobService:
     # The end --------------------------------------------------------------------------------------
 
     async def drain(self, timeout_s: float) -> bool:
-        """Begin no more jobs and wait for the running ones; returns whether all have ended."""
+        """Start no more jobs and wait for the running ones; returns whether all have ended."""
         self.accepting = False
         self._stopping = True
         if self._followers:

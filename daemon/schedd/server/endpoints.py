@@ -1,7 +1,4 @@
-"""The sockets the daemon listens on.
-
-What may be listened on without keys, and how each is set up.
-"""
+"""The daemon's sockets: which endpoints need keys, and how each is opened."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ import zmq.asyncio
 from schedd.exitcodes import ExitCode, FatalError
 from schedproto.codec import MAX_REQUEST_BYTES
 
-#: Messages that may wait for a slow client before it is given up.
+#: Messages queued for a slow client before it is given up.
 HIGH_WATER_MARK = 1000
 
 
@@ -54,8 +51,8 @@ def check_endpoint(endpoint: str, *, has_keys: bool) -> None:
         raise FatalError(
             ExitCode.BIND,
             f"refusing to listen on {endpoint} without keys",
-            "Create keys with `schedctl keys new` and set --server-key-file and --client-keys. Without keys, only "
-            "Unix sockets and loopback addresses are allowed.",
+            "Create keys with `schedctl keys new` and set --server-key-file and --client-keys. "
+            "Without keys, only Unix sockets and loopback addresses are allowed.",
         )
 
 
@@ -74,7 +71,7 @@ def open_router(
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
     # Sending to a peer that has gone is an error instead of nothing, so that its watches end.
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    # A client that connects again under the same identity takes its place over.
+    # A client that reconnects with the same identity replaces its old connection.
     socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
     socket.setsockopt(zmq.HEARTBEAT_IVL, 10_000)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 30_000)
@@ -103,7 +100,7 @@ def open_router(
 def _prepare_unix_socket(path: Path) -> None:
     """Make the socket's folder, for this user alone, and remove a socket that a killed daemon left.
 
-    The data folder's lock is ours by now, so a socket that is there belongs to nobody.
+    This process holds the data folder's lock, so no daemon uses an existing socket.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.is_socket():

@@ -1,7 +1,4 @@
-"""The keys of the encrypted socket.
-
-The server's secret, and which clients are admitted (ZAP, RFC 27).
-"""
+"""Keys of the encrypted socket: the server's secret and the admitted clients (ZAP, RFC 27)."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from schedproto.keys import KeyFormatError, parse_public_keys, parse_secret_key
 
 
 def server_secret(key_file: Path | None, key: str | None) -> bytes | None:
-    """Return the server's secret key (Z85), or None where none is set. Raises `FatalError`."""
+    """Return the server's secret key (Z85), or None if none is set. Raises `FatalError`."""
     if key_file is None and key is None:
         return None
     try:

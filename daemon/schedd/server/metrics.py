@@ -1,10 +1,8 @@
-"""Metrics for Prometheus on a port of the private network.
+"""Metrics for Prometheus: the text format 0.0.4 over a small HTTP server.
 
-The text format 0.0.4 over a small HTTP server.
-
-Fly's scraper asks the machine itself every 15 seconds (docs/FLY.md, section 9). A scrape is no
-activity: it never keeps the machine up. Whatever a client of this port does or does not do, it
-holds one of a few connections for a few seconds at most.
+The port is on the private network. Fly's scraper reads it on the machine every 15 seconds
+(docs/FLY.md, section 9). A scrape does not count as activity: it never keeps the machine up. A
+client of this port holds one of a few connections for a few seconds at most.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ import os
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 
 #: Upper ends of the buckets of durations, in seconds: from a small file to the largest.
 BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-#: How long a request may take to arrive and its answer to leave, how long its head may be, how many
-#: at once.
+#: Limits of a request: seconds until its reply is sent, bytes of its head, connections at a time.
 REQUEST_S, MAX_HEAD_BYTES, MAX_CONNECTIONS = 5.0, 8192, 16
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -59,12 +57,16 @@ METRICS: dict[str, tuple[str, str]] = {
         "gauge",
         "Seconds until the daemon exits because it is idle; absent if no exit is pending.",
     ),
+    "schedd_log_lines_lost_total": ("counter", "Log lines that could not be written."),
     "schedd_free_bytes": ("gauge", "Free bytes in the data folder."),
 }
 
 
 def split_address(text: str) -> tuple[str, int]:
-    """Return host and port of `9091`, `:9091`, `0.0.0.0:9091` or `[::]:9091`, which the settings have checked."""
+    """Return host and port of `9091`, `:9091`, `0.0.0.0:9091` or `[::]:9091`.
+
+    The settings have checked the text.
+    """
     host, _, port = text.rpartition(":")
     return host.strip("[]"), int(port)
 
@@ -95,19 +97,28 @@ class _Histogram:
 
 
 class Metrics:
-    """What is counted since the daemon was started."""
+    """Counters since the start of the daemon."""
 
-    def __init__(self, service: JobService, server: Server, queue_limit: int) -> None:
-        self._service, self._server, self._queue_limit = service, server, queue_limit
+    def __init__(
+        self,
+        service: JobService,
+        server: Server,
+        queue_limit: int,
+        lost_log_lines: Callable[[], int],
+    ) -> None:
+        self._service = service
+        self._server = server
+        self._queue_limit = queue_limit
+        self._lost_log_lines = lost_log_lines
         self._ended: Counter[tuple[str, str]] = Counter()
         self._rows: Counter[str] = Counter()
         self._contacts = 0
         self._cost_usd = 0.0
         self._durations, self._waits = _Histogram(), _Histogram()
         self._started = time.monotonic()
-        service.ended = self.note
+        service.on_job_finished.subscribe(self.count)
 
-    def note(self, job: Job) -> None:
+    def count(self, job: Job) -> None:
         """Count a job that has just ended."""
         self._ended[str(job.state), job.spec.mode] += 1
         if job.started_at is not None and job.finished_at is not None:
@@ -164,6 +175,9 @@ class Metrics:
             "schedd_idle_exit_seconds": []
             if idle is None
             else [f"schedd_idle_exit_seconds {idle:.3f}"],
+            "schedd_log_lines_lost_total": [
+                f"schedd_log_lines_lost_total {self._lost_log_lines()}"
+            ],
             "schedd_free_bytes": [f"schedd_free_bytes {stats.f_bavail * stats.f_frsize}"],
         }
 
@@ -181,12 +195,12 @@ class MetricsServer:
         self._connections = 0
 
     async def start(self) -> None:
-        """Listen, where an address is set; raises `FatalError` where that is not possible."""
+        """Listen if an address is set; raises `FatalError` if that is not possible."""
         if self._address is None:
             return
         host, port = split_address(self._address)
         try:
-            # Both families where no address is named: Fly's scraper comes over IPv4, people over
+            # Both families if no address is named: Fly's scraper comes over IPv4, people over
             # the private network.
             both = (not host or host == "::") and socket.has_dualstack_ipv6()
             listening = (
@@ -203,7 +217,8 @@ class MetricsServer:
             raise FatalError(
                 ExitCode.BIND,
                 f"cannot serve metrics at {self._address}: {error.strerror or error}",
-                "The port may be in use by another program. Set SCHEDD_METRICS_LISTEN to another port, or unset it.",
+                "The port may be in use by another program. Set SCHEDD_METRICS_LISTEN to another "
+                "port, or unset it.",
             ) from None
 
     def close(self) -> None:
@@ -216,10 +231,10 @@ class MetricsServer:
         try:
             async with asyncio.timeout(REQUEST_S):
                 if self._connections <= MAX_CONNECTIONS:
-                    writer.write(await self._answer(reader))
+                    writer.write(await self._reply(reader))
                     await writer.drain()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # whoever asks badly gets no answer
+            pass  # an invalid request gets no reply
         finally:
             self._connections -= 1
             writer.close()
@@ -227,7 +242,7 @@ class MetricsServer:
                 async with asyncio.timeout(1.0):
                     await writer.wait_closed()
 
-    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+    async def _reply(self, reader: asyncio.StreamReader) -> bytes:
         head = await reader.readuntil(b"\r\n\r\n")
         words = head.split(b"\r\n", 1)[0].decode("latin-1").split()
         method, path = (words[0], words[1].partition("?")[0]) if len(words) == 3 else ("", "")

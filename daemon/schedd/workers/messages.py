@@ -1,6 +1,7 @@
-"""What the daemon and its worker processes say to each other.
+"""Messages between the daemon and its worker processes: msgspec structs on a pipe, no pickles.
 
-Msgspec structs on a pipe, never pickles.
+The coordinator of a job is the worker that runs it; it offers shards (parts of the job) that other
+workers run.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class _Message(msgspec.Struct, frozen=True, tag_field="t"):
 # Daemon to worker ---------------------------------------------------------------------------------
 
 
-class LeadJob(_Message, frozen=True, tag="lead"):
+class RunJob(_Message, frozen=True, tag="run_job"):
     """Run a job."""
 
     job_id: str
@@ -35,8 +36,8 @@ class LeadJob(_Message, frozen=True, tag="lead"):
     replica: ReplicaPlace | None = None
 
 
-class RunShard(_Message, frozen=True, tag="shard"):
-    """Run a piece of another worker's job."""
+class RunShard(_Message, frozen=True, tag="run_shard"):
+    """Run a shard of another worker's job."""
 
     batch: str
     number: int
@@ -44,8 +45,8 @@ class RunShard(_Message, frozen=True, tag="shard"):
     payload: bytes
 
 
-class ShardResult(_Message, frozen=True, tag="result"):
-    """To the lead: a piece was done by somebody (or failed)."""
+class ShardResult(_Message, frozen=True, tag="shard_result"):
+    """To the coordinator: another worker has run a shard, or it failed."""
 
     batch: str
     number: int
@@ -53,15 +54,15 @@ class ShardResult(_Message, frozen=True, tag="result"):
     error: ErrorInfo | None = None
 
 
-class Granted(_Message, frozen=True, tag="granted"):
-    """To the lead: the piece it may run itself; -1 if none is left that nobody has begun."""
+class ShardGrant(_Message, frozen=True, tag="shard_grant"):
+    """To the coordinator: the shard that it may run itself; -1 if all have been started."""
 
     batch: str
     number: int
 
 
 class CancelJob(_Message, frozen=True, tag="cancel"):
-    """End a job."""
+    """Cancel a job."""
 
     job_id: str
 
@@ -78,7 +79,7 @@ class Ready(_Message, frozen=True, tag="ready"):
 
 
 class Progressed(_Message, frozen=True, tag="progress"):
-    """How far the job is."""
+    """Progress of a job."""
 
     job_id: str
     stage: str
@@ -87,8 +88,8 @@ class Progressed(_Message, frozen=True, tag="progress"):
     total: int
 
 
-class Offer(_Message, frozen=True, tag="offer"):
-    """Pieces that idle workers may take, at most `helpers` of them at once."""
+class ShardBatch(_Message, frozen=True, tag="shard_batch"):
+    """Shards that idle workers may run, at most `helpers` of them at once."""
 
     batch: str
     task: str
@@ -96,14 +97,14 @@ class Offer(_Message, frozen=True, tag="offer"):
     helpers: int
 
 
-class Claim(_Message, frozen=True, tag="claim"):
-    """The lead asks for a piece to run itself."""
+class ShardRequest(_Message, frozen=True, tag="shard_request"):
+    """The coordinator asks for a shard to run itself."""
 
     batch: str
 
 
 class ShardDone(_Message, frozen=True, tag="shard_done"):
-    """A piece of another worker's job is done (or failed)."""
+    """A shard of another worker's job is done, or it failed."""
 
     batch: str
     number: int
@@ -112,7 +113,7 @@ class ShardDone(_Message, frozen=True, tag="shard_done"):
 
 
 class JobDone(_Message, frozen=True, tag="job_done"):
-    """The job has ended: one of the two."""
+    """The job has ended, with a result or an error."""
 
     job_id: str
     result: RunResult | None = None
@@ -127,8 +128,8 @@ class LogLine(_Message, frozen=True, tag="log"):
     fields: dict[str, Any]
 
 
-ToWorker = LeadJob | RunShard | ShardResult | Granted | CancelJob | Stop
-FromWorker = Ready | Progressed | Offer | Claim | ShardDone | JobDone | LogLine
+ToWorker = RunJob | RunShard | ShardResult | ShardGrant | CancelJob | Stop
+FromWorker = Ready | Progressed | ShardBatch | ShardRequest | ShardDone | JobDone | LogLine
 
 encode = msgspec.msgpack.Encoder().encode
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode

@@ -1,6 +1,6 @@
 """The pool of worker processes.
 
-Starts them, gives them jobs and pieces of jobs, and survives their deaths.
+Starts them, gives them jobs and shards of jobs, and replaces workers that crash.
 
 Workers are started by multiprocessing's fork server, a process of its own without threads or
 sockets, so nothing of the daemon is inherited. All methods run in the daemon's event loop.
@@ -26,18 +26,18 @@ import structlog
 from schedproto import ErrorCode, ErrorInfo, RunResult, SchedulerError
 
 from . import messages
-from .worker import worker_main
+from .child_output import ChildOutput
+from .entry import PRELOAD, worker_main
 
-#: How often a piece is begun again after the worker that ran it died.
+#: Tries of a shard whose worker crashes.
 SHARD_TRIES = 3
-#: A worker that died before it was ready says that none can be started; after so many the pool
-#: gives up.
+#: Give up after this many startup crashes.
 START_TRIES = 5
 MAX_WORKERS = 32
 
 
 class WorkerDiedError(Exception):
-    """The worker that led a job died; `exit_code` is negative for a signal."""
+    """The worker of a job crashed; `exit_code` is negative for a signal."""
 
     def __init__(self, exit_code: int | None) -> None:
         super().__init__(f"exit code {exit_code}")
@@ -46,10 +46,10 @@ class WorkerDiedError(Exception):
 
 @dataclass
 class Batch:
-    """Pieces of one job that are to be run."""
+    """Shards of one job that are to be run."""
 
     name: str
-    lead: Worker
+    coordinator: Worker
     task: str
     payloads: list[bytes]
     helpers: int
@@ -60,18 +60,18 @@ class Batch:
 
 @dataclass(eq=False)
 class Worker:
-    """One process and what it does: idle, leading a job, or running a piece."""
+    """One process and what it does: idle, running a job, or running a shard of one."""
 
     process: ForkServerProcess
     connection: Connection
     ready: bool = False
-    job: _Lead | None = None
+    job: _RunningJob | None = None
     shard: tuple[Batch, int] | None = None
     stopping: bool = False
 
     @property
     def idle(self) -> bool:
-        """Return whether it can be given something."""
+        """Return whether it can be given work."""
         return self.ready and self.job is None and self.shard is None and not self.stopping
 
     def send(self, message: Any) -> None:
@@ -83,7 +83,7 @@ class Worker:
 
 
 @dataclass
-class _Lead:
+class _RunningJob:
     job_id: str
     done: asyncio.Future[RunResult]
     on_progress: Callable[[messages.Progressed], None]
@@ -93,14 +93,12 @@ class _Lead:
 class Pool:
     """`size` workers, more while a job asks for more.
 
-    `on_idle` is called whenever a job could begin.
+    `on_idle` is called whenever a job could start.
     """
 
     def __init__(
         self,
         size: int,
-        runner: str,
-        tasks: str,
         alive_file: Path,
         on_idle: Callable[[], None],
         log: Any = None,
@@ -108,25 +106,25 @@ class Pool:
         self.size = size
         self.workers: list[Worker] = []
         self._batches: list[Batch] = []
-        self._modules = (runner, tasks)
         self._alive_file = alive_file
         self._on_idle = on_idle
         self._log = log or structlog.get_logger()
         self._closing = False
         self._failed_starts = 0
-        #: workers that died unasked
+        #: worker crashes
         self.deaths = 0
         self._empty = asyncio.Event()
         self._context = multiprocessing.get_context("forkserver")
+        self._child_output = ChildOutput(self._log)
 
     # Life -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the fork server and the workers.
 
-        Returns at once, they become ready by themselves.
+        Returns at once; they become ready later.
         """
-        self._context.set_forkserver_preload(list(self._modules))
+        self._context.set_forkserver_preload(list(PRELOAD))
         for _ in range(self.size):
             self._add()
 
@@ -134,18 +132,19 @@ class Pool:
         ours, theirs = self._context.Pipe(duplex=True)
         process = self._context.Process(
             target=worker_main,
-            args=(theirs, *self._modules, str(self._alive_file)),
+            args=(theirs, str(self._alive_file)),
             name="schedd-worker",
             daemon=True,
         )
-        process.start()
+        with self._child_output.as_standard_error():
+            process.start()
         theirs.close()
         worker = Worker(process, ours)
         self.workers.append(worker)
         self._empty.clear()
         loop = asyncio.get_running_loop()
         loop.add_reader(ours.fileno(), self._readable, worker)
-        loop.add_reader(process.sentinel, self._ended, worker)
+        loop.add_reader(process.sentinel, self._process_ended, worker)
 
     async def close(self, timeout_s: float = 5.0) -> None:
         """Stop all workers; those that do not end in time are killed."""
@@ -160,55 +159,56 @@ class Pool:
         if self.workers:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), 5.0)
+        self._child_output.close()
 
     def kill(self, worker: Worker) -> None:
-        """Kill a worker; its transaction is rolled back by whoever opens the file next."""
+        """Kill a worker; the next program that opens the file rolls its transaction back."""
         if worker.process.pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(worker.process.pid, signal.SIGKILL)
 
     @property
     def busy(self) -> int:
-        """Return how many workers do something."""
+        """Return how many workers are busy."""
         return sum(1 for worker in self.workers if worker.job or worker.shard)
 
     @property
-    def can_lead(self) -> bool:
-        """Return whether a job could begin now."""
+    def can_start(self) -> bool:
+        """Return whether a job could start now."""
         return any(worker.idle for worker in self.workers)
 
     # Jobs -----------------------------------------------------------------------------------------
 
-    def lead(
+    def run_job(
         self,
-        job: messages.LeadJob,
+        job: messages.RunJob,
         workers: int | None,
         on_progress: Callable[[messages.Progressed], None],
     ) -> asyncio.Future[RunResult]:
         """Give a job to an idle worker.
 
-        The future ends in the result, `SchedulerError` or `WorkerDiedError`.
+        The future has the result, `SchedulerError` or `WorkerDiedError`.
         """
         worker = next(worker for worker in self.workers if worker.idle)
         done: asyncio.Future[RunResult] = asyncio.get_running_loop().create_future()
-        worker.job = _Lead(job.job_id, done, on_progress, workers or 1)
+        worker.job = _RunningJob(job.job_id, done, on_progress, workers or 1)
         worker.send(job)
         self._resize()
         return done
 
     def cancel(self, job_id: str) -> None:
-        """Ask the lead of a job to end it."""
-        worker = self._lead_of(job_id)
+        """Ask the coordinator of a job to end it."""
+        worker = self._coordinator_of(job_id)
         if worker is not None:
             worker.send(messages.CancelJob(job_id))
 
-    def kill_lead(self, job_id: str) -> None:
-        """Kill the worker that leads a job."""
-        worker = self._lead_of(job_id)
+    def kill_coordinator(self, job_id: str) -> None:
+        """Kill the coordinator of a job."""
+        worker = self._coordinator_of(job_id)
         if worker is not None:
             self.kill(worker)
 
-    def _lead_of(self, job_id: str) -> Worker | None:
+    def _coordinator_of(self, job_id: str) -> Worker | None:
         return next((w for w in self.workers if w.job is not None and w.job.job_id == job_id), None)
 
     def _resize(self) -> None:
@@ -245,13 +245,13 @@ class Pool:
         elif isinstance(message, messages.Progressed):
             if worker.job is not None and worker.job.job_id == message.job_id:
                 worker.job.on_progress(message)
-        elif isinstance(message, messages.Offer):
+        elif isinstance(message, messages.ShardBatch):
             batch = Batch(message.batch, worker, message.task, message.payloads, message.helpers)
             batch.waiting.extend(range(len(message.payloads)))
             self._batches.append(batch)
             self._dispatch()
-        elif isinstance(message, messages.Claim):
-            self._claim(worker, message.batch)
+        elif isinstance(message, messages.ShardRequest):
+            self._grant_shard(worker, message.batch)
         elif isinstance(message, messages.ShardDone):
             self._shard_done(worker, message)
         elif isinstance(message, messages.JobDone):
@@ -260,10 +260,10 @@ class Pool:
             log = self._log.bind(**message.fields)
             getattr(log, message.level)(message.event)
 
-    def _claim(self, worker: Worker, name: str) -> None:
+    def _grant_shard(self, worker: Worker, name: str) -> None:
         batch = next((b for b in self._batches if b.name == name), None)
         number = batch.waiting.popleft() if batch is not None and batch.waiting else -1
-        worker.send(messages.Granted(name, number))
+        worker.send(messages.ShardGrant(name, number))
 
     def _shard_done(self, worker: Worker, message: messages.ShardDone) -> None:
         shard, worker.shard = worker.shard, None
@@ -271,7 +271,7 @@ class Pool:
             batch, number = shard
             batch.running.pop(number, None)
             if batch in self._batches:
-                batch.lead.send(
+                batch.coordinator.send(
                     messages.ShardResult(batch.name, number, message.payload, message.error)
                 )
         self._dispatch()
@@ -290,11 +290,11 @@ class Pool:
         self._resize()
         self._dispatch()
 
-    def _forget_batches(self, lead: Worker) -> None:
-        self._batches = [batch for batch in self._batches if batch.lead is not lead]
+    def _forget_batches(self, coordinator: Worker) -> None:
+        self._batches = [batch for batch in self._batches if batch.coordinator is not coordinator]
 
     def _dispatch(self) -> None:
-        """Give pieces to idle workers, first those of the oldest batch; then let a job begin."""
+        """Give shards to idle workers, those of the oldest batch first; then let a job start."""
         for batch in self._batches:
             for worker in self.workers:
                 if not batch.waiting or len(batch.running) >= batch.helpers:
@@ -306,14 +306,14 @@ class Pool:
                     worker.send(
                         messages.RunShard(batch.name, number, batch.task, batch.payloads[number])
                     )
-        if self.can_lead and not self._closing:
+        if self.can_start and not self._closing:
             self._on_idle()
 
     # Deaths ---------------------------------------------------------------------------------------
 
-    def _ended(self, worker: Worker) -> None:
+    def _process_ended(self, worker: Worker) -> None:
         """Clean up after a worker that has ended, expected or not."""
-        self._readable(worker)  # what it had still said
+        self._readable(worker)  # its last messages
         loop = asyncio.get_running_loop()
         loop.remove_reader(worker.process.sentinel)
         loop.remove_reader(worker.connection.fileno())
@@ -326,19 +326,23 @@ class Pool:
         if worker.stopping and worker.job is None and worker.shard is None:
             return
         self.deaths += 1
-        self._log.warning("worker died", pid=worker.process.pid, exit_code=exit_code)
         self._forget_batches(worker)
         if worker.shard is not None:
             self._retry(*worker.shard, exit_code)
         if worker.job is not None and not worker.job.done.done():
             worker.job.done.set_exception(WorkerDiedError(exit_code))
+        self._replace_crashed(worker)
+        self._log.warning("worker died", pid=worker.process.pid, exit_code=exit_code)
+
+    def _replace_crashed(self, worker: Worker) -> None:
+        """Start another worker, unless none can be started."""
         if not worker.ready:
             self._failed_starts += 1
         if self._failed_starts < START_TRIES:
             self._resize()
         elif not self._closing:
-            self._log.error("workers cannot be started", tries=self._failed_starts)
             self._closing = True
+            self._log.error("workers cannot be started", tries=self._failed_starts)
         self._dispatch()
 
     def _retry(self, batch: Batch, number: int, exit_code: int | None) -> None:
@@ -346,12 +350,12 @@ class Pool:
         batch.tries[number] = batch.tries.get(number, 1) + 1
         if batch.tries[number] <= SHARD_TRIES:
             batch.waiting.appendleft(number)
-            # The lead may have been told that nothing is left; if nobody else is idle, a new worker
-            # takes it.
+            # The coordinator may know already that nothing is left; if no other worker is idle, a
+            # new one runs it.
             return
         error = SchedulerError(
             ErrorCode.WORKER_DIED,
             f"a worker crashed {SHARD_TRIES} times on one part of the job (exit code {exit_code})",
             hint="The machine may be out of memory; use fewer workers or a larger machine.",
         )
-        batch.lead.send(messages.ShardResult(batch.name, number, error=error.info()))
+        batch.coordinator.send(messages.ShardResult(batch.name, number, error=error.info()))

@@ -16,7 +16,7 @@ from schedd.files.transfers import MAX_PULLS, PULL_IDLE_S, Transfers
 from schedd.store.maintenance import whole_copy
 from schedproto import ErrorCode, SchedulerError
 from schedproto.layout import transfer_folder
-from schedproto.transfers import CloseTransfer, DigestsReply, GetDigests, OpenPull, TransferReply
+from schedproto.transfers import GetDigests
 from tests.support.waiting import wait_until
 
 
@@ -32,17 +32,12 @@ def make(data: Path) -> Transfers:
 
 
 def pull(served: Transfers, data: Path, organization: str = "org-1") -> str:
-    request = OpenPull(id="1", organization=organization)
-    reply = served.answer(request, data / f"{organization}.db")
-    assert isinstance(reply, TransferReply)
-    return reply.transfer.transfer_id
+    return served.open_pull(organization, data / f"{organization}.db").transfer_id
 
 
-def digests(served: Transfers, data: Path, transfer_id: str) -> bytes:
+def digests(served: Transfers, transfer_id: str) -> bytes:
     request = GetDigests(id="1", organization="org-1", transfer_id=transfer_id, first=0, count=1)
-    reply = served.answer(request, data / "org-1.db")
-    assert isinstance(reply, DigestsReply)
-    return reply.digests
+    return served.digests(request)
 
 
 def copies(data: Path) -> list[Path]:
@@ -59,8 +54,7 @@ def test_number(data: Path) -> None:
         assert error.value.code == ErrorCode.QUEUE_FULL
         assert error.value.info().retryable
     assert len(copies(data)) == MAX_PULLS
-    close = CloseTransfer(id="1", organization="org-1", transfer_id=opened[0])
-    served.answer(close, data / "org-1.db")
+    served.forget(opened[0])
     pull(served, data, "org-2")
     assert len(copies(data)) == MAX_PULLS
 
@@ -72,12 +66,12 @@ def test_idle_one_is_given_up(data: Path) -> None:
     for transfer_id in opened:
         served._open[transfer_id].used_at -= PULL_IDLE_S + 1
     served._open[opened[3]].used_at -= 1
-    digests(served, data, opened[0])
+    digests(served, opened[0])
     pull(served, data)
     assert len(copies(data)) == MAX_PULLS
-    assert digests(served, data, opened[0])
+    assert digests(served, opened[0])
     with pytest.raises(SchedulerError) as error:
-        digests(served, data, opened[3])
+        digests(served, opened[3])
     assert error.value.code == ErrorCode.TRANSFER_UNKNOWN
 
 

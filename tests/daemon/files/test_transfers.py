@@ -33,15 +33,12 @@ from schedclient.errors import (
 )
 from schedclient.transfers import _copy
 from schedproto.layout import transfer_folder
-from schedproto.messages import Done
 from schedproto.transfers import (
     BLOCK_BYTES,
     CommitPush,
     OfferDigests,
     OpenPush,
     PutBlocks,
-    TransferReply,
-    WantedReply,
     blocks_of,
     digests_of,
     whole_digest,
@@ -226,17 +223,16 @@ def test_no_job_begins_between(folder: Folder, organization_file: Path, tmp_path
         opening = OpenPush(
             id="1", organization="org-123", size_bytes=len(data), digest=whole_digest(digests)
         )
-        transfer = (await client._session.request(opening, TransferReply)).transfer.transfer_id
+        transfer = (await client._session.request(opening)).transfer.transfer_id
         offer = OfferDigests(
             id="2", organization="org-123", transfer_id=transfer, first=0, digests=digests
         )
-        await client._session.request(offer, WantedReply)
+        await client._session.request(offer)
         numbers = list(range(blocks_of(len(data))))
         await client._session.request(
             PutBlocks(
                 id="3", organization="org-123", transfer_id=transfer, blocks=numbers, data=data
             ),
-            Done,
         )
         return transfer
 
@@ -246,11 +242,11 @@ def test_no_job_begins_between(folder: Folder, organization_file: Path, tmp_path
         handle = client.submit("org-123", as_of=AS_OF, dry_run=True)
         commit = CommitPush(id="4", organization="org-123", transfer_id=transfer)
         with pytest.raises(BusyError):
-            client._run(client._client._session.request(commit, Done))
+            client._run(client._client._session.request(commit))
         assert content(folder.path / "org-123.db") == before
         folder.resume_workers()
         handle.wait(120)
-        client._run(client._client._session.request(commit, Done))
+        client._run(client._client._session.request(commit))
     assert content(folder.path / "org-123.db") == content(source)
 
 
@@ -327,17 +323,17 @@ def test_damaged_blocks(folder: Folder, tmp_path: Path) -> None:
 
     async def send(client: aio.AsyncClient, block: bytes, whole: str) -> None:
         opening = OpenPush(id="1", organization="org-new", size_bytes=len(data), digest=whole)
-        transfer = (await client._session.request(opening, TransferReply)).transfer.transfer_id
+        transfer = (await client._session.request(opening)).transfer.transfer_id
         offer = OfferDigests(
             id="2", organization="org-new", transfer_id=transfer, first=0, digests=digests
         )
-        await client._session.request(offer, WantedReply)
+        await client._session.request(offer)
         put = PutBlocks(
             id="3", organization="org-new", transfer_id=transfer, blocks=[0], data=block
         )
-        await client._session.request(put, Done)
+        await client._session.request(put)
         await client._session.request(
-            CommitPush(id="4", organization="org-new", transfer_id=transfer), Done
+            CommitPush(id="4", organization="org-new", transfer_id=transfer)
         )
 
     with folder.client() as client:

@@ -1,0 +1,33 @@
+"""Entry point of a worker process. The daemon imports this module, so it loads nothing of the run.
+
+`worker` imports the run, and numpy with it: the daemon listens before any process has loaded them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from multiprocessing.connection import Connection
+
+from schedd.hardening import protect_memory
+
+#: Loaded once by the fork server, so that every worker has it already.
+PRELOAD = (f"{__package__}.worker",)
+
+
+def worker_main(connection: Connection, alive_file: str) -> None:
+    """Run one worker until it is stopped or the daemon is gone.
+
+    alive_file: held with a shared lock, by which the next daemon of the folder can tell that all
+    workers of a killed one have ended.
+    """
+    # The terminal's Ctrl-C goes to the whole group; the daemon decides when its workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    protect_memory()
+    alive = os.open(alive_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fcntl.flock(alive, fcntl.LOCK_SH)
+
+    from .worker import run_worker  # noqa: PLC0415 - loaded only in the worker process
+
+    run_worker(connection)
