@@ -53,13 +53,13 @@ pythons: setup ## Check that every locked package has a wheel for every supporte
 	@tools/pythons.sh $(ARGS)
 
 bench: setup ## Time complete runs against the floor, 10,000 to 3,000,000 contacts (ARGS="--contacts 100000")
-	@$(BIN)/python tests/bench/run.py $(ARGS)
+	@$(BIN)/python -m tests.bench.run $(ARGS)
 
 bench-pool: setup ## Time the process pool: one worker against two
-	@$(BIN)/python tests/bench/throughput.py $(ARGS)
+	@$(BIN)/python -m tests.bench.throughput $(ARGS)
 
 bench-startup: binary ## Time the daemon from exec to listening: compiled or not, warm and cold
-	@$(BIN)/python tests/bench/startup.py
+	@$(BIN)/python -m tests.bench.startup
 
 faults: setup ## Try every kind of disk fault and write docs/FAULTS.md
 	@$(BIN)/python -m tests.faults.table
