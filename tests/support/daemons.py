@@ -6,17 +6,21 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
 import zmq
 
-from schedclient import Client
+from schedclient import Client, JobHandle
 from schedproto.codec import decode_reply, encode_request
 from schedproto.layout import socket_endpoint
 from schedproto.message import Message
 from schedproto.messages import GetHealth
+from tests.support.other_programs import locked
+from tests.support.waiting import wait_until
 
 AS_OF = "2026-11-23"
 
@@ -92,6 +96,30 @@ class RunningDaemon:
         """Kill what is left of the daemon after a test."""
         if self.running:
             self.kill()
+
+    @contextmanager
+    def stopped_job(self, client: Client, organization: str) -> Iterator[JobHandle]:
+        """Submit a job and keep it running: its worker is stopped until the end of the block."""
+        path = self.data / f"{organization}.db"
+        with locked(path):  # the job gets no further than this lock before its worker is stopped
+            handle = client.submit(organization, as_of=AS_OF)
+            wait_until(lambda: handle.status().state == "running", "the job's beginning")
+            worker = wait_until(lambda: self._worker_over(path), "opening of the file")
+            worker.suspend()
+            wait_until(lambda: worker.status() == psutil.STATUS_STOPPED, "stop of the worker")
+        try:
+            yield handle
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                worker.resume()
+
+    def _worker_over(self, path: Path) -> psutil.Process | None:
+        for pid in self.workers():
+            with suppress(psutil.Error):
+                process = psutil.Process(pid)
+                if str(path) in {file.path for file in process.open_files()}:
+                    return process
+        return None
 
     def log(self) -> str:
         return self.log_path.read_text()

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def wait_until(
-    condition: Callable[[], T], what: str = "the condition", timeout_s: float = 120.0
+    condition: Callable[[], T | None], what: str = "the condition", timeout_s: float = 120.0
 ) -> T:
     """Wait until a condition is true and return its value.
 

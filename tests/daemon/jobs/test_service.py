@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +19,7 @@ import pytest
 from schedclient import Client, errors
 from schedproto import Job
 from tests.support.daemons import AS_OF, RunningDaemon
+from tests.support.other_programs import locked
 from tests.support.plans import read_plan
 from tests.support.waiting import wait_until
 
@@ -67,15 +66,12 @@ def test_journal_survives(daemons: Callable[..., RunningDaemon]) -> None:
         assert second.stop() == 0
 
 
-def test_queue_limits(daemons: Callable[..., RunningDaemon], data: Path) -> None:
+def test_queue_limits(daemons: Callable[..., RunningDaemon]) -> None:
     """A full queue refuses with a retryable error that names the limit."""
     daemon = daemons("--organization-queue-limit", "2")
-    holder = locked(data / "org-a.db")
     with daemon.client() as client:
-        try:
-            jobs = [client.submit("org-a", as_of=AS_OF)]
-            wait_until(lambda: client.status(jobs[0].job_id).state == "running")
-            jobs += [client.submit("org-a", as_of=AS_OF) for _ in range(2)]
+        with daemon.stopped_job(client, "org-a") as running:
+            jobs = [running, *(client.submit("org-a", as_of=AS_OF) for _ in range(2))]
             assert [client.status(job.job_id).position for job in jobs] == [None, 0, 1]
             with pytest.raises(errors.BusyError) as caught:
                 client.submit("org-a", as_of=AS_OF)
@@ -83,40 +79,20 @@ def test_queue_limits(daemons: Callable[..., RunningDaemon], data: Path) -> None
             assert "2" in caught.value.message
             assert client.schedule("org-b", as_of=AS_OF).contacts == 300
             assert client.cancel(jobs[1].job_id).state == "cancelled"
-        finally:
-            holder.kill()
-            holder.wait()
         jobs[0].wait(120)
         jobs[2].wait(120)
-
-
-def locked(path: Path) -> subprocess.Popen[bytes]:
-    """A process that holds a file's lock, so that a job on it waits (up to five seconds)."""
-    script = (
-        "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None); "
-        "c.execute('BEGIN IMMEDIATE'); print('locked', flush=True); time.sleep(60)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"locked\n"
-    return process
 
 
 @pytest.mark.slow
 def test_cancel_running(daemon: RunningDaemon, data: Path) -> None:
     """A running job that is cancelled ends as cancelled and leaves the file's plan as it was."""
     before = read_plan(data / "org-a.db")
-    holder = locked(data / "org-a.db")
-    try:
-        with daemon.client() as client:
-            job = client.submit("org-a", as_of=AS_OF)
-            wait_until(lambda: client.status(job.job_id).state == "running")
-            job.cancel()
-            with pytest.raises((errors.JobCancelledError, errors.DatabaseLockedError)):
-                job.wait(120)
-    finally:
-        holder.kill()
-        holder.wait()
+    with locked(data / "org-a.db"), daemon.client() as client:
+        job = client.submit("org-a", as_of=AS_OF)
+        wait_until(lambda: client.status(job.job_id).state == "running")
+        job.cancel()
+        with pytest.raises((errors.JobCancelledError, errors.DatabaseLockedError)):
+            job.wait(120)
     assert read_plan(data / "org-a.db") == before
 
 
@@ -132,28 +108,22 @@ def test_worker_killed(daemons: Callable[..., RunningDaemon], data: Path) -> Non
     One whose workers die too often fails, not the daemon.
     """
     daemon = daemons("--worker-retries", "1")
-    holder = locked(data / "org-a.db")
-    try:
-        with daemon.client() as client:
-            job = client.submit("org-a", as_of=AS_OF)
-            # One round or two: the worker that takes the job over may be one of those just killed.
-            while not _begun(client, job.job_id).final:
-                for pid in daemon.workers():
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                time.sleep(0.05)
-            assert client.status(job.job_id).attempts == 2
-            with pytest.raises(errors.ExecutionError) as caught:
-                job.wait(120)
-            assert caught.value.code == "worker_died"
-            other = client.submit("org-b", as_of=AS_OF)
-            assert other.wait(120).contacts == 300
-            holder.kill()
-            holder.wait()
-            assert client.schedule("org-a", as_of=AS_OF).contacts == 300
-    finally:
-        holder.kill()
-        holder.wait()
+    with locked(data / "org-a.db") as holder, daemon.client() as client:
+        job = client.submit("org-a", as_of=AS_OF)
+        # One round or two: the worker that takes the job over may be one of those just killed.
+        while not _begun(client, job.job_id).final:
+            for pid in daemon.workers():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+        assert client.status(job.job_id).attempts == 2
+        with pytest.raises(errors.ExecutionError) as caught:
+            job.wait(120)
+        assert caught.value.code == "worker_died"
+        other = client.submit("org-b", as_of=AS_OF)
+        assert other.wait(120).contacts == 300
+        holder.end()
+        assert client.schedule("org-a", as_of=AS_OF).contacts == 300
 
 
 def test_no_orphans(daemon: RunningDaemon) -> None:
@@ -188,37 +158,29 @@ def test_idle_exit(daemons: Callable[..., RunningDaemon]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_drain(daemons: Callable[..., RunningDaemon], data: Path, number: signal.Signals) -> None:
+def test_drain(daemons: Callable[..., RunningDaemon], number: signal.Signals) -> None:
     """A signal lets the running job end; what waits is finished by the next daemon."""
-    daemon = daemons()
-    holder = locked(data / "org-a.db")
+    daemon = daemons("--drain", "120")
     with daemon.client() as client:
-        running = client.submit("org-a", as_of=AS_OF)
-        wait_until(lambda: client.status(running.job_id).state == "running")
-        waiting = client.submit("org-a", as_of="2026-11-24")
-        daemon.process.send_signal(number)
-        wait_until(lambda: "draining" in daemon.log())
-        with pytest.raises(errors.BusyError):
-            client.submit("org-b")
-        holder.kill()
-        holder.wait()
+        with daemon.stopped_job(client, "org-a") as running:
+            waiting = client.submit("org-a", as_of="2026-11-24")
+            daemon.process.send_signal(number)
+            wait_until(lambda: "draining" in daemon.log())
+            with pytest.raises(errors.BusyError):
+                client.submit("org-b")
         assert daemon.wait() == 0
         daemons()
         assert client.status(running.job_id).state == "succeeded"
         assert waiting.wait(120).as_of == "2026-11-24"
 
 
-def test_forced(daemons: Callable[..., RunningDaemon], data: Path) -> None:
-    """A job that outlasts the drain time is stopped (exit code 6) and continues at the next start."""
+def test_forced(daemons: Callable[..., RunningDaemon]) -> None:
+    """A job that outlasts the drain time is stopped (exit code 6); the next start repeats it."""
     daemon = daemons("--drain", "0.3")
-    holder = locked(data / "org-a.db")
     with daemon.client() as client:
-        job = client.submit("org-a", as_of=AS_OF)
-        wait_until(lambda: client.status(job.job_id).state == "running")
-        daemon.process.send_signal(signal.SIGTERM)
-        assert daemon.wait() == 6
-        holder.kill()
-        holder.wait()
+        with daemon.stopped_job(client, "org-a") as job:
+            daemon.process.send_signal(signal.SIGTERM)
+            assert daemon.wait() == 6
         daemons()
         assert job.wait(120).contacts == 300
         assert client.status(job.job_id).attempts == 2

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import sqlite3
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from schedd.engine.configuration import Layer
 from schedd.store import configurations, connection
 from schedproto import FINAL_STATES, ErrorCode, SchedulerError
 from tests.support.daemons import AS_OF, RunningDaemon
+from tests.support.other_programs import locked
 from tests.support.waiting import wait_until
 
 DEFAULTS = Layer("the daemon's configuration file", {})
@@ -27,44 +25,6 @@ NOW = "2026-11-23 12:00:00"
 
 
 #: A program that holds the write lock from its first line of output until its first line of input.
-HOLDER = """
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("BEGIN IMMEDIATE")
-print("locked", flush=True)
-sys.stdin.readline()
-connection.execute("ROLLBACK")
-connection.close()
-"""
-
-
-@contextlib.contextmanager
-def lock_holder(path: Path) -> Iterator[Callable[[], None]]:
-    """Another process that holds the file's write lock (locks do not count within one process).
-
-    Yields its release.
-    """
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stdout.readline() == "locked\n"
-        stdin = process.stdin
-
-        def release() -> None:
-            stdin.write("\n")
-            stdin.flush()
-
-        try:
-            yield release
-        finally:
-            process.communicate(timeout=120)
-
-
 def test_locked_file(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While another program writes, a change ends with `database_locked`, which may be tried again.
 
@@ -72,7 +32,7 @@ def test_locked_file(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 50)
     path = data / "org-a.db"
-    with lock_holder(path):
+    with locked(path):
         for change in (
             lambda: configurations.set_version(path, "org-a", DEFAULTS, "# new", "ann", NOW),
             lambda: configurations.withdraw(path, "org-a", DEFAULTS, 1, "ann", NOW),
@@ -95,13 +55,13 @@ def test_waits_for_a_short_lock(data: Path) -> None:
             configurations.set_version(path, "org-a", DEFAULTS, "# new", "ann", NOW).version
         )
 
-    with lock_holder(path) as release:
+    with locked(path) as holder:
         thread = threading.Thread(target=change)
         thread.start()
         thread.join(0.3)
         assert thread.is_alive()
         assert not done
-        release()
+        holder.end()
         thread.join(120)
     assert done == [1]
 

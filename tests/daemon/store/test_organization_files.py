@@ -19,6 +19,7 @@ import pytest
 
 from schedd.store.info import describe, volume
 from schedproto import ErrorCode, SchedulerError
+from tests.support.other_programs import locked
 from tests.support.paths import ROOT
 from tests.support.plans import GOLDEN, make_database, read_issues, read_plan, run_locally
 
@@ -110,22 +111,8 @@ class TestErrors:
         """Another program holds the write lock for longer than is waited."""
         monkeypatch.setattr("schedd.store.connection.BUSY_TIMEOUT_MS", 200)
         path = make_database(folder / "org.db", CONTACTS + ROWS)
-        # Another process, because a process does not get in the way of its own locks.
-        holding = (
-            "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
-            "c.execute('BEGIN EXCLUSIVE'); print('locked', flush=True); sys.stdin.read()"
-        )
-        with subprocess.Popen(
-            [sys.executable, "-c", holding, str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        ) as other:
-            assert other.stdin is not None
-            assert other.stdout is not None
-            assert other.stdout.readline() == b"locked\n"
-            with pytest.raises(SchedulerError) as caught:
-                run_locally(path, tmp_path / "scratch", "2026-11-23", mode=mode)
-            other.stdin.close()
+        with locked(path), pytest.raises(SchedulerError) as caught:
+            run_locally(path, tmp_path / "scratch", "2026-11-23", mode=mode)
         assert caught.value.code == ErrorCode.DATABASE_LOCKED
         assert caught.value.retryable
 
