@@ -30,7 +30,7 @@ from .fly import Identity, identity, price_per_s
 from .jobs.journal import Journal
 from .jobs.service import JobService
 from .privileges import drop_privileges
-from .replica.location import ReplicaPlace, holder_name
+from .replica.location import BucketLocation, holder_name
 from .scratch import scratch_folder
 from .server.endpoints import check_endpoint, open_router, remove_unix_sockets
 from .server.keys import admitted_clients, server_secret
@@ -162,12 +162,12 @@ class Daemon:
                 "Check ownership and permissions.",
             ) from None
 
-    def _replica(self, here: Identity | None) -> ReplicaPlace | None:
+    def _replica(self, here: Identity | None) -> BucketLocation | None:
         """Return where the organizations live if not on the volume alone."""
         settings = self.settings
         if settings.bucket_folder is None and not os.environ.get("BUCKET_NAME"):
             return None
-        place = ReplicaPlace(
+        place = BucketLocation(
             data=str(settings.data.resolve()),
             holder=holder_name(settings.data, here.machine_id if here is not None else None),
             folder="" if settings.bucket_folder is None else str(settings.bucket_folder.resolve()),

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from schedd.replica.location import ReplicaPlace
+from schedd.replica.location import BucketLocation
 from schedd.store.maintenance import integrity_of
 from schedproto import SchedulerError
 from schedproto.checks import ERROR, CheckReport
@@ -34,7 +34,7 @@ def diagnose(
     check: Callable[[Path], CheckReport],
     *,
     on_fly: bool,
-    replica: ReplicaPlace | None = None,
+    replica: BucketLocation | None = None,
 ) -> Diagnosis:
     """Look at the volume, and at the organization's file, or at the newest of all.
 
@@ -71,14 +71,14 @@ def diagnose(
     return Diagnosis(now=dt.datetime.now(dt.UTC), checks=checks)
 
 
-def _bucket(replica: ReplicaPlace) -> Check:
-    from schedbucket.conformance import broken_promise  # noqa: PLC0415 - only where there is a bucket
+def _bucket(replica: BucketLocation) -> Check:
+    from schedbucket.conformance import check_conditional_writes  # noqa: PLC0415 - only where there is a bucket
 
     try:
         from schedbucket import open_store  # noqa: PLC0415 - a daemon without a bucket loads none of it
 
         store = open_store(replica.settings())
-        broken = broken_promise(store)
+        broken = check_conditional_writes(store)
     except SchedulerError as error:
         return Check(name="bucket", state=FAILED, text=error.message, remedy=error.hint)
     if broken is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from schedd.engine.configuration import Layer, parse_toml
-from schedd.replica.location import ReplicaPlace
+from schedd.replica.location import BucketLocation
 from schedd.run.specification import parse_as_of
 from schedd.store import configurations, info
 from schedd.store.connection import resolve_database
@@ -113,7 +113,7 @@ class Files:
         data: Path,
         defaults_toml: str,
         backup_days: float,
-        replica: ReplicaPlace | None = None,
+        replica: BucketLocation | None = None,
         *,
         on_fly: bool = False,
     ) -> None:
@@ -160,20 +160,20 @@ class Files:
         if place is None or isinstance(request, GetBackups):
             return nullcontext()
         # Loaded here for the reason given below.
-        from schedd.replica import access as gate  # noqa: PLC0415
+        from schedd.replica import access  # noqa: PLC0415
 
         backups = self._backups_of(name) if self._backup_days else None
         match request:
             case SetConfiguration() | WithdrawConfiguration():
-                return gate.writing(place, name, backups, "configuration")
+                return access.write_access(place, name, backups, "configuration")
             case RestoreBackup():
-                return gate.writing(place, name, backups, f"restore of {request.backup_id}")
+                return access.write_access(place, name, backups, f"restore of {request.backup_id}")
             case AdoptOrganization():
-                return gate.writing(place, name, backups, "adoption")
+                return access.write_access(place, name, backups, "adoption")
             case CommitPush():
-                return gate.writing(place, name, backups, "push", new=True)
+                return access.write_access(place, name, backups, "push", new=True)
             case _:
-                return gate.reading(place, name, backups)
+                return access.read_access(place, name, backups)
 
     def _backups_of(self, organization: str) -> Backups:
         # Pages are compared with numpy, which a daemon that has just been started need not load

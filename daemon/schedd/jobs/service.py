@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from schedd.replica.location import ReplicaPlace
+from schedd.replica.location import BucketLocation
 from schedd.run.specification import check_spec
 from schedd.store.connection import resolve_database
 from schedd.workers import messages
@@ -66,7 +66,7 @@ class JobService:
         keep_jobs: int,
         backup_days: float,
         price_per_s: float | None,
-        replica: ReplicaPlace | None,
+        replica: BucketLocation | None,
         defaults_toml: str,
     ) -> None:
         self.data_dir, self.scratch, self.journal = data_dir, scratch, journal

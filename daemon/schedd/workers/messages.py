@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from schedd.replica.location import ReplicaPlace
+from schedd.replica.location import BucketLocation
 from schedproto import ErrorInfo, JobSpec, RunResult
 
 
@@ -32,7 +32,7 @@ class LeadJob(_Message, frozen=True, tag="lead"):
     default_workers: int
     backup_folder: str
     backup_days: float
-    replica: ReplicaPlace | None = None
+    replica: BucketLocation | None = None
 
 
 class RunShard(_Message, frozen=True, tag="shard"):
