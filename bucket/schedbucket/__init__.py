@@ -1,23 +1,28 @@
-"""An organization's file in a bucket: what docs/BUCKET.md describes, for all who take part.
+"""Organizations' files in a bucket, as docs/BUCKET.md specifies them.
 
-Imports only `schedproto`, msgspec, numpy, zstandard and obstore: neither the daemon nor SQLite
-beyond Python's own.
+Shared by the daemon, the client library and `schedctl bucket`. Imports only `schedproto`, msgspec,
+numpy, zstandard and obstore: neither the daemon nor SQLite beyond Python's own.
 """
 
 from __future__ import annotations
 
+from schedproto import TransferStats
+
 from .layouts import open_repository, open_store
 from .lease import Lease
-from .repository import Repository
-from .settings import BucketSettings, load_settings
-from .working_copy import Copy, Moved
+from .repository import OtherVersionError, Repository, VersionRef
+from .settings import BucketSettings, S3Settings, load_settings
+from .working_copy import WorkingCopy
 
 __all__ = [
     "BucketSettings",
-    "Copy",
     "Lease",
-    "Moved",
+    "OtherVersionError",
     "Repository",
+    "S3Settings",
+    "TransferStats",
+    "VersionRef",
+    "WorkingCopy",
     "load_settings",
     "open_repository",
     "open_store",

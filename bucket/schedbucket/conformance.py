@@ -1,7 +1,4 @@
-"""Whether a store keeps the promises that leases and versions rest on.
-
-Conditional writes, tried for real.
-"""
+"""Check of a store's conditional writes, on which leases and versions rely, with real requests."""
 
 from __future__ import annotations
 
@@ -12,17 +9,16 @@ from threading import Barrier
 from .object_store import Condition, ConditionFailedError, ObjectStore
 
 PREFIX = "selftest/"
-#: Writers in a race, and races of either kind. A store that checks conditions, but not at one
-#: place, has lost writes in most of such races (docs/BUCKET.md).
+#: Concurrent writers, and races of either kind. A server that checks a condition and writes in two
+#: separate steps loses writes in most of such races (docs/BUCKET.md).
 WRITERS, RACES = 3, 3
 
 
-def broken_promise(store: ObjectStore) -> str | None:
-    """Return which promise the store breaks, None if it keeps them.
+def check_conditional_writes(store: ObjectStore) -> str | None:
+    """Return how the store violates conditional writes, or None if it does not.
 
-    Raises `SchedulerError` where it cannot be asked.
-
-    Writes small objects of new names and removes them.
+    Writes small objects under new names and deletes them; blocks for some 20 round trips. Raises
+    `SchedulerError` if the store does not answer.
     """
     run = secrets.token_hex(8)
     keys = [f"{PREFIX}{run}-{number}" for number in range(1 + RACES)]
@@ -38,42 +34,42 @@ def broken_promise(store: ObjectStore) -> str | None:
 
 def _one_writer(store: ObjectStore, key: str) -> str | None:
     first = store.put(key, b"1", Condition(None))
-    if _writes(store, key, b"2", Condition(None)):
+    if _succeeds(store, key, b"2", Condition(None)):
         return "a conditional write (If-None-Match) overwrote an existing object"
     second = store.put(key, b"3", Condition(first))
-    if _writes(store, key, b"4", Condition(first)):
+    if _succeeds(store, key, b"4", Condition(first)):
         return "a conditional write (If-Match) overwrote a newer object"
-    data, stored = store.get(key)
-    if data != b"3" or stored.etag != second:
+    data, info = store.get(key)
+    if data != b"3" or info.etag != second:
         return "a read does not return the last write"
     return None
 
 
 def _race(store: ObjectStore, key: str) -> str | None:
-    """Have several write under the same condition at once: no object, then the one that has won."""
+    """Have several threads write under the same condition at once, first If-None-Match."""
     condition = Condition(None)
     for name in ("If-None-Match", "If-Match"):
-        together = Barrier(WRITERS)
+        barrier = Barrier(WRITERS)
 
         def write(
             number: int,
             name: str = name,
             condition: Condition = condition,
-            start: Barrier = together,
+            barrier: Barrier = barrier,
         ) -> bool:
-            start.wait(30)
-            return _writes(store, key, f"{name} {number}".encode(), condition)
+            barrier.wait(30)
+            return _succeeds(store, key, f"{name} {number}".encode(), condition)
 
         with ThreadPoolExecutor(WRITERS) as pool:
             won = [number for number, done in enumerate(pool.map(write, range(WRITERS))) if done]
-        data, stored = store.get(key)
+        data, info = store.get(key)
         if len(won) != 1 or data != f"{name} {won[0]}".encode():
             return f"{len(won)} of {WRITERS} concurrent writers reported success ({name})"
-        condition = Condition(stored.etag)
+        condition = Condition(info.etag)
     return None
 
 
-def _writes(store: ObjectStore, key: str, data: bytes, condition: Condition) -> bool:
+def _succeeds(store: ObjectStore, key: str, data: bytes, condition: Condition) -> bool:
     try:
         store.put(key, data, condition)
     except ConditionFailedError:

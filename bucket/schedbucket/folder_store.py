@@ -1,6 +1,7 @@
-"""A folder in place of a bucket: objects are files, written aside and renamed.
+"""Object store in a local folder, for tests and embedded use.
 
-Conditions hold under a file lock.
+An object is a file, written under a temporary name and renamed. A file lock makes the check of a
+condition and the rename one step.
 """
 
 from __future__ import annotations
@@ -22,49 +23,53 @@ from .object_store import (
     Condition,
     ConditionFailedError,
     MissingObjectError,
-    Stored,
+    ObjectInfo,
     denied,
     unreachable,
 )
 
-#: The store's own files; no object's name begins with a dot.
-LOCK, METADATA, COMING = ".lock", ".metadata", ".coming"
+#: The store's own files and folders. No object's name begins with a dot.
+LOCK, METADATA, INCOMING = ".lock", ".metadata", ".incoming"
 
 
 class FolderStore:
-    """Objects in a folder of a local file system, which several processes may use at once."""
+    """Objects in a folder of a local file system, for use by several processes.
+
+    store = FolderStore(Path("/srv/bucket"))
+    store.put("a/b", b"content", Condition(None))
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def describe(self) -> str:
-        """Return what people call this place."""
+        """Return the store's name for messages."""
         return f"the folder {self._root}"
 
-    def get(self, key: str) -> tuple[bytes, Stored]:
+    def get(self, key: str) -> tuple[bytes, ObjectInfo]:
         """Return a small object. Raises `MissingObjectError`."""
         with self._errors(key), self._path(key).open("rb") as file:
-            return file.read(), self._stored(key, os.fstat(file.fileno()))
+            return file.read(), self._info(key, os.fstat(file.fileno()))
 
-    def get_file(self, key: str, path: Path) -> Stored:
-        """Write an object to a new file."""
+    def get_file(self, key: str, path: Path) -> ObjectInfo:
+        """Copy an object to a new file. Raises `MissingObjectError`."""
         with self._errors(key), self._path(key).open("rb") as source, path.open("xb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
-            return self._stored(key, os.fstat(source.fileno()))
+            return self._info(key, os.fstat(source.fileno()))
 
-    def look(self, key: str) -> Stored:
-        """Return what is known of an object."""
+    def head(self, key: str) -> ObjectInfo:
+        """Return an object's size, ETag, time and metadata. Raises `MissingObjectError`."""
         with self._errors(key):
-            return self._stored(key, self._path(key).stat())
+            return self._info(key, self._path(key).stat())
 
     def put(
         self, key: str, data: bytes, condition: Condition, metadata: dict[str, str] | None = None
     ) -> str:
         """Write a small object under a condition."""
-        coming = self._coming()
+        incoming = self._incoming()
         with self._errors(key):
-            coming.write_bytes(data)
-            return self._place(key, coming, condition, metadata or {})
+            incoming.write_bytes(data)
+            return self._commit(key, incoming, condition, metadata or {})
 
     def put_file(
         self,
@@ -74,18 +79,18 @@ class FolderStore:
         metadata: dict[str, str] | None = None,
     ) -> str:
         """Write a file as an object."""
-        coming = self._coming()
+        incoming = self._incoming()
         with self._errors(key):
-            shutil.copyfile(path, coming)
-            return self._place(key, coming, condition, metadata or {})
+            shutil.copyfile(path, incoming)
+            return self._commit(key, incoming, condition, metadata or {})
 
     def delete(self, key: str) -> None:
-        """Remove an object."""
+        """Delete an object if it exists."""
         with self._errors(key), suppress(FileNotFoundError):
             self._path(key).unlink()
 
-    def objects(self, prefix: str) -> list[Stored]:
-        """Return the objects below a prefix."""
+    def objects(self, prefix: str) -> list[ObjectInfo]:
+        """Return the objects below a prefix, by name."""
         found = []
         with self._errors(prefix):
             for folder, folders, files in os.walk(self._path(prefix)):
@@ -94,11 +99,11 @@ class FolderStore:
                     path = Path(folder) / name
                     with suppress(FileNotFoundError):
                         key = path.relative_to(self._root).as_posix()
-                        found.append(self._stored(key, path.stat()))
-        return sorted(found, key=lambda stored: stored.key)
+                        found.append(self._info(key, path.stat()))
+        return sorted(found, key=lambda info: info.key)
 
     def names(self, prefix: str) -> list[str]:
-        """Return the names that follow a prefix immediately."""
+        """Return the next path component of all objects below a prefix, sorted."""
         with self._errors(prefix), suppress(FileNotFoundError):
             return sorted(
                 path.name for path in self._path(prefix).iterdir() if not path.name.startswith(".")
@@ -110,50 +115,57 @@ class FolderStore:
     def _path(self, key: str) -> Path:
         return self._root / key
 
-    def _coming(self) -> Path:
-        folder = self._root / COMING
-        with self._errors(COMING):
+    def _incoming(self) -> Path:
+        """Return the path for a new temporary file."""
+        folder = self._root / INCOMING
+        with self._errors(INCOMING):
             folder.mkdir(parents=True, exist_ok=True)
         return folder / secrets.token_hex(8)
 
     @staticmethod
-    def _etag(info: os.stat_result) -> str:
-        return f"{info.st_mtime_ns:x}-{info.st_size:x}-{info.st_ino:x}"
+    def _etag(stat: os.stat_result) -> str:
+        return f"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}"
 
-    def _stored(self, key: str, info: os.stat_result) -> Stored:
-        etag = self._etag(info)
+    def _info(self, key: str, stat: os.stat_result) -> ObjectInfo:
+        etag = self._etag(stat)
         metadata: dict[str, str] = {}
         with suppress(OSError, ValueError):
             kept = json.loads((self._root / METADATA / key).read_text())
             metadata = kept["metadata"] if kept["etag"] == etag else {}
-        return Stored(key, info.st_size, etag, datetime.fromtimestamp(info.st_mtime, UTC), metadata)
+        modified = datetime.fromtimestamp(stat.st_mtime, UTC)
+        return ObjectInfo(key, stat.st_size, etag, modified, metadata)
 
-    def _place(
-        self, key: str, coming: Path, condition: Condition | None, metadata: dict[str, str]
+    def _commit(
+        self, key: str, incoming: Path, condition: Condition | None, metadata: dict[str, str]
     ) -> str:
-        """Make a written file the object, if the condition holds."""
+        """Make a temporary file the object if the condition holds, and return its ETag."""
         path = self._path(key)
         try:
-            sqlite_files.sync_file(coming)
-            etag = self._etag(coming.stat())
+            sqlite_files.sync_file(incoming)
+            etag = self._etag(incoming.stat())
+
             path.parent.mkdir(parents=True, exist_ok=True)
             with self._locked():
-                if condition is not None:
-                    try:
-                        present = self._etag(path.stat())
-                    except FileNotFoundError:
-                        present = None
-                    if present != condition.etag:
-                        raise ConditionFailedError(key)
+                if condition is not None and self._current_etag(path) != condition.etag:
+                    raise ConditionFailedError(key)
                 if metadata:
-                    beside = self._root / METADATA / key
-                    beside.parent.mkdir(parents=True, exist_ok=True)
-                    beside.write_text(json.dumps({"etag": etag, "metadata": metadata}))
-                coming.rename(path)
+                    self._write_metadata(key, etag, metadata)
+                incoming.rename(path)
             sqlite_files.sync_folder(path.parent)
         finally:
-            coming.unlink(missing_ok=True)
+            incoming.unlink(missing_ok=True)
         return etag
+
+    def _current_etag(self, path: Path) -> str | None:
+        try:
+            return self._etag(path.stat())
+        except FileNotFoundError:
+            return None
+
+    def _write_metadata(self, key: str, etag: str, metadata: dict[str, str]) -> None:
+        path = self._root / METADATA / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"etag": etag, "metadata": metadata}))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -1,7 +1,4 @@
-"""The bucket's factories.
-
-The store that the settings name, and an organization's repository in their layout.
-"""
+"""Factories: the store that the settings name, and an organization's repository in their layout."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from .versions import VersionsRepository
 
 
 def open_store(settings: BucketSettings) -> ObjectStore:
-    """Return the store: one per process, so that its connections are used again."""
+    """Return the store; one per process and settings, so that its connections are reused."""
     return _open(settings, os.getpid())
 
 
@@ -27,7 +24,7 @@ def open_store(settings: BucketSettings) -> ObjectStore:
 def _open(settings: BucketSettings, _process: int) -> ObjectStore:
     """Return a store of this very process: connections and their threads do not survive a fork."""
     if settings.folder is not None:
-        from .folder_store import FolderStore  # noqa: PLC0415 - each store is loaded where it is used
+        from .folder_store import FolderStore  # noqa: PLC0415 - a store is loaded when it is used
 
         return FolderStore(settings.folder)
     from .s3_store import BucketStore  # noqa: PLC0415
@@ -37,14 +34,18 @@ def _open(settings: BucketSettings, _process: int) -> ObjectStore:
 
 
 def open_repository(settings: BucketSettings, store: ObjectStore, organization: str) -> Repository:
-    """Return an organization's repository in the layout that is set."""
+    """Return an organization's repository. Raises `SchedulerError` (`invalid_organization`).
+
+    repository = open_repository(settings, open_store(settings), "org-123")
+    newest = repository.newest()
+    """
     check_organization(organization)
     kind = VersionsRepository if settings.layout == "versions" else PlainRepository
     return kind(store, organization)
 
 
 def organizations(settings: BucketSettings, store: ObjectStore) -> list[str]:
-    """Return the organizations that the bucket has, in order."""
+    """Return the organizations that the bucket has, sorted."""
     found = []
     for name in store.names(ROOT):
         if (settings.layout == "plain") != name.endswith(SUFFIX):
@@ -52,5 +53,5 @@ def organizations(settings: BucketSettings, store: ObjectStore) -> list[str]:
         try:
             found.append(check_organization(name.removesuffix(SUFFIX)))
         except SchedulerError:
-            continue  # something else that somebody has put there
+            continue  # an object of somebody else
     return found

@@ -1,10 +1,9 @@
-"""What is asked of a place for objects.
+"""Interface of an object store, its errors, and helpers for files.
 
-A folder and an S3 bucket both do it, under one contract test.
+A folder (`folder_store`) and an S3 bucket (`s3_store`) implement it; one contract test covers both.
 
-Reads and writes of objects that never change may be repeated by the store itself. A conditional
-write is never repeated by it, as the second try would meet the first one's success: its caller
-looks at the object instead.
+A store may repeat reads, and writes without a condition. It must never repeat a conditional write:
+the second attempt would meet the first one's success. The caller reads the object instead.
 """
 
 from __future__ import annotations
@@ -19,21 +18,27 @@ from typing import Protocol
 from schedproto import ErrorCode, SchedulerError, sqlite_files
 
 _STEP_BYTES = 1 << 20
+_COPY_BYTES = 64 << 20
 
 
 class MissingObjectError(Exception):
-    """There is no object of this name."""
+    """No object of this name exists."""
 
 
 class ConditionFailedError(Exception):
-    """A conditional write met another object than the one it was meant for (or what an own earlier write made)."""
+    """A conditional write was not done, or its caller's own earlier attempt was.
+
+    The object has another ETag than the condition names, or another write was in progress. The
+    caller reads the object to find out.
+    """
 
 
 @dataclass(frozen=True)
-class Stored:
-    """An object as the store has it. etag: changes with every write; opaque.
+class ObjectInfo:
+    """An object without its content.
 
-    modified: by the store's own clock.
+    etag: opaque; changes with every write.   modified: time of the last write, by the store's
+    clock.
     """
 
     key: str
@@ -45,32 +50,40 @@ class Stored:
 
 @dataclass(frozen=True)
 class Condition:
-    """Write only if the object still is the one with this ETag; None: only if there is none."""
+    """Condition of a write: the object has this ETag, or, for None, does not exist.
+
+    etag = store.put("a", b"1", Condition(None))      # create
+    store.put("a", b"2", Condition(etag))             # replace what was just written
+    """
 
     etag: str | None
 
 
 class ObjectStore(Protocol):
-    """Objects by name.
+    """Objects by name. Every call blocks, and may raise `SchedulerError`.
 
-    Every call may raise `SchedulerError` (`bucket_unreachable`, `bucket_denied`).
+    Codes: `bucket_unreachable` (a retry may help) and `bucket_denied` (it does not).
+
+        store = open_store(settings)
+        store.put_file("orgs/org-1/00000001-ab.snapshot.zst", path)
+        data, info = store.get("orgs/org-1/head.json")
     """
 
     def describe(self) -> str:
-        """Return what people call this place."""
+        """Return the store's name for messages."""
 
-    def get(self, key: str) -> tuple[bytes, Stored]:
+    def get(self, key: str) -> tuple[bytes, ObjectInfo]:
         """Return a small object. Raises `MissingObjectError`."""
 
-    def get_file(self, key: str, path: Path) -> Stored:
-        """Write an object to a new file, piece by piece; what is cut off is resumed.
+    def get_file(self, key: str, path: Path) -> ObjectInfo:
+        """Download an object to a new file; resumes interrupted downloads.
 
-        Raises `MissingObjectError`, or `ConditionFailedError` where the object was replaced
-        meanwhile.
+        Raises `MissingObjectError`, or `ConditionFailedError` if the object was replaced during the
+        download.
         """
 
-    def look(self, key: str) -> Stored:
-        """Return what is known of an object, without its content. Raises `MissingObjectError`."""
+    def head(self, key: str) -> ObjectInfo:
+        """Return an object's size, ETag, time and metadata. Raises `MissingObjectError`."""
 
     def put(
         self, key: str, data: bytes, condition: Condition, metadata: dict[str, str] | None = None
@@ -87,16 +100,13 @@ class ObjectStore(Protocol):
         """Write a file as an object and return its ETag. Raises `ConditionFailedError`."""
 
     def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is none."""
+        """Delete an object if it exists."""
 
-    def objects(self, prefix: str) -> list[Stored]:
-        """Return the objects below a prefix that ends with a slash, in order of their names, without metadata."""
+    def objects(self, prefix: str) -> list[ObjectInfo]:
+        """Return the objects below a prefix that ends with a slash, by name, without metadata."""
 
     def names(self, prefix: str) -> list[str]:
-        """Return the names that follow a prefix immediately.
-
-        Objects and folders of objects, in order.
-        """
+        """Return the next path component of all objects below a prefix, sorted."""
 
 
 def digest_of_bytes(data: bytes) -> str:
@@ -115,26 +125,24 @@ def digest_of(path: Path) -> str:
 
 
 def duplicate(source: Path, target: Path) -> None:
-    """Copy a file to a new one, as blocks that the kernel may share where the file system can."""
+    """Copy a file to a new one; the kernel shares its blocks if the file system can."""
     with source.open("rb") as old, target.open("xb") as new:
         sqlite_files.copy_content(old.fileno(), new.fileno(), os.fstat(old.fileno()).st_size)
 
 
-def unreachable(where: str, why: str) -> SchedulerError:
+def unreachable(where: str, reason: str) -> SchedulerError:
     """Return the error of a store that does not answer, or not usefully."""
     return SchedulerError(
         ErrorCode.BUCKET_UNREACHABLE,
-        f"cannot reach {where}: {why}",
-        hint="Retry later; nothing was changed. Check with `schedctl bucket list` whether the bucket answers.",
+        f"cannot reach {where}: {reason}",
+        hint="Retry later; nothing was changed. "
+        "Check with `schedctl bucket list` whether the bucket answers.",
         details={"bucket": where},
     )
 
 
 def uncertain(error: SchedulerError) -> SchedulerError:
-    """Return the error of a store that stopped answering when a write was on its way.
-
-    It may have happened.
-    """
+    """Return the error of a store that stopped answering during a write; it may be done."""
     return SchedulerError(
         error.code,
         f"{error.message}; it is unknown whether the last write arrived",
@@ -143,24 +151,24 @@ def uncertain(error: SchedulerError) -> SchedulerError:
     )
 
 
-def denied(where: str, why: str) -> SchedulerError:
-    """Return the error of a store that refuses what is asked."""
-    hint = "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, BUCKET_NAME and AWS_ENDPOINT_URL_S3 (docs/BUCKET.md)."
-    if "RequestTimeTooSkewed" in why:
-        hint = "Set this machine's clock: the server rejects requests whose signature is minutes off its own time."
+def denied(where: str, reason: str, hint: str = "") -> SchedulerError:
+    """Return the error of a store that refuses a request."""
     return SchedulerError(
         ErrorCode.BUCKET_DENIED,
-        f"{where} denied access: {why}",
-        hint=hint,
+        f"{where} denied access: {reason}",
+        hint=hint
+        or "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, BUCKET_NAME and "
+        "AWS_ENDPOINT_URL_S3 (docs/BUCKET.md).",
         details={"bucket": where},
     )
 
 
-def damaged(key: str, why: str) -> SchedulerError:
-    """Return the error of an object that is not what it was when it was written."""
+def damaged(key: str, reason: str) -> SchedulerError:
+    """Return the error of an object whose content is not what was written."""
     return SchedulerError(
         ErrorCode.BUCKET_DAMAGED,
-        f"the object {key} is damaged: {why}",
-        hint="Retry. If it persists, publish an older version as the newest (`schedctl bucket history`, `restore`).",
+        f"the object {key} is damaged: {reason}",
+        hint="Retry. If it persists, publish an older version as the newest "
+        "(`schedctl bucket history`, `restore`).",
         details={"key": key},
     )

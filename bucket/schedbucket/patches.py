@@ -1,10 +1,9 @@
-"""What goes over the wire: a whole file, compressed, or what makes one file of another.
+"""Snapshots (compressed files) and patches (the blocks that turn one file into another).
 
-A patch is a header (the magic, the sizes of the old and the new file, the number of blocks, where
-their numbers begin), then the blocks in groups, then their numbers; docs/BUCKET.md has it byte by
-byte. The blocks of a group are compressed with the old ones as the dictionary: what only moved
-within its block, as rows do when others come before them, costs next to nothing, which is where a
-difference of the bytes (XOR) needs more than twice as much (docs/PERFORMANCE.md).
+A patch has a header, the changed blocks in groups, and their numbers; docs/BUCKET.md specifies it
+byte by byte. The blocks of a group are compressed with the old ones as the dictionary. Content that
+only moved within its block, as rows do when others are inserted before them, then costs almost
+nothing; a difference of the bytes (XOR) needs more than twice as much (docs/PERFORMANCE.md).
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from numpy.typing import NDArray
 
 MAGIC = b"SCHEDPAT"
 BLOCK = 4096
-#: Blocks in a group: on either side of this number the whole gets larger or slower.
+#: Blocks in a group. Patches get larger with fewer and slower with more.
 GROUP = 128
-#: magic, bytes of the old file, bytes of the new file, blocks, where their numbers begin
+#: magic, size of the old file, size of the new file, blocks, offset of their numbers
 _HEADER = struct.Struct("<8sQQQQ")
 _LENGTH = struct.Struct("<I")
-#: Blocks that are compared at once.
+#: Blocks compared at a time.
 _STEP_BLOCKS = 1024
 _LEVEL = 3
 _STEP_BYTES = 1 << 20
@@ -38,19 +37,18 @@ _Blocks = NDArray[np.uint64]
 
 
 class PatchError(ValueError):
-    """What was read is no patch, or not one for this file."""
+    """The data is not a patch, or not one for this file."""
 
 
 class TooLargeError(Exception):
-    """The patch would be larger than the caller wants it."""
+    """The patch would be larger than the caller allows."""
 
 
 def _read(file: BinaryIO, count: int) -> _Blocks:
-    """Return the next so many blocks as 64-bit words; what the file lacks is zero."""
+    """Return the next blocks as 64-bit words; beyond the end of the file they are zero."""
     buffer = bytearray(count * BLOCK)
-    view = memoryview(
-        buffer
-    )  # in a statement of its own: Nuitka cannot clone it in a tuple's assignment
+    # A separate statement: Nuitka cannot clone a memoryview in a tuple's assignment.
+    view = memoryview(buffer)
     done = 0
     while done < len(buffer) and (got := file.readinto(view[done:])):  # type: ignore[attr-defined]
         done += got
@@ -60,7 +58,7 @@ def _read(file: BinaryIO, count: int) -> _Blocks:
 def _differences(
     old: Path, new: Path, check: Callable[[], None]
 ) -> Iterator[tuple[NDArray[np.int64], _Blocks, _Blocks]]:
-    """Yield numbers, old and new content of the blocks that differ, as they lie in the file."""
+    """Yield numbers, old and new content of the blocks that differ, in file order."""
     blocks = -(-new.stat().st_size // BLOCK)
     with old.open("rb", buffering=0) as before, new.open("rb", buffering=0) as after:
         for first in range(0, blocks, _STEP_BLOCKS):
@@ -76,19 +74,16 @@ def _groups(
     differences: Iterator[tuple[NDArray[np.int64], _Blocks, _Blocks]],
     numbers: list[NDArray[np.int64]],
 ) -> Iterator[tuple[_Blocks, _Blocks]]:
-    """Yield the blocks, old and new, in groups of their fixed number.
-
-    Leaves their numbers in `numbers`.
-    """
+    """Yield the blocks, old and new, in groups of `GROUP`; appends their numbers to `numbers`."""
     empty = np.empty((0, BLOCK // 8), np.uint64)
     was, now = empty, empty
     for at, more_was, more_now in differences:
         numbers.append(at)
         was, now = np.concatenate((was, more_was)), np.concatenate((now, more_now))
-        whole = len(was) // GROUP * GROUP
-        for first in range(0, whole, GROUP):
+        complete = len(was) // GROUP * GROUP
+        for first in range(0, complete, GROUP):
             yield was[first : first + GROUP], now[first : first + GROUP]
-        was, now = was[whole:], now[whole:]
+        was, now = was[complete:], now[complete:]
     if len(was):
         yield was, now
 
@@ -111,11 +106,15 @@ def make_patch(
     new: Path,
     target: Path,
     check: Callable[[], None] = lambda: None,
-    most_bytes: float = float("inf"),
+    max_bytes: float = float("inf"),
 ) -> int:
-    """Write the patch from one file to another into a new file; returns the number of blocks in it.
+    """Write the patch from one file to another into a new file; return its number of blocks.
 
-    check: called often; what it raises ends the work.   Raises `TooLargeError` beyond `most_bytes`.
+        make_patch(Path("old.db"), Path("new.db"), Path("patch"))
+        apply_patch(Path("patch"), Path("old.db"))    # old.db now equals new.db
+
+    check: called often; an exception that it raises ends the work.
+    Raises `TooLargeError` if the patch exceeds `max_bytes`.
     """
     numbers: list[NDArray[np.int64]] = []
     waiting: deque[Future[bytes]] = deque()
@@ -124,7 +123,7 @@ def make_patch(
         def write_one() -> None:
             packed = waiting.popleft().result()
             out.write(_LENGTH.pack(len(packed)) + packed)
-            if out.tell() > most_bytes:
+            if out.tell() > max_bytes:
                 raise TooLargeError
 
         out.write(bytes(_HEADER.size))
@@ -144,7 +143,7 @@ def make_patch(
 
 
 def apply_patch(patch: Path, file: Path) -> None:
-    """Make the old file the new one, in place. Raises `PatchError`; the file is then neither."""
+    """Turn the old file into the new one, in place. After a `PatchError` the file is neither."""
     try:
         with patch.open("rb") as source, file.open("rb+", buffering=0) as target:
             old_size, new_size, numbers = _contents(source)
@@ -161,10 +160,7 @@ def apply_patch(patch: Path, file: Path) -> None:
 
 
 def _contents(source: BinaryIO) -> tuple[int, int, NDArray[np.int64]]:
-    """Return the old size, the new size and the numbers of the blocks.
-
-    Reading then goes on with the groups.
-    """
+    """Return the old size, the new size and the blocks' numbers; seeks to the first group."""
     magic, old_size, new_size, blocks, begin = _HEADER.unpack(_take(source, _HEADER.size))
     if magic != MAGIC:
         raise PatchError("it does not start with a patch header")
@@ -208,7 +204,7 @@ def _take(source: BinaryIO, count: int) -> bytes:
 
 
 def compress(source: Path, target: Path, check: Callable[[], None] = lambda: None) -> None:
-    """Write a file into a new one, as one zstd frame."""
+    """Write a file to a new one, as one zstd frame."""
     compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=-1)
     with (
         source.open("rb", buffering=0) as file,
@@ -221,10 +217,7 @@ def compress(source: Path, target: Path, check: Callable[[], None] = lambda: Non
 
 
 def decompress(source: Path, target: Path, size_bytes: int) -> None:
-    """Write what a zstd frame holds into a new file.
-
-    Raises `PatchError` if it is not so many bytes.
-    """
+    """Write the content of a zstd frame to a new file. Raises `PatchError` on another size."""
     done = 0
     try:
         with (

@@ -1,8 +1,6 @@
-"""One organization's file as the bucket has it.
+"""Interface of one organization's file in a bucket: newest version, download, publish.
 
-What its newest version is, how to get it, how to make a newer one.
-
-Two layouts with one face: `versions` (`versions.py`) and `plain` (`plain.py`).
+Two layouts implement it: `versions` (`versions.py`) and `plain` (`plain.py`).
 """
 
 from __future__ import annotations
@@ -16,18 +14,18 @@ import msgspec
 
 from schedproto import sqlite_files
 
-from .head import Entry, LeaseState, Register
+from .head import Entry, HeadDocument, LeaseState
 from .lease import Lease
 from .object_store import damaged, digest_of
 
 ROOT = "orgs/"
 
 
-class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """A version that somebody has or could have. label: changes whenever the content may have.
+class VersionRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Reference to a version of a file.
 
-    number: counts up in the layout `versions`, 0 in `plain`.   sha256: empty where nobody has said
-    it.
+    label: changes whenever the content may have changed.   number: increases by one in the layout
+    `versions`, 0 in `plain`.   sha256: empty if the writer has not set it.
     """
 
     label: str
@@ -37,42 +35,48 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OtherVersionError(Exception):
-    """Publishing found another version than the one that the changes were made to."""
+    """The bucket has another version than the one that is to be changed or fetched."""
 
 
 class Repository(Protocol):
-    """One organization in one layout. Every call may raise `SchedulerError`."""
+    """One organization in one layout. Every call blocks, and may raise `SchedulerError`.
+
+        repository = open_repository(settings, open_store(settings), "org-123")
+        newest = repository.newest()
+        repository.fetch(newest, None, None, Path("org-123.db"))
+
+    `WorkingCopy` is easier to use: it keeps a local file, and transfers only what changed.
+    """
 
     organization: str
-    register: Register
+    head_document: HeadDocument
 
-    def newest(self, *, seen: bool = False) -> Known | None:
+    def newest(self, *, cached: bool = False) -> VersionRef | None:
         """Return the newest version, None if there is none.
 
-        seen: as it was read last, where that is known.
+        cached: as it was read last, if it was.
         """
 
     def history(self) -> list[Entry]:
         """Return the versions that can be fetched, newest first."""
 
     def lease(self) -> LeaseState | None:
-        """Return who may write, None if nobody has the lease.
+        """Return the lease, None if nobody has it; as of the last read of the history, if any."""
 
-        As it was when the history was read, if it was.
-        """
+    def fetch(
+        self, wanted: VersionRef, have: VersionRef | None, local_file: Path | None, target: Path
+    ) -> int:
+        """Download a version to a new file `target`, verify it, and return the bytes transferred.
 
-    def fetch(self, wanted: Known, have: Known | None, copy: Path | None, target: Path) -> int:
-        """Make a new file `target` a version, verified, and return the bytes that came.
-
-        have, copy: a version that is here already, and its file, which is left as it is.
-        Raises `OtherVersionError` if the version is not kept any more.
+        have, local_file: a version that is here already, and its file, which is not changed.
+        Raises `OtherVersionError` if the version is no longer kept.
         """
 
     def publish(
         self,
         new: Path,
-        base: Path | None,
-        known: Known | None,
+        base_file: Path | None,
+        base: VersionRef | None,
         work: Path,
         *,
         lease: Lease | None = None,
@@ -80,29 +84,34 @@ class Repository(Protocol):
         by: str = "",
         note: str = "",
         check: Callable[[], None] = lambda: None,
-    ) -> tuple[Known, int]:
-        """Make a file the newest version, if `known` still is.
+    ) -> tuple[VersionRef, int]:
+        """Make a file the newest version if `base` still is; return it and the bytes transferred.
 
-        Returns what it is now, and the bytes sent.
+        If the file equals `base`, nothing is published: `base` and 0 are returned, and the lease
+        stays.
 
-        new: a file that nobody changes meanwhile.   base: the file of `known`, for a patch.
-        known: None for the first version.   work: a folder for what is sent.   lease: checked in
-        the same write, and released by it if `release`.   A file that is what `known` is makes no
-        version: `known` and 0 come back, the lease stays. Raises `OtherVersionError`, or
-        `SchedulerError` (`lease_lost`).
+        new: must not change during the call.   base: None for the first version.   base_file: the
+        file of `base`, for a patch.   work: a folder for temporary files.
+        lease: checked in the same write, and with `release` also released by it. Without one, the
+        call waits while another writer's lease is exclusive.
+
+        Raises `OtherVersionError`, or `SchedulerError` (`lease_lost`, `lease_held`).
         """
 
     def collect(self) -> int:
-        """Remove objects that no version needs and nobody can be reading; returns how many."""
+        """Delete objects that no version needs and nobody can be reading; return their number."""
 
 
 def verify(path: Path, key: str, size_bytes: int, sha256: str) -> None:
-    """Raise `SchedulerError` (`bucket_damaged`) unless a file is what it should be, and SQLite finds it sound."""
+    """Check a downloaded file's size, its SHA-256 (unless empty), and its SQLite structure.
+
+    Raises `SchedulerError` (`bucket_damaged`).
+    """
     size = path.stat().st_size
     if size != size_bytes:
         raise damaged(key, f"it produces a file of {size} bytes instead of {size_bytes}")
-    with ThreadPoolExecutor(1) as beside:
-        check = beside.submit(sqlite_files.quick_check, path)
+    with ThreadPoolExecutor(1) as pool:
+        check = pool.submit(sqlite_files.quick_check, path)
         if sha256 and digest_of(path) != sha256:
             raise damaged(key, "SHA-256 mismatch of the file")
         fault = check.result()

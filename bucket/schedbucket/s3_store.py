@@ -1,9 +1,13 @@
-"""Objects in an S3-compatible bucket, by obstore (measured against botocore in docs/PERFORMANCE.md)."""
+"""Object store in an S3-compatible bucket, through obstore.
+
+docs/PERFORMANCE.md compares obstore with botocore. obstore's exception classes each stand for
+several answers of a server (a 409 and a failed condition are both `AlreadyExistsError`, a 404 of a
+conditional write is a `PreconditionError`), so this module reads status and code from the message.
+"""
 
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
-from obstore import exceptions as trouble
+from obstore import exceptions
 from obstore.store import S3Store
 
 from schedproto import ErrorCode, SchedulerError, sqlite_files
@@ -22,67 +26,58 @@ from .object_store import (
     Condition,
     ConditionFailedError,
     MissingObjectError,
-    Stored,
+    ObjectInfo,
     denied,
     unreachable,
 )
+from .s3_answers import Answer, answer_of
 
 if TYPE_CHECKING:
     from .settings import S3Settings
 
 _T = TypeVar("_T")
 
-#: From so many bytes on, an object is sent and fetched in parts of so many bytes, so many at once.
+#: Objects above this size are sent and fetched in parts of this size, several at once.
 _PART_BYTES = 16 << 20
-_PARTS_AT_ONCE = 4
+_MAX_PARTS_AT_ONCE = 4
 _STREAM_BYTES = 4 << 20
-#: How often a part is asked for whose answer breaks off, or an object is sent that arrives spoilt.
-_TRIES, _PAUSE_S = 3, 0.2
-#: A request's time is at least what its data takes at this speed.
-_SLOWEST_BYTES_PER_S = 2 << 20
-#: What the server says of data that did not arrive as it was sent.
-_SPOILT = re.compile(
-    r"<Code>(XAmzContentSHA256Mismatch|XAmzContentChecksumMismatch|BadDigest|IncompleteBody)</Code>"
-)
-#: Answers of the server that can be others a moment later; and what the library says where there
-#: was none.
-_PASSING_STATUS, _PASSING_CODE = (
-    re.compile(r"408|429|5\d\d"),
-    re.compile(r"<Code>RequestTimeout</Code>"),
-)
-_NO_ANSWER = re.compile(
-    r"error sending request|body error|error decoding response body|timed? ?out|connection",
-    re.IGNORECASE,
-)
-_STATUS = re.compile(r"status code: (\d{3}) ?([A-Za-z ]*)(?:: .*?<Code>([^<]*)</Code>)?", re.DOTALL)
+#: Attempts of a request whose data was cut off or corrupted, or that met a conflict.
+_TRIES, _PAUSE_S = 4, 0.2
+#: The timeout of a conditional upload allows for this speed.
+_MIN_BYTES_PER_S = 2 << 20
 
 
 class BucketStore:
-    """Objects in one bucket."""
+    """Objects in one S3 bucket; see `object_store.ObjectStore`.
+
+    store = BucketStore(S3Settings(bucket=..., endpoint=..., ...))
+    etag = store.head("orgs/org-1/head.json").etag
+    """
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
-        patient = {
-            "max_retries": settings.retries,
-            "retry_timeout": timedelta(seconds=settings.patience_s),
-            "backoff": {
-                "init_backoff": timedelta(seconds=0.1),
-                "max_backoff": timedelta(seconds=2),
-                "base": 2,
-            },
-        }
-        self._store = self._make(patient)
-        self._once = self._make_once()
+        self._store = self._make(
+            {
+                "max_retries": settings.retries,
+                "retry_timeout": timedelta(seconds=settings.retry_timeout_s),
+                "backoff": {
+                    "init_backoff": timedelta(seconds=0.1),
+                    "max_backoff": timedelta(seconds=2),
+                    "base": 2,
+                },
+            }
+        )
+        self._no_retry_store = self._make_no_retry_store()
 
-    def _make_once(self, size_bytes: int = 0) -> S3Store:
-        """Return a store that repeats nothing, with time for so much data.
+    def _make_no_retry_store(self, size_bytes: int = 0) -> S3Store:
+        """Return a store that repeats nothing, with a timeout for this amount of data.
 
-        A repeated conditional write would be told that its own first try, whose answer was lost, is
-        in the way.
+        If the library repeated a conditional write whose reply was lost, the write would fail on
+        its own first attempt.
         """
         settings = self._settings
-        retry = {"max_retries": 0, "retry_timeout": timedelta(seconds=settings.patience_s)}
-        return self._make(retry, max(settings.timeout_s, size_bytes / _SLOWEST_BYTES_PER_S))
+        retry = {"max_retries": 0, "retry_timeout": timedelta(seconds=settings.retry_timeout_s)}
+        return self._make(retry, max(settings.timeout_s, size_bytes / _MIN_BYTES_PER_S))
 
     def _make(self, retry: dict[str, Any], timeout_s: float | None = None) -> S3Store:
         settings = self._settings
@@ -93,103 +88,137 @@ class BucketStore:
             # Tigris: have the leader answer (docs/BUCKET.md); others ignore it.
             "default_headers": {"X-Tigris-Consistent": "true"},
         }
+        # obstore takes from the environment what is not given here, and prefers the variable
+        # AWS_ENDPOINT_URL_S3 to `endpoint`. `settings.LIBRARY_VARIABLES` names what cannot be
+        # overridden.
+        token: dict[str, Any] = {}
+        if settings.session_token:
+            token["session_token"] = settings.session_token
         return S3Store(
             settings.bucket,
-            endpoint=settings.endpoint,
+            aws_endpoint_url_s3=settings.endpoint,
             region=settings.region,
             access_key_id=settings.access_key_id,
             secret_access_key=settings.secret_access_key,
             virtual_hosted_style_request=False,
-            # What arrives otherwise than it was sent is refused by the server.
+            # The server refuses data that does not match.
             checksum_algorithm="SHA256",
             client_options=options,  # type: ignore[arg-type]
             retry_config=retry,  # type: ignore[arg-type]
+            **token,
         )
 
     def describe(self) -> str:
-        """Return what people call this place."""
+        """Return the store's name for messages."""
         return f"the bucket {self._settings.bucket} at {self._settings.endpoint}"
 
-    def get(self, key: str) -> tuple[bytes, Stored]:
+    # Reads ----------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> tuple[bytes, ObjectInfo]:
         """Return a small object. Raises `MissingObjectError`."""
         with self._errors(key):
-            found = self._patiently(lambda: obstore.get(self._store, key))
-            return bytes(found.bytes()), _stored(found.meta, found.attributes)
+            found = self._with_retries(lambda: obstore.get(self._store, key))
+            return bytes(found.bytes()), _info(found.meta, found.attributes)
 
-    def get_file(self, key: str, path: Path) -> Stored:
-        """Write an object to a new file, in parts and several at once.
-
-        A part that breaks off is asked for again.
-        """
+    def head(self, key: str) -> ObjectInfo:
+        """Return an object's size, ETag, time and metadata. Raises `MissingObjectError`."""
         with self._errors(key):
             try:
-                found = self._patiently(
+                # Unlike `obstore.head`, this returns the metadata, too.
+                found = self._with_retries(
+                    lambda: obstore.get(self._store, key, options={"head": True})
+                )
+            except exceptions.BaseError as error:
+                if answer_of(error).status not in (400, 403):
+                    raise
+                # An answer to HEAD has no body, so it does not say why. One to GET does.
+                found = obstore.get(self._store, key, options={"range": (0, 1)})
+            return _info(found.meta, found.attributes)
+
+    def get_file(self, key: str, path: Path) -> ObjectInfo:
+        """Download an object to a new file, in parts, several at once; resumes each part."""
+        with self._errors(key):
+            try:
+                found = self._with_retries(
                     lambda: obstore.get(self._store, key, options={"range": (0, _PART_BYTES)})
                 )
-            except trouble.GenericError as error:
-                if "status code: 416" not in str(error):
+            except exceptions.GenericError as error:
+                if answer_of(error).status != 416:
                     raise
                 path.open("xb").close()  # an empty object has no first part
-                return self.look(key)
-            stored = _stored(found.meta, found.attributes)
-            starts = range(0, stored.size_bytes, _PART_BYTES)
-            with path.open("xb") as file, ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
+                return self.head(key)
+
+            info = _info(found.meta, found.attributes)
+            with path.open("xb") as file, ThreadPoolExecutor(_MAX_PARTS_AT_ONCE) as pool:
                 parts = [
                     pool.submit(
-                        self._get_part, stored, start, file.fileno(), None if start else found
+                        self._get_part, info, start, file.fileno(), None if start else found
                     )
-                    for start in starts
+                    for start in range(0, info.size_bytes, _PART_BYTES)
                 ]
                 try:
                     for part in parts:
                         part.result()
                 finally:
                     pool.shutdown(cancel_futures=True)
-            return stored
+            return info
 
-    def _get_part(self, stored: Stored, start: int, descriptor: int, found: Any) -> None:
-        """Write one part of an object into its place; what has arrived is not asked for again.
+    def _get_part(self, info: ObjectInfo, start: int, descriptor: int, found: Any) -> None:
+        """Download one part of an object; after an interruption, only the missing rest.
 
-        found: the answer to a request for it, if there is one already.
+        found: the answer to a request for the part, if there is one already.
         """
-        end = min(start + _PART_BYTES, stored.size_bytes)
+        end = min(start + _PART_BYTES, info.size_bytes)
         for left in range(_TRIES - 1, -1, -1):
             try:
                 if found is None:
-                    options: Any = {"range": (start, end), "if_match": stored.etag}
-                    found = obstore.get(self._store, stored.key, options=options)
+                    options: Any = {"range": (start, end), "if_match": info.etag}
+                    found = obstore.get(self._store, info.key, options=options)
                 for piece in found.stream(min_chunk_size=_STREAM_BYTES):
-                    left_over = memoryview(piece)
-                    while left_over:
-                        written = os.pwrite(descriptor, left_over, start)
-                        start += written
-                        left_over = left_over[written:]
+                    start += _write_at(descriptor, piece, start)
                 if start == end:
                     return
-                why = f"{stored.key} ended {end - start} bytes early"
-            except trouble.GenericError as error:
-                if not _passes(error):
+                reason = f"{info.key} ended {end - start} bytes early"
+            except exceptions.GenericError as error:
+                answer = answer_of(error)
+                if not answer.transient:
                     raise
-                why = _why(error)
+                reason = answer.reason
             if not left:
-                raise unreachable(self.describe(), why)
+                raise unreachable(self.describe(), reason)
             found = None
             time.sleep(_PAUSE_S)
 
-    def look(self, key: str) -> Stored:
-        """Return what is known of an object."""
-        with self._errors(key):
-            # Unlike the library's `head`, this tells the metadata, too.
-            found = self._patiently(lambda: obstore.get(self._store, key, options={"head": True}))
-            return _stored(found.meta, found.attributes)
+    def objects(self, prefix: str) -> list[ObjectInfo]:
+        """Return the objects below a prefix, by name."""
+        with self._errors(prefix):
+            found = self._with_retries(
+                lambda: [
+                    _info(meta, {})
+                    for page in obstore.list(self._store, prefix=prefix)
+                    for meta in page
+                ]
+            )
+        return sorted(found, key=lambda info: info.key)
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the next path component of all objects below a prefix, sorted."""
+        with self._errors(prefix):
+            found = self._with_retries(lambda: obstore.list_with_delimiter(self._store, prefix))
+        paths = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
+
+    # Writes ---------------------------------------------------------------------------------------
 
     def put(
         self, key: str, data: bytes, condition: Condition, metadata: dict[str, str] | None = None
     ) -> str:
         """Write a small object under a condition."""
-        with self._errors(key):
+        with self._errors(key, condition, write=True):
             attributes: Any = metadata or {}
-            done = obstore.put(self._once, key, data, attributes=attributes, mode=_mode(condition))
+            done = obstore.put(
+                self._no_retry_store, key, data, attributes=attributes, mode=_mode(condition)
+            )
             return done["e_tag"] or ""
 
     def put_file(
@@ -199,90 +228,100 @@ class BucketStore:
         condition: Condition | None = None,
         metadata: dict[str, str] | None = None,
     ) -> str:
-        """Write a file as an object.
-
-        Under a condition in one request, else in parts where it is large.
-        """
-        with self._errors(key):
-            attributes: Any = metadata or {}
+        """Write a file as an object: with a condition in one request, else large ones in parts."""
+        attributes: Any = metadata or {}
+        with self._errors(key, condition, write=True):
             if condition is None:
-                done = self._patiently(
+                done = self._with_retries(
                     lambda: obstore.put(
                         self._store, key, path, attributes=attributes, chunk_size=_PART_BYTES
                     )
                 )
-                return done["e_tag"] or ""
-            once = self._make_once(path.stat().st_size)
-            done = obstore.put(
-                once, key, path, attributes=attributes, mode=_mode(condition), use_multipart=False
-            )
+            else:
+                done = obstore.put(
+                    self._make_no_retry_store(path.stat().st_size),
+                    key,
+                    path,
+                    attributes=attributes,
+                    mode=_mode(condition),
+                    use_multipart=False,
+                )
             return done["e_tag"] or ""
 
-    def _patiently(self, request: Callable[[], _T]) -> _T:
-        """Make a request without a condition, which may be made again.
+    def delete(self, key: str) -> None:
+        """Delete an object if it exists."""
+        try:
+            with self._errors(key):
+                self._with_retries(lambda: obstore.delete(self._store, key))
+        except MissingObjectError:
+            return
 
-        The store's own library repeats what servers say of themselves; this is for data that
-        arrives spoilt, and for the answer that a condition does not hold where none was set.
+    # Errors ---------------------------------------------------------------------------------------
+
+    def _with_retries(self, request: Callable[[], _T]) -> _T:
+        """Make a request without a condition, and repeat it if a repeat can help.
+
+        obstore repeats 5xx, 408 and 429 itself, with its own backoff. This covers data that arrived
+        corrupted, 409 (another operation on the object is in progress; OVH answers so), and 412,
+        which some servers send though no condition was set.
         """
         for left in range(_TRIES - 1, -1, -1):
             try:
                 return request()
-            except trouble.GenericError as error:
-                if not left or not _SPOILT.search(str(error)):
+            except exceptions.BaseError as error:
+                answer = answer_of(error)
+                if not (answer.corrupted or answer.status in (409, 412)):
                     raise
-            except trouble.PreconditionError as error:
                 if not left:
-                    raise unreachable(self.describe(), _why(error)) from None
-            time.sleep(_PAUSE_S)
-        raise AssertionError  # the last try returns or raises
-
-    def delete(self, key: str) -> None:
-        """Remove an object."""
-        with self._errors(key):
-            try:
-                obstore.delete(self._store, key)
-            except FileNotFoundError:
-                return
-
-    def objects(self, prefix: str) -> list[Stored]:
-        """Return the objects below a prefix."""
-        with self._errors(prefix):
-            found = [
-                _stored(meta, {})
-                for page in obstore.list(self._store, prefix=prefix)
-                for meta in page
-            ]
-        return sorted(found, key=lambda stored: stored.key)
-
-    def names(self, prefix: str) -> list[str]:
-        """Return the names that follow a prefix immediately."""
-        with self._errors(prefix):
-            found = obstore.list_with_delimiter(self._store, prefix)
-        paths = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
-        return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
+                    raise unreachable(self.describe(), answer.reason) from None
+            time.sleep(_PAUSE_S * 2 ** (_TRIES - 1 - left))
+        raise AssertionError  # the last attempt returns or raises
 
     @contextmanager
-    def _errors(self, key: str) -> Iterator[None]:
+    def _errors(
+        self, key: str, condition: Condition | None = None, *, write: bool = False
+    ) -> Iterator[None]:
+        """Translate the library's errors, by the server's answer rather than by their class."""
         try:
             yield
-        except FileNotFoundError as error:
-            if "NoSuchBucket" in str(error):
-                raise denied(self.describe(), "no such bucket") from None
-            raise MissingObjectError(key) from None
-        except (trouble.AlreadyExistsError, trouble.PreconditionError):
-            raise ConditionFailedError(key) from None
-        except (trouble.PermissionDeniedError, trouble.UnauthenticatedError) as error:
-            raise denied(self.describe(), _why(error)) from None
-        except trouble.BaseError as error:
-            raise (unreachable if _passes(error) else denied)(
-                self.describe(), _why(error)
-            ) from None
+        except (exceptions.BaseError, FileNotFoundError) as error:
+            if isinstance(error, FileNotFoundError) and error.errno is not None:
+                raise _local(error) from None  # of a file on this machine
+            raise self._translated(answer_of(error), key, condition, write=write) from None
         except OSError as error:
             raise _local(error) from None
 
+    def _translated(
+        self, answer: Answer, key: str, condition: Condition | None, *, write: bool
+    ) -> Exception:
+        where = self.describe()
+        if answer.code == "NoSuchBucket":
+            return denied(where, "no such bucket")
+        if answer.status == 404 and not write:
+            return MissingObjectError(key)
+        if answer.status == 412 and not write:
+            return ConditionFailedError(key)  # the object was replaced during a download
+        if condition is not None:
+            # 409: another write of the object is in progress. 404: the object is gone.
+            failed = {409, 412} if condition.etag is None else {404, 409, 412}
+            if answer.status in failed:
+                return ConditionFailedError(key)
+        if answer.transient:
+            return unreachable(where, answer.reason)
+        return denied(where, answer.reason, answer.hint)
+
+
+def _write_at(descriptor: int, data: Any, offset: int) -> int:
+    """Write all data at an offset and return its length."""
+    left = memoryview(data)
+    done = 0
+    while done < len(left):
+        done += os.pwrite(descriptor, left[done:], offset + done)
+    return done
+
 
 def _local(error: OSError) -> SchedulerError:
-    """Return the error of a file here that cannot be written or read."""
+    """Return the error of a local file that cannot be written or read."""
     return SchedulerError(
         ErrorCode.DISK_FULL if sqlite_files.is_disk_full(error) else ErrorCode.DATABASE_UNREADABLE,
         f"cannot write or read a file of the bucket's copy: {error.strerror or error}",
@@ -294,34 +333,7 @@ def _mode(condition: Condition) -> Any:
     return "create" if condition.etag is None else {"e_tag": condition.etag}
 
 
-def _stored(meta: Any, attributes: Any) -> Stored:
-    own = {name: value for name, value in dict(attributes).items() if name.islower()}
-    return Stored(meta["path"], meta["size"], meta["e_tag"] or "", meta["last_modified"], own)
-
-
-def _text(error: Exception) -> str:
-    """Return what an obstore error says, without the page that describes its parts to programmers."""
-    return str(error).partition("\n\nDebug source")[0]
-
-
-def _passes(error: Exception) -> bool:
-    """Return whether the same request may succeed a moment later."""
-    text = _text(error)
-    status = _STATUS.search(text)
-    if status is None:
-        return _NO_ANSWER.search(text) is not None
-    passing = (
-        _PASSING_STATUS.fullmatch(status.group(1))
-        or _PASSING_CODE.search(text)
-        or _SPOILT.search(text)
-    )
-    return passing is not None
-
-
-def _why(error: Exception) -> str:
-    """Return the short part of what an obstore error says."""
-    text = _text(error)
-    if found := _STATUS.search(text):
-        status, name, code = found.groups()
-        return " ".join(word for word in ("HTTP", status, code or name.strip()) if word)
-    return text.split("\n", maxsplit=1)[0].rpartition(" - ")[2][:200]
+def _info(meta: Any, attributes: Any) -> ObjectInfo:
+    metadata = {name: value for name, value in dict(attributes).items() if name.islower()}
+    etag = meta["e_tag"] or ""
+    return ObjectInfo(meta["path"], meta["size"], etag, meta["last_modified"], metadata)

@@ -20,6 +20,7 @@ from schedproto.settings import InvalidValueError, SettingError, SettingsTable, 
 __all__ = [
     "LAYOUT",
     "LAYOUTS",
+    "LIBRARY_VARIABLES",
     "TABLE",
     "BucketSettings",
     "BucketVariables",
@@ -29,11 +30,36 @@ __all__ = [
 ]
 
 
+#: Variables that the S3 library would read from the environment, with what each would change. They
+#: are refused: they would change requests, and some the guarantees, without notice.
+LIBRARY_VARIABLES = {
+    "AWS_TOKEN": "set AWS_SESSION_TOKEN instead",
+    "AWS_SKIP_SIGNATURE": "requests would not be signed",
+    "AWS_CONDITIONAL_PUT": "conditional writes would be turned off",
+    "AWS_UNSIGNED_PAYLOAD": "the signature would not cover the data",
+    "AWS_S3_EXPRESS": "S3 Express buckets are not supported",
+    "AWS_REQUEST_PAYER": "requester-pays buckets are not supported",
+    "AWS_SERVER_SIDE_ENCRYPTION": "set encryption on the bucket instead",
+    "AWS_SSE_KMS_KEY_ID": "set encryption on the bucket instead",
+    "AWS_SSE_BUCKET_KEY_ENABLED": "set encryption on the bucket instead",
+    "AWS_SSE_CUSTOMER_KEY_BASE64": "set encryption on the bucket instead",
+    "AWS_DISABLE_BULK_DELETE": "deletions would be other requests than documented",
+}
+
+
 @dataclass(frozen=True)
 class S3Settings:
-    """A bucket of an S3 service.
+    """Address and credentials of a bucket.
 
-    timeout_s: of one request.   patience_s: of one request and its repeats, at most `retries`.
+        S3Settings(
+            bucket="organizations",
+            endpoint="https://fly.storage.tigris.dev",
+            access_key_id="tid_...",
+            secret_access_key="tsec_...",
+        )
+
+    session_token: only with temporary credentials.   timeout_s: of one request.
+    retries, retry_timeout_s: repeats of one request, by number and by time in total.
     """
 
     bucket: str
@@ -41,16 +67,17 @@ class S3Settings:
     access_key_id: str
     secret_access_key: str = field(repr=False)
     region: str = "auto"
+    session_token: str = field(default="", repr=False)
     timeout_s: float = DEFAULT_TIMEOUT_S
-    patience_s: float = DEFAULT_TIMEOUT_S * 1.5
+    retry_timeout_s: float = DEFAULT_TIMEOUT_S * 1.5
     retries: int = 5
 
 
 @dataclass(frozen=True)
 class BucketSettings:
-    """Where the organizations' files are: `s3` or `folder`, one of them.
+    """Location of the organizations' files: either `s3` or `folder`.
 
-    Layout: `versions` or `plain`.
+    layout: `versions` or `plain` (docs/BUCKET.md).
 
     A program usually takes them from the environment (`load_settings`), or names a folder:
 
@@ -114,6 +141,14 @@ class BucketVariables:
         "Region of the bucket.",
         variable="AWS_REGION",
     )
+    session_token: str | None = setting(
+        None,
+        text,
+        "a token",
+        "Token of temporary credentials. A daemon does not renew them: restart it with new ones.",
+        variable="AWS_SESSION_TOKEN",
+        secret=True,
+    )
     bucket_folder: Path | None = folder_field()
     bucket_layout: str = layout_field()
     bucket_timeout_s: float = timeout_field()
@@ -132,7 +167,7 @@ def load_settings(
     layout: str | None = None,
     timeout_s: float | None = None,
 ) -> BucketSettings | None:
-    """Return where the bucket is, or None if none is set.
+    """Return the bucket's settings, or None if no bucket is set.
 
     Raises `SchedulerError` (`invalid_argument`).
 
@@ -158,10 +193,22 @@ def load_settings(
             hint="`fly storage create` sets all of them as secrets of the app; "
             "docs/BUCKET.md lists them.",
         )
+    else:
+        _refuse_library_variables(environment)
     try:
         return _settings(TABLE.parse(found))
     except SettingError as error:
         raise SchedulerError(ErrorCode.INVALID_ARGUMENT, error.message, hint=error.hint) from None
+
+
+def _refuse_library_variables(environment: Mapping[str, str]) -> None:
+    for name, consequence in LIBRARY_VARIABLES.items():
+        if environment.get(name):
+            raise SchedulerError(
+                ErrorCode.INVALID_ARGUMENT,
+                f"{name} is set, which the S3 library would read: {consequence}",
+                hint=f"Unset {name} for this program; docs/BUCKET.md lists the supported ones.",
+            )
 
 
 def _settings(variables: BucketVariables) -> BucketSettings | None:
@@ -176,8 +223,9 @@ def _settings(variables: BucketVariables) -> BucketSettings | None:
             access_key_id=variables.access_key_id or "",
             secret_access_key=variables.secret_access_key or "",
             region=variables.region,
+            session_token=variables.session_token or "",
             timeout_s=variables.bucket_timeout_s,
-            patience_s=variables.bucket_timeout_s * 1.5,
+            retry_timeout_s=variables.bucket_timeout_s * 1.5,
         ),
         layout=variables.bucket_layout,
     )

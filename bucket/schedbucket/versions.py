@@ -1,7 +1,4 @@
-"""The layout `versions`.
-
-A head document that names immutable objects, snapshots and the patches after them.
-"""
+"""Layout `versions`: a head document that names immutable objects, snapshots and patches."""
 
 from __future__ import annotations
 
@@ -17,8 +14,8 @@ import msgspec
 from schedproto import SchedulerError
 
 from . import patches
-from .head import Entry, Garbage, Head, LeaseState, Register
-from .lease import Lease, time_of, time_text, utc_now
+from .head import Entry, Garbage, Head, HeadDocument, LeaseState
+from .lease import ExclusiveLeaseError, ExclusiveWait, Lease, time_of, time_text, utc_now
 from .object_store import (
     ConditionFailedError,
     MissingObjectError,
@@ -27,17 +24,16 @@ from .object_store import (
     digest_of,
     duplicate,
 )
-from .repository import ROOT, Known, OtherVersionError, verify
+from .repository import ROOT, OtherVersionError, VersionRef, verify
 
-#: A snapshot is made in place of a patch where the patches of its chain would be more than so many,
-#: or weigh more than so much of the snapshot.
+#: A chain with this many patches, or whose patches have this share of the snapshot's size, is
+#: followed by a new snapshot.
 MAX_PATCHES, MAX_SHARE = 32, 0.5
-#: So many versions at least can be fetched; older ones go when their whole chain is older.
+#: Minimum number of versions that can be fetched. Older ones are removed by complete chains.
 KEEP_VERSIONS = 50
-#: An object is removed so long after nothing needs it any more: whoever reads it began before that.
+#: Grace period before an unreferenced object is deleted: a reader may have started before.
 GRACE_S = 3600.0
-#: An object that no head has ever named is removed after so long: its writer died before it told of
-#: it.
+#: The same for an object that no head has ever named: its writer may not have published it yet.
 ORPHAN_S = 24 * 3600.0
 
 
@@ -47,82 +43,96 @@ class VersionsRepository:
     def __init__(self, store: ObjectStore, organization: str) -> None:
         self.store, self.organization = store, organization
         self._folder = f"{ROOT}{organization}/"
-        self.register = Register(store, f"{self._folder}head.json", organization)
+        self.head_document = HeadDocument(store, f"{self._folder}head.json", organization)
 
-    def newest(self, *, seen: bool = False) -> Known | None:
+    def newest(self, *, cached: bool = False) -> VersionRef | None:
         """Return the newest version."""
-        head = self.register.last if seen and self.register.last.write_id else self.register.read()
-        return None if head.newest is None else known_of(head.newest)
+        head = self.head_document.cached() if cached else self.head_document.read()
+        return None if head.newest is None else version_ref(head.newest)
 
     def history(self) -> list[Entry]:
         """Return the versions that can be fetched, newest first."""
-        return list(reversed(self.register.read().versions))
+        return list(reversed(self.head_document.read().versions))
 
     def lease(self) -> LeaseState | None:
-        """Return who may write."""
-        return (self.register.last if self.register.last.write_id else self.register.read()).lease
+        """Return the lease, None if nobody has it; as of the last read, if there was one."""
+        return self.head_document.cached().lease
 
-    def fetch(self, wanted: Known, have: Known | None, copy: Path | None, target: Path) -> int:
-        """Make a file a version.
+    # Download -------------------------------------------------------------------------------------
 
-        By the patches after the version that is here, else from the snapshot on.
-        """
-        head = self.register.last
+    def fetch(
+        self, wanted: VersionRef, have: VersionRef | None, local_file: Path | None, target: Path
+    ) -> int:
+        """Download a version: patches after the version that is here, else from the snapshot."""
+        head = self.head_document.last
         if _entry(head, wanted) is None:
-            head = self.register.read()
+            head = self.head_document.read()
         entry = _entry(head, wanted)
         if entry is None:
             raise OtherVersionError
+
         chain = head.chain_of(entry.version)
-        mine = None if have is None or copy is None else _entry(head, have)
+        here = None if have is None or local_file is None else _entry(head, have)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix="fetch-") as name:
-            folder = Path(name)
-            if mine is not None and mine in chain:
-                after = chain[chain.index(mine) + 1 :]
-                assert copy is not None
-                duplicate(copy, target)
-                got = 0
+            if here is not None and here in chain:
+                assert local_file is not None
+                duplicate(local_file, target)
+                got, missing = 0, chain[chain.index(here) + 1 :]
             else:
-                after = chain[1:]
-                got = self._get(chain[0], folder / "snapshot")
-                _unpack(chain[0], folder / "snapshot", target)
-            for number, step in enumerate(after):
-                got += self._get(step, folder / str(number))
-                try:
-                    patches.apply_patch(folder / str(number), target)
-                except patches.PatchError as error:
-                    raise damaged(step.key, str(error)) from None
+                got = self._unpack(chain[0], Path(name) / "snapshot", target)
+                missing = chain[1:]
+            for patch in missing:
+                got += self._apply(patch, Path(name) / str(patch.version), target)
         verify(target, entry.key, entry.size_bytes, entry.sha256)
         return got
 
+    def _unpack(self, snapshot: Entry, path: Path, target: Path) -> int:
+        got = self._get(snapshot, path)
+        try:
+            patches.decompress(path, target, snapshot.size_bytes)
+        except patches.PatchError as error:
+            raise damaged(snapshot.key, str(error)) from None
+        return got
+
+    def _apply(self, patch: Entry, path: Path, target: Path) -> int:
+        got = self._get(patch, path)
+        try:
+            patches.apply_patch(path, target)
+        except patches.PatchError as error:
+            raise damaged(patch.key, str(error)) from None
+        return got
+
     def _get(self, entry: Entry, path: Path) -> int:
-        """Fetch an object and return its size; what arrives spoilt is fetched once more."""
-        why = ""
+        """Download an object and return its size; downloads a corrupted one once more."""
+        reason = ""
         for _ in range(2):
             path.unlink(missing_ok=True)
             try:
                 self.store.get_file(entry.key, path)
             except MissingObjectError:
-                if _entry(self.register.read(), known_of(entry)) is None:
-                    raise OtherVersionError from None  # it was collected while we fetched
+                if _entry(self.head_document.read(), version_ref(entry)) is None:
+                    raise OtherVersionError from None  # it was collected during the download
                 raise damaged(entry.key, "it is missing, but the head refers to it") from None
             except ConditionFailedError:
-                why = "it changed during the download; objects of this layout must not change"
+                reason = "it changed during the download; objects of this layout must not change"
                 continue
+
             size = path.stat().st_size
             if size != entry.stored_bytes:
-                why = f"received {size} bytes instead of {entry.stored_bytes}"
+                reason = f"received {size} bytes instead of {entry.stored_bytes}"
             elif digest_of(path) != entry.stored_sha256:
-                why = "SHA-256 mismatch"
+                reason = "SHA-256 mismatch"
             else:
                 return size
-        raise damaged(entry.key, why)
+        raise damaged(entry.key, reason)
+
+    # Publish --------------------------------------------------------------------------------------
 
     def publish(
         self,
         new: Path,
-        base: Path | None,
-        known: Known | None,
+        base_file: Path | None,
+        base: VersionRef | None,
         work: Path,
         *,
         lease: Lease | None = None,
@@ -130,70 +140,86 @@ class VersionsRepository:
         by: str = "",
         note: str = "",
         check: Callable[[], None] = lambda: None,
-    ) -> tuple[Known, int]:
-        """Send the patch, or a snapshot where that is due, then change the head."""
-        self._must_be_newest(
-            self.register.last if self.register.last.write_id else self.register.read(), known
-        )
+    ) -> tuple[VersionRef, int]:
+        """Send a patch, or a snapshot if one is due, then change the head."""
+        # A race that is lost already is noticed before anything is computed or sent.
+        _must_be_newest(self.head_document.read(), base)
         with tempfile.TemporaryDirectory(dir=work, prefix="publish-") as name:
-            made = self._entry_of(new, base, known, Path(name), by, note, check)
+            made = self._make_entry(new, base_file, base, Path(name), by, note, check)
             if made is None:
-                assert known is not None  # there was something to compare with
-                return known, 0
+                assert base is not None  # there was something to compare with
+                return base, 0
             entry, path = made
             check()
             self.store.put_file(entry.key, path)
-        done: list[Head] = []
-
-        def edit(head: Head) -> Head:
-            if any(made.write_id == entry.write_id for made in head.versions):
-                done.append(head)
-                return head  # the answer to the write was lost
-            self._must_be_newest(head, known)
-            if lease is not None:
-                head = lease.without(head) if release else _checked(head, lease)
-            return _with(head, entry)
-
-        try:
-            self.register.change(edit, seen=True)
-        except OtherVersionError:
-            self.store.delete(entry.key)
-            raise
-        if done and lease is not None and release:
-            lease.release()
+        self._append(entry, base, lease, check, release=release)
         if entry.kind == "snapshot":
             self._collect_quietly()
-        return known_of(entry), entry.stored_bytes
+        return version_ref(entry), entry.stored_bytes
 
-    @staticmethod
-    def _must_be_newest(head: Head, known: Known | None) -> None:
-        if (None if head.newest is None else known_of(head.newest).label) != (
-            None if known is None else known.label
-        ):
-            raise OtherVersionError
+    def _append(
+        self,
+        entry: Entry,
+        base: VersionRef | None,
+        lease: Lease | None,
+        check: Callable[[], None],
+        *,
+        release: bool,
+    ) -> None:
+        """Make an entry, whose object is sent, the head's newest version."""
+        exclusive = ExclusiveWait(self.head_document, check)
+        was_done = False
 
-    def _entry_of(
+        def edit(head: Head) -> Head:
+            nonlocal was_done
+            if any(version.write_id == entry.write_id for version in head.versions):
+                was_done = True
+                return head  # the reply to the write was lost
+            _must_be_newest(head, base)
+            if lease is None:
+                exclusive.check(head)
+            elif release:
+                head = lease.released_from(head)
+            else:
+                lease.check(head)
+            return _with_entry(head, entry)
+
+        while True:
+            try:
+                self.head_document.change(edit, cached=True)
+            except ExclusiveLeaseError:
+                exclusive.wait()
+            except OtherVersionError:
+                self.store.delete(entry.key)
+                raise
+            else:
+                break
+        if was_done and lease is not None and release:
+            lease.release()
+
+    def _make_entry(
         self,
         new: Path,
-        base: Path | None,
-        known: Known | None,
+        base_file: Path | None,
+        base: VersionRef | None,
         folder: Path,
         by: str,
         note: str,
         check: Callable[[], None],
     ) -> tuple[Entry, Path] | None:
-        """Return the new version and the file to be sent for it; None where nothing has changed."""
-        write_id = secrets.token_hex(8)
-        number = 1 if known is None else known.number + 1
-        with ThreadPoolExecutor(1) as beside:
-            digest = beside.submit(digest_of, new)
-            kind, path = "patch", self._patch(new, base, known, folder, check)
+        """Return the new version and the file to send for it; None if nothing has changed."""
+        with ThreadPoolExecutor(1) as pool:
+            digest = pool.submit(digest_of, new)
+            kind, path = "patch", self._make_patch(new, base_file, base, folder, check)
             if path is None:
                 kind, path = "snapshot", folder / "snapshot"
                 patches.compress(new, path, check)
             sha256 = digest.result()
-        if known is not None and sha256 == known.sha256:
+        if base is not None and sha256 == base.sha256:
             return None
+
+        write_id = secrets.token_hex(8)
+        number = 1 if base is None else base.number + 1
         entry = Entry(
             version=number,
             kind=kind,
@@ -209,22 +235,24 @@ class VersionsRepository:
         )
         return entry, path
 
-    def _patch(
+    def _make_patch(
         self,
         new: Path,
-        base: Path | None,
-        known: Known | None,
+        base_file: Path | None,
+        base: VersionRef | None,
         folder: Path,
         check: Callable[[], None],
     ) -> Path | None:
-        """Make the patch to the newest version, None where a snapshot is due."""
-        chain = [] if known is None else self.register.last.chain_of(known.number)
-        if base is None or not chain or len(chain) > MAX_PATCHES:
+        """Write the patch to the newest version; return None if a snapshot is due."""
+        chain = [] if base is None else self.head_document.last.chain_of(base.number)
+        if base_file is None or not chain or len(chain) > MAX_PATCHES:
             return None
-        room = chain[0].stored_bytes * MAX_SHARE - sum(entry.stored_bytes for entry in chain[1:])
+        patch_bytes = sum(entry.stored_bytes for entry in chain[1:])
         path = folder / "patch"
         try:
-            patches.make_patch(base, new, path, check, room)
+            patches.make_patch(
+                base_file, new, path, check, chain[0].stored_bytes * MAX_SHARE - patch_bytes
+            )
         except patches.TooLargeError:
             path.unlink()
             return None
@@ -239,43 +267,41 @@ class VersionsRepository:
             return  # the next snapshot collects again
 
     def collect(self) -> int:
-        """Remove what no version needs.
-
-        What left the head a while ago, and what no head has ever named.
-        """
-        head = self.register.read()
+        """Delete objects that left the head a while ago, and old ones that no head has named."""
+        head = self.head_document.read()
         objects = self.store.objects(self._folder)
-        # By the store's own clock, which also dates the objects: our own may be wrong.
-        now = max((stored.modified for stored in objects), default=datetime.now(UTC))
-        named = {self.register.key, *(entry.key for entry in head.versions)}
+        # By the store's own clock, which also dates the objects: ours may be wrong.
+        now = max((info.modified for info in objects), default=datetime.now(UTC))
+        named = {self.head_document.key, *(entry.key for entry in head.versions)}
         waiting = {item.key for item in head.garbage}
+
         due = {
             item.key
             for item in head.garbage
             if time_of(item.since) < now - timedelta(seconds=GRACE_S)
         }
         due |= {
-            stored.key
-            for stored in objects
-            if stored.key not in named | waiting
-            and stored.modified < now - timedelta(seconds=ORPHAN_S)
+            info.key
+            for info in objects
+            if info.key not in named | waiting and info.modified < now - timedelta(seconds=ORPHAN_S)
         }
         due -= named
-        present = {stored.key for stored in objects}
-        for key in sorted(due & present):
+
+        found = due & {info.key for info in objects}
+        for key in sorted(found):
             self.store.delete(key)
         if due & waiting:
-            self.register.change(
+            self.head_document.change(
                 lambda head: msgspec.structs.replace(
                     head, garbage=[item for item in head.garbage if item.key not in due]
                 )
             )
-        return len(due & present)
+        return len(found)
 
 
-def known_of(entry: Entry) -> Known:
-    """Return how an entry of the head is known to who has that version."""
-    return Known(
+def version_ref(entry: Entry) -> VersionRef:
+    """Return the reference to a version in the head."""
+    return VersionRef(
         label=f"{entry.version}-{entry.write_id}",
         number=entry.version,
         size_bytes=entry.size_bytes,
@@ -283,40 +309,40 @@ def known_of(entry: Entry) -> Known:
     )
 
 
-def _entry(head: Head, known: Known) -> Entry | None:
-    return next((entry for entry in head.versions if known_of(entry).label == known.label), None)
+def _entry(head: Head, version: VersionRef) -> Entry | None:
+    return next(
+        (entry for entry in head.versions if version_ref(entry).label == version.label), None
+    )
 
 
-def _checked(head: Head, lease: Lease) -> Head:
-    lease.check(head)
-    return head
+def _must_be_newest(head: Head, base: VersionRef | None) -> None:
+    newest = None if head.newest is None else version_ref(head.newest).label
+    if newest != (None if base is None else base.label):
+        raise OtherVersionError
 
 
-def _with(head: Head, entry: Entry) -> Head:
-    """Return the head with a newer version, and without the chains that nobody needs to be able to fetch."""
+def _with_entry(head: Head, entry: Entry) -> Head:
+    """Return the head with a newer version, and without the chains that need not be kept."""
     chains: list[list[Entry]] = []
-    for made in [*head.versions, entry]:
-        if made.kind == "snapshot":
+    for version in [*head.versions, entry]:
+        if version.kind == "snapshot":
             chains.append([])
-        chains[-1].append(made)
+        chains[-1].append(version)
+
     kept: list[list[Entry]] = []
     for chain in reversed(chains):
         if kept and sum(map(len, kept)) >= KEEP_VERSIONS:
             break
         kept.insert(0, chain)
+
     since = time_text(utc_now())
     dropped = [
-        Garbage(key=made.key, since=since)
+        Garbage(key=version.key, since=since)
         for chain in chains[: len(chains) - len(kept)]
-        for made in chain
+        for version in chain
     ]
     return msgspec.structs.replace(
-        head, versions=[made for chain in kept for made in chain], garbage=[*head.garbage, *dropped]
+        head,
+        versions=[version for chain in kept for version in chain],
+        garbage=[*head.garbage, *dropped],
     )
-
-
-def _unpack(entry: Entry, packed: Path, target: Path) -> None:
-    try:
-        patches.decompress(packed, target, entry.size_bytes)
-    except patches.PatchError as error:
-        raise damaged(entry.key, str(error)) from None

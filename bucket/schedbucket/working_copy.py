@@ -1,8 +1,8 @@
-"""A copy of an organization's file on a disk here: brought up to date, changed, published.
+"""Working copy of an organization's file on a local disk: update, change, publish.
 
-Beside the copy lies a folder with what is known of it: which version it is, and how the file looked
-then, so that a copy that anybody has changed is noticed. A kill at any moment leaves the copy
-clean, or noticed as changed.
+A folder next to the copy records which version it is, and how the file looked then, so that a
+change by anybody is noticed. After a kill at any moment, the copy is either intact or noticed as
+changed.
 """
 
 from __future__ import annotations
@@ -22,55 +22,52 @@ from schedproto.private import FILE_MODE
 
 from .lease import Lease
 from .object_store import digest_of, duplicate
-from .repository import Known, OtherVersionError, Repository
+from .repository import OtherVersionError, Repository, VersionRef
 
-STATE, BASE, COMING, LOCK = "state.json", "base.db", "coming.db", "lock"
-#: How often a fetch begins anew because the bucket went on meanwhile.
+#: Files in the copy's folder: its version; the file as it was before a change; a download.
+STATE_FILE, BASE_FILE, INCOMING_FILE = "state.json", "base.db", "incoming.db"
+LOCK_FILE = "lock"
+#: Attempts of a download that is overtaken by newer versions.
 TRIES = 5
 _BUSY_TIMEOUT_S = 5.0
 
 
-class Moved(msgspec.Struct, frozen=True, kw_only=True):
-    """What went over the wire.
+class CopyState(msgspec.Struct, frozen=True, kw_only=True):
+    """Version of the copy, valid while the file has this fingerprint; `base.db` is the same."""
 
-    version: its number now, 0 in the layout `plain`; whole_bytes: the file's size.
-    """
-
-    version_before: int | None = None
-    version: int | None = None
-    bytes_down: int = 0
-    bytes_up: int = 0
-    whole_bytes: int = 0
-
-
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """The version that the copy is as long as it looks like `fingerprint`.
-
-    `base.db` is the same one.
-    """
-
-    known: Known
+    version: VersionRef
     fingerprint: str
 
 
 def fingerprint(path: Path) -> str:
     """Return a text that changes when SQLite changes a file.
 
-    Empty while a part of it lies in a log or journal.
+    Empty while a part of the content is in a write-ahead log or a journal.
     """
     if sqlite_files.unmerged_sidecar(path) is not None:
         return ""
     with path.open("rb") as file:
         info = os.fstat(file.fileno())
         header = os.pread(file.fileno(), 100, 0)
+    # Bytes 24 to 27 are the file change counter (SQLite's file format, section 1.3.7).
     return f"{info.st_size:x}-{info.st_mtime_ns:x}-{header[24:28].hex()}-{info.st_ino:x}"
 
 
-class Copy:
-    """One organization's copy. Use it under `locked`; every call may raise `SchedulerError`.
+class WorkingCopy:
+    """One organization's local file. Use it under `locked`; calls block.
 
-    path: the SQLite file.   folder: for what is known of it.   keep_changed: called with a copy
-    that somebody has changed and not published, before it is replaced; by default that is an error.
+        copy = WorkingCopy(Path("org-1.db"), Path("org-1.db.bucket"), repository)
+        with copy.locked():
+            copy.refresh()                  # the newest version; transfers only what changed
+            copy.begin()
+            ...                             # change the file with any SQLite library, and close it
+            copy.publish(lease=lease)       # one patch; or copy.discard() to undo the changes
+
+    Every call may raise `SchedulerError`.
+
+    path: the SQLite file.   folder: for the copy's state.   preserve_changes: called with a copy
+    that has unpublished changes before it is replaced; default: an error.   check: called often; an
+    exception that it raises ends the call.
     """
 
     def __init__(
@@ -79,144 +76,132 @@ class Copy:
         folder: Path,
         repository: Repository,
         *,
-        keep_changed: Callable[[Path], None] | None = None,
+        preserve_changes: Callable[[Path], None] | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self.path, self.folder, self.repository = path, folder, repository
-        self._keep_changed, self._check = keep_changed or _refuse, check
-        self._base = folder / BASE
+        #: the file as it was at `begin`; exists only until `publish` or `discard`
+        self.base_path = folder / BASE_FILE
+        self._preserve_changes, self._check = preserve_changes or _refuse, check
 
     @contextmanager
     def locked(self, *, wait: bool = True) -> Iterator[None]:
-        """Keep other processes and threads from this copy.
-
-        Raises `BlockingIOError` where it may not wait.
-        """
+        """Exclude other processes and threads. Raises `BlockingIOError` if it may not wait."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self.folder / LOCK).open("a") as file:
+        with (self.folder / LOCK_FILE).open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             yield
 
     @property
-    def known(self) -> Known | None:
-        """Return the version that the copy is, None if it is none."""
-        state = self._state()
+    def version(self) -> VersionRef | None:
+        """Return the version that the copy is, None if it has changes or never was one."""
+        state = self._read_state()
         with suppress(OSError):
             if (
                 state is not None
                 and state.fingerprint
                 and state.fingerprint == fingerprint(self.path)
             ):
-                return state.known
+                return state.version
         return None
 
-    def refresh(self, *, seen: bool = False) -> int:
-        """Make the copy the newest version and return the bytes that came.
+    def refresh(self, *, cached: bool = False) -> int:
+        """Make the copy the newest version and return the bytes transferred.
 
-        None, patches, or a snapshot.
+        If the bucket has no version yet, the copy stays as it is, to become the first one.
 
-        seen: take the newest version for what it was when it was looked at last.
-        Where the bucket has no version yet, the copy stays as it is, to become the first one.
+        cached: use the newest version as it was read last. Raises `SchedulerError`
+        (`database_missing`, `bucket_busy`).
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._sweep()
-        for _ in range(TRIES):
+        self._remove_leftovers()
+        for number in range(TRIES):
             self._check()
-            newest = self.repository.newest(seen=seen)
-            seen = False
+            newest = self.repository.newest(cached=cached and not number)
             if newest is None:
                 if self.path.exists():
                     return 0
                 raise _missing(self.repository.organization)
-            have = self._settled(newest)
+
+            have = self._version_before(newest)
             if have is not None and have.label == newest.label:
-                os.utime(self.folder / STATE)
+                os.utime(self.folder / STATE_FILE)  # the time of last use, for the volume's cache
                 return 0
-            coming = self.folder / COMING
-            coming.unlink(missing_ok=True)
-            try:
-                got = self.repository.fetch(newest, have, self.path, coming)
-            except OtherVersionError:
-                coming.unlink(missing_ok=True)
-                continue
-            except BaseException:
-                coming.unlink(missing_ok=True)
-                raise
-            self._replace(coming, newest)
-            return got
+            with suppress(OtherVersionError):
+                return self._download(newest, have)
         raise SchedulerError(
             ErrorCode.BUCKET_BUSY,
             f"{self.repository.organization} changed in the bucket during all {TRIES} downloads",
             hint="Retry later.",
         )
 
-    def _settled(self, newest: Known) -> Known | None:
-        """Return the version that the copy is.
+    def _download(self, newest: VersionRef, have: VersionRef | None) -> int:
+        incoming = self.folder / INCOMING_FILE
+        incoming.unlink(missing_ok=True)
+        try:
+            got = self.repository.fetch(newest, have, self.path, incoming)
+        except BaseException:
+            incoming.unlink(missing_ok=True)
+            raise
+        self._replace(incoming, newest)
+        return got
 
-        One that was changed here is kept elsewhere first.
-        """
+    def _version_before(self, newest: VersionRef) -> VersionRef | None:
+        """Return the copy's version before an update; preserves unpublished changes first."""
         if not self.path.exists():
             return None
-        known = self.known
-        if known is not None:
-            return known
-        if (
-            fingerprint(self.path)
-            and self.path.stat().st_size == newest.size_bytes
-            and newest.sha256
-        ):
-            # A kill between a write of the bucket or the file and the note of it.
-            mark = fingerprint(self.path)
-            if digest_of(self.path) == newest.sha256:
-                self._note(State(known=newest, fingerprint=mark))
-                return newest
-        self._keep_changed(self.path)
+        version = self.version
+        if version is not None:
+            return version
+
+        mark = fingerprint(self.path)
+        same_size = self.path.stat().st_size == newest.size_bytes
+        if mark and newest.sha256 and same_size and digest_of(self.path) == newest.sha256:
+            # A kill came between a write of the bucket or the file and that of the state.
+            self._write_state(CopyState(version=newest, fingerprint=mark))
+            return newest
+        self._preserve_changes(self.path)
         return self.discard()
 
-    def discard(self) -> Known | None:
-        """Put back what the copy was before it was changed here, if that is kept.
-
-        Returns which version it is.
-        """
-        state = self._state()
-        if state is None or not self._base.exists():
-            return None
-        self._replace(self._base, state.known)
-        return state.known
-
     def begin(self) -> None:
-        """Before the copy is changed.
-
-        Keep what it is, so that a patch can be made and the change can be undone.
-        """
-        if self.known is None:
-            return  # it is no version yet; publishing it sends it whole
-        self._base.unlink(missing_ok=True)
-        coming = self.folder / COMING
-        coming.unlink(missing_ok=True)
+        """Prepare for changes: keep the file as it is, for a patch and for `discard`."""
+        if self.version is None:
+            return  # it is not a version yet; publishing sends the complete file
+        self.base_path.unlink(missing_ok=True)
+        incoming = self.folder / INCOMING_FILE
+        incoming.unlink(missing_ok=True)
         try:
-            duplicate(self.path, coming)
-            coming.rename(self._base)
+            duplicate(self.path, incoming)
+            incoming.rename(self.base_path)
         except OSError:
-            coming.unlink(missing_ok=True)  # on a full volume others need the room
+            incoming.unlink(missing_ok=True)  # on a full volume, others need the space
             raise
+
+    def discard(self) -> VersionRef | None:
+        """Undo the changes since `begin`; return the version that the copy is again."""
+        state = self._read_state()
+        if state is None or not self.base_path.exists():
+            return None
+        self._replace(self.base_path, state.version)
+        return state.version
 
     def publish(
         self, *, lease: Lease | None = None, release: bool = False, by: str = "", note: str = ""
-    ) -> tuple[Known, int]:
-        """Make the copy, changed since `begin`, the newest version; returns it and the bytes sent.
+    ) -> tuple[VersionRef, int]:
+        """Make the copy the newest version; return it and the bytes transferred.
 
-        A copy that has not changed stays the version that it is.
+        An unchanged copy makes no version. For the arguments see `Repository.publish`.
+
         Raises `OtherVersionError` if the bucket has another version than the one that was changed.
         """
-        mark = self._quiet()
-        unchanged = self.known
+        mark = self._checkpoint()
+        unchanged = self.version
         if unchanged is not None:
             self._settle(unchanged, mark)
             return unchanged, 0
-        base = self._base if self._base.exists() else None
-        state = self._state() if base is not None else None
-        known = None if state is None else state.known
+
+        base_file = self.base_path if self.base_path.exists() else None
+        state = self._read_state() if base_file is not None else None
 
         def check() -> None:
             self._check()
@@ -225,8 +210,8 @@ class Copy:
 
         published, sent = self.repository.publish(
             self.path,
-            base,
-            known,
+            base_file,
+            None if state is None else state.version,
             self.folder,
             lease=lease,
             release=release,
@@ -238,22 +223,19 @@ class Copy:
         return published, sent
 
     def evict(self) -> int:
-        """Remove the copy if it is a version that the bucket has.
-
-        Returns the bytes that became free.
-        """
-        if self.known is None:
+        """Delete the copy unless it has changes of its own; return the bytes freed."""
+        if self.version is None:
             return 0
         size = self.path.stat().st_size
         sqlite_files.remove_database(self.path)
-        for name in (STATE, BASE, COMING):
+        for name in (STATE_FILE, BASE_FILE, INCOMING_FILE):
             (self.folder / name).unlink(missing_ok=True)
         return size
 
     # ----------------------------------------------------------------------------------------------
 
-    def _quiet(self) -> str:
-        """Have the file hold everything, and return its fingerprint."""
+    def _checkpoint(self) -> str:
+        """Move the write-ahead log into the file, and return the file's fingerprint."""
         try:
             with closing(
                 sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
@@ -270,31 +252,31 @@ class Copy:
             raise _in_use(self.path)
         return mark
 
-    def _settle(self, known: Known, mark: str) -> None:
-        self._note(State(known=known, fingerprint=mark))
-        self._base.unlink(missing_ok=True)
+    def _settle(self, version: VersionRef, mark: str) -> None:
+        self._write_state(CopyState(version=version, fingerprint=mark))
+        self.base_path.unlink(missing_ok=True)
 
-    def _replace(self, new: Path, known: Known) -> None:
+    def _replace(self, new: Path, version: VersionRef) -> None:
         """Make a verified file the copy.
 
-        Killed before the note, the copy is recognised by its SHA-256.
+        After a kill before the state is written, the copy is recognized by its SHA-256.
         """
         # Personal data: for this user alone, whatever the umask of the calling program.
         new.chmod(FILE_MODE)
         sqlite_files.replace_database(new, self.path)
-        self._note(State(known=known, fingerprint=fingerprint(self.path)))
+        self._write_state(CopyState(version=version, fingerprint=fingerprint(self.path)))
 
-    def _state(self) -> State | None:
+    def _read_state(self) -> CopyState | None:
         try:
-            return msgspec.json.decode((self.folder / STATE).read_bytes(), type=State)
+            return msgspec.json.decode((self.folder / STATE_FILE).read_bytes(), type=CopyState)
         except (OSError, msgspec.DecodeError):
             return None
 
-    def _note(self, state: State) -> None:
-        sqlite_files.write_file(self.folder / STATE, msgspec.json.encode(state))
+    def _write_state(self, state: CopyState) -> None:
+        sqlite_files.write_file(self.folder / STATE_FILE, msgspec.json.encode(state))
 
-    def _sweep(self) -> None:
-        """Remove what a kill has left."""
+    def _remove_leftovers(self) -> None:
+        """Remove the temporary folders of a killed process."""
         for pattern in ("fetch-*", "publish-*"):
             for left in self.folder.glob(pattern):
                 shutil.rmtree(left, ignore_errors=True)
@@ -314,7 +296,8 @@ def _missing(organization: str) -> SchedulerError:
     return SchedulerError(
         ErrorCode.DATABASE_MISSING,
         f"{organization} is neither in the bucket nor on the volume",
-        hint="Check the organization's id (`schedctl bucket list`), or upload its file (`schedctl push`).",
+        hint="Check the organization's id (`schedctl bucket list`), or upload its file "
+        "(`schedctl push`).",
     )
 
 
@@ -322,6 +305,7 @@ def _in_use(path: Path) -> SchedulerError:
     return SchedulerError(
         ErrorCode.DATABASE_LOCKED,
         f"another program writes to {path.name} on this machine",
-        hint="With a bucket, only the scheduler may write to its copy. Stop the other program and retry.",
+        hint="With a bucket, only the scheduler may write to its copy. Stop the other program and "
+        "retry.",
         details={"path": str(path)},
     )

@@ -1,4 +1,4 @@
-"""Access to the bucket for programs that write organizations' files themselves.
+"""Leases and working copies for programs that write organizations, mostly the main application.
 
     with client.lease("org-123") as lease:
         lease.fetch("org-123.db")
@@ -19,14 +19,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from schedproto import ErrorCode, SchedulerError
+from schedproto import ErrorCode, SchedulerError, TransferStats
 
 from .errors import SettingsError, from_info
 
 if TYPE_CHECKING:
-    from schedbucket import BucketSettings, Copy, Lease, Moved, Repository
+    from schedbucket import BucketSettings, Lease, Repository, WorkingCopy
 
-#: Suffix of the folder next to a fetched file that records which version the file is.
+#: The folder with a local file's state has the file's name with this suffix.
 SIDECAR_SUFFIX = ".bucket"
 
 
@@ -50,7 +50,7 @@ def bucket_settings() -> BucketSettings:
     Raises `SettingsError`.
     """
     with translated():
-        from schedbucket import load_settings  # noqa: PLC0415 - an extra, and only where it is used
+        from schedbucket import load_settings  # noqa: PLC0415 - an extra, loaded when it is used
 
         try:
             settings = load_settings(os.environ)
@@ -65,7 +65,7 @@ def bucket_settings() -> BucketSettings:
 
 
 def repository_of(organization: str, settings: BucketSettings | None = None) -> Repository:
-    """Return an organization's part of the bucket."""
+    """Return an organization's repository. settings: default: from the environment."""
     settings = settings or bucket_settings()
     with translated():
         from schedbucket import open_repository, open_store  # noqa: PLC0415
@@ -73,23 +73,27 @@ def repository_of(organization: str, settings: BucketSettings | None = None) -> 
         return open_repository(settings, open_store(settings), organization)
 
 
-def copy_of(path: Path, repository: Repository) -> Copy:
-    """Return a file here as a copy of what the bucket has."""
-    from schedbucket import Copy  # noqa: PLC0415
+def working_copy(path: Path, repository: Repository) -> WorkingCopy:
+    """Return a local file as a working copy; its state is in a folder next to it."""
+    from schedbucket import WorkingCopy  # noqa: PLC0415
 
-    return Copy(path, path.with_name(path.name + SIDECAR_SUFFIX), repository)
+    return WorkingCopy(path, path.with_name(path.name + SIDECAR_SUFFIX), repository)
 
 
 class OrganizationLease:
-    """The exclusive right to write an organization's file, for a `with` block.
+    """The right to write an organization's file, for the time of a `with` block.
 
-        with OrganizationLease("org-123", wait_s=10) as lease:
+        with OrganizationLease("org-123", wait_s=60) as lease:
             lease.fetch("org-123.db")
-            ...  # change the file
-            lease.publish("org-123.db", note="new contacts")
+            ...  # write to org-123.db with any SQLite library, and close it
+            lease.publish("org-123.db", note="import")
 
-    A thread renews it. Entering raises `LeaseError` (`lease_held`) if somebody else holds it for
-    longer than `wait_s` seconds.
+    A thread renews the lease. Entering the block waits for its turn: jobs and other writers that
+    asked for the lease before come first. If that takes longer than `wait_s`, it raises
+    `LeaseError` (`lease_held`). Calls block.
+
+    wait_s: default: long enough to outlive a crashed holder (`duration_s` + 15).   holder: a name
+    that no other living process has; default: host, process and object.
     """
 
     def __init__(
@@ -112,11 +116,11 @@ class OrganizationLease:
             from schedbucket import Lease  # noqa: PLC0415
 
             self._lease = Lease.acquire(
-                self._repository.register,
+                self._repository.head_document,
                 self._holder,
                 duration_s=self._duration_s,
                 wait_s=self._wait_s,
-            ).keep()
+            ).start_renewing()
         return self
 
     def __exit__(
@@ -129,9 +133,9 @@ class OrganizationLease:
             self._lease.release()
 
     @property
-    def token(self) -> int:
-        """Return the fencing token: it rises with every lease of the organization."""
-        return self._held().token
+    def fencing_token(self) -> int:
+        """Return the fencing token, which increases with every lease of the organization."""
+        return self._held().fencing_token
 
     def _held(self) -> Lease:
         if self._lease is None:
@@ -139,47 +143,54 @@ class OrganizationLease:
         return self._lease
 
     def parts(self) -> tuple[Repository, Lease]:
-        """Return the organization's repository and its lease, for other operations on them."""
+        """Return the repository and the lease itself, for what these methods do not cover."""
         return self._repository, self._held()
 
     def check(self) -> None:
-        """Raise `LeaseError` (`lease_lost`) if somebody else has taken over the lease."""
+        """Raise `LeaseError` (`lease_lost`) if somebody else has taken the lease."""
         with translated():
-            self._held().check(self._repository.register.read())
+            self._held().check(self._repository.head_document.read())
 
-    def fetch(self, path: str | PathLike[str]) -> Moved:
-        """Download the newest version to `path`; if an older one is there, only what changed."""
-        return self._moved(copy_of(Path(path), self._repository), publish=False)
+    def fetch(self, path: str | PathLike[str]) -> TransferStats:
+        """Make a local file the newest version. If an older one is there, only changes are fetched.
 
-    def publish(self, path: str | PathLike[str], note: str = "") -> Moved:
-        """Publish the file as the newest version. Raises `LeaseError` if the lease was lost.
-
-        note: recorded with the version.
+        Raises `BucketError`, and `BusyError` if the file has changes that are not published.
         """
-        return self._moved(copy_of(Path(path), self._repository), publish=True, note=note)
+        self._held()
+        with translated():
+            copy = working_copy(Path(path), self._repository)
+            with copy.locked():
+                before = copy.version
+                got = copy.refresh()
+                copy.begin()
+                after = copy.version
+                return TransferStats(
+                    version_before=None if before is None else before.number,
+                    version=None if after is None else after.number,
+                    bytes_down=got,
+                    bytes_whole=copy.path.stat().st_size,
+                )
 
-    def _moved(self, copy: Copy, *, publish: bool, note: str = "") -> Moved:
+    def publish(self, path: str | PathLike[str], note: str = "") -> TransferStats:
+        """Make the file, changed since `fetch`, the newest version. note: for the history.
+
+        Raises `LeaseError` (`lease_lost`), or `BucketError` (`bucket_conflict`) if somebody
+        published without the lease.
+        """
         lease = self._held()
         with translated():
-            from schedbucket import Moved  # noqa: PLC0415
-            from schedbucket.repository import OtherVersionError  # noqa: PLC0415
+            from schedbucket import OtherVersionError  # noqa: PLC0415
 
+            copy = working_copy(Path(path), self._repository)
             with copy.locked():
-                if not publish:
-                    got = copy.refresh()
-                    copy.begin()
-                    known = copy.known
-                    return Moved(
-                        version=None if known is None else known.number,
-                        bytes_down=got,
-                        whole_bytes=copy.path.stat().st_size,
-                    )
                 try:
-                    known, sent = copy.publish(lease=lease, by=self._holder, note=note)
+                    version, sent = copy.publish(lease=lease, by=self._holder, note=note)
                 except OtherVersionError:
                     raise from_info(_conflict(self.organization).info()) from None
                 copy.begin()
-                return Moved(version=known.number, bytes_up=sent, whole_bytes=known.size_bytes)
+                return TransferStats(
+                    version=version.number, bytes_up=sent, bytes_whole=version.size_bytes
+                )
 
 
 def _conflict(organization: str) -> SchedulerError:

@@ -29,7 +29,7 @@ from .jobs.journal import Journal
 from .jobs.service import JobService
 from .log_output import LogOutput
 from .privileges import drop_privileges
-from .replica.location import ReplicaPlace, holder_name
+from .replica.location import BucketLocation, holder_name
 from .server.endpoints import check_endpoint, open_router, remove_unix_sockets
 from .server.keys import admitted_clients, server_secret
 from .server.metrics import Metrics, MetricsServer
@@ -110,12 +110,12 @@ class Daemon:
             ) from None
         return text
 
-    def _replica(self, here: Identity | None) -> ReplicaPlace | None:
+    def _replica(self, here: Identity | None) -> BucketLocation | None:
         """Return the bucket that contains the organizations, if there is one."""
         settings = self.settings
         if settings.bucket_folder is None and not os.environ.get("BUCKET_NAME"):
             return None
-        replica = ReplicaPlace(
+        replica = BucketLocation(
             data=str(settings.data.resolve()),
             holder=holder_name(settings.data, here.machine_id if here is not None else None),
             folder="" if settings.bucket_folder is None else str(settings.bucket_folder.resolve()),
@@ -211,7 +211,7 @@ class Daemon:
             metrics.close()
 
     def _log_start(
-        self, access: _Access, replica: ReplicaPlace | None, here: Identity | None
+        self, access: _Access, replica: BucketLocation | None, here: Identity | None
     ) -> None:
         self._log.info(
             "listening",

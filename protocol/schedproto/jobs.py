@@ -149,13 +149,13 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     examples: list[RowChange] = []
 
 
-class ReplicaUse(msgspec.Struct, frozen=True, kw_only=True):
-    """Transfer between the bucket and the volume for a job (docs/BUCKET.md).
+class TransferStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Data transferred between the bucket and a working copy (docs/BUCKET.md).
 
-    version_before, version: of the organization's file in the bucket, 0 in the layout `plain`; None
-    if there was none, or nothing was published.   bytes_whole: the same if
-    complete files had been transferred.
-    carried_over: how often another program had published meanwhile.
+    version_before: the version that was fetched or changed.   version: the version afterwards, of a
+    job the one that it published. Both are 0 in the layout `plain`, None if there is none.
+    bytes_whole: size of the transfers if complete files had been sent.
+    carried_over: how often a job carried its plan over to a version that another writer published.
     """
 
     version_before: int | None = None
@@ -262,7 +262,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float | None = None
     finished_at: str = ""
     backup_id: str | None = None
-    replica: ReplicaUse | None = None
+    replica: TransferStats | None = None
     preview: Preview | None = None
     explanations: list[Explanation] = []
 

@@ -21,7 +21,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from schedbucket import BucketSettings, Copy, open_repository, open_store
+from schedbucket import BucketSettings, WorkingCopy, open_repository, open_store
 from schedclient import Client
 from schedctl.synthetic import make_organization
 from schedproto.layout import socket_endpoint
@@ -40,7 +40,7 @@ def main() -> None:
         data, app = root / "data", root / "app"
         data.mkdir()
         app.mkdir()
-        copy = Copy(
+        copy = WorkingCopy(
             app / "org-1.db",
             app / "state",
             open_repository(settings, open_store(settings), "org-1"),

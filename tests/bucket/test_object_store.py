@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from schedbucket import open_store
-from schedbucket.conformance import broken_promise
+from schedbucket.conformance import check_conditional_writes
 from schedbucket.object_store import (
     Condition,
     ConditionFailedError,
@@ -20,7 +20,7 @@ from schedbucket.object_store import (
     ObjectStore,
 )
 from schedbucket.settings import BucketSettings
-from schedproto import SchedulerError
+from schedproto import ErrorCode, SchedulerError
 
 NEW = Condition(None)
 
@@ -61,11 +61,11 @@ def test_files(store: ObjectStore, key: str, tmp_path: Path) -> None:
         assert (got.size_bytes, got.etag) == (size, etag)
     source = tmp_path / "s1"
     etag = store.put_file(key, source, NEW, {"write-id": "a", "sha256": "b"})
-    assert store.look(key).metadata == {"write-id": "a", "sha256": "b"}
+    assert store.head(key).metadata == {"write-id": "a", "sha256": "b"}
     with pytest.raises(ConditionFailedError):
         store.put_file(key, source, NEW, {"write-id": "c"})
     store.put_file(key, source, Condition(etag), {"write-id": "d"})
-    assert store.look(key).metadata == {"write-id": "d"}
+    assert store.head(key).metadata == {"write-id": "d"}
     with pytest.raises(SchedulerError):
         store.get_file(key, source)  # a file that is there is not overwritten
     assert source.stat().st_size == 1
@@ -76,7 +76,7 @@ def test_missing(store: ObjectStore, key: str, tmp_path: Path) -> None:
     with pytest.raises(MissingObjectError):
         store.get(key)
     with pytest.raises(MissingObjectError):
-        store.look(key)
+        store.head(key)
     with pytest.raises(MissingObjectError):
         store.get_file(key, tmp_path / "x")
     store.delete(key)
@@ -108,9 +108,13 @@ def test_listing(store: ObjectStore, key: str) -> None:
 def test_race(
     store: ObjectStore, settings_of: Callable[..., BucketSettings], key: str, first: bool
 ) -> None:
-    """Of many who write under the same condition exactly one does."""
+    """Of many who write under the same condition exactly one does.
+
+    On a loaded machine a write may get no answer in time. Whether it was done is then unknown: it may be the one.
+    """
     condition = NEW if first else Condition(store.put(key, b"before", NEW))
     won: list[int] = []
+    unknown: list[int] = []
     ready = threading.Barrier(8)
 
     def write(number: int) -> None:
@@ -120,15 +124,20 @@ def test_race(
             own.put(key, str(number).encode(), condition)
         except ConditionFailedError:
             return
-        won.append(number)
+        except SchedulerError as error:
+            assert error.code == ErrorCode.BUCKET_UNREACHABLE, error
+            unknown.append(number)
+        else:
+            won.append(number)
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(won) == 1
-    assert store.get(key)[0] == str(won[0]).encode()
+    assert len(won) <= 1
+    written = store.get(key)[0]
+    assert written in {str(number).encode() for number in (won or unknown)}
 
 
 class Careless:
@@ -155,7 +164,7 @@ class Careless:
 
     def _present(self, key: str) -> str | None:
         try:
-            return self._store.look(key).etag
+            return self._store.head(key).etag
         except MissingObjectError:
             return None
 
@@ -167,7 +176,7 @@ class Careless:
 def test_self_test(store: ObjectStore, racing: bool) -> None:
     """The doctor's look finds a store that ignores a condition, always or where several write at once, and leaves
     nothing behind."""
-    assert broken_promise(store) is None
+    assert check_conditional_writes(store) is None
     for ignored in ("If-None-Match", "If-Match"):
-        assert ignored in str(broken_promise(Careless(store, ignored, racing=racing)))  # type: ignore[arg-type]
+        assert ignored in str(check_conditional_writes(Careless(store, ignored, racing=racing)))  # type: ignore[arg-type]
     assert store.objects("selftest/") == []

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from schedbucket import Lease, open_repository, open_store
-from schedbucket.head import Head, Register
+from schedbucket.head import Head, HeadDocument
 from schedbucket.object_store import Condition, ConditionFailedError, ObjectStore
 from schedproto import ErrorCode, SchedulerError
 from tests.support.s3_server import Fault, Proxy, S3Server
@@ -108,21 +108,21 @@ def test_a_document_that_arrives_spoilt(
     direct: ObjectStore, store: ObjectStore, proxy: Proxy, organization: str
 ) -> None:
     """A number that was spoilt on its way is never written back, though the document can be read."""
-    register = Register(direct, f"orgs/{organization}/head.json", organization)
-    register.change(lambda head: msgspec.structs.replace(head, fence=12345678))
-    data, stored = direct.get(register.key)
+    head_document = HeadDocument(direct, f"orgs/{organization}/head.json", organization)
+    head_document.change(lambda head: msgspec.structs.replace(head, last_fencing_token=12345678))
+    data, stored = direct.get(head_document.key)
     spoilt = data.replace(b"12345678", b"12345679")
-    plain = Register(store, register.key, organization)
+    plain = HeadDocument(store, head_document.key, organization)
     proxy.faults.append(Fault("GET", "head.json", "corrupt"))
-    assert plain.read().fence == 12345678
+    assert plain.read().last_fencing_token == 12345678
     assert not proxy.faults
-    direct.put(register.key, spoilt, Condition(stored.etag), dict(stored.metadata))
+    direct.put(head_document.key, spoilt, Condition(stored.etag), dict(stored.metadata))
     with pytest.raises(SchedulerError, match="SHA-256") as caught:
         plain.read()
     assert caught.value.code == ErrorCode.BUCKET_DAMAGED
-    _, stored = direct.get(register.key)
-    direct.put(register.key, spoilt, Condition(stored.etag))  # another writer need not say it
-    assert plain.read().fence == 12345679
+    _, stored = direct.get(head_document.key)
+    direct.put(head_document.key, spoilt, Condition(stored.etag))  # another writer need not say it
+    assert plain.read().last_fencing_token == 12345679
 
 
 def test_a_write_of_which_nothing_is_known(
@@ -135,26 +135,26 @@ def test_a_write_of_which_nothing_is_known(
     """Where the answer to a write is lost and nothing more comes, the error says just that, and not that all is as
     it was; where no write was sent, it says so."""
     monkeypatch.setattr("schedbucket.head._MAX_PAUSE_S", 0.01)
-    register = Register(store, f"orgs/{organization}/head.json", organization)
+    head_document = HeadDocument(store, f"orgs/{organization}/head.json", organization)
 
     def edit(head: Head) -> Head:
-        return msgspec.structs.replace(head, fence=head.fence + 1)
+        return msgspec.structs.replace(head, last_fencing_token=head.last_fencing_token + 1)
 
-    register.change(edit)
+    head_document.change(edit)
     proxy.faults.append(Fault("GET", "head.json", "refused", times=10_000))
     with pytest.raises(SchedulerError) as caught:
-        register.change(edit)
+        head_document.change(edit)
     assert "nothing was changed" in caught.value.hint
-    assert Register(direct, register.key, organization).read().fence == 1
+    assert HeadDocument(direct, head_document.key, organization).read().last_fencing_token == 1
     proxy.faults.appendleft(Fault("GET", "head.json", "none"))
     proxy.faults.append(Fault("PUT", "head.json", "lost"))
     with pytest.raises(SchedulerError) as caught:
-        register.change(edit)
+        head_document.change(edit)
     assert caught.value.code == ErrorCode.BUCKET_UNREACHABLE
     assert caught.value.retryable
     assert "it is unknown" in caught.value.message
     assert "nothing was changed" not in caught.value.hint
-    assert Register(direct, register.key, organization).read().fence == 2
+    assert HeadDocument(direct, head_document.key, organization).read().last_fencing_token == 2
 
 
 def test_a_lease_of_which_nothing_is_known(
@@ -172,10 +172,10 @@ def test_a_lease_of_which_nothing_is_known(
     proxy.faults.append(Fault("PUT", "head.json", "lost"))
     proxy.faults.append(Fault("GET", "head.json", "refused", times=10_000))
     with pytest.raises(SchedulerError, match="it is unknown"):
-        Lease.acquire(repository.register, "we", duration_s=60.0)
+        Lease.acquire(repository.head_document, "we", duration_s=60.0)
     proxy.faults.clear()
-    lease = Lease.acquire(repository.register, "we", duration_s=60.0, wait_s=0.0)
-    assert lease.token == 2
+    lease = Lease.acquire(repository.head_document, "we", duration_s=60.0, wait_s=0.0)
+    assert lease.fencing_token == 2
     lease.release()
 
 

@@ -12,75 +12,28 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schedbucket import BucketSettings, Copy, Lease, open_repository, patches, versions
+from schedbucket import BucketSettings, Lease, WorkingCopy, patches, versions
 from schedbucket.layouts import open_store, organizations
 from schedbucket.object_store import Condition
-from schedbucket.repository import OtherVersionError, Repository
+from schedbucket.repository import OtherVersionError
 from schedproto import ErrorCode, SchedulerError
+from tests.support.working_copies import Machine, read, write
 
 LAYOUTS = pytest.mark.parametrize("layout", ["versions", "plain"])
 
 
-def make_database(path: Path, rows: int = 2000) -> None:
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT)")
-        connection.executemany(
-            "INSERT INTO contacts VALUES (?, ?)", ((n, f"c{n}@example.org") for n in range(rows))
-        )
-
-
-def write(path: Path, text: str, row: int = 7) -> None:
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("INSERT OR REPLACE INTO contacts VALUES (?, ?)", (row, text))
-
-
-def read(path: Path, row: int = 7) -> str:
-    with closing(sqlite3.connect(path)) as connection:
-        [(text,)] = connection.execute("SELECT email FROM contacts WHERE id = ?", (row,))
-        return str(text)
-
-
-class Place:
-    """One machine: its own disk, the common bucket."""
-
-    def __init__(self, where: BucketSettings, organization: str, folder: Path) -> None:
-        folder.mkdir()
-        self.repository: Repository = open_repository(where, open_store(where), organization)
-        self.copy = Copy(folder / "org.db", folder / "state", self.repository)
-        self.path = self.copy.path
-
-    def change(self, text: str, row: int = 7, **options: Any) -> int:
-        self.copy.refresh()
-        self.copy.begin()
-        write(self.path, text, row)
-        return self.copy.publish(**options)[1]
-
-
-@pytest.fixture
-def places(
-    settings_of: Callable[..., BucketSettings], layout: str, organization: str, tmp_path: Path
-) -> tuple[Place, Place]:
-    where = settings_of(layout)
-    one, two = (Place(where, organization, tmp_path / name) for name in ("one", "two"))
-    make_database(one.path)
-    one.copy.refresh()
-    one.copy.publish()
-    return one, two
-
-
 @LAYOUTS
-def test_back_and_forth(places: tuple[Place, Place], layout: str) -> None:
+def test_back_and_forth(machines: tuple[Machine, Machine], layout: str) -> None:
     """What one publishes the other fetches: nothing when current, else what changed.
 
     The file is the same, bit by bit.
     """
-    one, two = places
+    one, two = machines
     whole = two.copy.refresh()
     assert whole > 0
     assert two.copy.refresh() == 0
@@ -92,15 +45,15 @@ def test_back_and_forth(places: tuple[Place, Place], layout: str) -> None:
         assert taker.path.read_bytes() == giver.path.read_bytes()
         if layout == "versions":
             assert sent == got < whole / 5
-    known = one.copy.known
+    known = one.copy.version
     assert known is not None
     assert known.size_bytes == one.path.stat().st_size
 
 
 @LAYOUTS
-def test_nothing_changed(places: tuple[Place, Place], layout: str) -> None:
+def test_nothing_changed(machines: tuple[Machine, Machine], layout: str) -> None:
     """A publish without a change makes no version."""
-    one, _ = places
+    one, _ = machines
     before = one.repository.newest()
     one.copy.begin()
     assert one.copy.publish()[1] == 0
@@ -111,16 +64,16 @@ def test_nothing_changed(places: tuple[Place, Place], layout: str) -> None:
     write(one.path, "c7@example.org")  # the same rows again, in a file that has been written to
     known, sent = one.copy.publish()
     assert (sent > 0) == (known != before)
-    assert one.copy.known == known == one.repository.newest()
+    assert one.copy.version == known == one.repository.newest()
 
 
 @LAYOUTS
-def test_other_version(places: tuple[Place, Place], layout: str) -> None:
+def test_other_version(machines: tuple[Machine, Machine], layout: str) -> None:
     """Of two who changed the same version one publishes.
 
     The other is told, and both files are as they were.
     """
-    one, two = places
+    one, two = machines
     two.copy.refresh()
     two.copy.begin()
     write(two.path, "two")
@@ -136,19 +89,22 @@ def test_other_version(places: tuple[Place, Place], layout: str) -> None:
 
 
 @LAYOUTS
-def test_changed_outside(places: tuple[Place, Place], layout: str, tmp_path: Path) -> None:
+def test_changed_outside(machines: tuple[Machine, Machine], layout: str, tmp_path: Path) -> None:
     """A copy that somebody has changed is not replaced silently.
 
     It is refused, or kept where the caller says.
     """
-    one, two = places
+    one, two = machines
     write(one.path, "by hand")
     two.change("published")
     with pytest.raises(SchedulerError, match="has local changes"):
         one.copy.refresh()
     kept: list[str] = []
-    keeping = Copy(
-        one.path, one.copy.folder, one.repository, keep_changed=lambda path: kept.append(read(path))
+    keeping = WorkingCopy(
+        one.path,
+        one.copy.folder,
+        one.repository,
+        preserve_changes=lambda path: kept.append(read(path)),
     )
     keeping.refresh()
     assert kept == ["by hand"]
@@ -156,23 +112,23 @@ def test_changed_outside(places: tuple[Place, Place], layout: str, tmp_path: Pat
 
 
 @LAYOUTS
-def test_lost_note(places: tuple[Place, Place], layout: str) -> None:
+def test_lost_note(machines: tuple[Machine, Machine], layout: str) -> None:
     """A copy whose note was not written before a kill is recognised by its content and not fetched again."""
-    one, two = places
+    one, two = machines
     two.change("new")
     one.copy.refresh()
     (one.copy.folder / "state.json").unlink()
     assert one.copy.refresh() == 0
-    assert one.copy.known == one.repository.newest()
+    assert one.copy.version == one.repository.newest()
 
 
 @LAYOUTS
-def test_write_ahead_log(places: tuple[Place, Place], layout: str) -> None:
+def test_write_ahead_log(machines: tuple[Machine, Machine], layout: str) -> None:
     """A file in WAL mode is published with what lies in its log.
 
     One that somebody holds open is refused.
     """
-    one, two = places
+    one, two = machines
     one.copy.refresh()
     one.copy.begin()
     with closing(sqlite3.connect(one.path, isolation_level=None)) as connection:
@@ -192,11 +148,11 @@ def test_write_ahead_log(places: tuple[Place, Place], layout: str) -> None:
 
 @LAYOUTS
 def test_list(
-    settings_of: Callable[..., BucketSettings], places: tuple[Place, Place], layout: str
+    settings_of: Callable[..., BucketSettings], machines: tuple[Machine, Machine], layout: str
 ) -> None:
     """The bucket tells which organizations it has."""
     where = settings_of(layout)
-    assert places[0].repository.organization in organizations(where, open_store(where))
+    assert machines[0].repository.organization in organizations(where, open_store(where))
     assert organizations(where, open_store(where)) == sorted(
         organizations(where, open_store(where))
     )
@@ -207,7 +163,7 @@ def test_list(
 
 @pytest.mark.parametrize("layout", ["versions"])
 def test_versions_are_kept_folded_and_collected(
-    places: tuple[Place, Place], layout: str, monkeypatch: pytest.MonkeyPatch
+    machines: tuple[Machine, Machine], layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every version kept can be fetched; patches are folded.
 
@@ -215,7 +171,7 @@ def test_versions_are_kept_folded_and_collected(
     """
     monkeypatch.setattr(versions, "MAX_PATCHES", 3)
     monkeypatch.setattr(versions, "KEEP_VERSIONS", 6)
-    one, two = places
+    one, two = machines
     contents = {1: one.path.read_bytes()}
     for number in range(2, 14):
         one.change(f"version {number}")
@@ -228,12 +184,12 @@ def test_versions_are_kept_folded_and_collected(
     assert {entry.kind for entry in history} == {"snapshot", "patch"}
     for entry in history:
         target = two.path.with_name(f"{entry.version}.db")
-        wanted = versions.known_of(entry)
+        wanted = versions.version_ref(entry)
         two.repository.fetch(wanted, None, None, target)
         assert target.read_bytes() == contents[entry.version]
-    head = one.repository.register.read()
+    head = one.repository.head_document.read()
     assert head.garbage
-    store = one.repository.register.store
+    store = one.repository.head_document.store
     orphan = f"orgs/{one.repository.organization}/00000099-dead.patch.zst"
     store.put(orphan, b"x", Condition(None))
     objects = {stored.key for stored in store.objects(f"orgs/{one.repository.organization}/")}
@@ -243,18 +199,18 @@ def test_versions_are_kept_folded_and_collected(
     monkeypatch.setattr(versions, "ORPHAN_S", -5.0)
     assert one.repository.collect() == len(head.garbage) + 1
     left = {stored.key for stored in store.objects(f"orgs/{one.repository.organization}/")}
-    assert left == {entry.key for entry in history} | {one.repository.register.key}
-    assert one.repository.register.read().garbage == []
+    assert left == {entry.key for entry in history} | {one.repository.head_document.key}
+    assert one.repository.head_document.read().garbage == []
     two.copy.refresh()
     assert two.path.read_bytes() == contents[13]
 
 
 @pytest.mark.parametrize("layout", ["versions"])
 def test_version_gone_while_fetching(
-    places: tuple[Place, Place], layout: str, monkeypatch: pytest.MonkeyPatch
+    machines: tuple[Machine, Machine], layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader whose version is collected under its feet begins anew with the newest."""
-    one, two = places
+    one, two = machines
     original = two.repository.fetch
     calls = []
 
@@ -262,20 +218,20 @@ def test_version_gone_while_fetching(
         calls.append(arguments)
         if len(calls) == 1:
             one.change("newer")
-            head = two.repository.register.last
-            one.repository.register.change(
+            head = two.repository.head_document.last
+            one.repository.head_document.change(
                 lambda now: (
                     type(now)(
                         organization=now.organization,
                         versions=now.versions[-1:],
                         write_id="x",
-                        fence=now.fence,
+                        last_fencing_token=now.last_fencing_token,
                     )
                     if now.versions[-1].kind == "snapshot"
                     else now
                 )
             )
-            one.repository.register.store.delete(head.versions[0].key)
+            one.repository.head_document.store.delete(head.versions[0].key)
             write_snapshot(one)
         return original(*arguments)  # type: ignore[arg-type]
 
@@ -285,17 +241,16 @@ def test_version_gone_while_fetching(
     assert read(two.path) == "snapshot"
 
 
-def write_snapshot(place: Place) -> None:
+def write_snapshot(machine: Machine) -> None:
     """Publish a whole file, and leave only that version in the head."""
-    place.copy.begin()
-    write(place.path, "snapshot")
-    (place.copy.folder / "base.db").unlink()
-    place.copy._note(place.copy._state())  # type: ignore[arg-type]
-    known = place.copy._state().known  # type: ignore[union-attr]
-    place.repository.publish(place.path, None, known, place.copy.folder)
-    place.repository.register.change(
+    base = machine.copy.version
+    write(machine.path, "snapshot")
+    machine.repository.publish(machine.path, None, base, machine.copy.folder)
+    machine.repository.head_document.change(
         lambda head: type(head)(
-            organization=head.organization, versions=head.versions[-1:], fence=head.fence
+            organization=head.organization,
+            versions=head.versions[-1:],
+            last_fencing_token=head.last_fencing_token,
         )
     )
 
@@ -346,40 +301,42 @@ def test_patches(
 
 
 @LAYOUTS
-def test_one_writer(places: tuple[Place, Place], layout: str) -> None:
+def test_one_writer(machines: tuple[Machine, Machine], layout: str) -> None:
     """The second waits until the first has released; tokens rise."""
-    one, two = places
-    first = Lease.acquire(one.repository.register, "one", duration_s=120)
+    one, two = machines
+    first = Lease.acquire(one.repository.head_document, "one", duration_s=120)
     with pytest.raises(SchedulerError) as caught:
-        Lease.acquire(two.repository.register, "two", duration_s=120, wait_s=0.0)
+        Lease.acquire(two.repository.head_document, "two", duration_s=120, wait_s=0.0)
     assert caught.value.code == ErrorCode.LEASE_HELD
     assert caught.value.retryable
     assert caught.value.details["holder"] == "one"
     threading.Timer(0.3, first.release).start()
-    second = Lease.acquire(two.repository.register, "two", duration_s=120, wait_s=120)
-    assert second.token > first.token
+    second = Lease.acquire(two.repository.head_document, "two", duration_s=120, wait_s=120)
+    assert second.fencing_token > first.fencing_token
     second.release()
 
 
 @LAYOUTS
-def test_renewal_and_takeover(places: tuple[Place, Place], layout: str) -> None:
+def test_renewal_and_takeover(machines: tuple[Machine, Machine], layout: str) -> None:
     """A lease that is renewed stays.
 
     One whose holder is dead is taken over, and its holder can publish no more.
     """
-    one, two = places
+    one, two = machines
     one.copy.refresh()
     # A loaded machine renews late; with a second in hand it is in time all the same.
     duration_s = 2.0
-    dead = Lease.acquire(one.repository.register, "one", duration_s=duration_s)
+    dead = Lease.acquire(one.repository.head_document, "one", duration_s=duration_s)
     with dead:
         with pytest.raises(SchedulerError):
             Lease.acquire(
-                two.repository.register, "two", duration_s=duration_s, wait_s=2 * duration_s
+                two.repository.head_document, "two", duration_s=duration_s, wait_s=2 * duration_s
             )
         dead._ended.set()  # from here on nothing renews it, as if the process were paused
         began = time.monotonic()
-        taken = Lease.acquire(two.repository.register, "two", duration_s=duration_s, wait_s=120)
+        taken = Lease.acquire(
+            two.repository.head_document, "two", duration_s=duration_s, wait_s=120
+        )
         assert time.monotonic() - began > duration_s / 2
         one.copy.begin()
         write(one.path, "from the dead")
@@ -390,7 +347,7 @@ def test_renewal_and_takeover(places: tuple[Place, Place], layout: str) -> None:
             dead.renew()
     assert dead.lost
     two.change("from the living", lease=taken, release=True)
-    assert one.repository.register.read().lease is None
+    assert one.repository.head_document.read().lease is None
     one.copy.discard()
     one.copy.refresh()
     assert read(one.path) == "from the living"
@@ -398,14 +355,14 @@ def test_renewal_and_takeover(places: tuple[Place, Place], layout: str) -> None:
 
 @LAYOUTS
 @pytest.mark.parametrize("ahead_s", [-3600.0, -5.0, 5.0, 3600.0])
-def test_clock_skew(places: tuple[Place, Place], layout: str, ahead_s: float) -> None:
+def test_clock_skew(machines: tuple[Machine, Machine], layout: str, ahead_s: float) -> None:
     """Whatever a machine's clock says: nothing is lost.
 
     A clock that is hours ahead may take a living lease over, and
     then its holder is the one who cannot publish; one that is little off, or behind, waits."""
-    one, two = places
+    one, two = machines
     one.copy.refresh()
-    held = Lease.acquire(one.repository.register, "one", duration_s=30.0)
+    held = Lease.acquire(one.repository.head_document, "one", duration_s=30.0)
 
     def skewed() -> datetime:
         return datetime.now(UTC) + timedelta(seconds=ahead_s)
@@ -414,23 +371,25 @@ def test_clock_skew(places: tuple[Place, Place], layout: str, ahead_s: float) ->
     write(one.path, "one")
     if ahead_s < 60:
         with pytest.raises(SchedulerError) as caught:
-            Lease.acquire(two.repository.register, "two", duration_s=30.0, wait_s=0.0, now=skewed)
+            Lease.acquire(
+                two.repository.head_document, "two", duration_s=30.0, wait_s=0.0, now=skewed
+            )
         assert caught.value.code == ErrorCode.LEASE_HELD
         one.copy.publish(lease=held, release=True)
     else:
-        Lease.acquire(two.repository.register, "two", duration_s=30.0, wait_s=0.0, now=skewed)
+        Lease.acquire(two.repository.head_document, "two", duration_s=30.0, wait_s=0.0, now=skewed)
         with pytest.raises(SchedulerError) as caught:
             one.copy.publish(lease=held)
         assert caught.value.code == ErrorCode.LEASE_LOST
 
 
 @LAYOUTS
-def test_same_holder(places: tuple[Place, Place], layout: str) -> None:
+def test_same_holder(machines: tuple[Machine, Machine], layout: str) -> None:
     """A restarted daemon takes its own lease over at once, and the earlier one's token is worth nothing."""
-    one, two = places
-    before = Lease.acquire(one.repository.register, "same", duration_s=600.0)
-    after = Lease.acquire(two.repository.register, "same", duration_s=600.0, wait_s=0.0)
-    assert after.token == before.token + 1
+    one, two = machines
+    before = Lease.acquire(one.repository.head_document, "same", duration_s=600.0)
+    after = Lease.acquire(two.repository.head_document, "same", duration_s=600.0, wait_s=0.0)
+    assert after.fencing_token == before.fencing_token + 1
     with pytest.raises(SchedulerError):
         before.renew()
     after.release()
@@ -438,7 +397,7 @@ def test_same_holder(places: tuple[Place, Place], layout: str) -> None:
 
 @pytest.mark.parametrize("layout", ["versions"])
 def test_many_writers(
-    places: tuple[Place, Place],
+    machines: tuple[Machine, Machine],
     settings_of: Callable[..., BucketSettings],
     layout: str,
     tmp_path: Path,
@@ -447,20 +406,20 @@ def test_many_writers(
 
     Every write that was told as done is there.
     """
-    where, name = settings_of(layout), places[0].repository.organization
+    where, name = settings_of(layout), machines[0].repository.organization
     done: list[int] = []
 
     def work(number: int) -> None:
-        place = Place(where, name, tmp_path / f"w{number}")
+        machine = Machine(where, name, tmp_path / f"w{number}")
         for turn in range(4):
             row = 10_000 + number * 100 + turn
             if number % 2:
                 with Lease.acquire(
-                    place.repository.register, f"w{number}", duration_s=5.0, wait_s=60.0
+                    machine.repository.head_document, f"w{number}", duration_s=5.0, wait_s=60.0
                 ) as lease:
-                    publish_until_done(place, row, lease)
+                    publish_until_done(machine, row, lease)
             else:
-                publish_until_done(place, row, None)
+                publish_until_done(machine, row, None)
             done.append(row)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
@@ -469,23 +428,23 @@ def test_many_writers(
     for thread in threads:
         thread.join()
     assert len(done) == 16
-    places[0].copy.refresh()
-    with closing(sqlite3.connect(places[0].path)) as connection:
+    machines[0].copy.refresh()
+    with closing(sqlite3.connect(machines[0].path)) as connection:
         found = {row for (row,) in connection.execute("SELECT id FROM contacts WHERE id >= 10000")}
     assert found == set(done)
 
 
-def publish_until_done(place: Place, row: int, lease: Lease | None) -> None:
+def publish_until_done(machine: Machine, row: int, lease: Lease | None) -> None:
     for _ in range(100):
         try:
-            place.change("here", row, lease=lease)
+            machine.change("here", row, lease=lease)
         except OtherVersionError:
-            place.copy.discard()
+            machine.copy.discard()
             time.sleep(0.02)
         except SchedulerError as error:
             if error.code != ErrorCode.BUCKET_BUSY:
                 raise
-            place.copy.discard()
+            machine.copy.discard()
         else:
             return
     raise AssertionError("never published")

@@ -185,7 +185,7 @@ def test_bucket_variables() -> None:
     loaded = bucket_settings.load_settings({**complete, "SCHEDD_BUCKET_TIMEOUT": "10"})
     assert loaded is not None
     assert loaded.s3 == bucket_settings.S3Settings(
-        "b", "https://s3.example.org", "id", "secret", timeout_s=10.0, patience_s=15.0
+        "b", "https://s3.example.org", "id", "secret", timeout_s=10.0, retry_timeout_s=15.0
     )
     assert bucket_settings.load_settings({**complete, "BUCKET_NAME": " "}) is None
     folder = bucket_settings.load_settings({**complete, "AWS_ENDPOINT_URL_S3": "x"}, folder="/f")

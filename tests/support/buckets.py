@@ -13,11 +13,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from schedbucket import BucketSettings, Copy, Repository, open_repository, open_store
-from schedbucket.repository import Known, OtherVersionError
+from schedbucket import BucketSettings, Repository, WorkingCopy, open_repository, open_store
+from schedbucket.repository import OtherVersionError, VersionRef
 from schedctl.synthetic import make_organization
 from schedproto import RunResult
-from schedproto.jobs import ReplicaUse
+from schedproto.jobs import TransferStats
 from tests.support.daemons import AS_OF, RunningDaemon
 
 _numbers = itertools.count(1)
@@ -69,17 +69,17 @@ class Site:
     def repository(self, organization: str) -> Repository:
         return open_repository(self.settings, open_store(self.settings), organization)
 
-    def app_copy(self, organization: str) -> Copy:
+    def app_copy(self, organization: str) -> WorkingCopy:
         """The main application's own copy."""
         folder = self.root / "app"
         folder.mkdir(exist_ok=True)
-        return Copy(
+        return WorkingCopy(
             folder / f"{organization}.db",
             folder / f"{organization}.bucket",
             self.repository(organization),
         )
 
-    def publish_new(self, organization: str, contacts: int = 300, seed: int = 1) -> Copy:
+    def publish_new(self, organization: str, contacts: int = 300, seed: int = 1) -> WorkingCopy:
         """Put a synthetic organization into the bucket."""
         copy = self.app_copy(organization)
         make_organization(copy.path, contacts, seed, dt.date(2026, 11, 23))
@@ -87,7 +87,7 @@ class Site:
         copy.publish(note="new")
         return copy
 
-    def write(self, copy: Copy, sql: str, *values: object) -> None:
+    def write(self, copy: WorkingCopy, sql: str, *values: object) -> None:
         """Publish a change of the main application, again and again until it is the newest version."""
         for _ in range(200):
             copy.refresh()
@@ -102,7 +102,7 @@ class Site:
                 return
         raise AssertionError("never published")
 
-    def newest(self, organization: str, target: Path) -> Known:
+    def newest(self, organization: str, target: Path) -> VersionRef:
         """Fetch the newest version, verified."""
         repository = self.repository(organization)
         known = repository.newest()
@@ -123,7 +123,7 @@ def is_current(daemon: BucketDaemon, organization: str) -> bool:
     return not (result.rows_inserted or result.rows_updated or result.rows_deleted)
 
 
-def replica_of(result: RunResult) -> ReplicaUse:
+def replica_of(result: RunResult) -> TransferStats:
     """Return what a run reports of the bucket; a run over a bucket always does."""
     assert result.replica is not None
     return result.replica

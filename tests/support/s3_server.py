@@ -57,7 +57,7 @@ class S3Server:
         return f"http://127.0.0.1:{self.s3}"
 
     def settings(self, endpoint: str | None = None, **options: Any) -> BucketSettings:
-        values: dict[str, Any] = {"timeout_s": 5.0, "patience_s": 10.0, "retries": 3} | options
+        values: dict[str, Any] = {"timeout_s": 5.0, "retry_timeout_s": 10.0, "retries": 3} | options
         layout = values.pop("layout", "versions")
         return BucketSettings(
             s3=S3Settings(
@@ -115,7 +115,7 @@ class S3Server:
                 cwd=self.folder,
                 start_new_session=True,
             )
-        store = open_store(self.settings(retries=0, patience_s=2.0))
+        store = open_store(self.settings(retries=0, retry_timeout_s=2.0))
         deadline = time.monotonic() + READY_S
         while True:
             try:

@@ -1,7 +1,4 @@
-"""The commands about the bucket itself: list, history, fetch, restore, export.
-
-They need no daemon.
-"""
+"""Commands of `schedctl bucket`, which need no daemon: list, history, fetch, export, restore."""
 
 from __future__ import annotations
 
@@ -21,11 +18,11 @@ from schedctl.terminal import console, size
 from schedproto import sqlite_files
 
 if TYPE_CHECKING:
-    from schedbucket import BucketSettings, Repository
+    from schedbucket import BucketSettings, Repository, VersionRef
     from schedbucket.head import Entry
 
-#: Organizations that are asked about at once: each answer is a round trip.
-_AT_ONCE = 16
+#: Concurrent requests of `list`: one round trip for each organization.
+_CONCURRENCY = 16
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
@@ -53,10 +50,14 @@ def bucket_command() -> None:
 @handles_errors
 def list_command(*, as_json: bool) -> None:
     """List the organizations in the bucket and their newest versions."""
-    from schedclient.bucket import bucket_settings, repository_of, translated  # noqa: PLC0415 - an extra
+    from schedclient.bucket import (  # noqa: PLC0415 - an extra
+        bucket_settings,
+        repository_of,
+        translated,
+    )
 
     settings = bucket_settings()
-    with translated(), ThreadPoolExecutor(_AT_ONCE) as pool:
+    with translated(), ThreadPoolExecutor(_CONCURRENCY) as pool:
         from schedbucket.layouts import open_store, organizations  # noqa: PLC0415
 
         names = organizations(settings, open_store(settings))
@@ -87,22 +88,22 @@ def list_command(*, as_json: bool) -> None:
 
 
 def _empty(settings: BucketSettings) -> str:
-    """Return what to say of a bucket without organizations.
-
-    They may be there in the other layout.
-    """
+    """Return the message for a bucket without organizations; looks in the other layout, too."""
     from schedbucket.layouts import open_store, organizations  # noqa: PLC0415 - an extra
     from schedbucket.settings import LAYOUT, LAYOUTS  # noqa: PLC0415
 
     for layout in LAYOUTS:
         there = organizations(replace(settings, layout=layout), open_store(settings))
         if there:
-            return f"The bucket has {len(there)} organizations in the layout `{layout}`: set {LAYOUT}={layout}."
+            return (
+                f"The bucket has {len(there)} organizations in the layout `{layout}`: "
+                f"set {LAYOUT}={layout}."
+            )
     return "The bucket has no organizations; `schedctl push FILE ORGANIZATION` adds one."
 
 
 def _summary(repository: Repository) -> dict[str, Any]:
-    """Return what `schedctl bucket list` says of one organization."""
+    """Return one organization's row of `schedctl bucket list`."""
     history, lease = repository.history(), repository.lease()
     return {
         "organization": repository.organization,
@@ -158,12 +159,13 @@ def fetch_command(
 ) -> None:
     """Download ORGANIZATION from the bucket to FILE (default: ORGANIZATION.db) and verify it."""
     file = file or Path(f"{organization}.db")
-    moved = _fetch(organization, file, number, force=force)
+    fetched = _fetch(organization, file, number, force=force)
     if as_json:
-        print_json(moved | {"path": str(file)})
+        print_json(fetched | {"path": str(file)})
     else:
         click.echo(
-            f"{file}: {_what(moved)}, {size(moved['size_bytes'])}, {size(moved['bytes_down'])} downloaded"
+            f"{file}: {_version_text(fetched)}, {size(fetched['size_bytes'])}, "
+            f"{size(fetched['bytes_down'])} downloaded"
         )
 
 
@@ -192,10 +194,12 @@ def export_command(
         raise LocalFileError(f"cannot create the folder {folder}: {error.strerror}") from None
     done = []
     for name in names:
-        moved = _fetch(name, folder / f"{name}.db", None, force=force)
-        done.append(moved)
+        fetched = _fetch(name, folder / f"{name}.db", None, force=force)
+        done.append(fetched)
         if not as_json:
-            click.echo(f"{folder / name}.db: {_what(moved)}, {size(moved['size_bytes'])}")
+            click.echo(
+                f"{folder / name}.db: {_version_text(fetched)}, {size(fetched['size_bytes'])}"
+            )
     if as_json:
         print_json({"folder": str(folder), "organizations": done})
     elif not done:
@@ -227,10 +231,10 @@ def restore_command(organization: str, number: int, *, yes: bool, as_json: bool)
         wanted = _wanted(repository, organization, number)
         old = Path(name) / "old.db"
         repository.fetch(wanted, None, None, old)
-        known, sent = repository.publish(
+        published, sent = repository.publish(
             old,
             None,
-            repository.newest(seen=True),
+            repository.newest(cached=True),
             Path(name),
             lease=held,
             note=f"restore of version {number}",
@@ -239,14 +243,15 @@ def restore_command(organization: str, number: int, *, yes: bool, as_json: bool)
         print_json(
             {
                 "organization": organization,
-                "version": known.number,
+                "version": published.number,
                 "restored": number,
                 "bytes_up": sent,
             }
         )
     else:
         click.echo(
-            f"{organization} was restored to version {number}, published as version {known.number}."
+            f"{organization} was restored to version {number}, "
+            f"published as version {published.number}."
         )
 
 
@@ -267,21 +272,21 @@ def _unknown(organization: str) -> SettingsError:
     )
 
 
-def _wanted(repository: Any, organization: str, number: int | None) -> Any:
+def _wanted(repository: Repository, organization: str, number: int | None) -> VersionRef:
     """Return a version of an organization, the newest by default."""
     if number is None:
         newest = repository.newest()
         if newest is None:
             raise _unknown(organization)
         return newest
-    from schedbucket.versions import known_of  # noqa: PLC0415
+    from schedbucket.versions import version_ref  # noqa: PLC0415
 
     entries = repository.history()
     if not entries:
         raise _unknown(organization)
     for entry in entries:
         if entry.version == number:
-            return known_of(entry)
+            return version_ref(entry)
     kept = (
         f"{entries[-1].version} to {entries[0].version}"
         if entries[0].version
@@ -301,26 +306,12 @@ def _fetch(organization: str, file: Path, number: int | None, *, force: bool) ->
         )
     repository = repository_of(organization)
     with translated():
-        from schedbucket.repository import OtherVersionError  # noqa: PLC0415
-
-        wanted = _wanted(repository, organization, number)
         try:
             with tempfile.TemporaryDirectory(dir=file.parent, prefix=".fetch-") as name:
-                coming = Path(name) / file.name
-                for last in (False, True):
-                    try:
-                        got = repository.fetch(wanted, None, None, coming)
-                        break
-                    except OtherVersionError:
-                        if last or number is not None:
-                            raise SettingsError(
-                                f"{organization} changed in the bucket during the download",
-                                "Retry.",
-                            ) from None
-                        coming.unlink(missing_ok=True)
-                        wanted = _wanted(repository, organization, None)
-                coming.chmod(0o600)  # personal data, whatever the umask
-                sqlite_files.replace_database(coming, file)
+                incoming = Path(name) / file.name
+                wanted, got = _download(repository, organization, number, incoming)
+                incoming.chmod(0o600)  # personal data, whatever the umask
+                sqlite_files.replace_database(incoming, file)
         except OSError as error:
             raise LocalFileError(f"{file} cannot be written: {error.strerror or error}") from None
     return {
@@ -331,8 +322,26 @@ def _fetch(organization: str, file: Path, number: int | None, *, force: bool) ->
     }
 
 
-def _what(moved: dict[str, Any]) -> str:
-    return f"version {moved['version']}" if moved["version"] else "the newest version"
+def _download(
+    repository: Repository, organization: str, number: int | None, target: Path
+) -> tuple[VersionRef, int]:
+    """Download a version, the newest by default, and return it and the bytes transferred."""
+    from schedbucket import OtherVersionError  # noqa: PLC0415 - an extra
+
+    # The newest version may be replaced during the download, so that is tried twice.
+    for last in (number is not None, True):
+        wanted = _wanted(repository, organization, number)
+        try:
+            return wanted, repository.fetch(wanted, None, None, target)
+        except OtherVersionError:
+            target.unlink(missing_ok=True)
+            if last:
+                break
+    raise SettingsError(f"{organization} changed in the bucket during the download", "Retry.")
+
+
+def _version_text(fetched: dict[str, Any]) -> str:
+    return f"version {fetched['version']}" if fetched["version"] else "the newest version"
 
 
 def _time(text: str) -> str:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from schedd.replica.location import ReplicaPlace
+from schedd.replica.location import BucketLocation
 from schedd.store.maintenance import integrity_of
 from schedproto import SchedulerError
 from schedproto.checks import ERROR, CheckReport
@@ -34,7 +34,7 @@ def diagnose(
     check: Callable[[Path], CheckReport],
     *,
     on_fly: bool,
-    replica: ReplicaPlace | None = None,
+    replica: BucketLocation | None = None,
 ) -> Diagnosis:
     """Check the volume, and the organization's file, or the newest files of all.
 
@@ -71,16 +71,16 @@ def diagnose(
     return Diagnosis(now=dt.datetime.now(dt.UTC), checks=checks)
 
 
-def _bucket(replica: ReplicaPlace) -> Check:
+def _bucket(replica: BucketLocation) -> Check:
     from schedbucket.conformance import (  # noqa: PLC0415 - only with a bucket
-        broken_promise,
+        check_conditional_writes,
     )
 
     try:
         from schedbucket import open_store  # noqa: PLC0415 - a daemon without a bucket loads none of it
 
         store = open_store(replica.settings())
-        broken = broken_promise(store)
+        broken = check_conditional_writes(store)
     except SchedulerError as error:
         return Check(name="bucket", state=FAILED, text=error.message, remedy=error.hint)
     if broken is not None:

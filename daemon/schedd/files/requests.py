@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from schedd.engine.configuration import Layer, parse_toml
-from schedd.replica.location import ReplicaPlace
+from schedd.replica.location import BucketLocation
 from schedd.run.specification import parse_as_of
 from schedd.store import configurations, info
 from schedd.store.connection import resolve_database
@@ -103,7 +103,7 @@ class FileRequestHandler:
         data: Path,
         defaults_toml: str,
         backup_days: float,
-        replica: ReplicaPlace | None = None,
+        replica: BucketLocation | None = None,
         *,
         on_fly: bool = False,
     ) -> None:
@@ -138,7 +138,7 @@ class FileRequestHandler:
             return nullcontext()
         from schedd.replica import access  # noqa: PLC0415 - see the module's docstring
 
-        return access.reading(self._replica, organization, self._kept_backups(organization))
+        return access.read_access(self._replica, organization, self._kept_backups(organization))
 
     def _replica_write(
         self, organization: str, reason: str, *, new: bool
@@ -148,7 +148,7 @@ class FileRequestHandler:
         from schedd.replica import access  # noqa: PLC0415 - see the module's docstring
 
         backups = self._kept_backups(organization)
-        return access.writing(self._replica, organization, backups, reason, new=new)
+        return access.write_access(self._replica, organization, backups, reason, new=new)
 
     def _backups_of(self, organization: str) -> Backups:
         from schedd.backups.backups import Backups  # noqa: PLC0415 - see the module's docstring

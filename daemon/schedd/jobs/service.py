@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from schedd.replica.location import ReplicaPlace
+from schedd.replica.location import BucketLocation
 from schedd.run.specification import check_spec
 from schedd.settings import Settings
 from schedd.store.connection import resolve_database
@@ -69,7 +69,7 @@ class JobService:
         journal: Journal,
         *,
         price_per_s: float | None = None,
-        replica: ReplicaPlace | None = None,
+        replica: BucketLocation | None = None,
         defaults_toml: str = "",
     ) -> None:
         self.data_dir = settings.data.resolve()

@@ -1,4 +1,1 @@
-"""Jobs over organizations that live in a bucket.
-
-Fetch, publish what changed, carry over on conflict.
-"""
+"""Organizations in a bucket, as the daemon uses them: jobs, other access, the volume as a cache."""

@@ -1,7 +1,4 @@
-"""Questions and changes that are not jobs, on organizations that live in a bucket.
-
-Fetched before, published after.
-"""
+"""Requests that are not jobs, over an organization in a bucket: fetch before, publish after."""
 
 from __future__ import annotations
 
@@ -14,50 +11,69 @@ from schedd.backups.backups import Backups
 from schedproto import ErrorCode, SchedulerError
 
 from .cache import make_room
-from .location import ReplicaPlace, keeper_of_changed
+from .location import BucketLocation, preserve_local_changes
 
 #: How long a change waits for a lease that somebody else has.
 WAIT_S = 10.0
 
 
 @contextmanager
-def reading(place: ReplicaPlace, organization: str, backups: Backups | None) -> Iterator[None]:
-    """Have the volume's copy up to date; while a job has it, it is left as it is."""
-    copy = place.copy(organization, keeper_of_changed(backups, place, organization))
+def read_access(
+    location: BucketLocation, organization: str, backups: Backups | None
+) -> Iterator[None]:
+    """Bring the volume's copy up to date for a read. While a job uses it, it is read as it is.
+
+    with read_access(location, "org-123", None):
+        ...  # read DATA/org-123.db
+    """
+    copy = location.copy(organization, preserve_local_changes(backups, location, organization))
     with ExitStack() as stack:
         with suppress(BlockingIOError):
             stack.enter_context(copy.locked(wait=False))
             newest = copy.repository.newest()
             if newest is not None:
-                make_room(place, organization, newest.size_bytes)
-            copy.refresh(seen=True)
+                make_room(location, organization, newest.size_bytes)
+            copy.refresh(cached=True)
         yield
 
 
 @contextmanager
-def writing(
-    place: ReplicaPlace, organization: str, backups: Backups | None, note: str, *, new: bool = False
+def write_access(
+    location: BucketLocation,
+    organization: str,
+    backups: Backups | None,
+    note: str,
+    *,
+    new: bool = False,
 ) -> Iterator[None]:
-    """Change the newest version and publish that. new: there may be no file yet.
+    """Have the block change the newest version, and publish the result.
 
-    Raises `SchedulerError`.
+        with write_access(location, "org-123", backups, "configuration"):
+            ...  # write to DATA/org-123.db
+
+    new: the organization need not exist yet. Raises `SchedulerError` (`organization_busy`,
+    `lease_held`, `bucket_conflict`, ...); the copy is then as it was.
     """
-    copy = place.copy(organization, keeper_of_changed(backups, place, organization))
+    copy = location.copy(organization, preserve_local_changes(backups, location, organization))
     try:
         with copy.locked(wait=False):
             lease = Lease.acquire(
-                copy.repository.register, place.holder, duration_s=place.lease_s, wait_s=WAIT_S
+                copy.repository.head_document,
+                location.holder,
+                duration_s=location.lease_s,
+                wait_s=WAIT_S,
+                exclusive=True,  # it takes less time than a repetition would
             )
             with lease:
                 try:
-                    copy.refresh(seen=True)
+                    copy.refresh(cached=True)
                 except SchedulerError as error:
                     if not new or error.code != ErrorCode.DATABASE_MISSING:
                         raise
                 copy.begin()
                 try:
                     yield
-                    copy.publish(lease=lease, release=True, by=place.holder, note=note)
+                    copy.publish(lease=lease, release=True, by=location.holder, note=note)
                 except BaseException:
                     copy.discard()
                     raise

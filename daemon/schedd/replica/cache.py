@@ -1,7 +1,4 @@
-"""The volume as a cache of the bucket.
-
-Copies that were not used for longest go first, and only clean ones.
-"""
+"""The volume as a cache of the bucket: removal of the least recently used intact copies."""
 
 from __future__ import annotations
 
@@ -12,47 +9,46 @@ from pathlib import Path
 
 from schedproto.layout import database_path, replica_folders
 
-from .location import ReplicaPlace
+from .location import BucketLocation
 
-#: A job needs room for so many times the file: its copy, what it was before, and what is fetched or
-#: sent.
-ROOM = 3
+#: A job needs space for this many times the file: its copy, the base of a patch, and what is
+#: fetched or sent.
+SPACE_FACTOR = 3
 
 
-def _used(place: ReplicaPlace) -> Iterator[tuple[float, str, int]]:
-    """Yield (when it was used last, organization, bytes) of every copy on the volume."""
-    data = Path(place.data)
+def _copies(location: BucketLocation) -> Iterator[tuple[float, str, int]]:
+    """Yield (time of last use, organization, bytes) of every copy on the volume."""
+    data = Path(location.data)
     for folder in replica_folders(data):
         with suppress(OSError):
             size = database_path(data, folder.name).stat().st_size
             yield (folder / "state.json").stat().st_mtime, folder.name, size
 
 
-def make_room(place: ReplicaPlace, organization: str, size_bytes: int) -> list[str]:
-    """Remove copies until a file of so many bytes has its place.
+def make_room(location: BucketLocation, organization: str, size_bytes: int) -> list[str]:
+    """Remove copies until there is space for a file of this size; return their organizations.
 
-    Returns the organizations that had to go.
-
-    A copy in use, or one with changes that the bucket does not have, is left alone: it may then be
-    too little.
+    Copies that are in use, or have changes that the bucket does not have, are kept, so there may
+    still be too little space.
     """
-    copies = sorted(_used(place))
+    copies = sorted(_copies(location))
     total = sum(size for _, name, size in copies if name != organization) + size_bytes
-    gone = []
+    removed = []
     for _, name, size in copies:
-        stats = os.statvfs(place.data)
-        short = stats.f_bavail * stats.f_frsize < size_bytes * ROOM
-        if not short and not 0 < place.cache_bytes < total:
+        stats = os.statvfs(location.data)
+        short = stats.f_bavail * stats.f_frsize < size_bytes * SPACE_FACTOR
+        if not short and not 0 < location.cache_bytes < total:
             break
         if name == organization:
             continue
+
         with ExitStack() as stack:
-            copy = place.copy(name, lambda _path: None)
+            copy = location.copy(name, lambda _path: None)
             try:
                 stack.enter_context(copy.locked(wait=False))
             except BlockingIOError:
                 continue
             if copy.evict():
                 total -= size
-                gone.append(name)
-    return gone
+                removed.append(name)
+    return removed

@@ -1,4 +1,4 @@
-"""Where a daemon's bucket is and who the daemon is there; travels to its workers."""
+"""A daemon's bucket, and the daemon's name in it. Passed to the workers."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ import msgspec
 from schedproto import sqlite_files
 from schedproto.layout import database_path, replica_folder, state_folder
 
-if (
-    TYPE_CHECKING
-):  # a daemon without a bucket loads none of it, and one with a bucket after it listens
-    from schedbucket import BucketSettings, Copy, Repository
+# A daemon without a bucket loads none of it, and one with a bucket only after it listens.
+if TYPE_CHECKING:
+    from schedbucket import BucketSettings, Repository, WorkingCopy
     from schedd.backups.backups import Backups
 
-HOLDER = "holder"
-CHANGED = "changed.db"
+HOLDER_FILE = "holder"
+#: Where a copy with unpublished changes is kept if there are no backups.
+CHANGED_FILE = "changed.db"
 REASON = "changed on the volume and not published"
 
 
-class ReplicaPlace(msgspec.Struct, frozen=True, kw_only=True):
+class BucketLocation(msgspec.Struct, frozen=True, kw_only=True):
     """The bucket of a daemon. The secrets stay in the environment, which workers inherit.
 
-    data: the data folder.   folder, layout: as the settings of these names, empty where not set.
-    holder: the daemon's name in leases.   cache_bytes: how much the copies on the volume may
-    take, 0 for no limit.   timeout_s: of one request.
+        location = BucketLocation(data="/data", holder=holder_name(Path("/data"), None))
+        location.repository("org-123").newest()
+
+    data: the data folder.   holder: the daemon's name in leases.   folder, layout: the settings of
+    these names, empty if not set.   cache_bytes: limit of the copies on the volume, 0 for none.
+    lease_s: duration of a lease.   timeout_s: of one request.
     """
 
     data: str
@@ -52,11 +55,11 @@ class ReplicaPlace(msgspec.Struct, frozen=True, kw_only=True):
         return settings
 
     def name(self) -> str:
-        """Return what the log calls the bucket."""
+        """Return the bucket's name for the log."""
         return f"{self.folder or os.environ.get('BUCKET_NAME', '')} ({self.layout or 'versions'})"
 
     def repository(self, organization: str) -> Repository:
-        """Return an organization's part of the bucket."""
+        """Return an organization's repository."""
         from schedbucket import open_repository, open_store  # noqa: PLC0415
 
         settings = self.settings()
@@ -65,32 +68,29 @@ class ReplicaPlace(msgspec.Struct, frozen=True, kw_only=True):
     def copy(
         self,
         organization: str,
-        keep_changed: Callable[[Path], None],
+        preserve_changes: Callable[[Path], None],
         check: Callable[[], None] = lambda: None,
-    ) -> Copy:
-        """Return the volume's copy of an organization; see `schedbucket.Copy`."""
-        from schedbucket import Copy  # noqa: PLC0415
+    ) -> WorkingCopy:
+        """Return the volume's copy of an organization; for the arguments see `WorkingCopy`."""
+        from schedbucket import WorkingCopy  # noqa: PLC0415
 
         data = Path(self.data)
-        return Copy(
+        return WorkingCopy(
             database_path(data, organization),
             replica_folder(data, organization),
             self.repository(organization),
-            keep_changed=keep_changed,
+            preserve_changes=preserve_changes,
             check=check,
         )
 
 
 def holder_name(data: Path, machine_id: str | None) -> str:
-    """Return the daemon's name in leases.
+    """Return the daemon's name in leases: the same after a restart, unique per data folder.
 
-    The same after a restart, another one for every data folder and machine.
-
-    A daemon that was killed is succeeded by one of the same name, which therefore need not wait for
-    the lease to run
-    out: the folder's lock says that no other one lives.
+    So a daemon that replaces a killed one need not wait for that one's lease to expire; the
+    folder's lock ensures that no other daemon lives.
     """
-    path = state_folder(data) / HOLDER
+    path = state_folder(data) / HOLDER_FILE
     try:
         own = path.read_text().strip()
     except FileNotFoundError:
@@ -99,21 +99,21 @@ def holder_name(data: Path, machine_id: str | None) -> str:
     return f"{machine_id or socket.gethostname()}/{own}"
 
 
-def keeper_of_changed(
-    backups: Backups | None, place: ReplicaPlace, organization: str
+def preserve_local_changes(
+    backups: Backups | None, location: BucketLocation, organization: str
 ) -> Callable[[Path], None]:
-    """Return what keeps a changed copy.
+    """Return a function that keeps a copy with unpublished changes before it is replaced.
 
-    As a backup, else as one file beside what is known of the copy.
+    As a backup, or without backups as one file in the copy's folder.
     """
 
-    def keep(path: Path) -> None:
+    def preserve(path: Path) -> None:
         if backups is not None:
             from schedd.backups.restore import back_up_current  # noqa: PLC0415 - rarely needed
 
             if back_up_current(backups, path, REASON):
                 return
-        kept = replica_folder(Path(place.data), organization) / CHANGED
+        kept = replica_folder(Path(location.data), organization) / CHANGED_FILE
         sqlite_files.move_database(path, kept)
 
-    return keep
+    return preserve

@@ -1,15 +1,15 @@
-"""Our changes carried over to a file that somebody else has changed meanwhile, as a changeset of SQLite's sessions.
+"""Carry a run's changes over to another version of the file, as a changeset (SQLite's sessions).
 
-What the main application wrote always wins:
+What the other writer wrote always wins:
 
-- only tables that the scheduler writes are carried over, so contacts and campaigns are theirs in
-  any case;
-- a row that both have changed or removed (moved by us, sent by them) stays as they have it;
-- a row that we added under a number or key that they have taken is left out.
+- Only tables that the scheduler writes are carried over, so contacts and campaigns stay as they
+  are in the other version.
+- A row that both have changed or removed (moved by us, sent by them) stays as they have it.
+- A row that we added under a number or key that they have used is left out.
 
-A plan whose inputs they changed, or of which something was left out, is computed anew afterwards;
-that run starts from the rows carried over and writes only what differs, so that the result is the
-plan of the final inputs.
+If the plan's inputs differ, or something was left out, the caller computes the plan again. That run
+starts from the rows carried over and writes only the differences, so the result is the plan of the
+final inputs.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from schedproto import Mode
 
 #: Tables that the scheduler writes during a run.
 OWN = (schema.PLAN, "scheduler_runs", "contact_issues")
+#: The scheduler's own records, which no plan depends on.
+NOT_INPUTS = frozenset({"scheduler_runs", "contact_issues"})
 
 
 def _tables(connection: apsw.Connection, database: str) -> dict[str, tuple[tuple[str, bool], ...]]:
-    """Return table -> (column, whether it is of the primary key), for tables that have one."""
+    """Return table -> (column, whether it is in the primary key), for tables that have one."""
     found = {}
     # `database` is one of this module's two names.
     rows = texts(
@@ -53,9 +55,10 @@ def _tables(connection: apsw.Connection, database: str) -> dict[str, tuple[tuple
 
 
 def changes_of(before: Path, after: Path) -> bytes | None:
-    """Return what the scheduler's tables became, as a changeset.
+    """Return the changes of the scheduler's tables as a changeset, None if a table was replaced.
 
-    None if one of them is another table now.
+    changes = changes_of(Path("before.db"), Path("ours.db"))
+    complete = apply(changes, Path("before.db"), Path("theirs.db"))
     """
     connection = open_writer(after, Mode.RELIABLE)
     try:
@@ -70,7 +73,7 @@ def changes_of(before: Path, after: Path) -> bytes | None:
 
 
 def _difference(connection: apsw.Connection, tables: list[str]) -> bytes:
-    """Return what makes the tables of `main` of those of `before`."""
+    """Return the changeset from the tables of `before` to those of `main`."""
     session = apsw.Session(connection, "main")
     for table in tables:
         session.attach(table)
@@ -81,34 +84,32 @@ def _difference(connection: apsw.Connection, tables: list[str]) -> bytes:
 
 
 def _row_of(change: apsw.TableChange) -> tuple[object, ...]:
-    """Return which row a change is about: its table and its primary key."""
+    """Return the table and the primary key of the row of a change."""
     values = change.new if change.old is None else change.old
     assert values is not None  # every change has one of them
     return (change.name, *(values[column] for column in sorted(change.pk_columns)))
 
 
 def apply(changes: bytes, before: Path, file: Path) -> bool:
-    """Carry changes of `before` over to what somebody else made of it.
+    """Apply changes of `before` to a file that another writer made of it; return whether all were.
 
-    Returns whether all found their place.
-
-    A changeset's update tells only of the columns that it changes, and would be applied to a row
-    whose other columns they have changed: a row that was sent would move to another day. So rows
-    that they have touched are left out.
+    Rows that the other writer has changed are left out. An update in a changeset has only the
+    changed columns, so SQLite would apply it to a row whose other columns differ: a row that was
+    sent would move to another day.
     """
     connection = open_writer(file, Mode.RELIABLE)
-    whole = True
+    complete = True
 
     def untouched(change: apsw.TableChange) -> bool:
-        nonlocal whole
+        nonlocal complete
         if _row_of(change) in touched:
-            whole = False
+            complete = False
             return False
         return True
 
     def conflict(_reason: int, _change: apsw.TableChange) -> int:
-        nonlocal whole
-        whole = False
+        nonlocal complete
+        complete = False
         return apsw.SQLITE_CHANGESET_OMIT
 
     try:
@@ -121,53 +122,54 @@ def apply(changes: bytes, before: Path, file: Path) -> bool:
             touched = {_row_of(change) for change in apsw.Changeset.iter(theirs)}
             connection.execute("DETACH before")
             apsw.Changeset.apply(changes, connection, filter_change=untouched, conflict=conflict)
-        return whole
+        return complete
     finally:
         connection.close()
 
 
 def inputs_differ(before: Path, after: Path) -> bool:
-    """Return whether anything that a plan depends on differs.
+    """Return whether anything that a plan depends on differs, or may differ.
 
-    Any table, with or without a primary key.
+    Tables without a primary key cannot be compared, and count as different.
     """
     connection = open_writer(after, Mode.RELIABLE)
     try:
         with sqlite_errors(after):
             connection.execute("ATTACH ? AS before", (str(before),))
-            query = """
-                SELECT type, CAST(name AS BLOB), CAST(sql AS BLOB) FROM {}.sqlite_schema
-                ORDER BY 1, 2
-            """
-            if (
-                connection.execute(query.format("main")).fetchall()
-                != connection.execute(query.format("before")).fetchall()
-            ):
+            if _schema(connection, "main") != _schema(connection, "before"):
                 return True
             keyed = _tables(connection, "main")
             tables = texts(
                 connection,
                 "SELECT CAST(name AS BLOB) FROM main.sqlite_schema WHERE type = 'table'",
             )
-            for table in (str(row[0]) for row in tables):
-                if table.startswith("sqlite_") or table in {"scheduler_runs", "contact_issues"}:
-                    continue  # the scheduler's own notes, which no plan depends on
-                if table not in keyed:
-                    return True
-                session = apsw.Session(connection, "main")
-                session.attach(table)
-                session.diff("before", table)
-                differs = not session.is_empty
-                session.close()
-                if differs:
-                    return True
-            return False
+            return any(
+                table not in keyed or _content_differs(connection, table)
+                for table in (str(row[0]) for row in tables)
+                if not table.startswith("sqlite_") and table not in NOT_INPUTS
+            )
     finally:
         connection.close()
 
 
+def _schema(connection: apsw.Connection, database: str) -> list[tuple[object, ...]]:
+    # `database` is one of this module's two names.
+    columns = "type, CAST(name AS BLOB), CAST(sql AS BLOB)"
+    query = f"SELECT {columns} FROM {database}.sqlite_schema ORDER BY 1, 2"  # noqa: S608
+    return connection.execute(query).fetchall()
+
+
+def _content_differs(connection: apsw.Connection, table: str) -> bool:
+    session = apsw.Session(connection, "main")
+    session.attach(table)
+    session.diff("before", table)
+    differs = not session.is_empty
+    session.close()
+    return differs
+
+
 def forget_run(file: Path, run_id: str) -> None:
-    """Remove the note of a run whose plan is computed anew."""
+    """Remove the record of a run whose plan is computed again."""
     connection = open_writer(file, Mode.RELIABLE)
     try:
         with sqlite_errors(file):

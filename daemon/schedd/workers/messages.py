@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from schedd.replica.location import ReplicaPlace
+from schedd.replica.location import BucketLocation
 from schedproto import ErrorInfo, JobSpec, RunResult
 
 
@@ -33,7 +33,7 @@ class RunJob(_Message, frozen=True, tag="run_job"):
     default_workers: int
     backup_folder: str
     backup_days: float
-    replica: ReplicaPlace | None = None
+    replica: BucketLocation | None = None
 
 
 class RunShard(_Message, frozen=True, tag="run_shard"):

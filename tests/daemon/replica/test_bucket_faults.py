@@ -10,6 +10,7 @@ inputs.
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from typing import Any
 import pytest
 
 from schedbucket import BucketSettings, Repository
-from schedbucket.repository import Known
+from schedbucket.repository import VersionRef
 from schedclient import errors
 from schedd.replica.job import MAX_CARRIED_ROWS
 from schedproto import JobState
@@ -47,6 +48,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "500, once": {"kind": "status", "status": 500},
     "429, once": {"kind": "status", "status": 429},
     "408, once": {"kind": "status", "status": 408},
+    "409, once": {"kind": "status", "status": 409},
     "412, once": {"kind": "status", "status": 412},
     "connection refused": {"kind": "refused"},
     "answer lost": {"kind": "lost"},
@@ -72,7 +74,7 @@ class Scene:
         schedule(self.daemon, organization)
         self.turn = 0
 
-    def prepare(self) -> Known:
+    def prepare(self) -> VersionRef:
         """Have the main application change something; returns the version that a job will meet."""
         self.turn += 1
         date = f"19{50 + self.turn % 40}-{1 + self.turn % 12:02d}-1{self.turn % 10}"
@@ -89,7 +91,7 @@ class Scene:
             self.proxy.faults.append(Fault(method, path, "none"))
         self.proxy.faults.append(Fault(method, path, **fault))
 
-    def check(self, before: Known) -> None:
+    def check(self, before: VersionRef) -> None:
         """Check what must hold after any fault."""
         target = self.root / "check.db"
         now = self.site.newest(self.organization, target)
@@ -100,7 +102,7 @@ class Scene:
 
     def _free(self) -> bool:
         """Whether somebody else would get the lease now, by its own clock."""
-        lease = self.site.repository(self.organization).register.read().lease
+        lease = self.site.repository(self.organization).head_document.read().lease
         if lease is None:
             return True
         from schedbucket.lease import time_of, utc_now
@@ -112,7 +114,7 @@ class Scene:
         self.proxy.faults.clear()
         schedule(self.daemon, self.organization)
         assert is_current(self.daemon, self.organization)
-        assert self.site.repository(self.organization).register.read().lease is None
+        assert self.site.repository(self.organization).head_document.read().lease is None
 
 
 @pytest.fixture
@@ -126,7 +128,7 @@ def scene(
     return Scene(sites(s3_server.settings()), proxy, organization, tmp_path)
 
 
-def newest_of(repository: Repository) -> Known:
+def newest_of(repository: Repository) -> VersionRef:
     newest = repository.newest()
     assert newest is not None
     return newest
@@ -235,7 +237,7 @@ def test_killed_at_any_moment(
         with daemon.client() as client:
             client.job(job_id).wait(120)
         assert is_current(daemon, organization)
-        head = repository.register.read()
+        head = repository.head_document.read()
         assert head.lease is None
         assert head.newest is not None
         assert head.newest.version - before.number in {
@@ -253,7 +255,7 @@ def test_killed_for_good(scene: Scene, sites: Callable[[BucketSettings], Site]) 
     with scene.daemon.client() as client:
         client.submit(scene.organization, as_of=AS_OF)
         scene.daemon.wait()
-    assert scene.site.repository(scene.organization).register.read().lease is not None
+    assert scene.site.repository(scene.organization).head_document.read().lease is not None
     began = time.monotonic()
     other = scene.site.machine("two", *OPTIONS)
     schedule(other, scene.organization)
@@ -273,10 +275,12 @@ def test_paused_worker(scene: Scene) -> None:
     def overtake() -> None:
         pids = [scene.daemon.process.pid, *scene.daemon.workers()]
         for pid in pids:
-            os.kill(pid, 19)
-        versions.append(replica_of(schedule(other, scene.organization)).version)
-        for pid in pids:
-            os.kill(pid, 18)
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            versions.append(replica_of(schedule(other, scene.organization)).version)
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
     scene.put_in("PUT", ".patch.zst", 1, kind="call", action=overtake)
     with pytest.raises(errors.LeaseError) as caught:
@@ -370,7 +374,7 @@ def test_full_volume(
         with pytest.raises(errors.DiskFullError):
             schedule(daemon, organization)
         assert site.repository(organization).newest() == before
-        assert site.repository(organization).register.read().lease is None
+        assert site.repository(organization).head_document.read().lease is None
         subprocess.run(["mount", "-o", f"remount,size={size * 20}", str(small)], check=True)
         schedule(daemon, organization)
         assert is_current(daemon, organization)
@@ -431,7 +435,7 @@ def test_damaged_objects(scene: Scene) -> None:
     scene.prepare()
     repository = scene.site.repository(scene.organization)
     newest = repository.history()[0]
-    store = repository.register.store
+    store = repository.head_document.store
     data, stored = store.get(newest.key)
     from schedbucket.object_store import Condition
 

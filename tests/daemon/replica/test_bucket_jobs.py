@@ -73,7 +73,7 @@ def test_only_the_name(site: Site, organization: str, layout: str, tmp_path: Pat
             replica_of(third).bytes_down + replica_of(third).bytes_up
             < replica_of(third).bytes_whole / 10
         )
-    assert site.repository(organization).register.read().lease is None
+    assert site.repository(organization).head_document.read().lease is None
 
 
 @VERSIONS
@@ -97,7 +97,7 @@ def test_missing(site: Site, organization: str, layout: str) -> None:
         errors.DatabaseMissingError, match="neither in the bucket nor on the volume"
     ):
         schedule(daemon, organization)
-    assert site.repository(organization).register.read().lease is None
+    assert site.repository(organization).head_document.read().lease is None
 
 
 @VERSIONS
@@ -120,7 +120,7 @@ def test_failed_job_publishes_nothing(site: Site, organization: str, layout: str
     with pytest.raises(errors.ContactsError):
         schedule(daemon, organization)
     assert site.repository(organization).newest() == before
-    assert site.repository(organization).register.read().lease is None
+    assert site.repository(organization).head_document.read().lease is None
 
 
 @pytest.mark.slow
@@ -179,9 +179,9 @@ def test_changes_wait_for_the_lease(site: Site, organization: str, layout: str) 
     """Whoever has the lease keeps others from writing, and is named."""
     site.publish_new(organization)
     daemon = site.machine("one")
-    register = site.repository(organization).register
+    head_document = site.repository(organization).head_document
     with (
-        Lease.acquire(register, "the main application", duration_s=60.0),
+        Lease.acquire(head_document, "the main application", duration_s=60.0),
         daemon.client(timeout_s=120) as client,
     ):
         with pytest.raises(errors.LeaseError, match="the main application"):
@@ -211,13 +211,13 @@ def test_the_client_s_lease(
     path = tmp_path / "mine.db"
     with daemon.client() as client:
         with client.lease(organization) as lease:
-            assert lease.token >= 1
+            assert lease.fencing_token >= 1
             assert lease.fetch(path).bytes_down > 0
             handle = client.submit(organization, as_of=AS_OF)
             with closing(sqlite3.connect(path)) as connection, connection:
                 connection.execute("DELETE FROM contacts WHERE id > 10")
             moved = lease.publish(path)
-            assert 0 < moved.bytes_up <= moved.whole_bytes
+            assert 0 < moved.bytes_up <= moved.bytes_whole
             lease.check()
         assert handle.wait(120).contacts == 10
     unheld = Client.lease(organization)
@@ -362,14 +362,14 @@ import json, random, sqlite3, sys, time
 from contextlib import closing
 from pathlib import Path
 import msgspec
-from schedbucket import Copy, load_settings, open_repository, open_store
+from schedbucket import WorkingCopy, load_settings, open_repository, open_store
 from schedbucket.repository import OtherVersionError
 import os
 
 organization, folder, log, seed = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 folder.mkdir()
 settings = load_settings(os.environ)
-copy = Copy(folder / "mine.db", folder / "state", open_repository(settings, open_store(settings), organization))
+copy = WorkingCopy(folder / "mine.db", folder / "state", open_repository(settings, open_store(settings), organization))
 source, number = random.Random(seed), 0
 while not (folder / "stop").exists():
     number += 1
@@ -478,13 +478,13 @@ def find_published(
     """
     repository = site.repository(organization)
     if layout == "versions":
-        from schedbucket.versions import known_of
+        from schedbucket.versions import version_ref
 
         [entry] = [
             entry for entry in repository.history() if entry.version == replica_of(run).version
         ]
         assert entry.note == run.run_id
-        repository.fetch(known_of(entry), None, None, target)
+        repository.fetch(version_ref(entry), None, None, target)
         return True
     known = repository.newest()
     assert known is not None

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import obstore
+import obstore.exceptions
 import pytest
 import zstandard
 from obstore.store import S3Store
@@ -126,31 +127,35 @@ class OtherProgram:
         return bytes(new[:new_size])
 
     def publish_and_release(self, path: Path, changed: dict[str, Any]) -> None:
-        head, etag = self.head()
-        assert head["lease"]["nonce"] == self.nonce
-        assert head["versions"][-1] == changed
         data, write_id = path.read_bytes(), secrets.token_hex(8)
         stored = zstandard.ZstdCompressor().compress(data)
         number = changed["version"] + 1
         key = f"{self.folder}{number:08d}-{write_id}.snapshot.zst"
         obstore.put(self.store, key, stored)
-        head["versions"].append(
-            {
-                "version": number,
-                "kind": "snapshot",
-                "key": key,
-                "stored_bytes": len(stored),
-                "stored_sha256": hashlib.sha256(stored).hexdigest(),
-                "size_bytes": len(data),
-                "sha256": hashlib.sha256(data).hexdigest(),
-                "write_id": write_id,
-                "created_at": now(),
-                "created_by": "the main application",
-                "note": "",
-            }
-        )
-        head["lease"] = None
-        self.replace_head(head, etag)
+        entry = {
+            "version": number,
+            "kind": "snapshot",
+            "key": key,
+            "stored_bytes": len(stored),
+            "stored_sha256": hashlib.sha256(stored).hexdigest(),
+            "size_bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "write_id": write_id,
+            "created_at": now(),
+            "created_by": "the main application",
+            "note": "",
+        }
+        while True:
+            head, etag = self.head()
+            assert head["lease"]["nonce"] == self.nonce
+            assert head["versions"][-1] == changed
+            head["versions"].append(entry)
+            head["lease"] = None
+            try:
+                self.replace_head(head, etag)
+            except obstore.exceptions.PreconditionError:
+                continue  # another program asked for the lease meanwhile
+            return
 
 
 @pytest.mark.parametrize("layout", ["versions"])
