@@ -59,8 +59,8 @@ def main() -> None:
         name = sys.argv.pop(1)
     if name not in COMMANDS:
         sys.stderr.write(
-            f"{name}: unknown command name; call this program by one of these names, or pass one as "
-            "the first argument:\n"
+            f"{name}: unknown command name; call this program by one of these names, or pass "
+            "one as the first argument:\n"
             f"  {', '.join(COMMANDS)}\n"
         )
         sys.exit(2)

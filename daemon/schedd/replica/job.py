@@ -28,7 +28,7 @@ from schedd.run import runner
 from schedd.run.context import RunContext
 from schedd.run.runner import utc_now
 from schedd.run.timings import Stages
-from schedproto import ErrorCode, JobSpec, RunResult, SchedulerError, TransferStats
+from schedproto import ErrorCode, JobSpec, RunResult, SchedulerError, TransferStats, sqlite_files
 
 from .location import BucketLocation
 
