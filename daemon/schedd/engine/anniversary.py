@@ -46,7 +46,7 @@ class Event:
 
     contact_index: NDArray[np.int32]
     event: Ordinals
-    #: the date that is judged: the candidate of the next event, the ideal date of the previous one
+    #: the date to test: the candidate of the next event, the ideal date of the previous one
     date: Ordinals
     latest: Ordinals
 

@@ -205,7 +205,7 @@ class _Cascade:
     - A row's date is written where it comes to rest, not on every day that it passes.
 
     `arrived` has the queues of later days by offset from the run's date. It is also why the walk
-    goes on behind the last day that has planned rows.
+    continues after the last day that has planned rows.
     """
 
     def __init__(self, balance: Balance, fixed: dict[int, int]) -> None:

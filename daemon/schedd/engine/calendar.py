@@ -1,7 +1,7 @@
-"""Dates as whole columns: ordinals, years, anniversaries.
+"""Dates as columns: ordinals, years, anniversaries.
 
 An *ordinal* is the number of days since 1970-01-01 (int32). `NONE` stands for an absent date. A
-*yearday* is the place of a month and day in a leap year, 0 (1 January) to 365 (31 December); 29
+*yearday* is the index of a month and day in a leap year, 0 (1 January) to 365 (31 December); 29
 February is 59.
 """
 

@@ -172,13 +172,11 @@ def _instance(
     number = integer_of(row.get("id"))
     row_id: RowId = shown(row.get("id")) if number is None else number
     states, carriers = entries_of(row.get("target_states")), entries_of(row.get("target_carriers"))
-    unreadable = [column for column in _DATES if not read[column][1]]
-    if number is None:
-        unreadable.append("id")
-    if kind is None:
-        unreadable.append("campaign_type")
-    if states is not None and any(state_of(entry) is None for entry in states):
-        unreadable.append("target_states")
+    known_states = states is None or all(state_of(entry) is not None for entry in states)
+    readable = {column: read[column][1] for column in _DATES}
+    readable |= {"id": number is not None, "campaign_type": kind is not None}
+    readable |= {"target_states": known_states}
+    unreadable = [column for column, good in readable.items() if not good]
     for column in unreadable:
         _not_planned(findings, row_id, column, row.get(column), "campaign_instances")
     if kind is not None and kind.unreadable:

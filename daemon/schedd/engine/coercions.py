@@ -1,7 +1,7 @@
 """Single SQLite values as the rules read them (section 0): text, integer, boolean, date.
 
 SQLite lets any column hold any type. The functions here read one value at a time; the store hands
-them those values that do not have the form that whole columns are parsed in. A text arrives as
+them those values that do not have the form in which columns are parsed. A text arrives as
 `str`, with bytes that are not valid UTF-8 replaced by U+FFFD, or as `bytes`, which are decoded in
 the same way.
 """
@@ -315,5 +315,5 @@ class _Known(dict[Any, Any]):
 
 
 def cached(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return a reader that judges each different value once; columns have few."""
+    """Return a reader that evaluates each different value once; columns have few."""
     return _Known(read).__getitem__

@@ -1,7 +1,7 @@
 """Numbers and dates out of columns of ASCII text, eight digits of a row at a time.
 
 A *word* is eight characters of a row as one unsigned 64-bit integer, the first character in its
-lowest byte. All digits of a word are judged and added up at once by arithmetic on the whole word.
+lowest byte. All digits of a word are checked and added up at once by arithmetic on the word.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def dates(first: Words, last: Words) -> tuple[Ordinals, NDArray[np.bool_]]:
     real = dashes & are_digits(words)
     pairs = _pairs(words)
 
-    def part(place: int) -> NDArray[np.int32]:
-        return ((pairs >> _u(place)) & _u(0xFF)).astype(np.int32)
+    def part(shift: int) -> NDArray[np.int32]:
+        return ((pairs >> _u(shift)) & _u(0xFF)).astype(np.int32)
 
     years = part(0) * 100 + part(16)
     ordinals = calendar.ordinal_of_parts(np.where(real, years, 0), part(32), part(48))

@@ -1,7 +1,7 @@
 """One contact, one day; the frequency limit; one row a key (rules, section 10).
 
-Nearly all contacts have few e-mails, far apart: they are recognised at once for whole columns. The
-others are judged row by row in their order, but all contacts side by side.
+Nearly all contacts have few e-mails, far apart: numpy recognizes them for complete columns. The
+others are evaluated row by row in their order, but all contacts at the same time.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _evaluate(
 def _round(
     configuration: Configuration,
     rows: Rows,
-    judged: NDArray[Any],
+    evaluated: NDArray[Any],
     table: NDArray[np.int64],
     lines: NDArray[Any],
     column: NDArray[Any],
@@ -126,15 +126,15 @@ def _round(
     """Evaluate one row of each contact against the dates that were accepted so far.
 
     table: those dates, a line for each contact, filled up with `NONE`.   lines: the line of each
-    judged row's contact.   column: where an accepted date goes.
+    evaluated row's contact.   column: where an accepted date goes.
     """
-    date = rows.date[judged].astype(np.int64)
+    date = rows.date[evaluated].astype(np.int64)
     accepted = table[lines]
     distance = np.abs(accepted - date[:, None])
     same_day = (distance == 0).any(axis=1)
     near = (distance < configuration.period_days) & (accepted != NONE)
     full = near.sum(axis=1) >= configuration.max_emails_per_period
-    rows.reason[judged] = np.where(same_day, SAME_DAY, np.where(full, FREQUENCY, NOT_SKIPPED))
+    rows.reason[evaluated] = np.where(same_day, SAME_DAY, np.where(full, FREQUENCY, NOT_SKIPPED))
     good = ~same_day & ~full
     table[lines[good], column[good]] = date[good]
 

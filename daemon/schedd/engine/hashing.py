@@ -14,7 +14,7 @@ _SHIFT_1, _SHIFT_2, _SHIFT_3 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
 class Salt(IntEnum):
-    """What tells the hashes of one contact's e-mails apart."""
+    """Makes the hashes of one contact's e-mails differ by type."""
 
     BIRTHDAY = 1
     EFFECTIVE_DATE = 2

@@ -115,7 +115,7 @@ def make_rows(
     latest: NDArray[Any],
     reason: NDArray[Any] | int = NOT_SKIPPED,
 ) -> Rows:
-    """Return rows with every column in its type; single numbers stand for whole columns."""
+    """Return rows with every column in its type; single numbers stand for complete columns."""
     size = len(contact_index)
 
     def column(values: NDArray[Any] | int, kind: type[np.generic]) -> NDArray[Any]:

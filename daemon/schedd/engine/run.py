@@ -1,8 +1,8 @@
 """One run of the engine: what all chunks share, and the plan of one chunk up to load balancing.
 
 The order of a run: `plan_chunk` for every chunk (sections 1 to 8), then `balance` over all of them
-(section 9), then `finish_chunk` for every chunk (section 10). The store reads what goes in and
-writes what comes out.
+(section 9), then `finish_chunk` for every chunk (section 10). The store reads the input and writes
+the result.
 """
 
 from __future__ import annotations

@@ -222,7 +222,7 @@ class Windows:
     ) -> tuple[NDArray[np.int8], Ordinals]:
         """Return the first kind of the windows that contain each date, and their latest end.
 
-        Windows without an end have the end `_FOREVER`; `year_round` states are not looked at.
+        Windows without an end have the end `_FOREVER`; `year_round` states are not considered.
         """
         states = people.state[contact_index]
         years = calendar.year_of(dates)

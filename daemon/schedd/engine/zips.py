@@ -1,6 +1,6 @@
 """ZIP codes to states (rules, section 1).
 
-One byte per code, looked up for whole columns at once.
+One byte per code, looked up for complete columns at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run leaves of itself in `scheduler_runs`."""
+"""The row of a run in `scheduler_runs`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long each stage of a job took."""
+"""Wall-clock time of each stage of a job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from contextlib import contextmanager
 class Stages:
     """Wall seconds of each stage, in the order in which they began.
 
-    A stage within another counts for itself alone.
+    The time of a stage within another one counts only for the inner one.
+
+    >>> stages = Stages()
+    >>> with stages.stage("plan"):
+    ...     plan()
+    >>> stages.seconds["plan"]
     """
 
     def __init__(self) -> None:
@@ -21,14 +26,15 @@ class Stages:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time that the block takes."""
-        start, outside, self._inner = time.perf_counter(), self._inner, 0.0
+        start = time.perf_counter()
+        outside, self._inner = self._inner, 0.0
         self.seconds.setdefault(name, 0.0)
         try:
             yield
         finally:
-            whole = time.perf_counter() - start
-            self.seconds[name] = round(self.seconds[name] + whole - self._inner, 6)
-            self._inner = outside + whole
+            elapsed = time.perf_counter() - start
+            self.seconds[name] = round(self.seconds[name] + elapsed - self._inner, 6)
+            self._inner = outside + elapsed
 
     @property
     def total(self) -> float:

@@ -95,7 +95,7 @@ class BulkLoad:
     def _are_stored(self, keys: NDArray[np.int64], ids: NDArray[np.int64], first: int) -> bool:
         """Return whether the table has these rows, and no others, from a row id on.
 
-        Without triggers and conflict clauses SQLite stores what it is asked to, so all rows are
+        Without triggers and conflict clauses SQLite stores the requested rows, so all rows are
         counted, and a sample is compared: it finds whatever else would change rows. Reading all of
         them would cost a twentieth of a run.
         """

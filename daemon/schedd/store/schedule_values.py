@@ -155,7 +155,7 @@ class RowEvaluator:
                 rows.row_class[index] = self.class_of(row_id, number, instance)
 
     def read_dates(self, rows: ExistingRows, odd: NDArray[Any]) -> None:
-        """Fill in, in place, the send dates that are not plainly a day."""
+        """Fill in, in place, the send dates that are not written as a planned row's."""
         column = self._source("scheduled_send_date")
         for index, (value,) in zip(odd.tolist(), self._of(rows.row_id[odd], [column]), strict=True):
             rows.date[index] = self._day(int(rows.row_id[index]), int(rows.kind[index]), value)

@@ -194,8 +194,8 @@ class PlanWriter:
         """Return how many rows the table has; SQLite counts entries of its smallest index."""
         return int(self.connection.execute(f"SELECT count(*) FROM {PLAN}").get)
 
-    def _change(self, sql: str, bindings: Sequence[Any], asked: int) -> int:
-        """Run a statement that has to change `asked` rows and return how many it changed.
+    def _change(self, sql: str, bindings: Sequence[Any], requested: int) -> int:
+        """Run a statement that has to change `requested` rows and return how many it changed.
 
         Rows that triggers change do not count.
         """
@@ -203,9 +203,9 @@ class PlanWriter:
         changed = self.connection.changes()
         if self.expected is not None:
             self.expected.compare()
-        elif changed != asked:
+        elif changed != requested:
             raise foreign_schema(
-                f"{PLAN} took {changed:,} of {asked:,} changes, though it has no trigger",
+                f"{PLAN} took {changed:,} of {requested:,} changes, though it has no trigger",
                 f"Look at the constraints of {PLAN}, and run `PRAGMA integrity_check`.",
                 table=PLAN,
             )
