@@ -61,7 +61,7 @@ class EventExplanation(msgspec.Struct, frozen=True, kw_only=True):
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """Why one contact gets what it gets.
 
-    found: whether the contact exists.   eligible, reason: section 1.   state: the state of its ZIP code.
+    found: whether the contact exists.   eligible, reason: section 1.   state: that of its ZIP code.
     """
 
     contact_id: int
