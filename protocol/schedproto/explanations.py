@@ -23,7 +23,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Window(msgspec.Struct, frozen=True, kw_only=True):
     """An exclusion window that contains the date in question; both ends included.
 
-    base: the anniversary (moved to the first of its month where the rule says so) from which it is
+    base: the anniversary (moved to the first of its month if the rule says so) from which it is
     counted.
     """
 
@@ -61,7 +61,7 @@ class EventExplanation(msgspec.Struct, frozen=True, kw_only=True):
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """Why one contact gets what it gets.
 
-    found: whether the contact exists.   eligible, reason: section 1.   state: where its ZIP lies.
+    found: whether the contact exists.   eligible, reason: section 1.   state: that of its ZIP code.
     """
 
     contact_id: int

@@ -75,7 +75,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     config: overrides in the shape of the rules' section 13, on top of the organization's
     configuration.
     dry_run: compute and count, change nothing.
-    explain: contacts of which the result shall say why they get what they get; only with dry_run.
+    explain: contacts whose e-mails the result explains; only with dry_run.
     accept_changes: write the plan although it exceeds a guard (rules, section 13), in this run
     alone.
     expect: the plan that was reviewed; the run writes exactly this plan, or fails with
@@ -96,7 +96,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """Progress of a running job.
 
-    `fraction` is of the whole job, 0.0 to 1.0, and never falls in one attempt.
+    `fraction` is of the complete job, 0.0 to 1.0, and never falls in one attempt.
     """
 
     stage: str

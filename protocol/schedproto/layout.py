@@ -79,7 +79,7 @@ def replica_folders(data_dir: Path) -> list[Path]:
 def socket_path(data_dir: Path) -> Path:
     """Return the path of the data folder's Unix socket.
 
-    It lies in the data folder, except where that would be too long for a socket: then in a folder
+    It is in the data folder, unless that would be too long for a socket: then in a folder
     of this user under the runtime or temporary folder, named by a hash of the data folder's real
     path.
     """

@@ -177,7 +177,7 @@ def _database(path: Path) -> Check:
 
 
 def _contents(path: Path, check: Callable[[Path], CheckReport]) -> Check:
-    """Say how many errors and warnings a check of the file finds; `schedctl check` shows them."""
+    """Count the errors and warnings of a check of the file; `schedctl check` shows them."""
     name, command = (
         f"contents {path.stem}",
         f"`schedctl check {path.stem}` shows all of them and how to fix them.",

@@ -44,8 +44,8 @@ from schedproto.transfers import (
 #: A pull's copy is removed after this long without a request; an unfinished push after this many
 #: days.
 PULL_EXPIRY_S, PUSH_EXPIRY_DAYS = 600.0, 7.0
-#: Copies for pulls that exist at the same time. If there are as many, one that nobody has asked for
-#: anything of for this long is given up for a new one.
+#: Maximum copies for pulls at the same time. At the limit, a copy without a request for this long
+#: is removed for a new one.
 MAX_PULLS, PULL_IDLE_S = 8, 60.0
 #: A copy leaves this much of the volume free for the journal and running jobs: a share, and bytes.
 _RESERVED_SHARE, _MAX_RESERVED_BYTES = 0.05, 64 << 20
@@ -116,7 +116,7 @@ class Transfers:
                     digests=digests,
                 )
                 answer = self._begin(transfer_id, pull)
-        # An idle daemon is asked for nothing, so nobody else would remove the copy.
+        # An idle daemon gets no requests, so nothing else would remove the copy.
         timer = threading.Timer(PULL_EXPIRY_S + 1.0, self._sweep)
         timer.daemon = True
         timer.start()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class IdleTimer:
-    """Measures how long nobody has needed the daemon.
+    """Measures how long the daemon has had no work.
 
     timeout_s: 0 for a daemon that never exits for idleness.   has_jobs: returns whether a job is
     queued or running.

@@ -19,7 +19,7 @@ PRELOAD = (f"{__package__}.worker",)
 def worker_main(connection: Connection, alive_file: str) -> None:
     """Run one worker until it is stopped or the daemon is gone.
 
-    alive_file: held with a shared lock, by which the next daemon of the folder can tell that all
+    alive_file: held with a shared lock, so that the next daemon of the folder can wait until all
     workers of a killed one have ended.
     """
     # The terminal's Ctrl-C goes to the whole group; the daemon decides when its workers end.
