@@ -62,7 +62,7 @@ EXAMPLES = [
 def test_command_is_valid(words: list[str]) -> None:
     """The program has the command, and the command takes the options and arguments of the example."""
     command, rest = PROGRAMS[words[0]], words[1:]
-    context = click.Context(command, info_name=words[0])
+    context = click.Context(command, info_name=words[0], **command.context_settings)
     while isinstance(command, click.Group):
         name, found, rest = command.resolve_command(context, rest)
         assert found is not None, name
