@@ -22,7 +22,7 @@ from schedproto import Job, RunResult
 
 from .aio import AsyncClient
 from .batch import AsyncBatch, OnUpdate, Outcomes
-from .errors import UnreachableError
+from .errors import SchedulerClientError, UnreachableError
 from .handles import AsyncJobHandle, OnProgress, result_of
 from .launch import Launcher
 from .plans import Expected
@@ -31,6 +31,9 @@ from .settings import ClientSettings, SettingArguments
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+#: Time for the daemon's reply to a submission that Ctrl-C interrupts.
+ACCEPT_GRACE_S = 1.0
 
 
 def _blocking(
@@ -260,6 +263,8 @@ class Client:
         writes exactly this plan or fails with `PlanDiffersError`; date and overrides are those of
         the plan.   idempotency_key: submitting the same key again returns the first job.   Others:
         see `schedule`.
+
+        A `KeyboardInterrupt` has `job_id`: the job if the daemon has accepted it, otherwise None.
         """
         submitting = self._current().submit(
             organization,
@@ -273,7 +278,14 @@ class Client:
             expect=expect,
             idempotency_key=idempotency_key,
         )
-        return JobHandle(self, self._run(submitting))
+        future = self._start(submitting)
+        try:
+            return JobHandle(self, future.result())
+        except KeyboardInterrupt as interrupt:
+            interrupt.job_id = _accepted_job(future)  # type: ignore[attr-defined]
+            raise
+        finally:
+            future.cancel()
 
     def job(self, job_id: str) -> JobHandle:
         """Return the handle of an existing job."""
@@ -332,6 +344,17 @@ async def _finish(client: AsyncClient, *, stop: bool = False) -> None:
     await client.close()
     if stop:
         asyncio.get_running_loop().stop()
+
+
+def _accepted_job(submitting: Future[AsyncJobHandle]) -> str | None:
+    """Return the id of a job whose submission was interrupted, None if it was not accepted.
+
+    The request may be on its way: a moment of waiting tells whether a job was started.
+    """
+    try:
+        return submitting.result(ACCEPT_GRACE_S).job_id
+    except (SchedulerClientError, TimeoutError, CancelledError):
+        return None
 
 
 class JobHandle:

@@ -120,7 +120,14 @@ def submit_command(
             from .check import check_first_run  # noqa: PLC0415 - it takes options from here
 
             check_first_run(client, organization, options["as_of"], overrides or {})
-        handle = client.submit(organization, config=overrides, expect=expect, **options)
+        interrupted = False
+        try:
+            handle = client.submit(organization, config=overrides, expect=expect, **options)
+        except KeyboardInterrupt as interrupt:
+            job_id = getattr(interrupt, "job_id", None)
+            if job_id is None:
+                raise
+            handle, interrupted = client.job(job_id), True
         if detach:
             if as_json:
                 print_json(handle.job)
@@ -128,7 +135,7 @@ def submit_command(
                 click.echo(handle.job_id)
                 click.echo(f"Watch it with: {command_hint('watch', handle.job_id)}", err=True)
             return ExitCode.OK
-        return follow(client, handle, timeout_s, as_json=as_json)
+        return follow(client, handle, timeout_s, as_json=as_json, interrupted=interrupted)
 
 
 @click.command("watch")
@@ -151,10 +158,17 @@ def follow(
     *,
     as_json: bool,
     print_result: Callable[[RunResult], None] = results.print_result,
+    interrupted: bool = False,
 ) -> ExitCode:
-    """Wait for a job with a progress bar; Ctrl-C asks whether to cancel or detach."""
+    """Wait for a job with a progress bar; Ctrl-C asks whether to cancel or detach.
+
+    interrupted: Ctrl-C has come while the job was submitted, so ask first.
+    """
     while True:
         try:
+            if interrupted:
+                interrupted = False
+                raise KeyboardInterrupt  # noqa: TRY301 - the question is below
             with terminal.JobProgress(quiet=as_json) as progress:
                 result = handle.wait(timeout_s, progress.update)
         except WaitTimeoutError as error:
