@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from schedbucket import BucketSettings
 from schedclient.launch import local
@@ -21,6 +22,10 @@ from tests.support.machines import Site, make_site
 from tests.support.machines_api import MachinesApiServer, serving
 from tests.support.names_server import NamesServer, naming
 from tests.support.s3_server import Proxy, S3Server
+
+#: Hypothesis measures no time: an example takes as long as a loaded machine makes it.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
 
 _numbers = itertools.count(1)
 
