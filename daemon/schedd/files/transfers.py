@@ -309,6 +309,8 @@ class Transfers:
                 if not found.push and time.monotonic() - found.used_at > PULL_EXPIRY_S:
                     self.forget(transfer_id)
             known = {found.path for found in self._open.values()} | self._making
+            # SQLite keeps a journal next to a copy while it writes it.
+            known |= {path.with_name(f"{path.name}-journal") for path in self._making}
             oldest = self._now().timestamp() - PUSH_EXPIRY_DAYS * 86_400
             with suppress(OSError):
                 for path in (state_folder(self._data) / "transfers").glob("*/*"):

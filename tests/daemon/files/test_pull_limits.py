@@ -81,8 +81,11 @@ def test_number_of_simultaneous_copies(data: Path, monkeypatch: pytest.MonkeyPat
 
     def slow_copy(source: Path, path: Path) -> None:
         whole_copy(source, path)
+        journal = path.with_name(f"{path.name}-journal")
+        journal.touch()  # as SQLite does while it writes
         started.release()
         assert go_on.wait(120)
+        journal.unlink()
 
     monkeypatch.setattr(transfers, "whole_copy", slow_copy)
     served = make(data)
