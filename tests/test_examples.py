@@ -1,4 +1,7 @@
-"""The examples in README.md and docs: commands that exist, Python that runs, files that are there."""
+"""The examples in README.md and docs.
+
+Commands that exist, Python that runs, files that are there.
+"""
 
 from __future__ import annotations
 

@@ -105,7 +105,8 @@ def show(step: str, result: object) -> None:
     use = result.replica  # type: ignore[attr-defined]
     stages = ", ".join(f"{name} {value:.2f}" for name, value in result.stages.items())  # type: ignore[attr-defined]
     print(
-        f"| {step} | {use.bytes_down:,} | {use.bytes_up:,} | {use.bytes_whole:,} | {result.wall_s:.2f} | {stages} |",  # type: ignore[attr-defined]
+        f"| {step} | {use.bytes_down:,} | {use.bytes_up:,} | {use.bytes_whole:,} | "
+        f"{result.wall_s:.2f} | {stages} |",  # type: ignore[attr-defined]
         flush=True,
     )
 

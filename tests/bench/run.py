@@ -131,7 +131,8 @@ def planned_rows(path: Path, run: Run) -> PlainRows:
     reasons = {name or None: n for n, name in enumerate(SKIP_REASONS)}
     connection = apsw.Connection(str(path))
     rows = connection.execute(
-        "SELECT contact_id, email_type, coalesce(campaign_instance_id, 0), skip_reason, scheduled_send_date, "
+        "SELECT contact_id, email_type, coalesce(campaign_instance_id, 0), skip_reason, "
+        "scheduled_send_date, "
         "printf('%04d-%02d-%02d', event_year, event_month, event_day) FROM email_schedules "
         "WHERE status IN ('pre-scheduled', 'skipped') AND email_type NOT LIKE 'followup%' "
         "ORDER BY contact_id, email_type, scheduled_send_date"

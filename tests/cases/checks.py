@@ -83,7 +83,10 @@ def integrity(path: Path) -> str:
 
 def index_differences(path: Path) -> list[str]:
     """Return where the sender's query finds other rows by the index than by a scan of the table."""
-    query = f"SELECT rowid FROM {PLAN} {{}} WHERE +status IS ? AND +scheduled_send_date IS ? ORDER BY rowid"
+    query = (
+        f"SELECT rowid FROM {PLAN} {{}} WHERE +status IS ? AND +scheduled_send_date IS ? "
+        "ORDER BY rowid"
+    )
     by_index = (
         f"SELECT rowid FROM {PLAN} WHERE status IS ? AND scheduled_send_date IS ? ORDER BY rowid"
     )

@@ -136,7 +136,8 @@ def wrong_with(organization: OddOrganization, folder: Path) -> list[str]:
         path
     ) != after:
         found.append(
-            f"the second run changed {again.rows_inserted}, {again.rows_updated}, {again.rows_deleted} rows"
+            f"the second run changed {again.rows_inserted}, {again.rows_updated}, "
+            f"{again.rows_deleted} rows"
         )
     if not counts(again).items() <= counts(result).items():
         found.append("the second run has other warnings")
@@ -174,7 +175,8 @@ def warnings_missing(expected: Plan, result: RunResult) -> list[str]:
         key = ("unreadable_date", "contacts", column)
         counted[key] = counted.get(key, 0) + counted.get(("future_date", "contacts", column), 0)
     return [
-        f"{len(found)} values of {table}.{column} are {code}, and the result counts {counted.get((code, table, column), 0)}"
+        f"{len(found)} values of {table}.{column} are {code}, and the result counts "
+        f"{counted.get((code, table, column), 0)}"
         for (code, table, column), found in expected.warnings.items()
         if (
             table == "contacts"

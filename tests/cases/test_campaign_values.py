@@ -31,7 +31,8 @@ def test_targets_and_dates(tmp_path: Path) -> None:
     """
     # A type for each instance, so that two e-mails of one day do not share a row.
     change = (
-        "INSERT INTO campaign_types SELECT 't' || id, 1, 5, 1, 1 FROM campaign_instances WHERE campaign_type = 't';"
+        "INSERT INTO campaign_types SELECT 't' || id, 1, 5, 1, 1 FROM campaign_instances WHERE "
+        "campaign_type = 't';"
         "UPDATE campaign_instances SET campaign_type = 't' || id WHERE campaign_type = 't';"
     )
     outcome = scheduled("campaign_values", tmp_path, change)

@@ -53,7 +53,10 @@ def test_check_that_no_row_breaks(tmp_path: Path) -> None:
     """A CHECK that takes both statuses takes the plan."""
     change = "UPDATE contacts SET zip_code = '75001'"
     assert refused("check_status", tmp_path / "plain", change).code == ErrorCode.FOREIGN_SCHEMA
-    wider = "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'sent', 'skipped'',''sent')"
+    wider = (
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'sent', "
+        "'skipped'',''sent')"
+    )
     outcome = scheduled("check_status", tmp_path / "wider", wider)
     assert outcome.rows[1, "birthday"] == [("2026-12-06", "exclusion:NY:year_round")]
 

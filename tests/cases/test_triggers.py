@@ -60,7 +60,10 @@ def test_rows_left_out(tmp_path: Path) -> None:
     assert outcome.result.rows_inserted == outcome.result.rows_planned - 6
     with closing(sqlite3.connect(outcome.path)) as connection:
         # No row that was sent years ago is offered for sending.
-        offered = "SELECT count(*) FROM email_schedules WHERE status = 'pre-scheduled' AND scheduled_send_date < '2026'"
+        offered = (
+            "SELECT count(*) FROM email_schedules WHERE status = 'pre-scheduled' AND "
+            "scheduled_send_date < '2026'"
+        )
         assert connection.execute(offered).fetchone() == (0,)
 
 

@@ -274,7 +274,10 @@ def second_daemon(root: Path, rounds: int, seed: int) -> Tally:
 
 
 def damaged_files(root: Path, rounds: int, seed: int) -> Tally:
-    """Flip bytes, truncate, and plant logs and journals: each ends in an answer, none harms others."""
+    """Flip bytes, truncate, and plant logs and journals.
+
+    Each ends in an answer, none harms others.
+    """
     tally = Tally("damaged files, planted logs and journals")
     rng = random.Random(seed)
     environment = {"SCHEDD_IDLE_TIMEOUT": "300", "SCHEDD_WORKERS": "2"}

@@ -261,11 +261,14 @@ class TestWarnings:
         change(
             folder,
             "".join(
-                "INSERT INTO email_schedules(contact_id, email_type, scheduled_send_date, scheduled_send_time, status) "
-                f"VALUES (1, 'birthday', '2026-0{number % 9 + 1}-01', '08:30:00', 'state {number}');"
+                "INSERT INTO email_schedules(contact_id, email_type, scheduled_send_date, "
+                "scheduled_send_time, status) "
+                f"VALUES (1, 'birthday', '2026-0{number % 9 + 1}-01', '08:30:00', 'state "
+                f"{number}');"
                 for number in range(9)
             )
-            + "UPDATE email_schedules SET email_type = 'odd ' || id WHERE status IN ('state 1', 'state 2')",
+            + "UPDATE email_schedules SET email_type = 'odd ' || id WHERE status IN ('state 1', "
+            "'state 2')",
         )
         lines = schedctl("preview", *where).stdout.splitlines()
         start = lines.index(next(line for line in lines if line.startswith("warnings")))

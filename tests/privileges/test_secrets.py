@@ -82,7 +82,8 @@ def test_no_core_dumps(daemon: RunningDaemon) -> None:
 def test_no_core_dumps_of_schedctl() -> None:
     """The command holds the client's key and the token; the library leaves its process as it is."""
     script = (
-        "import resource, sys; import schedclient; before = resource.getrlimit(resource.RLIMIT_CORE)\n"
+        "import resource, sys; import schedclient; before = "
+        "resource.getrlimit(resource.RLIMIT_CORE)\n"
         "from schedctl import main; sys.argv = ['schedctl', 'version']\n"
         "try: main()\nexcept SystemExit: pass\n"
         "print(before, resource.getrlimit(resource.RLIMIT_CORE))"
@@ -104,7 +105,8 @@ def test_no_core_dumps_of_schedctl() -> None:
 def test_memory_is_closed_to_the_same_user() -> None:
     """A process of the same user reads neither environment nor memory of a protected process."""
     script = (
-        "import os; from schedd.hardening import protect_memory; os.setgid(65534); os.setuid(65534);"
+        "import os; from schedd.hardening import protect_memory; os.setgid(65534); "
+        "os.setuid(65534);"
         "protect_memory(); print(os.getpid(), flush=True); input()"
     )
     with subprocess.Popen(
@@ -134,7 +136,10 @@ def test_secret_as_a_flag(daemons: Callable[..., RunningDaemon]) -> None:
 
 
 def test_no_option_takes_a_secret() -> None:
-    """No command of schedctl has an option for a secret's value: a file or the environment has it."""
+    """No command of schedctl has an option for a secret's value.
+
+    A file or the environment has it.
+    """
     from schedctl.main import COMMANDS, cli
 
     names: set[str] = set()

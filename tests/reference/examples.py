@@ -45,7 +45,10 @@ def sent(
     """
     year, month, of_month = event.split("-") if event else ("NULL", "NULL", "NULL")
     numbers = f"{year}, {month.lstrip('0')}, {of_month.lstrip('0')}"
-    values = f"{row_id}, {contact_id}, '{email_type}', {day!r}, {status!r}, 10, {instance}, {actual}, {numbers}"
+    values = (
+        f"{row_id}, {contact_id}, '{email_type}', {day!r}, {status!r}, 10, {instance}, "
+        f"{actual}, {numbers}"
+    )
     return f"INSERT INTO email_schedules VALUES ({values});"
 
 
@@ -55,4 +58,7 @@ def of_type(found, email_type):
 
 
 def contact(script_id=1, zip_code="73301", birth="NULL", effective="NULL", failed=0):
-    return f"INSERT INTO contacts VALUES ({script_id}, 'a@b.org', '{zip_code}', {birth}, {effective}, {failed});"
+    return (
+        f"INSERT INTO contacts VALUES ({script_id}, 'a@b.org', '{zip_code}', {birth}, "
+        f"{effective}, {failed});"
+    )

@@ -87,8 +87,8 @@ def test_differences_are_named():
     assert "contact 1: aep on 2027-09-15: priority is 31, expected 30" in found
     assert "contact 1: birthday on 2027-01-19 is on 2027-01-20 instead" in found
     assert (
-        f"contact {missing.contact_id}: {missing.email_type} on {missing.scheduled_send_date} is missing"
-        in found
+        f"contact {missing.contact_id}: {missing.email_type} on {missing.scheduled_send_date} is "
+        "missing" in found
     )
     assert "contact 999" in found
     assert "is not expected" in found

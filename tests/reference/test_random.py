@@ -217,7 +217,10 @@ def corrupt_handled(organization, found):
     sent = f"VALUES ({row.contact_id}, 'Welcome', '{row.scheduled_send_date}', 'Opened')"
     return (
         "handled by",
-        f"INSERT INTO email_schedules (contact_id, email_type, scheduled_send_date, status) {sent};",
+        (
+            "INSERT INTO email_schedules (contact_id, email_type, scheduled_send_date, status) "
+            f"{sent};"
+        ),
     )
 
 

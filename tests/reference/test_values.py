@@ -433,7 +433,10 @@ def test_the_first_failing_check_is_the_reason():
 
     An ineligible contact has no issue about its dates.
     """
-    columns = "id INTEGER PRIMARY KEY, email, zip_code, status, birth_date, effective_date, Deceased, deleted_at"
+    columns = (
+        "id INTEGER PRIMARY KEY, email, zip_code, status, birth_date, effective_date, "
+        "Deceased, deleted_at"
+    )
     found = read_contacts(
         [
             (1, "", "", "bounced", "bad", None, 1, None),
@@ -502,11 +505,14 @@ def test_invalid_utf8_is_read():
     A BLOB is not taken for text of the same bytes.
     """
     connection = database(
-        "CREATE TABLE contacts (id INTEGER PRIMARY KEY, email, zip_code, carrier, failed_underwriting);"
+        "CREATE TABLE contacts (id INTEGER PRIMARY KEY, email, zip_code, carrier, "
+        "failed_underwriting);"
         "INSERT INTO contacts VALUES (1, CAST(x'61ff40622e6f7267' AS TEXT), '90210', NULL, 0);"
         "INSERT INTO contacts VALUES (2, 'a@b.org', '90210', CAST(x'20ff41' AS TEXT), 'unknown');"
-        "CREATE TABLE email_schedules (id INTEGER PRIMARY KEY, contact_id, email_type, scheduled_send_date, status);"
-        "INSERT INTO email_schedules VALUES (1, '2', 'x', '2026-11-01', 'skipped'), (2, 2, 'x', 1793520000, x'736b6970706564'),"
+        "CREATE TABLE email_schedules (id INTEGER PRIMARY KEY, contact_id, email_type, "
+        "scheduled_send_date, status);"
+        "INSERT INTO email_schedules VALUES (1, '2', 'x', '2026-11-01', 'skipped'), (2, 2, 'x', "
+        "1793520000, x'736b6970706564'),"
         "(3, 'two', 'x', 'y', 'sent');"
     )
     found = read_organization(connection, AS_OF, Configuration())

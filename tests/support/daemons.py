@@ -85,7 +85,10 @@ class RunningDaemon:
         return self.wait()
 
     def kill(self) -> None:
-        """Kill the daemon; in a session of its own all its workers too, as a failing machine does."""
+        """Kill the daemon.
+
+        In a session of its own all its workers too, as a failing machine does.
+        """
         if self.own_session:
             os.killpg(self.process.pid, signal.SIGKILL)
         else:

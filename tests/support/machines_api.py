@@ -363,7 +363,8 @@ class MachinesApiServer:
                 }
             if state not in STARTABLE:
                 return 412, {
-                    "error": f"failed_precondition: unable to start machine from current state: '{state}'"
+                    "error": "failed_precondition: unable to start machine from current state: "
+                    f"'{state}'"
                 }
             machine.start()
         return 200, {"previous_state": state, "migrated": False, "new_host": ""}
@@ -375,7 +376,8 @@ class MachinesApiServer:
             }
         if machine.state in {"creating", "replacing", "updating"}:
             return 412, {
-                "error": f"failed_precondition: unable to stop machine from current state: '{machine.state}'"
+                "error": "failed_precondition: unable to stop machine from current state: "
+                f"'{machine.state}'"
             }
         machine.stop()
         return 200, {"ok": True}
@@ -388,7 +390,8 @@ class MachinesApiServer:
             }
         if not machine.wait_until(state, min(60.0, float(query.get("timeout", 60)))):
             return 408, {
-                "error": f"deadline_exceeded: machine failed to reach desired state, {state}, currently {machine.state}"
+                "error": f"deadline_exceeded: machine failed to reach desired state, {state}, "
+                f"currently {machine.state}"
             }
         return 200, {"ok": True}
 

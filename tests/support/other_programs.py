@@ -1,4 +1,7 @@
-"""Other programs that work on an organization's file: SQLite's locks count between processes only."""
+"""Other programs that work on an organization's file.
+
+SQLite's locks count between processes only.
+"""
 
 from __future__ import annotations
 

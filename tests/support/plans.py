@@ -83,9 +83,12 @@ def read_plan(path: Path) -> list[list[Any]]:
     """The plan rows of a file in the form of the golden cases."""
     connection = sqlite3.connect(path)
     rows = connection.execute(
-        "SELECT contact_id, email_type, scheduled_send_date, status, skip_reason, priority, campaign_instance_id, "
-        "email_template, sms_template, event_year, event_month, event_day, metadata FROM email_schedules "
-        "WHERE status IN ('pre-scheduled', 'skipped') ORDER BY contact_id, email_type, scheduled_send_date"
+        "SELECT contact_id, email_type, scheduled_send_date, status, skip_reason, priority, "
+        "campaign_instance_id, "
+        "email_template, sms_template, event_year, event_month, event_day, metadata FROM "
+        "email_schedules "
+        "WHERE status IN ('pre-scheduled', 'skipped') ORDER BY contact_id, email_type, "
+        "scheduled_send_date"
     ).fetchall()
     connection.close()
     return [[*row[:-1], json.loads(row[-1])["parent_id"] if row[-1] else None] for row in rows]

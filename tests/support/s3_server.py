@@ -124,7 +124,8 @@ class S3Server:
             except SchedulerError as error:
                 if time.monotonic() > deadline or self.process.poll() is not None:
                     raise RuntimeError(
-                        f"SeaweedFS does not answer: {error.message}\n{self.log.read_text()[-3000:]}"
+                        "SeaweedFS does not answer: "
+                        f"{error.message}\n{self.log.read_text()[-3000:]}"
                     ) from error
                 time.sleep(0.1)
 

@@ -152,7 +152,10 @@ def test_up_right_after_stop(server: MachinesApiServer) -> None:
     [
         (
             409,
-            "machine ID 148e1 lease currently held by deploy@example.org, expires at 2026-11-01T00:00:00Z",
+            (
+                "machine ID 148e1 lease currently held by deploy@example.org, expires at "
+                "2026-11-01T00:00:00Z"
+            ),
         ),
         (412, "failed_precondition: unable to start machine from current state: 'replacing'"),
         (412, "failed_precondition: machine still active, refusing to start"),
@@ -206,7 +209,10 @@ def test_no_app_no_machine(server: MachinesApiServer) -> None:
         (
             409,
             "",
-            "could not reserve resource for machine: insufficient CPUs available to fulfill request",
+            (
+                "could not reserve resource for machine: insufficient CPUs available to fulfill "
+                "request"
+            ),
         ),
         (422, "insufficient_capacity", "no capacity in region"),
     ],

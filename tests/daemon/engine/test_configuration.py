@@ -169,15 +169,26 @@ def test_names_are_trimmed_and_lower_case() -> None:
             ["TX[0].from"],
         ),
         (
-            "[exclusion.rules]\nTX = [{ kind = 'year_round', from = '2026-02-01', until = '2026-01-31' }]",
+            (
+                "[exclusion.rules]\nTX = [{ kind = 'year_round', from = '2026-02-01', until = "
+                "'2026-01-31' }]"
+            ),
             ["TX[0].from = 2026-02-01 is after exclusion.rules.TX[0].until"],
         ),
         (
-            "[exclusion.rules]\nTX = [{ kind = 'birthday_window', before = 0, after = 1, min_age = 76, max_age = 75 }]",
+            (
+                "[exclusion.rules]\nTX = [{ kind = 'birthday_window', before = 0, after = 1, "
+                "min_age "
+                "= 76, max_age = 75 }]"
+            ),
             ["TX[0].min_age = 76 is after"],
         ),
         (
-            "[exclusion.rules]\nTX = [{ kind = 'birthday_window', before = 0, after = 1, max_age = 151 }]",
+            (
+                "[exclusion.rules]\nTX = [{ kind = 'birthday_window', before = 0, after = 1, "
+                "max_age "
+                "= 151 }]"
+            ),
             ["TX[0].max_age = 151", "0 to 150"],
         ),
     ],
@@ -277,7 +288,8 @@ def test_rule_keys() -> None:
         WindowRule("year_round", from_date=later),
     )
     assert in_words(found) == (
-        "0 days before to 45 days after the birthday, from age 65, to age 75, from 2026-01-01, until 2026-12-31; "
+        "0 days before to 45 days after the birthday, from age 65, to age 75, from 2026-01-01, "
+        "until 2026-12-31; "
         "year-round, from 2027-01-01"
     )
 

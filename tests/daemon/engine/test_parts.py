@@ -449,7 +449,8 @@ def test_configuration_errors(values: dict[str, object], words: list[str]) -> No
 def test_configuration_layers() -> None:
     """Later layers win key by key; a state's rules are replaced as a whole."""
     first = parse_toml(
-        '[anniversary]\nbirthday_days_before = 3\n[exclusion.rules]\nCA = []\nTX = [{ kind = "year_round" }]',
+        "[anniversary]\nbirthday_days_before = 3\n[exclusion.rules]\nCA = []\nTX = [{ kind = "
+        '"year_round" }]',
         "first",
     )
     second = parse_toml(

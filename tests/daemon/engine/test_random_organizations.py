@@ -41,7 +41,8 @@ def compare(organization: RandomOrganization, folder: Path, number: int) -> list
     )
     if again.rows_inserted or again.rows_updated or again.rows_deleted:
         found.append(
-            f"the second run changed {again.rows_inserted}, {again.rows_updated}, {again.rows_deleted} rows"
+            f"the second run changed {again.rows_inserted}, {again.rows_updated}, "
+            f"{again.rows_deleted} rows"
         )
     path.unlink()
     return [f"{organization.name}: {line}" for line in found]

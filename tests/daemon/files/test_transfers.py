@@ -144,10 +144,13 @@ def test_in_use(folder: Folder, tmp_path: Path) -> None:
     code = (
         "import sqlite3, sys, time\n"
         "c = sqlite3.connect(sys.argv[1], isolation_level=None); n = 0\n"
-        "c.execute('CREATE TABLE pair(a, b)'); c.execute('INSERT INTO pair VALUES (0, 0)'); print('go', flush=True)\n"
+        "c.execute('CREATE TABLE pair(a, b)'); c.execute('INSERT INTO pair VALUES (0, 0)'); "
+        "print('go', flush=True)\n"
         "while True:\n"
-        "    n += 1; c.execute('BEGIN'); c.execute('UPDATE pair SET a = ?', (n,)); c.execute('UPDATE t SET text = ?"
-        " WHERE id = ?', (str(n), n % 2000)); c.execute('UPDATE pair SET b = ?', (n,)); c.execute('COMMIT')\n"
+        "    n += 1; c.execute('BEGIN'); c.execute('UPDATE pair SET a = ?', (n,)); "
+        "c.execute('UPDATE t SET text = ?"
+        " WHERE id = ?', (str(n), n % 2000)); c.execute('UPDATE pair SET b = ?', (n,)); "
+        "c.execute('COMMIT')\n"
     )
     writer = subprocess.Popen(
         [sys.executable, "-c", code, str(source)], stdout=subprocess.PIPE, text=True
@@ -298,7 +301,8 @@ def test_client_killed(folder: Folder, tmp_path: Path, direction: str) -> None:
     code = (
         "import sys, os, signal; from schedclient import Client\n"
         "client = Client(data=sys.argv[1])\n"
-        "def on_bytes(there, size):\n    if there > size / 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "def on_bytes(there, size):\n    if there > size / 2: os.kill(os.getpid(), "
+        "signal.SIGKILL)\n"
         f"{call}on_bytes=on_bytes)\n"
     )
     done = subprocess.run(

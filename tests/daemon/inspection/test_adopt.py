@@ -136,8 +136,14 @@ def test_the_present_configuration_is_kept(checked: Checked) -> None:
 @pytest.mark.parametrize(
     "trigger",
     [
-        "CREATE TRIGGER no BEFORE DELETE ON email_schedules BEGIN SELECT RAISE(ABORT, 'use cancel'); END",
-        "CREATE TRIGGER no AFTER DELETE ON email_schedules BEGIN DELETE FROM email_schedules WHERE id = 1; END",
+        (
+            "CREATE TRIGGER no BEFORE DELETE ON email_schedules BEGIN SELECT RAISE(ABORT, 'use "
+            "cancel'); END"
+        ),
+        (
+            "CREATE TRIGGER no AFTER DELETE ON email_schedules BEGIN DELETE FROM email_schedules "
+            "WHERE id = 1; END"
+        ),
         (
             "CREATE TRIGGER no AFTER DELETE ON email_schedules BEGIN "
             "UPDATE email_schedules SET status = 'cancelled' WHERE id = 1; END"
@@ -183,9 +189,11 @@ def test_other_indexes_and_rows_stay(checked: Checked) -> None:
     """Indexes that no plan can violate, ordinary ones, constraints and foreign spellings are left as they are."""
     name = checked.put(
         "DROP INDEX plan_key; ALTER TABLE email_schedules ADD COLUMN external_id;"
-        "CREATE UNIQUE INDEX wider ON email_schedules(contact_id, email_type, scheduled_send_date, status);"
+        "CREATE UNIQUE INDEX wider ON email_schedules(contact_id, email_type, "
+        "scheduled_send_date, status);"
         "CREATE UNIQUE INDEX external ON email_schedules(external_id);"
-        "CREATE UNIQUE INDEX sent_once ON email_schedules(contact_id, email_type) WHERE status = 'sent';"
+        "CREATE UNIQUE INDEX sent_once ON email_schedules(contact_id, email_type) WHERE status = "
+        "'sent';"
         "CREATE INDEX plain ON email_schedules(contact_id)"
     )
     done = checked.client.adopt(name, checked.client.plan_adoption(name))
@@ -201,7 +209,8 @@ def test_other_indexes_and_rows_stay(checked: Checked) -> None:
 def test_what_is_left_to_people(checked: Checked) -> None:
     """Duplicates among rows of the sender are named, never removed, and stop the adoption."""
     name = checked.put(
-        "DROP INDEX plan_key; INSERT INTO email_schedules(id, contact_id, email_type, scheduled_send_date, status) "
+        "DROP INDEX plan_key; INSERT INTO email_schedules(id, contact_id, email_type, "
+        "scheduled_send_date, status) "
         "VALUES (10, 1, 'birthday', '2026-01-05', 'bounced')"
     )
     shown = checked.client.plan_adoption(name)

@@ -407,7 +407,10 @@ def test_overtaken(
     assert (first.rows_planned > MAX_CARRIED_ROWS) == (contacts > 1000)
     for number in range(2):
         site.write(copy, "UPDATE contacts SET birth_date = '1980-05-05' WHERE id <= 3")
-        sent = f"UPDATE email_schedules SET status = 'sent' WHERE id = (SELECT min(id) + {number} FROM email_schedules)"
+        sent = (
+            f"UPDATE email_schedules SET status = 'sent' WHERE id = (SELECT min(id) + {number} "
+            "FROM email_schedules)"
+        )
         proxy.faults.append(
             Fault("PUT", ".zst", "call", action=lambda sql=sent: site.write(copy, sql))
         )

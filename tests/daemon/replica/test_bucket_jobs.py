@@ -37,7 +37,8 @@ VERSIONS = pytest.mark.parametrize("layout", ["versions"])
 def plan_of(path: Path) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute(
-            "SELECT contact_id, email_type, scheduled_send_date, status, skip_reason FROM email_schedules ORDER BY 1, 2, 3, 4"
+            "SELECT contact_id, email_type, scheduled_send_date, status, skip_reason FROM "
+            "email_schedules ORDER BY 1, 2, 3, 4"
         ).fetchall()
 
 
@@ -452,7 +453,8 @@ def test_two_writers(site: Site, organization: str, layout: str, tmp_path: Path)
         contacts = {row for (row,) in connection.execute("SELECT id FROM contacts")}
         sent = set(
             connection.execute(
-                "SELECT contact_id, email_type, scheduled_send_date FROM email_schedules WHERE status = 'sent'"
+                "SELECT contact_id, email_type, scheduled_send_date FROM email_schedules WHERE "
+                "status = 'sent'"
             )
         )
         recorded = {row for (row,) in connection.execute("SELECT run_id FROM scheduler_runs")}

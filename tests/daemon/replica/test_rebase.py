@@ -59,9 +59,12 @@ def test_ours_arrives(files: Callable[..., Any]) -> None:
     """Rows that only we have changed are there afterwards, in each of our tables; theirs stay."""
     paths = files(
         "INSERT INTO email_schedules VALUES (3, 1, 'aep', '2027-01-01', 'pre-scheduled');"
-        "UPDATE email_schedules SET scheduled_send_date = '2026-12-09' WHERE id = 1; DELETE FROM email_schedules WHERE id = 2;"
-        "INSERT INTO scheduler_runs VALUES ('run', 'completed'); INSERT INTO contact_issues VALUES (2, 'zip');",
-        "INSERT INTO contacts VALUES (3, 'c@example.org'); UPDATE contacts SET email = 'z@example.org' WHERE id = 1;",
+        "UPDATE email_schedules SET scheduled_send_date = '2026-12-09' WHERE id = 1; DELETE FROM "
+        "email_schedules WHERE id = 2;"
+        "INSERT INTO scheduler_runs VALUES ('run', 'completed'); INSERT INTO contact_issues "
+        "VALUES (2, 'zip');",
+        "INSERT INTO contacts VALUES (3, 'c@example.org'); UPDATE contacts SET email = "
+        "'z@example.org' WHERE id = 1;",
     )
     assert carry(paths)
     assert rows(paths[2]) == [
@@ -89,7 +92,8 @@ def test_ours_arrives(files: Callable[..., Any]) -> None:
          "UPDATE email_schedules SET status = 'sent' WHERE id = 1;",
          (1, 1, "birthday", "2026-12-01", "sent")),
         # we change a row, they have removed it
-        ("UPDATE email_schedules SET status = 'skipped' WHERE id = 1;", "DELETE FROM email_schedules WHERE id = 1;", None),
+        (("UPDATE email_schedules SET status = 'skipped' WHERE id = "
+         "1;"), "DELETE FROM email_schedules WHERE id = 1;", None),
         # we add a row under a number that they have taken
         ("INSERT INTO email_schedules VALUES (3, 1, 'aep', '2027-01-01', 'pre-scheduled');",
          "INSERT INTO email_schedules VALUES (3, 2, 'custom', '2027-02-02', 'sent');",
@@ -118,7 +122,11 @@ def test_what_counts_as_input(files: Callable[..., Any]) -> None:
     for theirs, differs in (
         ("", False),
         (
-            "INSERT INTO scheduler_runs VALUES ('x', 'failed'); INSERT INTO contact_issues VALUES (1, 'zip');",
+            (
+                "INSERT INTO scheduler_runs VALUES ('x', 'failed'); INSERT INTO contact_issues "
+                "VALUES "
+                "(1, 'zip');"
+            ),
             False,
         ),
         ("UPDATE contacts SET email = NULL WHERE id = 2;", True),

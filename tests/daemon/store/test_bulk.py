@@ -35,7 +35,10 @@ def filled(
 
 def index_rows(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
     """The index's contents, read from the index alone."""
-    sql = f"SELECT status, scheduled_send_date, id FROM email_schedules INDEXED BY {INDEX} WHERE status >= '' ORDER BY 1, 2, 3"
+    sql = (
+        f"SELECT status, scheduled_send_date, id FROM email_schedules INDEXED BY {INDEX} WHERE "
+        "status >= '' ORDER BY 1, 2, 3"
+    )
     plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()
     assert f"COVERING INDEX {INDEX}" in plan[0][3]
     return connection.execute(sql).fetchall()

@@ -54,9 +54,11 @@ def test_versions_of_any_type(kind: str, tmp_path: Path) -> None:
     path = make(
         tmp_path,
         f"CREATE TABLE scheduler_config(version {kind}, toml TEXT);"
-        f"INSERT INTO scheduler_config VALUES (CAST(9 AS {kind or 'INT'}), ''), ('x', 'a'), (NULL, 'b'), (x'41', 'c');"
+        f"INSERT INTO scheduler_config VALUES (CAST(9 AS {kind or 'INT'}), ''), ('x', 'a'), "
+        "(NULL, 'b'), (x'41', 'c');"
         if kind != "BLOB"
-        else "CREATE TABLE scheduler_config(version BLOB, toml TEXT); INSERT INTO scheduler_config VALUES (9, '');",
+        else "CREATE TABLE scheduler_config(version BLOB, toml TEXT); INSERT INTO "
+        "scheduler_config VALUES (9, '');",
     )
     assert [v.version for v in show(path).versions] == [9]
     stored = set_text(path)
@@ -101,14 +103,18 @@ def test_bytes_that_are_no_text(toml: str, tmp_path: Path) -> None:
     "script",
     [
         "CREATE VIEW scheduler_config AS SELECT 1 version, '' toml",
-        "CREATE TABLE scheduler_config(version INTEGER PRIMARY KEY, toml TEXT, other TEXT NOT NULL)",
+        (
+            "CREATE TABLE scheduler_config(version INTEGER PRIMARY KEY, toml TEXT, other TEXT NOT "
+            "NULL)"
+        ),
         (
             "CREATE TABLE scheduler_config(version INTEGER PRIMARY KEY, toml TEXT);"
             "INSERT INTO scheduler_config VALUES(9223372036854775807, '')"
         ),
         (
             "CREATE TABLE scheduler_config(version INTEGER PRIMARY KEY, toml TEXT);"
-            "CREATE TRIGGER gone AFTER INSERT ON scheduler_config BEGIN DELETE FROM scheduler_config; END"
+            "CREATE TRIGGER gone AFTER INSERT ON scheduler_config BEGIN DELETE FROM "
+            "scheduler_config; END"
         ),
         "CREATE TABLE scheduler_config(version INTEGER CHECK (version < 0), toml TEXT)",
     ],
@@ -135,7 +141,8 @@ def test_long_history_fits_into_a_message(tmp_path: Path) -> None:
         tmp_path,
         "CREATE TABLE scheduler_config(version INTEGER PRIMARY KEY, toml, created_by);"
         f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})"
-        "INSERT INTO scheduler_config SELECT i, printf('# %d %.*c', i, 9000, 'x'), printf('%.*c', 9000, 'n') FROM n;",
+        "INSERT INTO scheduler_config SELECT i, printf('# %d %.*c', i, 9000, 'x'), printf('%.*c', "
+        "9000, 'n') FROM n;",
     )
     shown = show(path, version=2)
     assert [v.version for v in shown.versions] == [*range(count, count - most, -1), 2]

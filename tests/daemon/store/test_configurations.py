@@ -210,7 +210,8 @@ def test_commands(data: Path, daemons: Any) -> None:
         assert client.configuration("org-a").effective["send_time"] == "09:15:00"
         connection = sqlite3.connect(data / "org-a.db")
         assert connection.execute(
-            "SELECT DISTINCT scheduled_send_time FROM email_schedules WHERE status = 'pre-scheduled'"
+            "SELECT DISTINCT scheduled_send_time FROM email_schedules WHERE status = "
+            "'pre-scheduled'"
         ).fetchall() == [("09:15:00",)]
         connection.close()
         with pytest.raises(errors.ConfigurationError, match="period_dais"):

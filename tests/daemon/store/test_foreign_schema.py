@@ -154,7 +154,11 @@ def test_strict_table_that_fits(tmp_path: Path) -> None:
         (PLAN.replace("INTEGER PRIMARY KEY", "INTEGER"), ErrorCode.FOREIGN_SCHEMA, "primary key"),
         (PLAN + "WITHOUT ROWID", ErrorCode.FOREIGN_SCHEMA, "WITHOUT ROWID"),
         (
-            "CREATE TABLE outbox(id INTEGER PRIMARY KEY); CREATE VIEW email_schedules AS SELECT * FROM outbox",
+            (
+                "CREATE TABLE outbox(id INTEGER PRIMARY KEY); CREATE VIEW email_schedules AS "
+                "SELECT * "
+                "FROM outbox"
+            ),
             ErrorCode.FOREIGN_SCHEMA,
             "view",
         ),
@@ -164,7 +168,10 @@ def test_strict_table_that_fits(tmp_path: Path) -> None:
             "virtual",
         ),
         (
-            "CREATE TABLE gone(id); CREATE VIEW email_schedules AS SELECT id FROM gone; DROP TABLE gone",
+            (
+                "CREATE TABLE gone(id); CREATE VIEW email_schedules AS SELECT id FROM gone; DROP "
+                "TABLE gone"
+            ),
             ErrorCode.FOREIGN_SCHEMA,
             "gone",
         ),
@@ -186,11 +193,19 @@ def test_plans_whose_rows_have_no_number(
         ("CREATE INDEX folded ON email_schedules(fold(email_type))", "index folded"),
         ("CREATE INDEX part ON email_schedules(status) WHERE fold(status) = 'x'", "index part"),
         (
-            "CREATE TRIGGER audit AFTER UPDATE ON email_schedules BEGIN SELECT fold(new.status); END",
+            (
+                "CREATE TRIGGER audit AFTER UPDATE ON email_schedules BEGIN SELECT "
+                "fold(new.status); "
+                "END"
+            ),
             "trigger audit",
         ),
         (
-            "CREATE TRIGGER t BEFORE DELETE ON email_schedules BEGIN INSERT INTO gone VALUES (1); END",
+            (
+                "CREATE TRIGGER t BEFORE DELETE ON email_schedules BEGIN INSERT INTO gone VALUES "
+                "(1); "
+                "END"
+            ),
             "trigger t",
         ),
         ("ALTER TABLE email_schedules ADD COLUMN f TEXT AS (fold(status))", "email_schedules"),
@@ -210,9 +225,11 @@ def test_functions_that_only_the_application_has(tmp_path: Path, script: str, na
 def test_unrelated_objects_that_need_the_application(tmp_path: Path) -> None:
     """What other tables need is not the run's concern, nor is it damage."""
     script = (
-        "CREATE TABLE notes(id INTEGER PRIMARY KEY, text TEXT COLLATE FOLDED UNIQUE CHECK (fold(text) = text));"
+        "CREATE TABLE notes(id INTEGER PRIMARY KEY, text TEXT COLLATE FOLDED UNIQUE CHECK "
+        "(fold(text) = text));"
         "INSERT INTO notes VALUES (1, 'x');"
-        "CREATE TABLE strange(id INTEGER PRIMARY KEY, must TEXT NOT NULL); PRAGMA writable_schema = ON;"
+        "CREATE TABLE strange(id INTEGER PRIMARY KEY, must TEXT NOT NULL); PRAGMA writable_schema "
+        "= ON;"
         "INSERT INTO strange VALUES (1, 'x');"
         "CREATE TABLE old(x); CREATE VIEW broken AS SELECT * FROM old; DROP TABLE old;"
     )
@@ -222,7 +239,10 @@ def test_unrelated_objects_that_need_the_application(tmp_path: Path) -> None:
 
 def test_a_value_that_breaks_a_constraint_is_not_damage(tmp_path: Path) -> None:
     """A row that another program wrote with checks off does not make a file damaged."""
-    script = "CREATE TABLE notes(n INTEGER CHECK (n > 0)); PRAGMA ignore_check_constraints = ON; INSERT INTO notes VALUES (-1);"
+    script = (
+        "CREATE TABLE notes(n INTEGER CHECK (n > 0)); PRAGMA ignore_check_constraints = ON; "
+        "INSERT INTO notes VALUES (-1);"
+    )
     path = build(tmp_path / "org.db", contacts(20), script)
     assert select(path, "PRAGMA quick_check") != [("ok",)]
     assert run(path, tmp_path).rows_inserted > 0
@@ -262,7 +282,8 @@ def test_foreign_keys_delete_nothing(tmp_path: Path) -> None:
     """A cascade of the application is not run by the deletion of a planned row."""
     script = (
         PLAN.format("") + ";CREATE TABLE previews(id INTEGER PRIMARY KEY, "
-        "schedule_id INTEGER NOT NULL REFERENCES email_schedules(id) ON DELETE CASCADE); INSERT INTO previews VALUES (1, 2);"
+        "schedule_id INTEGER NOT NULL REFERENCES email_schedules(id) ON DELETE CASCADE); INSERT "
+        "INTO previews VALUES (1, 2);"
     )
     path = build(tmp_path / "org.db", contacts(20), script, ROWS)
     assert run(path, tmp_path).rows_deleted == 1
@@ -281,7 +302,8 @@ def test_collations(tmp_path: Path, folded: str, key: str) -> None:
         len(
             select(
                 path,
-                "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'email_schedules'",
+                "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = "
+                "'email_schedules'",
             )
         )
         == 2
@@ -315,12 +337,16 @@ def test_surplus_rows_of_the_present_plan(tmp_path: Path) -> None:
     path = build(tmp_path / "org.db", contacts(30))
     run(path, tmp_path)
     plan = read_plan(path)
-    columns = "contact_id, email_type, scheduled_send_date, scheduled_send_time, status, skip_reason, priority"
+    columns = (
+        "contact_id, email_type, scheduled_send_date, scheduled_send_time, status, "
+        "skip_reason, priority"
+    )
     twice = f"INSERT INTO copy({columns}) SELECT {columns} FROM email_schedules"
     script = (
         f"{PLAN.format(', skip_reason TEXT, priority INTEGER').replace('email_schedules', 'copy')};{twice};{twice};"
         "INSERT INTO copy VALUES (9001, 5, 'aep', '2026-01-01', '', 'skipped', NULL, NULL),"
-        " (9002, 5, 'aep', '2026-01-01', '', 'sent', NULL, NULL), (9003, 5, 'aep', '2026-01-01', '', 'skipped', NULL, NULL);"
+        " (9002, 5, 'aep', '2026-01-01', '', 'sent', NULL, NULL), (9003, 5, 'aep', '2026-01-01', "
+        "'', 'skipped', NULL, NULL);"
         "DROP TABLE email_schedules; ALTER TABLE copy RENAME TO email_schedules;"
     )
     build(path, script)
@@ -363,13 +389,25 @@ def test_duplicates_among_other_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "script",
     [
-        "CREATE TABLE scheduler_runs(id INTEGER PRIMARY KEY, job TEXT, started_at TEXT, status TEXT)",
+        (
+            "CREATE TABLE scheduler_runs(id INTEGER PRIMARY KEY, job TEXT, started_at TEXT, status "
+            "TEXT)"
+        ),
         "CREATE TABLE scheduler_runs(run_id TEXT, as_of TEXT, status TEXT, started_at TEXT)",
         "CREATE VIEW scheduler_runs AS SELECT 'x' AS run_id",
-        "CREATE TABLE contact_issues(id INTEGER PRIMARY KEY, contact_id INTEGER, reason TEXT, note TEXT)",
+        (
+            "CREATE TABLE contact_issues(id INTEGER PRIMARY KEY, contact_id INTEGER, reason TEXT, "
+            "note TEXT)"
+        ),
         "CREATE TABLE contact_issues(contact_id INTEGER, reason TEXT)",
-        "CREATE TABLE contact_issues(contact_id TEXT, reason TEXT, PRIMARY KEY (contact_id, reason))",
-        "CREATE TABLE contact_issues(contact_id INTEGER, reason TEXT, PRIMARY KEY (contact_id, reason) ON CONFLICT REPLACE)",
+        (
+            "CREATE TABLE contact_issues(contact_id TEXT, reason TEXT, PRIMARY KEY (contact_id, "
+            "reason))"
+        ),
+        (
+            "CREATE TABLE contact_issues(contact_id INTEGER, reason TEXT, PRIMARY KEY (contact_id, "
+            "reason) ON CONFLICT REPLACE)"
+        ),
         "CREATE TABLE scheduler_config(id INTEGER PRIMARY KEY, name TEXT, value TEXT)",
         "CREATE TABLE scheduler_config(version INTEGER, toml TEXT, tenant TEXT)",
     ],
@@ -394,8 +432,10 @@ def test_tables_of_earlier_and_later_releases(tmp_path: Path) -> None:
     run(path, tmp_path)
     build(
         path,
-        "ALTER TABLE scheduler_runs DROP COLUMN summary; ALTER TABLE scheduler_config ADD COLUMN later TEXT;"
-        "ALTER TABLE contact_issues RENAME TO old; CREATE TABLE contact_issues(contact_id INTEGER NOT NULL, "
+        "ALTER TABLE scheduler_runs DROP COLUMN summary; ALTER TABLE scheduler_config ADD COLUMN "
+        "later TEXT;"
+        "ALTER TABLE contact_issues RENAME TO old; CREATE TABLE contact_issues(contact_id INTEGER "
+        "NOT NULL, "
         "reason TEXT NOT NULL, PRIMARY KEY (contact_id, reason)); DROP TABLE old;",
     )
     assert run(path, tmp_path, "job-b.1").rows_inserted == 0
@@ -463,7 +503,10 @@ def test_contacts_without_a_number(tmp_path: Path, script: str, named: str) -> N
 )
 def test_contacts_by_another_key(tmp_path: Path, declared: str, workers: int, mode: str) -> None:
     """Whole numbers in a unique column that is not the rowid's alias get the plan of the same contacts with one."""
-    shuffled = "INSERT INTO contacts SELECT 10 * id, email, zip_code, birth_date, effective_date FROM plain {};"
+    shuffled = (
+        "INSERT INTO contacts SELECT 10 * id, email, zip_code, birth_date, effective_date "
+        "FROM plain {};"
+    )
     script = contacts(60) + "ALTER TABLE contacts RENAME TO plain; CREATE TABLE contacts({});"
     usual = build(tmp_path / "usual.db", script.format(COLUMNS), shuffled.format("ORDER BY id"))
     columns = COLUMNS.replace("INTEGER PRIMARY KEY", declared)
@@ -482,7 +525,10 @@ def test_contacts_by_another_key(tmp_path: Path, declared: str, workers: int, mo
 def test_columns_that_cannot_be_read(tmp_path: Path) -> None:
     """A generated column of the application's is named."""
     columns = "id INTEGER PRIMARY KEY, raw TEXT, email TEXT AS (fold(raw)), zip_code TEXT"
-    script = f"CREATE TABLE contacts({columns}); INSERT INTO contacts(raw, zip_code) VALUES ('A@example.org', '75001');"
+    script = (
+        f"CREATE TABLE contacts({columns}); INSERT INTO contacts(raw, zip_code) VALUES "
+        "('A@example.org', '75001');"
+    )
     error = refused(build(tmp_path / "org.db", script, prepare=application), tmp_path)
     assert "contacts.email" in error.message
     assert "fold" in error.message
@@ -538,8 +584,10 @@ def test_bytes_that_are_not_text_in_a_schema(tmp_path: Path, encoding: str) -> N
     """Comments, names and defaults of another encoding in the schema do not stop a run."""
     letter = "x'e9'" if encoding == "UTF-8" else "x'00d8'"
     script = PLAN.format(", note TEXT DEFAULT '@' /* @ */, \"c@\" TEXT") + (
-        ';CREATE TABLE other(x); CREATE INDEX "i@" ON email_schedules(status); CREATE TABLE audit(x);'
-        "CREATE TRIGGER t AFTER INSERT ON email_schedules BEGIN INSERT INTO audit VALUES ('@'); END;"
+        ';CREATE TABLE other(x); CREATE INDEX "i@" ON email_schedules(status); CREATE TABLE '
+        "audit(x);"
+        "CREATE TRIGGER t AFTER INSERT ON email_schedules BEGIN INSERT INTO audit VALUES ('@'); "
+        "END;"
         "CREATE TABLE need(x CHECK (fold(x) = x));"
     )
     path = build(

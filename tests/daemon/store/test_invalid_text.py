@@ -113,7 +113,8 @@ def damage(path: Path) -> None:
         )
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute(
-            "UPDATE sqlite_schema SET sql = CAST(replace(CAST(sql AS BLOB), CAST('(email_type)' AS BLOB),"
+            "UPDATE sqlite_schema SET sql = CAST(replace(CAST(sql AS BLOB), CAST('(email_type)' "
+            "AS BLOB),"
             " CAST('(status)' AS BLOB)) AS TEXT) WHERE type = 'index'"
         )
 

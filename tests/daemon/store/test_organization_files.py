@@ -23,9 +23,13 @@ from tests.support.other_programs import locked
 from tests.support.paths import ROOT
 from tests.support.plans import GOLDEN, make_database, read_issues, read_plan, run_locally
 
-CONTACTS = "CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code TEXT, birth_date TEXT, effective_date TEXT);"
+CONTACTS = (
+    "CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code TEXT, birth_date "
+    "TEXT, effective_date TEXT);"
+)
 ROWS = "".join(
-    f"INSERT INTO contacts VALUES({i}, 'u{i}@example.org', '77002', '19{30 + i % 40}-05-{1 + i % 28:02d}', '2015-06-01');"
+    f"INSERT INTO contacts VALUES({i}, 'u{i}@example.org', '77002', "
+    f"'19{30 + i % 40}-05-{1 + i % 28:02d}', '2015-06-01');"
     for i in range(1, 41)
 )
 
@@ -129,10 +133,12 @@ class TestErrors:
     def test_duplicate_keys(self, folder: Path, tmp_path: Path, mode: str) -> None:
         """A plan table without the unique index that has a key twice: named, nothing deleted."""
         plan = (
-            "CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, contact_id INTEGER NOT NULL, email_type TEXT NOT NULL,"
-            " scheduled_send_date TEXT NOT NULL, scheduled_send_time TEXT NOT NULL, status TEXT NOT NULL);"
-            + "INSERT INTO email_schedules VALUES(NULL, 3, 'aep', '2026-01-01', '08:30:00', 'sent');"
-            * 2
+            "CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, contact_id INTEGER NOT NULL, "
+            "email_type TEXT NOT NULL,"
+            " scheduled_send_date TEXT NOT NULL, scheduled_send_time TEXT NOT NULL, status TEXT "
+            "NOT NULL);"
+            + "INSERT INTO email_schedules VALUES(NULL, 3, 'aep', '2026-01-01', '08:30:00', "
+            "'sent');" * 2
         )
         path = make_database(folder / "org.db", CONTACTS + ROWS + plan)
         error = expect_error(path, tmp_path, ErrorCode.DUPLICATE_KEYS, mode=mode)
@@ -141,7 +147,8 @@ class TestErrors:
     def test_bad_stored_configuration(self, folder: Path, tmp_path: Path, mode: str) -> None:
         """The organization's stored configuration is not understood: the run does not start."""
         config = (
-            "CREATE TABLE scheduler_config(version INTEGER PRIMARY KEY, toml TEXT, created_at TEXT, created_by TEXT);"
+            "CREATE TABLE scheduler_config(version INTEGER PRIMARY KEY, toml TEXT, created_at "
+            "TEXT, created_by TEXT);"
             "INSERT INTO scheduler_config VALUES(4, '[frequency]\nperiod_day = 3', '', '');"
         )
         path = make_database(folder / "org.db", CONTACTS + ROWS + config)
@@ -188,7 +195,8 @@ def test_full_disk(tmp_path: Path, mode: str) -> None:
     try:
         path = mount / "org.db"
         script = (
-            "from schedctl.synthetic import make_organization; import sys, datetime; from pathlib import Path;"
+            "from schedctl.synthetic import make_organization; import sys, datetime; from pathlib "
+            "import Path;"
             "make_organization(Path(sys.argv[1]), 30000, 1, datetime.date(2026, 11, 23))"
         )
         subprocess.run(
@@ -268,11 +276,14 @@ def test_new_file_gets_tables(folder: Path, tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     with pytest.raises(sqlite3.IntegrityError):
         connection.execute(
-            "INSERT INTO email_schedules(contact_id, email_type, scheduled_send_date, scheduled_send_time, status) "
-            "SELECT contact_id, email_type, scheduled_send_date, scheduled_send_time, status FROM email_schedules"
+            "INSERT INTO email_schedules(contact_id, email_type, scheduled_send_date, "
+            "scheduled_send_time, status) "
+            "SELECT contact_id, email_type, scheduled_send_date, scheduled_send_time, status FROM "
+            "email_schedules"
         )
     plan = connection.execute(
-        "EXPLAIN QUERY PLAN SELECT * FROM email_schedules WHERE status = 'pre-scheduled' AND scheduled_send_date = 'x'"
+        "EXPLAIN QUERY PLAN SELECT * FROM email_schedules WHERE status = 'pre-scheduled' AND "
+        "scheduled_send_date = 'x'"
     ).fetchall()
     assert "INDEX" in plan[0][3]
     run = connection.execute(
@@ -285,8 +296,10 @@ def test_new_file_gets_tables(folder: Path, tmp_path: Path) -> None:
 def test_existing_plan_table_is_completed(folder: Path, tmp_path: Path) -> None:
     """Absent columns are added and the unique index is made; rows that were there stay."""
     plan = (
-        "CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, contact_id INTEGER NOT NULL, email_type TEXT NOT NULL,"
-        " scheduled_send_date TEXT NOT NULL, scheduled_send_time TEXT, status TEXT NOT NULL, mine TEXT DEFAULT 'x');"
+        "CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, contact_id INTEGER NOT NULL, "
+        "email_type TEXT NOT NULL,"
+        " scheduled_send_date TEXT NOT NULL, scheduled_send_time TEXT, status TEXT NOT NULL, mine "
+        "TEXT DEFAULT 'x');"
         "CREATE INDEX theirs ON email_schedules(mine);"
         "INSERT INTO email_schedules VALUES(9, 3, 'aep', '2020-01-01', '08:30:00', 'sent', 'keep');"
     )
@@ -338,7 +351,8 @@ def test_difference_repairs_exactly_what_differs(folder: Path, tmp_path: Path) -
         (-5, "aep", "2027-01-02"),
     ):
         connection.execute(
-            "INSERT INTO email_schedules(contact_id, email_type, scheduled_send_date, status) VALUES (?, ?, ?, 'skipped')",
+            "INSERT INTO email_schedules(contact_id, email_type, scheduled_send_date, status) "
+            "VALUES (?, ?, ?, 'skipped')",
             (contact, kind, day),
         )
     connection.execute(
@@ -370,7 +384,8 @@ def test_keys_held_by_others(folder: Path, tmp_path: Path) -> None:
         "UPDATE email_schedules SET status = 'failed' WHERE contact_id = 5 AND email_type = 'aep'"
     )
     connection.execute(
-        "UPDATE email_schedules SET status = 'cancelled' WHERE contact_id = 6 AND email_type = 'aep'"
+        "UPDATE email_schedules SET status = 'cancelled' WHERE contact_id = 6 AND email_type = "
+        "'aep'"
     )
     connection.commit()
     connection.close()
@@ -389,7 +404,8 @@ def test_issues_are_a_difference(folder: Path, tmp_path: Path) -> None:
     path = make_database(folder / "org.db", CONTACTS + ROWS)
     connection = sqlite3.connect(path)
     connection.executescript(
-        "UPDATE contacts SET email = NULL WHERE id = 1; UPDATE contacts SET zip_code = '00000' WHERE id = 2;"
+        "UPDATE contacts SET email = NULL WHERE id = 1; UPDATE contacts SET zip_code = '00000' "
+        "WHERE id = 2;"
         "UPDATE contacts SET birth_date = 'x', effective_date = 'y' WHERE id = 3;"
     )
     run_locally(path, tmp_path / "scratch", "2026-11-23")
@@ -426,7 +442,8 @@ def test_huge_and_sparse_ids(folder: Path, tmp_path: Path) -> None:
             assert result.rows_unchanged == result.rows_planned
     connection = sqlite3.connect(far)
     connection.execute(
-        "INSERT INTO email_schedules(contact_id, email_type, scheduled_send_date, scheduled_send_time, status) "
+        "INSERT INTO email_schedules(contact_id, email_type, scheduled_send_date, "
+        "scheduled_send_time, status) "
         "VALUES ('text', 'aep', '2027-01-01', '', 'skipped')"
     )
     connection.commit()
@@ -462,7 +479,8 @@ def test_readers_see_old_or_new(folder: Path, tmp_path: Path) -> None:
     seen = []
     # From another process: within one, a second SQLite would drop the locks of the first.
     script = (
-        "import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; from tests.support.plans import read_plan; "
+        "import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; from "
+        "tests.support.plans import read_plan; "
         "import json; print(json.dumps(read_plan(Path(sys.argv[1]))))"
     )
 

@@ -316,7 +316,10 @@ def test_damaged_page(tmp_path: Path) -> None:
 
 
 def test_function_of_the_application(tmp_path: Path, opened: Open) -> None:
-    """A table whose CHECK needs a function of its application is left out; the others are checked."""
+    """A table whose CHECK needs a function of its application is left out.
+
+    The others are checked.
+    """
     sql = "CREATE TABLE c (x, CHECK (own(x))); INSERT INTO c VALUES (1);"
     sql += "CREATE TABLE t (a, b); CREATE INDEX i ON t (a); INSERT INTO t VALUES (1, 2)"
     path = database(tmp_path / "org.db", sql)
@@ -333,7 +336,8 @@ def test_values_are_not_damage(tmp_path: Path, opened: Open) -> None:
     path = database(tmp_path / "org.db", "CREATE TABLE t (a); INSERT INTO t VALUES (NULL)")
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.executescript(
-            "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = 'CREATE TABLE t (a NOT NULL)'"
+            "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = 'CREATE TABLE t (a NOT "
+            "NULL)'"
         )
     with closing(opened(str(path))) as connection:
         assert list(connection.execute("PRAGMA quick_check")) == [("NULL value in t.a",)]

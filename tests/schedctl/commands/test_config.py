@@ -60,7 +60,10 @@ def test_withdraw_asks_on_a_terminal(data: Path, daemons: Any, terminal: Any) ->
 def test_sources_as_comments(data: Path, daemons: Any) -> None:
     """The TOML of `show` says where each setting that is no default comes from, and makes the same settings again."""
     daemons()
-    text = b'\xef\xbb\xbfsend_time = "09:00:00"\r\n[exclusion.rules]\r\nTX = [{ kind = "year_round" }]\r\n'
+    text = (
+        b'\xef\xbb\xbfsend_time = "09:00:00"\r\n[exclusion.rules]\r\nTX = [{ kind = '
+        b'"year_round" }]\r\n'
+    )
     assert schedctl("set", "org-a", "-", data=data, content=text).returncode == 0
     shown = schedctl("show", "org-a", "--toml", data=data).stdout
     noted = [line.split(b" ")[0] for line in shown.splitlines() if line.endswith(b"  # version 1")]
@@ -114,8 +117,10 @@ def test_broken_version_is_told_everywhere(data: Path, daemons: Any) -> None:
     """A version that is not understood is told on standard error with exit code 1, until it is withdrawn."""
     connection = sqlite3.connect(data / "org-a.db")
     connection.executescript(
-        "CREATE TABLE IF NOT EXISTS scheduler_config(version INTEGER PRIMARY KEY, toml, created_at, created_by);"
-        "INSERT INTO scheduler_config(version, toml, created_at, created_by) VALUES (1, 'nonsense = 1', '', '');"
+        "CREATE TABLE IF NOT EXISTS scheduler_config(version INTEGER PRIMARY KEY, toml, "
+        "created_at, created_by);"
+        "INSERT INTO scheduler_config(version, toml, created_at, created_by) VALUES (1, 'nonsense "
+        "= 1', '', '');"
     )
     connection.close()
     daemons()

@@ -350,7 +350,10 @@ class TestUsage:
         """What every call loads has neither ZeroMQ nor anything of the daemon."""
         import subprocess
 
-        script = "import sys, schedctl; print([m for m in ('zmq', 'numpy', 'apsw', 'schedd') if m in sys.modules])"
+        script = (
+            "import sys, schedctl; print([m for m in ('zmq', 'numpy', 'apsw', 'schedd') if m "
+            "in sys.modules])"
+        )
         done = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
         )
