@@ -63,7 +63,7 @@ NAMES = {
 
 
 class Meter:
-    """Wall seconds, CPU seconds, peak memory and bytes written of a process and its children, while it is entered."""
+    """Time, CPU, peak memory and written bytes of a process and its children."""
 
     def __init__(self, pid: int) -> None:
         self._root = psutil.Process(pid)

@@ -72,7 +72,7 @@ def test_files(store: ObjectStore, key: str, tmp_path: Path) -> None:
 
 
 def test_missing(store: ObjectStore, key: str, tmp_path: Path) -> None:
-    """What is not there is told as such, and can be removed as often as anybody likes."""
+    """A missing object raises its own error; removing it again is allowed."""
     with pytest.raises(MissingObjectError):
         store.get(key)
     with pytest.raises(MissingObjectError):

@@ -1,4 +1,4 @@
-"""What the S3 store itself bears of a network.
+"""Network faults that the S3 store handles.
 
 Parts that break off or arrive spoilt, objects replaced under its feet.
 """
@@ -47,7 +47,7 @@ def large(tmp_path: Path) -> Path:
 def test_a_part_that_breaks_off(
     direct: ObjectStore, store: ObjectStore, proxy: Proxy, key: str, large: Path, tmp_path: Path
 ) -> None:
-    """A fetch goes on where it broke off: of no part more is asked for than is missing."""
+    """A fetch resumes: only the missing bytes of a part are requested again."""
     direct.put_file(key, large)
     proxy.faults.extend(Fault("GET", key, "cut") for _ in range(3))
     store.get_file(key, tmp_path / "got")
@@ -86,7 +86,7 @@ def test_an_object_that_is_replaced_meanwhile(
 def test_a_part_that_arrives_spoilt(
     direct: ObjectStore, store: ObjectStore, proxy: Proxy, key: str, large: Path, tmp_path: Path
 ) -> None:
-    """The server refuses what is not what was sent, whole or in parts, and it is sent again."""
+    """The server refuses corrupted content, complete or in parts; the store resends it."""
     small = tmp_path / "small"
     small.write_bytes(b"x" * 10_000)
     for number, path in enumerate((small, large)):
@@ -132,8 +132,7 @@ def test_a_write_of_which_nothing_is_known(
     organization: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where the answer to a write is lost and nothing more comes, the error says just that, and not that all is as
-    it was; where no write was sent, it says so."""
+    """If no answer arrives, the error says whether the write may have happened."""
     monkeypatch.setattr("schedbucket.head._MAX_PAUSE_S", 0.01)
     head_document = HeadDocument(store, f"orgs/{organization}/head.json", organization)
 
@@ -164,7 +163,7 @@ def test_a_lease_of_which_nothing_is_known(
     organization: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A lease whose taking was not confirmed is ours to take at once when the bucket answers again."""
+    """A lease of unknown state can be acquired again by its holder at once."""
     monkeypatch.setattr("schedbucket.head._MAX_PAUSE_S", 0.01)
     settings = s3_server.settings(proxy.url, retries=0)
     repository = open_repository(settings, open_store(settings), organization)
@@ -180,7 +179,7 @@ def test_a_lease_of_which_nothing_is_known(
 
 
 def test_refusals(s3_server: S3Server) -> None:
-    """What will not pass by itself is told as such at once, whatever is asked for."""
+    """A permanent error is reported at once, for every request."""
     for wrong in ({"bucket": "no-such-bucket"}, {"secret": "wrong"}, {"key": "nobody"}):
         store = open_store(s3_server.settings(**wrong))
         for what, ask in {

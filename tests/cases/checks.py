@@ -72,7 +72,7 @@ def plan_rows(path: Path) -> list[tuple[Any, ...]]:
 
 
 def integrity(path: Path) -> str:
-    """Return what `PRAGMA integrity_check` says of a file.
+    """Return the result of `PRAGMA integrity_check`.
 
     A value of another type than its column's is no damage.
     """

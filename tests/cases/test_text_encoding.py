@@ -69,7 +69,7 @@ INSERT INTO email_schedules(id, contact_id, email_type, scheduled_send_date, sch
 
 
 def test_bytes_of_windows_1252(tmp_path: Path) -> None:
-    """An address, a ZIP or a birth date with a byte that is not UTF-8 costs its contact, and nobody else."""
+    """A byte that is not UTF-8 in address, ZIP or birth date affects only its contact."""
     outcome = scheduled("invalid_utf8", tmp_path)
     assert outcome.issues == [(2, "invalid_email"), (3, "unknown_zip"), (4, "invalid_birth_date")]
     assert outcome.dates("birthday") == {1: "2026-12-06", 5: "2027-01-06"}
@@ -124,7 +124,7 @@ def test_utf16(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
 @pytest.mark.parametrize(("table", "column"), READ)
 def test_a_bad_byte_in_every_column(table: str, column: str, encoding: str, tmp_path: Path) -> None:
-    """Bytes that are not valid in the file's encoding, in any column that is read, stop no run and no other contact."""
+    """Invalid bytes in any column affect neither the run nor other contacts."""
     bad = "x'41e9'" if encoding == "UTF-8" else "x'4100d8'"
     change = FULL + f"UPDATE {table} SET {column} = CAST({bad} AS TEXT) WHERE rowid = 1;"
     name = "utf16" if encoding == "UTF-16le" else "base"

@@ -329,7 +329,7 @@ def _damage(rng: random.Random, template: bytes, path: Path) -> str:
 
 
 def _planted(rng: random.Random, suffix: str, template: bytes) -> bytes:
-    """Return random bytes, or bytes that begin as a log or a journal does, with pages of the file."""
+    """Return random bytes, or the beginning of a log or journal with pages of the file."""
     magic = bytes.fromhex("377f0682" if suffix == "-wal" else "d9d505f920a163d7")
     body = bytes(rng.randrange(256) for _ in range(rng.choice([0, 24, 600])))
     start = rng.randrange(max(1, len(template) - 8192))

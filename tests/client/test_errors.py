@@ -75,7 +75,7 @@ def test_exception_for_a_code(code: ErrorCode) -> None:
 
 @pytest.mark.parametrize("retryable", [True, False])
 def test_code_of_the_future(retryable: bool) -> None:
-    """A code that this release does not know becomes `ExecutionError` and keeps its own `retryable`."""
+    """An unknown code becomes `ExecutionError` and keeps its `retryable`."""
     info = ErrorInfo(
         code="moon_phase", message="not tonight", retryable=retryable, details={"moon": "full"}
     )
@@ -94,7 +94,7 @@ def test_wait_timeout_is_a_timeout() -> None:
 
 
 def test_own_codes() -> None:
-    """Errors that arise in the client have readable codes too, and none is a code of the daemon's."""
+    """Errors of the client have codes too, none of which is a code of the daemon."""
     own = {
         kind("x").code
         for kind in classes().values()

@@ -1,4 +1,4 @@
-"""A SQLite VFS over the real one that counts what is written to disk and lets one operation go wrong.
+"""A SQLite VFS that counts disk operations and makes one of them fail.
 
 What it counts are writes, syncs, truncations and deletions of database, journal and write-ahead
 log; locks and shared memory pass through. What can happen at the chosen operation:

@@ -1,4 +1,4 @@
-"""The modes of all files that the daemon, the client and schedctl create, against the documented table."""
+"""Modes of all files that daemon, client and schedctl create, as documented."""
 
 from __future__ import annotations
 

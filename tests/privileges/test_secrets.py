@@ -1,4 +1,4 @@
-"""Secrets: not in command lines, not in the environment of workers, not in logs, errors or core dumps."""
+"""Secrets are not in command lines, worker environments, logs, errors or core dumps."""
 
 from __future__ import annotations
 

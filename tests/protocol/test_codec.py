@@ -177,7 +177,7 @@ def test_open_sets() -> None:
 
 
 def test_unknown_type_keeps_its_id() -> None:
-    """A message of an unknown type is told apart from a broken one, and can be answered."""
+    """An unknown message type differs from a broken message, and can be answered."""
     with pytest.raises(CodecError) as caught:
         decode_request([MAGIC, msgspec.msgpack.encode({"type": "later", "id": "17"})])
     assert (caught.value.code, caught.value.request_id) == (ErrorCode.UNSUPPORTED_MESSAGE, "17")

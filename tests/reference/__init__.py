@@ -1,4 +1,4 @@
-"""A second implementation of the scheduling rules, one contact at a time, to compare the engine with.
+"""A second implementation of the scheduling rules, one contact at a time.
 
 Written from the text of the rules alone. Nothing here imports the daemon, and nothing of the daemon
 may be copied here: the value of a comparison lies in the independence of its two sides. Speed is no

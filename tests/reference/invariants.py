@@ -1,4 +1,4 @@
-"""Checks of what must always hold of a plan (rules, section 12), made in another way than the plan was.
+"""Checks of a plan (rules, section 12) that do not use the code that made it.
 
 Windows and nearest events are searched day by day for the date they depend on; latest dates are
 worked out from the event in the row. Only the reading of the file (`organization`) and of the
@@ -82,7 +82,7 @@ def _shifted(day: date, days: int) -> date:
 def belongs(
     row: HistoryRow, email_type: str, event: date, contact: Contact, configuration: Configuration
 ) -> bool:
-    """Return whether a dispatched row answers for an event of these four types (section 4), searched day by day."""
+    """Return whether a dispatched row answers for an event of these types (section 4)."""
     if row.email_type != email_type:
         return False
     if row.own_date is None:

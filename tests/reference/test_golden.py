@@ -68,7 +68,7 @@ def test_hash_vectors():
 
 
 def test_differences_are_named():
-    """A changed column, a moved, a missing and a surplus row, an issue and a number are each named."""
+    """Changed, moved, missing and surplus rows, issues and numbers are named."""
     case = json.loads((GOLDEN / "01-november.json").read_text())
     expected, actual = golden_plan(case), golden_plan(case)
     assert differences(expected, actual) == []

@@ -1,4 +1,4 @@
-"""History, campaigns and follow-ups on examples small enough to work out by hand (sections 4, 7, 8)."""
+"""History, campaigns and follow-ups on small examples (sections 4, 7, 8)."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_post_window_handled(own, handled):
 
 
 def test_two_aep_days():
-    """Two AEP days a year do not answer for each other, and the first one's email ends before the second."""
+    """Two AEP days of a year are separate events; the first ends before the second."""
     two = LOOSE | {"anniversary": {"aep_days": ["10-01", "11-20"], "aep_slack_days": 60}}
     of_october = sent("aep", "2026-10-01", event="2026-10-01")
     assert of_type(planned(contact(), "2026-11-19", two), "aep")[0][0] == "2026-11-19"
@@ -160,7 +160,7 @@ def test_campaign():
     ],
 )
 def test_unreadable_campaign(change):
-    """A campaign with a value that is set and unreadable is not planned, and named with the column."""
+    """A campaign with an unreadable value is not planned, and its column is named."""
     script = CAMPAIGNS + contact() + ONE + f"UPDATE campaign_{change};"
     connection = sqlite3.connect(":memory:")
     connection.executescript(SCHEMA + script)
@@ -250,7 +250,7 @@ FOLLOWUP = "followup_1_cold"
     ],
 )
 def test_parents(row, day):
-    """What was sent in the last 35 days is followed once, counted from the day it really went out."""
+    """An e-mail of the last 35 days is followed once, counted from its real send date."""
     found = planned(contact() + row, "2026-11-23")
     assert of_type(found, FOLLOWUP) == ([] if day is None else [(day, None)])
 

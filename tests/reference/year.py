@@ -163,7 +163,7 @@ def _send(connection: sqlite3.Connection, day: date) -> None:
 
 
 def faults(year: Year) -> list[str]:
-    """Return a sentence for each event that was emailed twice, or not although nothing prevented it.
+    """Return a sentence for each event that was e-mailed twice, or not without a reason.
 
     What may prevent it: a plan skipped it or another row held its key; nobody worked on its latest
     day; a newer email took the follow-up's turn; of two post-window events within 30 days one

@@ -94,7 +94,7 @@ def the_job(folder):
 
 
 def test_second_interrupt_detaches(folder, terminal) -> None:
-    """Ctrl-C asks, a second one leaves: the job goes on, and the way back is shown and works."""
+    """The first Ctrl-C asks, the second detaches and shows how to watch the job."""
     screen = interrupted(folder, terminal)
     screen.type(INTERRUPT)
     try:
@@ -160,7 +160,7 @@ def test_wrong_answer_is_asked_again(folder, terminal) -> None:
 
 
 def test_interrupt_with_json(folder, terminal) -> None:
-    """With --json the question is on standard error and the job is the one document on standard output."""
+    """With --json the question is on standard error, the job on standard output."""
     with folder.client() as client:
         folder.pause_workers(client)
     screen = terminal("submit", "org-1", "--data", folder.path, "--as-of", AS_OF, "--json")
@@ -300,7 +300,7 @@ def test_dumb_terminal(folder, terminal) -> None:
 
 
 def test_list_on_a_usual_terminal(folder, terminal) -> None:
-    """On 80 columns ids and states are whole, because they are there to be copied."""
+    """On 80 columns ids and states are not truncated: people copy them."""
     with folder.client() as client:
         job_id = client.submit("org-1", as_of=AS_OF).job_id
         client.job(job_id).wait(120)

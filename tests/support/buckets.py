@@ -51,7 +51,7 @@ def environment_of(settings: BucketSettings) -> dict[str, str]:
 
 
 class Site:
-    """A bucket, machines with volumes of their own, and the main application beside them."""
+    """A bucket, machines with their own volumes, and the main application."""
 
     def __init__(self, root: Path, settings: BucketSettings) -> None:
         self.root, self.settings = root, settings
@@ -118,7 +118,7 @@ def schedule(daemon: BucketDaemon, organization: str, **options: Any) -> RunResu
 
 
 def is_current(daemon: BucketDaemon, organization: str) -> bool:
-    """Whether a run on the present inputs would change nothing."""
+    """Return whether a run on the existing inputs would change nothing."""
     result = schedule(daemon, organization, dry_run=True)
     return not (result.rows_inserted or result.rows_updated or result.rows_deleted)
 

@@ -138,7 +138,7 @@ def workers_of(pid: int) -> list[int]:
 
 
 class RawClient:
-    """A bare socket that sends whatever it is told to."""
+    """A bare socket that sends any frames."""
 
     def __init__(self, endpoint: str) -> None:
         self.context = zmq.Context()

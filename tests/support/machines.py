@@ -120,7 +120,7 @@ class DaemonBody:
 
 @dataclass
 class Site:
-    """An app with one machine whose main process is a real daemon, and what a client needs to use it."""
+    """An app with one machine that runs a real daemon, and the client's settings for it."""
 
     server: MachinesApiServer
     names: NamesServer

@@ -39,7 +39,7 @@ Body = Callable[["Machine"], Process | None]
 
 @dataclass
 class Fault:
-    """What happens to the next request of an action instead of (or, with `after`, in addition to) the real thing.
+    """What happens to the next request of an action, instead of or (`after`) after it.
 
     status 0 hangs up without an answer.
     """

@@ -35,7 +35,7 @@ class OtherProgram:
         self.said = self._process.stdout.readline().strip()
 
     def end(self) -> None:
-        """Let the script go on from the line that it waits for, and wait for its end."""
+        """Let the script continue from the line that it waits for, and wait for its end."""
         if self._process.returncode is None:
             self._process.communicate("\n", timeout=120)
 

@@ -1,4 +1,4 @@
-"""A SeaweedFS on loopback, and a proxy before it that makes what networks and servers make of requests."""
+"""A SeaweedFS server on loopback, and a proxy before it that injects faults."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ READY_S = 30.0
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports whose number plus 10000 is free too, which is where SeaweedFS puts its other listeners."""
+    """Return ports whose number plus 10000 is free too: SeaweedFS uses both."""
     found: list[int] = []
     while len(found) < count:
         with socket.socket() as one, socket.socket() as two:

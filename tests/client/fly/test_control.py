@@ -169,7 +169,7 @@ def test_up_right_after_stop(server: MachinesApiServer) -> None:
 )
 @pytest.mark.parametrize("action", ["get", "start", "wait", "list"])
 def test_passing_trouble(server: MachinesApiServer, action: str, status: int, answer: str) -> None:
-    """Whatever passes by itself is waited out, at every call, also where the request was done and its answer lost."""
+    """Every transient error of every call is retried, also if the request was done."""
     for after in (False, True):
         machine = server.add(Machine("148e1", "127.0.0.2", nothing, start_s=0.005, stop_s=0.005))
         server.faults.extend(Fault(action, status, answer, after=after) for _ in range(3))
@@ -237,7 +237,7 @@ def test_host_full(server: MachinesApiServer, status: int, word: str, answer: st
 
 @pytest.mark.parametrize("answer", ["volume not found", "invalid config.guest"])
 def test_bad_request(server: MachinesApiServer, answer: str) -> None:
-    """What no repeat can mend is not repeated."""
+    """A permanent error is not retried."""
     machine_of(server)
     server.faults.append(Fault("start", 400, answer))
     with pytest.raises(FlyApiError, match=answer):
@@ -246,7 +246,7 @@ def test_bad_request(server: MachinesApiServer, answer: str) -> None:
 
 
 def test_wedged(server: MachinesApiServer) -> None:
-    """A machine that never gets out of a state ends in an error that names the state, within the time."""
+    """A machine that stays in a state is an error that names the state, in time."""
     machine_of(server, state="replacing")
     began = time.monotonic()
     with pytest.raises(LaunchError, match=r"did not start within 0\.5 seconds: it is 'replacing'"):
@@ -255,7 +255,7 @@ def test_wedged(server: MachinesApiServer) -> None:
 
 
 def test_api_is_down() -> None:
-    """Where nothing answers, the error names the address and the reason after the time has passed."""
+    """If nothing answers, the error names the address and the reason after the timeout."""
     control = MachineControl(MachinesApi(APP, TOKEN, "http://127.0.0.1:9", 1.0), policy=QUICK)
     with pytest.raises(LaunchError, match=r"127\.0\.0\.1:9 does not answer: .*refused"):
         up(control, 0.5)
@@ -317,7 +317,7 @@ def test_which_machine(server: MachinesApiServer) -> None:
 
 
 def test_states_are_told(server: MachinesApiServer) -> None:
-    """Who waits is told every state once, in order."""
+    """The callback gets every state once, in order."""
     machine = machine_of(server)
     machine.start_s = 0.1
     seen: list[str] = []
@@ -329,7 +329,7 @@ def test_states_are_told(server: MachinesApiServer) -> None:
 
 @pytest.mark.slow
 def test_within_the_rate_limits() -> None:
-    """At the real policy, three clients that start and stop a machine stay useful under the documented limits."""
+    """With the real policy, three clients work within the documented rate limits."""
     with serving(limits=Limits()) as server:
         machine = server.add(Machine("148e1", "127.0.0.2", nothing, start_s=0.4, stop_s=0.3))
 

@@ -1,4 +1,4 @@
-"""The whole of it on loopback.
+"""Machines on loopback, end to end.
 
 API, names, machines that are real daemons, clients that know nothing but the app.
 """
@@ -40,7 +40,7 @@ def stopped(site: Site) -> bool:
 
 
 def test_the_story(site: Site) -> None:
-    """A stopped machine, a job from a second process, its result, and the machine has stopped itself again."""
+    """A job from another process starts the machine, which stops itself afterwards."""
     add_organization(site)
     # Far longer than a client on a loaded machine needs to connect: the machine starts once.
     site.body.idle_timeout_s = 10.0
@@ -100,7 +100,7 @@ def test_two_clients_at_once(site: Site) -> None:
 
 @pytest.mark.slow
 def test_idle_just_as_a_job_arrives(site: Site) -> None:
-    """Jobs submitted around the moment of the idle exit are all done, each once, by this machine or the next start."""
+    """Jobs submitted around the idle exit are all done, each once."""
     add_organization(site, contacts=20)
     site.body.idle_timeout_s = 1.0
     jobs = set()
@@ -196,7 +196,7 @@ def test_exits_at_once(server: MachinesApiServer, names: NamesServer, tmp_path: 
 
 
 def test_wrong_keys(site: Site) -> None:
-    """A client that the daemon does not know is refused, and told what to check."""
+    """An unknown client is refused, and the error says what to check."""
     settings = site.settings(key="D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs")
     with Client(**settings) as client, pytest.raises(AuthenticationError, match="refused"):
         client.health()
@@ -204,7 +204,7 @@ def test_wrong_keys(site: Site) -> None:
 
 @pytest.mark.slow
 def test_trouble_at_every_call(site: Site) -> None:
-    """Errors, lost answers and rate limits at every call of the API delay a job and do not fail it."""
+    """Errors, lost answers and rate limits of the API delay a job; it does not fail."""
     add_organization(site)
     for action in ("list", "get", "start", "wait"):
         site.server.faults.append(Fault(action, 503, "unavailable"))

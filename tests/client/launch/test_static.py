@@ -155,7 +155,7 @@ def test_lost_for_good_while_a_client_waits(serve, folder) -> None:
 
 
 def test_keys(serve, keys: Keys) -> None:
-    """An admitted key is served.
+    """A known key is served.
 
     A stranger's, a wrong server key and no key at all are told apart from silence.
     """

@@ -96,7 +96,7 @@ def restored(backups: Backups, backup_id: str, folder: Path) -> bytes:
 def test_every_kept_state_comes_back(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, float]], keep_days: float
 ) -> None:
-    """Over many changes and days, each state listed is restored byte by byte, and none is dropped too early."""
+    """Every listed state is restored byte for byte, and none is deleted too early."""
     folder = tmp_path_factory.mktemp("backups")
     clock, path = Clock(), small_database(folder / "org.db")
     backups = Backups(folder / "kept", keep_days, clock)
@@ -120,7 +120,7 @@ def test_every_kept_state_comes_back(
 
 
 def test_old_chains_go(tmp_path: Path) -> None:
-    """After the keep time a new copy is made, and the old chain goes when its last state is too old."""
+    """After the retention time a new copy begins, and the expired chain is deleted."""
     clock, path = Clock(), small_database(tmp_path / "org.db", 20_000)
     backups = Backups(tmp_path / "kept", 7, clock)
     ids = []
@@ -208,7 +208,7 @@ def test_unknown_backup(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("call", ["copy_file_range", "fsync", "preadv"])
 def test_failing_disk(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full or failing disk is said to be one, nothing half-made is listed, and earlier backups stay."""
+    """A full or failing disk is reported; earlier backups stay, none is half-made."""
     path = small_database(tmp_path / "org.db")
     backups = Backups(tmp_path / "kept", 7, Clock())
     first = make(backups, path)
@@ -246,7 +246,7 @@ backups.make(descriptor, "killed")
 
 @pytest.mark.slow
 def test_killed_while_making(tmp_path: Path) -> None:
-    """kill -9 at any moment leaves the earlier backups, or them and the new one, and nothing in the way."""
+    """kill -9 at any moment leaves the earlier backups and at most a complete new one."""
     path = small_database(tmp_path / "org.db", 30_000)
     folder = tmp_path / "kept"
     backups = Backups(folder, 7, lambda: dt.datetime.now(dt.UTC))
@@ -363,7 +363,7 @@ sys.stdin.readline()
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", [False, True])
 def test_file_in_wal_mode(reader: bool, tmp_path: Path) -> None:
-    """What lies in the main application's write-ahead log is in the backup, also when a reader keeps it there."""
+    """A backup includes the write-ahead log, also if a reader keeps the log in use."""
     path = organization(tmp_path)
     backups = Backups(tmp_path / "kept", 7, lambda: dt.datetime.now(dt.UTC))
     with ExitStack() as others:
@@ -507,7 +507,7 @@ def test_restore_waits_for_no_job(data: Path, daemons: Callable[..., RunningDaem
 
 @pytest.mark.slow
 def test_restore_of_a_locked_file(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
-    """A restore waits for another program's lock as long as SQLite does, though longer than other answers take."""
+    """A restore waits for a lock as long as SQLite does, beyond the idle timeout."""
     daemon = daemons("--idle-timeout", "3")
     with daemon.client() as client:
         backup_id = str(client.schedule("org-a", as_of=AS_OF).backup_id)

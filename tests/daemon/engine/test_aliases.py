@@ -1,4 +1,4 @@
-"""Aliases of e-mail types in the history (rules, section 4), whatever the campaign tables know of the old name."""
+"""Aliases of e-mail types in the history (rules, section 4)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ INSERT INTO email_schedules VALUES (1, 1, '{name}', '2026-11-21', '08:30:00', 's
     ],
 )
 def test_alias(tmp_path: Path, name: str, target: str, instance: str, gone: str) -> None:
-    """An e-mail that went out under another name does not go out again, be the name unknown, known or inactive."""
+    """An e-mail sent under an alias is not sent again, whatever the campaign tables say."""
     path = make_database(tmp_path / "org.db", SCRIPT.format(name=name, instance=instance))
     overrides = {"history": {"aliases": {name.lower(): target}}}
     with closing(sqlite3.connect(path)) as connection:

@@ -82,7 +82,7 @@ def test_defaults() -> None:
 
 
 def test_names_are_trimmed_and_lower_case() -> None:
-    """Statuses, columns and types are compared trimmed and in lower case, so they are kept that way, each once."""
+    """Statuses, columns and types are stored trimmed, in lower case and once."""
     found = made(
         """
         [contacts]
@@ -239,7 +239,7 @@ PERCENT = st.integers(0, 10_000).map(lambda number: number / 100)
 @given(st.data(), configurations())
 @settings(deadline=None, max_examples=60)
 def test_round_trip(data: st.DataObject, windows: Configuration) -> None:
-    """What is written out completely, as a dictionary and as TOML text, makes the same configuration again."""
+    """A written configuration reads back equal, as a dictionary and as TOML."""
     layer: dict[str, Any] = {
         "contacts": {
             "active_statuses": data.draw(st.lists(TEXTS, max_size=3)),
@@ -314,7 +314,7 @@ def test_preset_replaces_the_table() -> None:
 
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_presets_are_complete(name: str) -> None:
-    """Every entry is a known state with valid rules, a source and the note that counsel has to confirm it."""
+    """Every entry has a known state, valid rules, a source and a note to confirm."""
     preset = PRESETS[name]
     assert preset.name == name
     for state, entry in preset.entries.items():
@@ -407,7 +407,7 @@ INSERT INTO contacts VALUES
 def test_a_run(
     exclusion: dict[str, Any], expected: dict[tuple[int, str], str | None], tmp_path: Path
 ) -> None:
-    """A run keeps e-mails from contacts whose rule's date is unreadable or missing, and the reason says so."""
+    """Contacts without a readable rule date get no e-mail, and the reason says so."""
     path = make_database(tmp_path / "org.db", SCRIPT)
     result = run_locally(path, tmp_path / "scratch", "2026-11-24", config={"exclusion": exclusion})
     plan = read_plan(path)
@@ -424,7 +424,7 @@ def test_a_run(
 
 
 def test_explained(tmp_path: Path) -> None:
-    """Whoever asks why a contact gets no e-mail is told that its date cannot be read."""
+    """The explanation says that the date cannot be read."""
     path = make_database(tmp_path / "org.db", SCRIPT)
     result = run_locally(path, tmp_path / "scratch", "2026-11-24", dry_run=True, explain=[1])
     (contact,) = result.explanations or []

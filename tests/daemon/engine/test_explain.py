@@ -96,7 +96,7 @@ def check_event(event: EventExplanation, as_of: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_golden_explained(case: str, tmp_path: Path) -> None:
-    """For every contact of the golden organizations the explanation tells exactly the rows of the plan."""
+    """For each contact of the golden cases the explanation has exactly the plan's rows."""
     expected = golden(case)
     path = make_database(tmp_path / "org.db", (GOLDEN / f"{case}.sql").read_text())
     told = check_agreement(path, tmp_path / "scratch", expected["as_of"], expected["config"])
@@ -106,7 +106,7 @@ def test_golden_explained(case: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", PREDECESSOR_PLANS)
 def test_predecessor_explained(name: str, tmp_path: Path) -> None:
-    """The same for the predecessor's file, as it comes and with the configuration that was adopted for it."""
+    """The same for the predecessor's file, unchanged and with the adopted configuration."""
     expected = predecessor(name)
     path = make_database(tmp_path / "org.db", PREDECESSOR.read_text())
     told = check_agreement(path, tmp_path / "scratch", expected["as_of"], expected["config"])
@@ -131,7 +131,7 @@ def steps_of(event: EventExplanation) -> list[str]:
 
 @pytest.mark.slow
 def test_every_kind_of_step_is_met(tmp_path: Path) -> None:
-    """The golden cases are explained with every kind of step, each citing a section of the rules."""
+    """The golden cases have every kind of step, each with a section of the rules."""
     met: dict[str, set[str]] = {}
     for case in CASES:
         expected = golden(case)
@@ -181,7 +181,7 @@ def test_unknown_contact(tmp_path: Path) -> None:
 
 
 def test_preview_against_a_present_plan(tmp_path: Path) -> None:
-    """A preview on another day tells what moves, comes and goes, and its volume is that of the present plan."""
+    """A preview for another date lists changes against the existing plan and its volume."""
     case = golden("08-crowded")
     path = make_database(tmp_path / "org.db", (GOLDEN / "08-crowded.sql").read_text())
     first = run_locally(path, tmp_path / "scratch", case["as_of"])

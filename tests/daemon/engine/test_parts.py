@@ -45,7 +45,7 @@ def test_hash_vectors() -> None:
 
 
 def test_calendar_covers_every_day() -> None:
-    """Parts of every day from year 1 to 9999 are those of numpy's own calendar, and lead back to the day."""
+    """Every day from year 1 to 9999 equals numpy's calendar and converts back."""
     days = np.arange(calendar.FIRST, calendar.LAST + 1, dtype=np.int32)
     years, months, day = calendar.parts(days)
     as_date = days.astype("datetime64[D]")
@@ -135,7 +135,7 @@ def test_blank_texts(width: int) -> None:
     ],
 )
 def test_odd_dates(value: object, ordinal: dt.date | None, invalid: bool) -> None:
-    """Blank is absent, a time part is ignored, all else that is no real date is invalid."""
+    """Blank is absent, a time part is ignored, any other text is invalid."""
     expected = int(calendar.NONE) if ordinal is None else calendar.ordinal(ordinal)
     assert contact_date(value, ["YYYY-MM-DD"]) == (expected, not invalid)
 
@@ -316,7 +316,7 @@ def test_windows(
 
 @given(st.data())
 def test_cap_cascade(data: st.DataObject) -> None:
-    """The cascade over days moves the rows that the rules' own words move, one day after the other."""
+    """The cascade moves the same rows as the rules' own words do, day by day."""
     size = data.draw(st.integers(1, 40))
     as_of = calendar.ordinal(dt.date(2026, 11, 23))
     columns = [
@@ -380,7 +380,7 @@ def test_cap_cascade(data: st.DataObject) -> None:
 def test_difference(
     planned: list[tuple[int, int, int]], present: list[tuple[int, int, int]], random: Random
 ) -> None:
-    """Inserts, updates and deletes turn the present rows into the planned ones, and touch no others."""
+    """Inserts, updates and deletes turn the existing rows into the planned ones."""
     planned.sort()
 
     def keys(rows: list[tuple[int, int, int]]) -> np.ndarray:
@@ -439,7 +439,7 @@ def test_difference(
     ],
 )
 def test_configuration_errors(values: dict[str, object], words: list[str]) -> None:
-    """An unknown key, a wrong type or a value out of range is named, with its place and what is accepted."""
+    """An unknown key, wrong type or value is named with its location and what is accepted."""
     with pytest.raises(ConfigurationError) as caught:
         build(Layer("the file x.toml", values))
     for word in ["the file x.toml", *words]:

@@ -139,7 +139,7 @@ def test_only_what_changed(folder: Folder, tmp_path: Path) -> None:
 
 
 def test_in_use(folder: Folder, tmp_path: Path) -> None:
-    """A file that another program writes to while it is sent arrives in one of its states, its log included."""
+    """A file that is written during the transfer arrives in one of its states."""
     source = table(tmp_path / "source.db", 2000, journal="WAL")
     code = (
         "import sqlite3, sys, time\n"
@@ -172,7 +172,7 @@ def test_in_use(folder: Folder, tmp_path: Path) -> None:
 
 
 def test_pull_while_it_is_written(folder: Folder, organization_file: Path, tmp_path: Path) -> None:
-    """A pull gives one state of a file that another program has open, and refuses to replace a file in use here."""
+    """A pull gets one state of a file in use, and does not replace a local file in use."""
     shutil.copy(organization_file, folder.path / "org-123.db")
     writer = sqlite3.connect(folder.path / "org-123.db", isolation_level=None)
     writer.execute("PRAGMA journal_mode = WAL")
@@ -320,7 +320,7 @@ def test_client_killed(folder: Folder, tmp_path: Path, direction: str) -> None:
 
 
 def test_damaged_blocks(folder: Folder, tmp_path: Path) -> None:
-    """A block that is not what was announced is refused; so is a file that is not whole."""
+    """A block with another digest is refused; so is an incomplete file."""
     source = table(tmp_path / "source.db", 100)
     data = source.read_bytes()
     digests = digests_of(data)
@@ -350,7 +350,7 @@ def test_damaged_blocks(folder: Folder, tmp_path: Path) -> None:
 
 
 def test_damaged_on_the_disk(folder: Folder, tmp_path: Path) -> None:
-    """A partial file that was changed on the disk between two tries is mended, not trusted."""
+    """A partial file that was changed between two attempts is repaired."""
     source = table(tmp_path / "source.db", 5000)
     partial = transfer_folder(folder.path, "org-new") / "push.partial"
     partial.parent.mkdir(parents=True)
@@ -381,7 +381,7 @@ def test_not_a_database(
     error: type[Exception],
     says: str,
 ) -> None:
-    """What is no database is not sent."""
+    """A file that is not a database is not sent."""
     path = tmp_path / name
     if isinstance(make, bytes):
         path.write_bytes(make)
@@ -394,7 +394,7 @@ def test_not_a_database(
 
 
 def test_damaged_database(folder: Folder, tmp_path: Path) -> None:
-    """A damaged database is refused by the daemon's check, and the present file stays."""
+    """The daemon refuses a damaged database; the existing file stays."""
     good, bad = table(tmp_path / "good.db", 2000), table(tmp_path / "bad.db", 2000, seed=5)
     with bad.open("r+b") as file:
         file.seek(5 * 4096)
@@ -511,7 +511,7 @@ EDITS = st.lists(
 def test_any_edits(
     folder: Folder, tmp_path: Path, edits: list[tuple[str, int]], page_size: int, seed: int
 ) -> None:
-    """Whatever is edited between two transfers, and whatever its page size, each side ends with the same content."""
+    """Whatever changes between two transfers, both sides end with the same content."""
     name = f"org-{page_size}"
     source, back = tmp_path / f"{name}.db", tmp_path / f"{name}-back.db"
     if not source.exists():

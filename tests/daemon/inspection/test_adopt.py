@@ -186,7 +186,7 @@ def test_a_file_in_write_ahead_mode(checked: Checked) -> None:
 
 
 def test_other_indexes_and_rows_stay(checked: Checked) -> None:
-    """Indexes that no plan can violate, ordinary ones, constraints and foreign spellings are left as they are."""
+    """Indexes, constraints and foreign spellings that a plan cannot violate stay."""
     name = checked.put(
         "DROP INDEX plan_key; ALTER TABLE email_schedules ADD COLUMN external_id;"
         "CREATE UNIQUE INDEX wider ON email_schedules(contact_id, email_type, "
@@ -242,7 +242,7 @@ def test_messages_of_other_releases() -> None:
 
 
 def test_an_organization_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a bucket, what is checked is the bucket's newest version, and an adoption is published."""
+    """A check reads the bucket's newest version, and an adoption is published."""
     monkeypatch.setenv("SCHEDD_BUCKET_FOLDER", str(tmp_path / "bucket"))
     folders = [Folder(tmp_path / name) for name in ("first", "second")]
     source = write_database(tmp_path / "source.db", CLEAN, PREDECESSORS)

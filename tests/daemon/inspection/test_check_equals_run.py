@@ -1,4 +1,4 @@
-"""A check counts what a run counts, and what it suggests makes a run read what it could not read."""
+"""A check counts what a run counts, and its suggestion makes a run read the values."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_counts_are_those_of_a_run(checked: Checked) -> None:
 
 
 def test_chunks_are_put_together(checked: Checked) -> None:
-    """What lies in different chunks of contacts is counted together."""
+    """Findings of different chunks of contacts are counted together."""
     more = """
     WITH RECURSIVE n(i) AS (SELECT 41 UNION ALL SELECT i + 1 FROM n WHERE i < 70000)
     INSERT INTO contacts(id, email, zip_code, birth_date, status)
@@ -98,7 +98,7 @@ def predecessor(checked: Checked) -> str:
 
 
 def test_adopting_the_predecessors_file(checked: Checked) -> None:
-    """The suggestion for the predecessor's file is the configuration of its expected plan, and gives that plan."""
+    """The suggestion for the predecessor's file is the expected configuration."""
     expected = json.loads((PREDECESSOR / "org-206-adopted.json").read_text())
     name = predecessor(checked)
     accepted = ["requested_follow_up"]

@@ -424,7 +424,7 @@ def test_a_clean_file_has_no_findings(checked: Checked) -> None:
     ("code", "number"), _ALL, ids=[f"{code}-{number}" for code, number in _ALL]
 )
 def test_each_kind_is_found(checked: Checked, code: str, number: int) -> None:
-    """A file with one fault has its finding, with sentences, and examples without control characters."""
+    """A file with one fault gets its finding, with readable examples."""
     script, fields = CASES[code][number]
     report = checked.check(script)
     item = only(report, code, **fields)

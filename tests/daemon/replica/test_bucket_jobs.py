@@ -1,4 +1,4 @@
-"""Jobs over organizations that live in a bucket, by real daemons, on a folder and on a real S3 server."""
+"""Jobs over organizations in a bucket, with real daemons, on a folder and on S3."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def plan_of(path: Path) -> list[tuple[object, ...]]:
 
 @LAYOUTS
 def test_only_the_name(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
-    """A job fetches what the main application wrote, publishes the plan, and another machine goes on from there."""
+    """A job fetches the newest version and publishes the plan; another machine continues."""
     copy = site.publish_new(organization)
     one, two = site.machine("one"), site.machine("two")
     first = schedule(one, organization)
@@ -79,7 +79,7 @@ def test_only_the_name(site: Site, organization: str, layout: str, tmp_path: Pat
 
 @VERSIONS
 def test_from_the_volume_into_the_bucket(site: Site, organization: str, layout: str) -> None:
-    """An organization that lies on the volume alone becomes the bucket's first version with its first job."""
+    """The first job publishes an organization that was only on the volume."""
     data = site.root / "one"
     data.mkdir()
     make_organization(data / f"{organization}.db", 200, 1, DAY)
@@ -92,7 +92,7 @@ def test_from_the_volume_into_the_bucket(site: Site, organization: str, layout: 
 
 @LAYOUTS
 def test_missing(site: Site, organization: str, layout: str) -> None:
-    """An organization that is nowhere is told so, and leaves no lease behind."""
+    """A missing organization is reported, and no lease stays."""
     daemon = site.machine("one")
     with pytest.raises(
         errors.DatabaseMissingError, match="neither in the bucket nor on the volume"
@@ -247,7 +247,7 @@ def test_lease_without_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @VERSIONS
 def test_eviction(site: Site, organization: str, layout: str) -> None:
-    """Beyond the limit the copies not used for longest go, except those that the bucket does not have."""
+    """Beyond the limit the least recently used copies go, except unpublished ones."""
     names = [f"{organization}-{letter}" for letter in "abcd"]
     for name in names:
         site.publish_new(name, 300)

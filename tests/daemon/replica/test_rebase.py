@@ -107,7 +107,7 @@ def test_ours_arrives(files: Callable[..., Any]) -> None:
 def test_theirs_wins(
     files: Callable[..., Any], ours: str, theirs: str, kept: tuple[Any, ...] | None
 ) -> None:
-    """Where both have touched a row, theirs is left, and it is told that something of ours was left out."""
+    """Of a row that both changed, theirs stays; the loss of ours is reported."""
     paths = files(ours, theirs)
     assert not carry(paths)
     before = rows(paths[2])
@@ -156,7 +156,7 @@ def test_other_tables_than_before(files: Callable[..., Any]) -> None:
 
 
 def test_a_run_is_forgotten(files: Callable[..., Any]) -> None:
-    """The note of a run whose plan is computed anew is removed, and no other."""
+    """The record of a run whose plan is recomputed is removed, and no other."""
     _, _, path = files(
         "", "INSERT INTO scheduler_runs VALUES ('one', 'completed'), ('two', 'completed');"
     )

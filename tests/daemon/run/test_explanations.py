@@ -58,7 +58,7 @@ def test_explain(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
 
 
 def test_preview(data: Path, daemons: Callable[..., RunningDaemon], tmp_path: Path) -> None:
-    """`schedctl preview` tells what a run would change, also under other settings, and changes nothing."""
+    """`schedctl preview` lists the changes of a run, and changes nothing."""
     daemon = daemons()
     with daemon.client() as client:
         client.schedule("org-a", as_of=AS_OF)
@@ -85,7 +85,7 @@ def test_preview(data: Path, daemons: Callable[..., RunningDaemon], tmp_path: Pa
 
 
 def test_explanations_are_bounded(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
-    """Only dry runs explain, and only so many contacts; what is asked otherwise is refused."""
+    """Only dry runs explain, and at most a limited number of contacts."""
     daemon = daemons()
     with daemon.client() as client, pytest.raises(errors.InvalidArgumentError, match="explain"):
         client.submit("org-a", as_of=AS_OF, explain=[1])

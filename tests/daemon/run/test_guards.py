@@ -203,7 +203,7 @@ class TestRemoved:
         assert f"{total} of {total} planned e-mails (100 %)" in error.message
 
     def test_deleted_contacts(self, file: File) -> None:
-        """The e-mails of contacts that are deleted count, also of those before the first contact that is left."""
+        """The e-mails of deleted contacts count, also before the first remaining contact."""
         file.run()
         rows = Counter(row[0] for row in read_plan(file.path) if row[3] == "pre-scheduled")
         file.change("DELETE FROM contacts WHERE id <= 30 OR id BETWEEN 50 AND 59 OR id > 95")
@@ -224,7 +224,7 @@ class TestRemoved:
         assert (measure.count, measure.total) == (0, 100)
 
     def test_odd_spellings(self, file: File) -> None:
-        """A row whose date is written in another way is replaced by the same e-mail, which is not removed."""
+        """A row with another spelling of its date is replaced; that is not a removal."""
         total = e_mails(file.run())
         file.change(
             "UPDATE email_schedules SET scheduled_send_date = scheduled_send_date || ' 00:00:00'"
@@ -271,7 +271,7 @@ class TestRemoved:
 
     @pytest.mark.parametrize("seed", range(6))
     def test_like_a_plain_count(self, tmp_path: Path, seed: int) -> None:
-        """Against random changes the figure is what counting the plan before and after gives, with any chunks."""
+        """For random changes the figure equals a plain count of both plans, with any chunks."""
         chance = random.Random(seed)
         file = File(tmp_path, 1)
         file.path.unlink()
@@ -401,7 +401,7 @@ def test_any_number_of_workers(tmp_path: Path, mode: str) -> None:
 
 
 def test_odd_issues(file: File) -> None:
-    """Ids in `contact_issues` that are no plain numbers do no harm."""
+    """Invalid ids in `contact_issues` do no harm."""
     file.change("UPDATE contacts SET email = NULL WHERE id <= 3")
     file.run()
     file.change(

@@ -106,7 +106,7 @@ def test_both_families(metered: RunningDaemon, port: int) -> None:
 def test_other_requests(
     metered: RunningDaemon, port: int, path: str, method: str, status: int
 ) -> None:
-    """What is no scrape is refused in HTTP's own words."""
+    """Requests other than a scrape get the right HTTP status."""
     assert scrape(port, path, method=method)[0] == status
 
 

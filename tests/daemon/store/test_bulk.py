@@ -96,7 +96,7 @@ def test_same_plan_as_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("mode", ["reliable", "highperf"])
 def test_a_wrong_index_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
-    """If a row of another program's table is not as it was asked for, the check finds it, and SQLite builds the index."""
+    """A row that differs in another program's table is found; SQLite builds the index."""
     add = bulk.BulkLoad.add
 
     def mistaken(self: bulk.BulkLoad, last: int, skipped: np.ndarray, days: np.ndarray) -> None:

@@ -50,7 +50,7 @@ def set_text(path: Path, toml: str = TEXT) -> OrganizationConfiguration:
 
 @pytest.mark.parametrize("kind", ["TEXT", "REAL", "INT", "NUMERIC", "BLOB", ""])
 def test_versions_of_any_type(kind: str, tmp_path: Path) -> None:
-    """However the column of versions is declared, numbers in it count, and a new version is found again and applies."""
+    """Version numbers in a column of any type count, and a new version applies."""
     path = make(
         tmp_path,
         f"CREATE TABLE scheduler_config(version {kind}, toml TEXT);"
@@ -82,7 +82,7 @@ def test_encodings(encoding: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("toml", ["CAST(x'23ff0a' AS TEXT)", "x'fffe00'"])
 def test_bytes_that_are_no_text(toml: str, tmp_path: Path) -> None:
-    """A version of bytes that are not UTF-8 text is shown as an error, stops runs, and can be replaced."""
+    """A version that is not UTF-8 is shown as an error, stops runs, and can be replaced."""
     path = make(
         tmp_path,
         "CREATE TABLE scheduler_config(version INTEGER PRIMARY KEY, toml, created_by);"
@@ -120,7 +120,7 @@ def test_bytes_that_are_no_text(toml: str, tmp_path: Path) -> None:
     ],
 )
 def test_tables_that_cannot_take_a_version(script: str, tmp_path: Path) -> None:
-    """Where a version cannot be stored, the error says why and what to do, and the file stays as it is."""
+    """If a version cannot be stored, the error says what to do and the file stays."""
     path = make(tmp_path, script)
     before = path.read_bytes()
     show(path)

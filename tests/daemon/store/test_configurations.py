@@ -1,4 +1,4 @@
-"""Versioned configuration: in the file, written out whole, and through the daemon."""
+"""Versioned configuration: stored, written out completely, and through the daemon."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def organization(tmp_path: Path) -> Path:
 @given(st.integers(0, 5000))
 @settings(deadline=None, max_examples=200)
 def test_effective_is_the_configuration(seed: int) -> None:
-    """What is written out whole makes the same configuration again, as a dictionary and as TOML text."""
+    """A completely written configuration reads back equal, as a dictionary and as TOML."""
     import random
 
     configuration = build(Layer("random", random_overrides(random.Random(seed))))
@@ -87,7 +87,7 @@ def test_toml_round_trip(values: dict[str, Any]) -> None:
 
 
 def test_versions(organization: Path) -> None:
-    """Versions are numbered, the newest that is not withdrawn applies, and withdrawing is noted once."""
+    """Versions have numbers; the newest that is not withdrawn applies."""
     first = configurations.set_version(
         organization, "org-a", DEFAULTS, 'send_time = "09:00:00"\n', "ann", NOW
     )
@@ -125,7 +125,7 @@ def test_versions(organization: Path) -> None:
     ],
 )
 def test_invalid_text_is_never_stored(toml: str, organization: Path) -> None:
-    """A text that is not understood is refused with the key or the line, and the file stays as it is."""
+    """An invalid text is refused with its key or line, and the file stays."""
     before = organization.read_bytes()
     for call in (
         lambda: configurations.set_version(organization, "org-a", DEFAULTS, toml, "ann", NOW),
@@ -177,7 +177,7 @@ def test_layers_are_named(organization: Path) -> None:
 
 
 def test_every_setting_is_shown() -> None:
-    """The whole configuration names every key of section 13 but those that the size decides."""
+    """The complete configuration has every key of section 13 that does not depend on size."""
     keys = {key for key, _ in dotted(dump_configuration(Configuration()))}
     text = (ROOT / "docs" / "RULES.md").read_text()
     example = text[text.index('    timezone = "America/Chicago"') :]

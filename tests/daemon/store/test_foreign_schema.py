@@ -65,7 +65,7 @@ REFUSED = {
     ("number", "held"), [(2**53, True), (2**53 + 1, False), (-(2**53) - 1, False)]
 )
 def test_contact_ids_beyond_a_real_column(tmp_path: Path, number: int, held: bool) -> None:
-    """A plan whose contact_id is a floating-point number takes the ids that it holds exactly, and no others."""
+    """A REAL contact_id takes exactly the ids that it can hold."""
     plan = PLAN.format("").replace("contact_id INTEGER", "contact_id REAL")
     assert "contact_id REAL" in plan
     path = build(
@@ -85,7 +85,7 @@ def test_contact_ids_beyond_a_real_column(tmp_path: Path, number: int, held: boo
 @pytest.mark.parametrize("mode", ["reliable", "highperf"])
 @pytest.mark.parametrize("more", REFUSED)
 def test_declarations_that_refuse_the_plan(tmp_path: Path, more: str, mode: str) -> None:
-    """Before anything is written the error names column or constraint, and the hint says what to do."""
+    """The error names the column or constraint before the first write."""
     named, remedy = REFUSED[more]
     path = build(tmp_path / "org.db", contacts(20), PLAN.format(more))
     error = refused(path, tmp_path, mode=mode)
@@ -123,7 +123,7 @@ def test_strict_types(tmp_path: Path, kind: str, column: str, type_: str) -> Non
 
 
 def test_strict_table_that_fits(tmp_path: Path) -> None:
-    """A STRICT table with types that fit takes the plan, numbers in a TEXT or ANY column included."""
+    """A STRICT table with fitting types takes the plan, also with TEXT or ANY columns."""
     more = ", priority TEXT, event_month REAL, metadata ANY, tenant TEXT NOT NULL DEFAULT 'x'"
     path = build(tmp_path / "org.db", contacts(40), PLAN.format(more) + "STRICT;", ROWS)
     result = run(path, tmp_path)
@@ -180,7 +180,7 @@ def test_strict_table_that_fits(tmp_path: Path) -> None:
 def test_plans_whose_rows_have_no_number(
     tmp_path: Path, script: str, code: ErrorCode, named: str
 ) -> None:
-    """A plan without a column id that numbers its rows is refused, and never read as an empty history."""
+    """A plan table without numeric ids is refused, not read as an empty history."""
     path = build(tmp_path / "org.db", contacts(20), script.format(""))
     error = refused(path, tmp_path, code)
     assert "email_schedules" in error.message
@@ -213,7 +213,7 @@ def test_plans_whose_rows_have_no_number(
     ],
 )
 def test_functions_that_only_the_application_has(tmp_path: Path, script: str, named: str) -> None:
-    """An index, trigger or column that needs something of the application's is named before the first write."""
+    """Objects that need the application's functions are named before the first write."""
     path = build(
         tmp_path / "org.db", contacts(20), PLAN.format("") + ";", ROWS, script, prepare=application
     )
@@ -413,7 +413,7 @@ def test_duplicates_among_other_rows(tmp_path: Path) -> None:
     ],
 )
 def test_tables_of_our_names(tmp_path: Path, script: str) -> None:
-    """A table with a name of ours that another program made is refused, not emptied and not extended."""
+    """Another program's table with one of our names is refused and stays unchanged."""
     path = build(tmp_path / "org.db", contacts(20), script)
     name = script.split()[2].split("(", maxsplit=1)[0]
     if "TABLE" in script:
@@ -502,7 +502,7 @@ def test_contacts_without_a_number(tmp_path: Path, script: str, named: str) -> N
     ],
 )
 def test_contacts_by_another_key(tmp_path: Path, declared: str, workers: int, mode: str) -> None:
-    """Whole numbers in a unique column that is not the rowid's alias get the plan of the same contacts with one."""
+    """Numbers in any unique column get the same plan as the rowid's alias."""
     shuffled = (
         "INSERT INTO contacts SELECT 10 * id, email, zip_code, birth_date, effective_date "
         "FROM plain {};"

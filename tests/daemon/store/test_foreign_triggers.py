@@ -50,7 +50,7 @@ KEEPS = "CREATE TRIGGER keep BEFORE DELETE ON email_schedules BEGIN SELECT RAISE
 def test_triggers_that_change_rows(
     tmp_path: Path, trigger: str, count: int, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The plan is what the trigger let through, a warning says so, and every index agrees with the table."""
+    """The plan is what the trigger left, a warning says so, and the indexes agree."""
     monkeypatch.setattr("schedd.store.bulk.BULK_ROWS", 5000)
     script = PLAN.format("") + ";" + trigger
     path = build(tmp_path / "org.db", contacts(count), script)
@@ -103,7 +103,7 @@ def test_trigger_that_changes_updated_rows(tmp_path: Path) -> None:
 
 
 def test_audit_triggers(tmp_path: Path) -> None:
-    """Rows that triggers write elsewhere do not count, and triggers that touch times only are not worth a warning."""
+    """Rows in other tables and changed timestamps do not cause a warning."""
     script = (
         PLAN.format(", updated_at TEXT")
         + ";CREATE TABLE audit(id INTEGER PRIMARY KEY, what TEXT, old INTEGER UNIQUE);"
@@ -148,7 +148,7 @@ def test_trigger_that_refuses(tmp_path: Path, how: str) -> None:
 
 
 def test_trigger_into_a_table_that_refuses(tmp_path: Path) -> None:
-    """A constraint of a table that a trigger writes into is named, and the trigger as the reason."""
+    """The error names the constraint of the other table and the trigger."""
     script = (
         PLAN.format("") + ";CREATE TABLE audit(id INTEGER PRIMARY KEY, who TEXT NOT NULL);"
         "CREATE TRIGGER a AFTER INSERT ON email_schedules BEGIN INSERT INTO audit(who) VALUES "

@@ -88,7 +88,7 @@ class TestErrors:
         expect_error(path, tmp_path, ErrorCode.CONTACTS_MISSING, mode=mode)
 
     def test_no_contacts(self, folder: Path, tmp_path: Path, mode: str) -> None:
-        """A table of contacts without rows: the present plan is not thrown away for that."""
+        """A table of contacts without rows: the existing plan is kept."""
         path = make_database(folder / "org.db", CONTACTS)
         expect_error(path, tmp_path, ErrorCode.CONTACTS_EMPTY, mode=mode)
 

@@ -132,7 +132,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_replace_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Content is synced before the rename, foreign sidecars are gone by then, the folder is last."""
+    """Content is synced before the rename; sidecars are gone by then; the folder is last."""
     path = with_all_sidecars(tmp_path / "org.db", "old")
     new = tmp_path / "incoming"
     new.write_text("new")
@@ -278,7 +278,7 @@ def test_sound_database(tmp_path: Path, opened: Open) -> None:
 
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
 def test_damaged_index(tmp_path: Path, opened: Open, encoding: str) -> None:
-    """An index that disagrees with its table is found where indexes are compared, and only there."""
+    """An index that disagrees with its table is found only if indexes are compared."""
     sql = "CREATE TABLE t (a, b); CREATE INDEX i ON t (a); INSERT INTO t VALUES (1, 2)"
     path = database(tmp_path / "org.db", f"PRAGMA encoding = '{encoding}'; {sql}")
     break_index(path)
@@ -346,7 +346,7 @@ def test_values_are_not_damage(tmp_path: Path, opened: Open) -> None:
 
 
 def test_check_does_not_touch_the_folder(tmp_path: Path) -> None:
-    """A check needs no lock and leaves nothing next to the file, also if its path has `?` and `%`."""
+    """A check needs no lock and leaves no file, also if the path has `?` and `%`."""
     folder = tmp_path / "a%20b?c#d"
     folder.mkdir()
     path = database(folder / "org.db", mode="WAL")

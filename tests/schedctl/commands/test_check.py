@@ -80,7 +80,7 @@ def test_check_and_adopt(schedctl: Run, organizations: Path) -> None:
 
 
 def test_exit_codes(schedctl: Run, organizations: Path) -> None:
-    """0 for a clean file and for warnings alone, 1 for errors, 4 for an organization that is not there."""
+    """0 for no errors, 1 for errors, 4 for an organization that does not exist."""
     clean = schedctl("check", "org-clean", "--as-of", AS_OF, "--data", organizations)
     assert (clean.returncode, "nothing to report" in clean.stdout) == (0, True)
     warned = schedctl("check", "org-warning", "--as-of", AS_OF, "--data", organizations)
@@ -117,7 +117,7 @@ def test_the_configuration_of_the_command_counts(schedctl: Run, organizations: P
 
 
 def test_the_first_submit_says_what_is_wrong(schedctl: Run, organizations: Path) -> None:
-    """Before the first run the errors are shown and the run goes on.
+    """Before the first run the errors are shown, and the run continues.
 
     Not again after it, and not with --json.
     """

@@ -58,7 +58,7 @@ def test_withdraw_asks_on_a_terminal(data: Path, daemons: Any, terminal: Any) ->
 
 
 def test_sources_as_comments(data: Path, daemons: Any) -> None:
-    """The TOML of `show` says where each setting that is no default comes from, and makes the same settings again."""
+    """The TOML of `show` has the source of each setting, and reads back equal."""
     daemons()
     text = (
         b'\xef\xbb\xbfsend_time = "09:00:00"\r\n[exclusion.rules]\r\nTX = [{ kind = '
@@ -105,7 +105,7 @@ def test_input_that_is_no_configuration(content: bytes, says: bytes, data: Path)
     ],
 )
 def test_arguments_that_cannot_be(arguments: tuple[str | bytes, ...], data: Path) -> None:
-    """Numbers no version can have and names no table can show are wrong usage, as text and as JSON."""
+    """Impossible version numbers and table names are usage errors, as text and as JSON."""
     refused = schedctl(*arguments, data=data)
     assert refused.returncode == 2
     assert b"Invalid value" in refused.stderr
@@ -114,7 +114,7 @@ def test_arguments_that_cannot_be(arguments: tuple[str | bytes, ...], data: Path
 
 
 def test_broken_version_is_told_everywhere(data: Path, daemons: Any) -> None:
-    """A version that is not understood is told on standard error with exit code 1, until it is withdrawn."""
+    """A broken version is reported with exit code 1 until it is withdrawn."""
     connection = sqlite3.connect(data / "org-a.db")
     connection.executescript(
         "CREATE TABLE IF NOT EXISTS scheduler_config(version INTEGER PRIMARY KEY, toml, "

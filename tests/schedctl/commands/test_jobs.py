@@ -55,7 +55,7 @@ class TestSubmit:
         assert ESCAPE not in answer.stdout
 
     def test_json(self, shared, schedctl) -> None:
-        """--json prints the `RunResult` and nothing else, equal to what the client returns for the job."""
+        """--json prints only the `RunResult`, equal to what the client returns."""
         answer = schedctl("submit", "org-1", "--data", shared.path, "--as-of", AS_OF, "--json")
         assert answer.returncode == ExitCode.OK
         assert answer.stderr == ""
@@ -222,7 +222,7 @@ class TestLooking:
         assert "job-0" in unknown.stderr
 
     def test_list(self, folder, schedctl) -> None:
-        """Jobs are listed whole, however narrow a terminal would be.
+        """Jobs are listed without truncation, however narrow a terminal would be.
 
         The options choose among them.
         """
@@ -257,7 +257,7 @@ class TestLooking:
         )
 
     def test_cancel(self, folder, schedctl) -> None:
-        """cancel ends a waiting job at once, and is no error for one that has ended."""
+        """cancel ends a waiting job at once, and succeeds for one that has ended."""
         with folder.client() as client:
             folder.pause_workers(client)
             client.submit("org-1")
@@ -458,7 +458,7 @@ class TestDemo:
         ]
 
     def test_demo(self, make_folder, schedctl) -> None:
-        """demo makes an organization, schedules it through a daemon and shows the plan's picture."""
+        """demo creates an organization, schedules it and shows the plan's chart."""
         folder = make_folder("demo", ())
         answer = schedctl("demo", "--contacts", 200, "--as-of", AS_OF)
         assert answer.returncode == ExitCode.OK, answer.stderr

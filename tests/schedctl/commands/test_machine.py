@@ -82,7 +82,7 @@ def test_start_status_stop(site: Site, call: Call) -> None:
 
 
 def test_interrupted(site: Site) -> None:
-    """Ctrl-C ends a wait for a machine that does not come up, within seconds and with the code for it."""
+    """Ctrl-C ends the wait for a machine at once, with its own exit code."""
     site.machine.to("replacing")
     process = subprocess.Popen(
         [*SCHEDCTL, "machine", "start"],
@@ -207,7 +207,7 @@ def test_doctor_finds(
 
 @pytest.mark.slow
 def test_doctor_looks_at_the_machine(site: Site, call: Call) -> None:
-    """A machine without its volume, one that is stuck, one that crashed and one whose host is gone are found."""
+    """Machines without a volume, stuck, crashed, or on a lost host are found."""
     assert states(call("doctor", "--json"))["volume of the machine"] == "failed"
     with_volume(site)
     site.machine.config = {}
@@ -445,7 +445,7 @@ def script(
 
 @pytest.mark.slow
 def test_scripts(site: Site, flyctl: Callable[[], dict[str, Any]]) -> None:
-    """start, status, ssh, stop: each does its part, twice is as good as once, flyctl's token is used where none is set."""
+    """start, status, ssh and stop do their part and can be repeated."""
     environment = site.environment() | {
         "PATH": os.environ["PATH"],
         "FAKE_FLY": os.environ["FAKE_FLY"],
@@ -482,7 +482,7 @@ def test_scripts_without_flyctl(site: Site) -> None:
 
 
 def test_fly_toml() -> None:
-    """fly.toml has no public service, and what it sets are settings of the daemon with fitting times."""
+    """fly.toml has no public service, and its settings fit each other."""
     import tomllib
 
     from schedd.settings import SETTINGS, load

@@ -99,7 +99,7 @@ def test_db_info(program: Path, data: Path) -> None:
     [("run-reliable-scheduler", "reliable"), ("run-highperf-scheduler", "highperf")],
 )
 def test_run(program: Path, data: Path, name: str, mode: str) -> None:
-    """A run by path or by id is a job of the daemon like any other, with its mode and workers in the journal."""
+    """A run by path or by id is an ordinary job, with mode and workers in the journal."""
     first = call(program, name, str(data / "org-123.db"), "1", "--as-of", AS_OF, "--json")
     assert first.returncode == 0, first.stderr
     assert json.loads(first.stdout)["contacts"] == 300

@@ -116,7 +116,7 @@ def test_hostile_names() -> None:
 
 
 def test_numbers_are_those_of_the_run(tmp_path: Path) -> None:
-    """The page of a real organization shows its counts, its cap, its states, and the difference to the run before."""
+    """The page shows counts, cap, states, and the difference to the previous run."""
     path = tmp_path / "org-1.db"
     make_organization(path, 3000, 4, dt.date.fromisoformat(AS_OF))
     first = run_locally(path, tmp_path / "scratch", "2026-11-20", run_id="job-1.1")
@@ -172,7 +172,7 @@ def test_only_the_newest_summaries_stay(tmp_path: Path) -> None:
 
 
 def test_files_without_use(tmp_path: Path) -> None:
-    """A file without runs, one of an older release and damaged summaries make an empty report, not an error."""
+    """No runs, an older release or damaged summaries make an empty report, not an error."""
     path = tmp_path / "org-1.db"
     make_organization(path, 50, 4, dt.date.fromisoformat(AS_OF))
     assert read_report(path, "org-1", NOW).latest is None
@@ -207,7 +207,7 @@ def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_command(data: Path, daemons: Callable[..., RunningDaemon], tmp_path: Path) -> None:
-    """`schedctl report` says what to do before there is a run, then writes the page, JSON, or a summary."""
+    """`schedctl report` needs a run, then writes the page, JSON, or a summary."""
     daemon = daemons()
     early = schedctl("report", "org-a", "--html", str(tmp_path / "r.html"), data=data)
     assert early.returncode == 2
