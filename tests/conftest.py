@@ -151,8 +151,8 @@ def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     opened: list[Terminal] = []
 
     def run(*arguments: object, columns: int = 100, **environment: str) -> Terminal:
-        whole = {**os.environ, "TERM": "xterm-256color", **environment}
-        opened.append(Terminal([*SCHEDCTL, *map(str, arguments)], tmp_path, whole, columns))
+        complete = {**os.environ, "TERM": "xterm-256color", **environment}
+        opened.append(Terminal([*SCHEDCTL, *map(str, arguments)], tmp_path, complete, columns))
         return opened[-1]
 
     yield run

@@ -61,7 +61,7 @@ def main() -> None:
         ]
         daemon = subprocess.Popen(command, env=environment)
         try:
-            print("| step | fetched | sent | whole files | seconds | stages |")
+            print("| step | fetched | sent | complete files | seconds | stages |")
             print("| --- | ---: | ---: | ---: | ---: | --- |")
             with Client(socket_endpoint(data), timeout_s=60) as client:
                 show("first run", client.schedule("org-1", as_of=str(DAY)))

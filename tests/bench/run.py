@@ -1,4 +1,4 @@
-"""Times whole runs against the least that SQLite needs for them.
+"""Times complete runs against the least that SQLite needs for them.
 
 `make bench ARGS="--contacts 100000 1000000"`.
 

@@ -44,7 +44,7 @@ def _table(entry: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Write the page anew between its two marks."""
+    """Replace the page between its two marks."""
     newest: dict[tuple[str, int], dict[str, Any]] = {}
     for line in RESULTS.read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)

@@ -1,6 +1,6 @@
 """Network faults that the S3 store handles.
 
-Parts that break off or arrive spoilt, objects replaced under its feet.
+Parts that break off or arrive corrupted, objects replaced under its feet.
 """
 
 from __future__ import annotations
@@ -83,19 +83,19 @@ def test_an_object_that_is_replaced_meanwhile(
         store.get_file(key, tmp_path / "got")
 
 
-def test_a_part_that_arrives_spoilt(
+def test_a_part_that_arrives_corrupted(
     direct: ObjectStore, store: ObjectStore, proxy: Proxy, key: str, large: Path, tmp_path: Path
 ) -> None:
     """The server refuses corrupted content, complete or in parts; the store resends it."""
     small = tmp_path / "small"
     small.write_bytes(b"x" * 10_000)
     for number, path in enumerate((small, large)):
-        proxy.faults.append(Fault("PUT", key, "spoil"))
+        proxy.faults.append(Fault("PUT", key, "corrupt_sent"))
         store.put_file(f"{key}{number}", path)
         assert not proxy.faults
         direct.get_file(f"{key}{number}", tmp_path / f"got{number}")
         assert (tmp_path / f"got{number}").read_bytes() == path.read_bytes()
-    proxy.faults.append(Fault("PUT", key, "spoil"))
+    proxy.faults.append(Fault("PUT", key, "corrupt_sent"))
     with pytest.raises(SchedulerError) as caught:
         store.put(f"{key}-conditional", b"x" * 1000, Condition(None))
     assert (
@@ -104,7 +104,7 @@ def test_a_part_that_arrives_spoilt(
     store.put(f"{key}-conditional", b"x" * 1000, Condition(None))
 
 
-def test_a_document_that_arrives_spoilt(
+def test_a_document_that_arrives_corrupted(
     direct: ObjectStore, store: ObjectStore, proxy: Proxy, organization: str
 ) -> None:
     """A number that was spoilt on its way is never written back, though the document can be read."""

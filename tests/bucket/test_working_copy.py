@@ -58,7 +58,7 @@ def test_nothing_changed(machines: tuple[Machine, Machine], layout: str) -> None
     one.copy.begin()
     assert one.copy.publish()[1] == 0
     assert one.repository.newest() == before
-    assert not (one.copy.folder / "base.db").exists(), "a whole file is left lying on the volume"
+    assert not (one.copy.folder / "base.db").exists(), "a complete file is left on the volume"
     one.copy.begin()
     write(one.path, "there")
     write(one.path, "c7@example.org")  # the same rows again, in a file that has been written to
@@ -71,7 +71,7 @@ def test_nothing_changed(machines: tuple[Machine, Machine], layout: str) -> None
 def test_other_version(machines: tuple[Machine, Machine], layout: str) -> None:
     """Of two who changed the same version one publishes.
 
-    The other is told, and both files are as they were.
+    The other gets an error, and both files are unchanged.
     """
     one, two = machines
     two.copy.refresh()
@@ -270,7 +270,7 @@ def test_patches(
 ) -> None:
     """A patch makes the new file of the old one, whatever both are.
 
-    Cut off or spoilt, it is refused or caught by its hash.
+    Truncated or corrupted, it is refused or caught by its hash.
     """
     folder = tmp_path_factory.mktemp("patch")
     new = bytearray(old)
@@ -320,7 +320,7 @@ def test_one_writer(machines: tuple[Machine, Machine], layout: str) -> None:
 def test_renewal_and_takeover(machines: tuple[Machine, Machine], layout: str) -> None:
     """A lease that is renewed stays.
 
-    One whose holder is dead is taken over, and its holder can publish no more.
+    Another holder takes an expired one, and the first cannot publish any more.
     """
     one, two = machines
     one.copy.refresh()
@@ -404,7 +404,7 @@ def test_many_writers(
 ) -> None:
     """Several writers at once, some with leases and some without.
 
-    Every write that was told as done is there.
+    Every write that was reported as done is there.
     """
     where, name = settings_of(layout), machines[0].repository.organization
     done: list[int] = []

@@ -74,7 +74,7 @@ def plan_rows(path: Path) -> list[tuple[Any, ...]]:
 def integrity(path: Path) -> str:
     """Return the result of `PRAGMA integrity_check`.
 
-    A value of another type than its column's is no damage.
+    A value of another type than its column's does not count.
     """
     with opened(path) as connection:
         found = [row[0].decode() for row in connection.execute("PRAGMA integrity_check")]

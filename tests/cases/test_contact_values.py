@@ -44,7 +44,7 @@ def test_zips_that_an_import_made_floats(tmp_path: Path) -> None:
         assert first.contacts_eligible == 1000
         rows = plan_rows(path)
 
-        module("everyone_gone").spoil(str(path))
+        module("everyone_gone").make_zips_unreadable(str(path))
         again = run(path, "job-second.1", way)
         assert again.contacts_eligible == 1000
         assert (again.rows_inserted, again.rows_updated, again.rows_deleted) == (0, 0, 0)

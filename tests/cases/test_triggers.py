@@ -84,7 +84,7 @@ def test_refused(name: str, named: tuple[str, ...], tmp_path: Path) -> None:
 
 
 def test_guard_that_is_not_met(tmp_path: Path) -> None:
-    """A trigger that forbids to delete rows is no obstacle where none is deleted."""
+    """A trigger that forbids deletions does not matter if no row is deleted."""
     outcome = scheduled(
         "raise_trigger", tmp_path, "DROP TRIGGER nodel; DELETE FROM email_schedules"
     )

@@ -123,7 +123,7 @@ def _note_full(tally: Tally, name: str, code: int, document: dict[str, object]) 
 
 
 def clock_jumps(root: Path, rounds: int, seed: int) -> Tally:
-    """Move the wall clock of daemon, workers and clients by a day and a year, to and fro."""
+    """Move the wall clock of daemon, workers and clients by a day and a year, forwards and back."""
     tally = Tally("clock jumps of a day and a year")
     rng = random.Random(seed)
     root.mkdir(parents=True, exist_ok=True)
@@ -362,7 +362,7 @@ def _use(client: Client, tally: Tally, kind: str, path: Path) -> None:
 def _require_sound(tally: Tally, kind: str, path: Path) -> None:
     """Require that a file that was scheduled is sound where the plan is.
 
-    Damage in the tables of others is neither found nor mended by a run.
+    Damage in the tables of others is neither found nor repaired by a run.
     """
     found = integrity(path)
     if found == "ok":

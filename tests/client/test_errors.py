@@ -64,11 +64,11 @@ def test_every_code_has_its_exception() -> None:
 def test_exception_for_a_code(code: ErrorCode) -> None:
     """Message, hint, code and whether a repeat can help arrive unchanged."""
     info = ErrorInfo(
-        code=code.value, message="it broke", hint="mend it", retryable=code in RETRYABLE
+        code=code.value, message="it broke", hint="repair it", retryable=code in RETRYABLE
     )
     error = errors.from_info(info)
     assert type(error) is errors.BY_CODE[code]
-    assert (error.code, error.message, error.hint) == (code.value, "it broke", "mend it")
+    assert (error.code, error.message, error.hint) == (code.value, "it broke", "repair it")
     assert error.retryable == (code in RETRYABLE)
     assert str(error) == "it broke"
 

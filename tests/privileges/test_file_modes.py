@@ -143,7 +143,7 @@ def test_copy_of_a_push(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None
 def test_temporary_copies_of_a_killed_daemon(
     daemons: Callable[..., RunningDaemon], data: Path
 ) -> None:
-    """Whole copies that a kill left are removed at the next start."""
+    """Complete copies that a kill left are removed at the next start."""
     left = temporary_folder(data) / "restore-killed"
     left.mkdir()
     (left / "org-a.db").write_bytes(b"copy")

@@ -166,7 +166,7 @@ def test_missing_fields_take_their_defaults() -> None:
 
 
 def test_open_sets() -> None:
-    """States, modes and error codes of the future are no errors for an old client."""
+    """States, modes and error codes of the future are accepted by an old client."""
     job = msgspec.structs.replace(JOB, state="paused", spec=JobSpec(organization="o", mode="quick"))
     reply = decode_reply(encode(m.JobReply(id="1", job=job)))
     assert isinstance(reply, m.JobReply)

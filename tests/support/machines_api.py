@@ -194,7 +194,7 @@ class MachinesApiServer:
         self.volumes: list[dict[str, Any]] = []
         self.faults: deque[Fault] = deque()
         self.calls: list[tuple[float, str, str]] = []
-        #: answers that a request earned by itself (faults aside): (action, status)
+        #: answers that a request caused (without faults): (action, status)
         self.refusals: list[tuple[str, int, str]] = []
         self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
         self._lock = threading.Lock()

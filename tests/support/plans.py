@@ -18,7 +18,7 @@ from schedproto import JobSpec, RunResult
 from tests.support.paths import TESTS
 
 GOLDEN = TESTS / "golden"
-#: A file of the predecessor, and the two plans for it: as it comes, and with the configuration
+#: A file of the predecessor, and the two plans for it: unchanged, and with the configuration
 #: adopted for it.
 PREDECESSOR = TESTS / "predecessor" / "org-206.sql"
 PREDECESSOR_PLANS = ("default", "adopted")

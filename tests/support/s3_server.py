@@ -145,7 +145,7 @@ class Fault:
 
     kind: `status` (answered so, not passed on), `lost` (passed on, then hung up), `hang` (never
     answered), `refused` (hung up, not passed on), `cut` (half of the answer's body), `corrupt` (a
-    byte of the answer's body changed), `spoil` (a byte of the request's body changed, passed on),
+    byte of the answer's body changed), `corrupt_sent` (a byte of the request's body changed, passed on),
     `pause` (passed on after `delay_s`), `call` (`action` is called, then passed on), `killed`
     (passed on, then `action` is called), `none` (nothing).
     """
@@ -159,7 +159,7 @@ class Fault:
     times: int = 1
 
 
-def spoilt(content: bytes) -> bytes:
+def corrupted(content: bytes) -> bytes:
     """Content with one bit of its middle changed."""
     middle = len(content) // 2
     return (
@@ -233,8 +233,8 @@ class Proxy:
         if kind == "status":
             self._answer(request, fault.status, {}, b"<Error><Code>SlowDown</Code></Error>")
             return
-        if kind == "spoil":
-            body = spoilt(body)
+        if kind == "corrupt_sent":
+            body = corrupted(body)
         try:
             connection = http.client.HTTPConnection("127.0.0.1", self.server.s3, timeout=120)
             connection.request(request.command, request.path, body, dict(request.headers.items()))
@@ -250,7 +250,7 @@ class Proxy:
             self._hang_up(request)
             return
         if kind == "corrupt":
-            content = spoilt(content)
+            content = corrupted(content)
         headers = {
             name: value
             for name, value in answer.getheaders()

@@ -157,7 +157,7 @@ def test_lost_for_good_while_a_client_waits(serve, folder) -> None:
 def test_keys(serve, keys: Keys) -> None:
     """A known key is served.
 
-    A stranger's, a wrong server key and no key at all are told apart from silence.
+    A stranger's key, a wrong server key and no key are refused, not silent.
     """
     endpoint = f"tcp://127.0.0.1:{free_port()}"
     serve(

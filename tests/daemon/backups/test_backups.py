@@ -254,7 +254,7 @@ def test_killed_while_making(tmp_path: Path) -> None:
     source = random.Random(5)
     outcomes = set()
     # About as long as a backup takes on this machine at this moment, learnt from the outcomes.
-    most_s = 0.06
+    limit_s = 0.06
     for round_ in range(40):
         connection = sqlite3.connect(path)
         connection.execute(
@@ -272,7 +272,7 @@ def test_killed_while_making(tmp_path: Path) -> None:
         process.stdout.readline()
         process.stdin.write(b"\n")
         process.stdin.flush()
-        time.sleep(source.uniform(0, most_s))
+        time.sleep(source.uniform(0, limit_s))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         listed = [entry.backup_id for entry in backups.list()]
@@ -280,7 +280,7 @@ def test_killed_while_making(tmp_path: Path) -> None:
         assert len(set(listed) - known) <= 1
         made = bool(set(listed) - known)
         outcomes.add(made)
-        most_s *= 0.8 if made else 1.25
+        limit_s *= 0.8 if made else 1.25
         for backup_id in set(listed) - known:
             states[backup_id] = path.read_bytes()
         newest = make(backups, path)
@@ -478,7 +478,7 @@ def test_restore_of_a_damaged_file(data: Path, daemons: Callable[..., RunningDae
     with daemon.client() as client:
         before = dump(path)
         backup_id = str(client.schedule("org-a", as_of=AS_OF).backup_id)
-        path.write_bytes(b"this is no database" * 1000)
+        path.write_bytes(b"not a database" * 1000)
         with pytest.raises(errors.DatabaseUnusableError):
             client.schedule("org-a", as_of=AS_OF)
         assert client.restore("org-a", backup_id).restored == backup_id

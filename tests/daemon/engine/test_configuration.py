@@ -260,10 +260,10 @@ def test_round_trip(data: st.DataObject, windows: Configuration) -> None:
     }
     rules = Layer("rules", {"exclusion": dump_configuration(windows)["exclusion"]})
     configuration = build(rules, Layer("random", layer))
-    whole = dump_configuration(configuration)
-    assert build(Layer("whole", whole)) == configuration
-    assert tomllib.loads(render(whole)) == whole
-    assert build(Layer("text", tomllib.loads(render(whole)))) == configuration
+    complete = dump_configuration(configuration)
+    assert build(Layer("complete", complete)) == configuration
+    assert tomllib.loads(render(complete)) == complete
+    assert build(Layer("text", tomllib.loads(render(complete)))) == configuration
 
 
 def test_rule_keys() -> None:

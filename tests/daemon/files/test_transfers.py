@@ -125,12 +125,12 @@ def test_only_what_changed(folder: Folder, tmp_path: Path) -> None:
     """
     source, back = table(tmp_path / "source.db", 20_000), tmp_path / "back.db"
     with folder.client() as client:
-        whole = client.push(source, "org-new").moved_bytes
+        complete = client.push(source, "org-new").moved_bytes
         client.pull("org-new", back)
         change(source, range(500, 510))
-        assert client.push(source, "org-new").moved_bytes < whole / 50
-        assert client.push(source, "org-new").moved_bytes < whole / 50
-        assert client.pull("org-new", back).moved_bytes < whole / 50
+        assert client.push(source, "org-new").moved_bytes < complete / 50
+        assert client.push(source, "org-new").moved_bytes < complete / 50
+        assert client.pull("org-new", back).moved_bytes < complete / 50
         assert client.pull("org-new", back).moved_bytes == 0
         assert content(back) == content(source)
         backups = client.backups("org-new").backups
@@ -258,7 +258,7 @@ def test_no_job_begins_between(folder: Folder, organization_file: Path, tmp_path
 def test_daemon_killed(folder: Folder, tmp_path: Path, direction: str) -> None:
     """The daemon is killed in the middle.
 
-    The next one goes on, and what had arrived does not travel again.
+    The next one continues, and what had arrived is not sent again.
     """
     source = table(tmp_path / "source.db", 60_000)
     if direction == "pull":
@@ -288,7 +288,7 @@ def test_daemon_killed(folder: Folder, tmp_path: Path, direction: str) -> None:
 def test_client_killed(folder: Folder, tmp_path: Path, direction: str) -> None:
     """The client is killed in the middle.
 
-    Nothing is visible, and the same command goes on where it was.
+    Nothing is visible, and the same command continues.
     """
     source, back = table(tmp_path / "source.db", 60_000), tmp_path / "back.db"
     if direction == "pull":
@@ -360,7 +360,7 @@ def test_damaged_on_the_disk(folder: Folder, tmp_path: Path) -> None:
     with folder.client() as client:
         result = client.push(source, "org-new")
     assert content(folder.path / "org-new.db") == content(source)
-    # What is sent is a fresh copy, in which SQLite writes its counters anew.
+    # What is sent is a fresh copy, in which SQLite resets its counters.
     assert result.moved_bytes <= 3 * BLOCK_BYTES
 
 
@@ -368,7 +368,7 @@ def test_damaged_on_the_disk(folder: Folder, tmp_path: Path) -> None:
     ("name", "make", "error", "says"),
     [
         ("nosuch.db", None, LocalFileError, "no such file"),
-        ("text.db", b"hello, this is no database at all" * 100, LocalFileError, "not a database"),
+        ("text.db", b"hello, this is not a database" * 100, LocalFileError, "not a database"),
         ("empty.db", b"", LocalFileError, "empty"),
         ("folder.db", "folder", LocalFileError, "no such file"),
     ],

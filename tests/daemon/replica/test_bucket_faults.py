@@ -59,7 +59,7 @@ KINDS: dict[str, dict[str, Any]] = {
 BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     "body cut off": ("GET", {"kind": "cut"}),
     "body corrupted": ("GET", {"kind": "corrupt"}),
-    "sent body corrupted": ("PUT", {"kind": "spoil"}),
+    "sent body corrupted": ("PUT", {"kind": "corrupt_sent"}),
 }
 
 
@@ -294,7 +294,7 @@ def test_paused_worker(scene: Scene) -> None:
 def test_server_killed_and_restarted(scene: Scene) -> None:
     """The server is killed in the middle of a job and comes back.
 
-    The job goes on, or can be repeated.
+    The job continues, or can be repeated.
     """
     server = scene.proxy.server
     for method, path, nth, _ in REQUESTS:
@@ -350,7 +350,7 @@ def test_wrong_credentials(
 def test_full_volume(
     s3_server: S3Server, sites: Callable[[BucketSettings], Site], organization: str, tmp_path: Path
 ) -> None:
-    """A volume without room for the copy, or for what a job needs beside it, is told.
+    """A volume without room for the copy, or for the files of a job, is reported.
 
     A larger one then does it.
     """
@@ -395,7 +395,7 @@ def test_overtaken(
     """Somebody publishes while a job sends its plan.
 
     What they wrote stays, and the plan is that of what they wrote,
-    whether the plan is small, and carried over, or large, and computed anew."""
+    whether the plan is small, and carried over, or large, and recomputed."""
     site = sites(s3_server.settings())
     copy = site.publish_new(organization, contacts)
     daemon = site.machine(

@@ -1,6 +1,6 @@
 """What is carried over when both sides have changed a file.
 
-Whose row wins, and when the plan is computed anew.
+Whose row wins, and when the plan is recomputed.
 """
 
 from __future__ import annotations

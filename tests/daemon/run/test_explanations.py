@@ -36,12 +36,14 @@ def test_explain(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
     """
     before = (data / "org-a.db").read_bytes()
     with daemons().client() as client:
-        told = {contact: client.explain("org-a", contact, as_of=AS_OF) for contact in (3, 4, 5, 6)}
+        explained = {
+            contact: client.explain("org-a", contact, as_of=AS_OF) for contact in (3, 4, 5, 6)
+        }
         assert (data / "org-a.db").read_bytes() == before
         assert not client.explain("org-a", 987_654, as_of=AS_OF).found
         client.schedule("org-a", as_of=AS_OF)
     plan = read_plan(data / "org-a.db")
-    for contact, explanation in told.items():
+    for contact, explanation in explained.items():
         rows = sorted((e.email_type, e.send_date, e.status) for e in explanation.events if e.status)
         assert rows == sorted((row[1], row[2], row[3]) for row in plan if row[0] == contact)
     document = json.loads(

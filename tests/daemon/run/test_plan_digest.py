@@ -279,7 +279,7 @@ class TestExpect:
     def test_other_settings(self, path: Path, tmp_path: Path) -> None:
         """Another date or configuration is named.
 
-        One that leads to the same plan is no difference.
+        One that leads to the same plan does not count.
         """
         plan = preview(path, tmp_path)
         run_locally(path, tmp_path / "scratch", AS_OF)

@@ -62,10 +62,10 @@ def test_effective_is_the_configuration(seed: int) -> None:
     import random
 
     configuration = build(Layer("random", random_overrides(random.Random(seed))))
-    whole = dump_configuration(configuration)
-    assert build(Layer("whole", whole)) == configuration
-    assert tomllib.loads(render(whole)) == whole
-    assert build(Layer("text", tomllib.loads(render(whole)))) == configuration
+    complete = dump_configuration(configuration)
+    assert build(Layer("complete", complete)) == configuration
+    assert tomllib.loads(render(complete)) == complete
+    assert build(Layer("text", tomllib.loads(render(complete)))) == configuration
 
 
 VALUES = st.recursive(

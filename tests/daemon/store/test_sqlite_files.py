@@ -88,7 +88,7 @@ def test_unmerged_sidecar(tmp_path: Path) -> None:
 
 
 def test_remove(tmp_path: Path) -> None:
-    """A database goes with its sidecars, other files stay, and a second removal is no error."""
+    """A database goes with its sidecars, other files stay, and a second removal is allowed."""
     path = with_all_sidecars(tmp_path / "org.db", "old")
     other = with_all_sidecars(tmp_path / "org.db2", "other")
     remove_database(path)

@@ -25,9 +25,9 @@ def schedctl(
     *arguments: str | bytes, data: Path, content: bytes = b"", **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
     command = [*COMMAND, *arguments, "--data", str(data)]
-    whole = {"PATH": "/usr/bin:/bin", "HOME": str(data), **environment}
+    complete = {"PATH": "/usr/bin:/bin", "HOME": str(data), **environment}
     return subprocess.run(
-        command, input=content, capture_output=True, timeout=120, check=False, env=whole
+        command, input=content, capture_output=True, timeout=120, check=False, env=complete
     )
 
 

@@ -113,7 +113,7 @@ class TestSubmit:
     def test_timeout(self, folder, schedctl) -> None:
         """--timeout ends the wait with its own exit code and says how to come back.
 
-        The job goes on.
+        The job continues.
         """
         with folder.client() as client:
             folder.pause_workers(client)
@@ -276,9 +276,9 @@ class TestLooking:
             schedctl("info", "org-1", "--data", shared.path, "--json"), OrganizationInfo
         )
         assert found["contacts"] == 300
-        whole = schedctl("info", "--data", shared.path)
-        assert "org-1" in whole.stdout
-        assert "org-2" in whole.stdout
+        complete = schedctl("info", "--data", shared.path)
+        assert "org-1" in complete.stdout
+        assert "org-2" in complete.stdout
         found = document(schedctl("info", "--data", shared.path, "--json"), VolumeInfo)
         assert set(found["organizations"]) == {"org-1", "org-2"}
         missing = schedctl("info", "org-99", "--data", shared.path)
@@ -341,9 +341,9 @@ class TestUsage:
 
     def test_help_of_every_command(self, schedctl) -> None:
         """Each command has a help with a sentence on what it does, and the group lists them all."""
-        whole = schedctl("--help").stdout
+        complete = schedctl("--help").stdout
         for command in COMMANDS:
-            assert command in whole
+            assert command in complete
         assert schedctl("submit", "-h").returncode == ExitCode.OK
 
     def test_light_start(self) -> None:

@@ -160,7 +160,7 @@ def test_doctor_with_the_machine_down(site: Site, call: Call) -> None:
 def test_doctor_with_the_machine_up(site: Site, call: Call) -> None:
     """With --start all is looked at.
 
-    Here the data folder is no mount, and one of the two databases is damaged.
+    Here the data folder is not a mount, and one of the two databases is damaged.
     """
     with_volume(site)
     for name in ("org-good", "org-bad"):

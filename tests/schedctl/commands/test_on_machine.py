@@ -131,7 +131,7 @@ def test_mistakes(program: Path, data: Path, arguments: list[str], code: int, sa
 
 
 def test_under_another_name(program: Path, data: Path) -> None:
-    """Under a name that is no command's, the first argument names the command.
+    """Under any other name, the first argument names the command.
 
     Else the names are listed.
     """
