@@ -103,7 +103,8 @@ def change(path: Path, contacts: int) -> None:
 def show(step: str, result: object) -> None:
     """Print one run."""
     use = result.replica  # type: ignore[attr-defined]
-    stages = ", ".join(f"{name} {value:.2f}" for name, value in result.stages.items())  # type: ignore[attr-defined]
+    seconds: dict[str, float] = result.stages  # type: ignore[attr-defined]
+    stages = ", ".join(f"{name} {value:.2f}" for name, value in seconds.items())
     print(
         f"| {step} | {use.bytes_down:,} | {use.bytes_up:,} | {use.bytes_whole:,} | "
         f"{result.wall_s:.2f} | {stages} |",  # type: ignore[attr-defined]

@@ -293,7 +293,8 @@ class Bench:
         base = self._median("floor", "wall_s")
         print(f"\n{self.contacts:,} contacts, mode {self.mode}, median of {self.repeats}")
         print(
-            f"{'':22}{'wall s':>9}{'x floor':>9}{'CPU s':>9}{'contacts/s':>12}{'peak MB':>9}{'written MB':>12}"
+            f"{'':22}{'wall s':>9}{'x floor':>9}{'CPU s':>9}{'contacts/s':>12}"
+            f"{'peak MB':>9}{'written MB':>12}"
         )
         for name, title in NAMES.items():
             wall = self._median(name, "wall_s")

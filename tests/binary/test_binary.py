@@ -50,7 +50,7 @@ def test_same_plan(program: Program, data: Path, tmp_path: Path) -> None:
     assert read_plan(path) == read_plan(other)
 
 
-def test_from_nothing(program: Program, data: Path) -> None:
+def test_demo_starts_the_compiled_daemon(program: Program, data: Path) -> None:
     """`schedctl demo` starts a daemon of the same program, which exits when idle."""
     done = program.run(
         "schedctl",
@@ -166,7 +166,7 @@ def test_exit_codes(program: Program, data: Path) -> None:
     assert program.run("nosuch").returncode == 2
 
 
-def test_names(program: Program, tmp_path: Path) -> None:
+def test_links_select_the_command(program: Program, tmp_path: Path) -> None:
     """Linked under a command's name, the program is that command."""
     for name, words, said in (
         ("schedd", ["version"], "0."),
@@ -337,7 +337,7 @@ def test_in_an_empty_debian(
     assert "SSL" in https.stderr
 
 
-def test_the_story(program: Program, tmp_path: Path) -> None:
+def test_machine_starts_for_a_job_and_stops(program: Program, tmp_path: Path) -> None:
     """A compiled client starts a compiled machine, which stops when idle."""
     with serving() as server, naming(server) as names:
         site = make_site(
@@ -362,7 +362,7 @@ def test_no_python_needed(program: Program) -> None:
     assert sys.prefix not in done.stdout
 
 
-def test_golden(program: Program, data: Path) -> None:
+def test_golden_plans(program: Program, data: Path) -> None:
     """Every golden organization comes out right, compiled."""
     program.serve(data)
     with Client(data=data) as client:

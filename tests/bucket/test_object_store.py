@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_conditions(store: ObjectStore, key: str) -> None:
     assert (data, stored.etag, stored.size_bytes) == (b"2", second, 1)
 
 
-def test_files(store: ObjectStore, key: str, tmp_path: Path) -> None:
+def test_files_round_trip(store: ObjectStore, key: str, tmp_path: Path) -> None:
     """A file comes back as it was, with its metadata, below and above the size of a part."""
     for size in (0, 1, 5_000_000, 40_000_000):
         source, target = tmp_path / f"s{size}", tmp_path / f"t{size}"
@@ -71,7 +72,7 @@ def test_files(store: ObjectStore, key: str, tmp_path: Path) -> None:
     assert source.stat().st_size == 1
 
 
-def test_missing(store: ObjectStore, key: str, tmp_path: Path) -> None:
+def test_missing_objects(store: ObjectStore, key: str, tmp_path: Path) -> None:
     """A missing object raises its own error; removing it again is allowed."""
     with pytest.raises(MissingObjectError):
         store.get(key)
@@ -105,7 +106,7 @@ def test_listing(store: ObjectStore, key: str) -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_race(
+def test_concurrent_conditional_writes(
     store: ObjectStore, settings_of: Callable[..., BucketSettings], key: str, first: bool
 ) -> None:
     """Of many who write under the same condition exactly one does.

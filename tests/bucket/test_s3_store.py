@@ -125,7 +125,7 @@ def test_a_document_that_arrives_corrupted(
     assert plain.read().last_fencing_token == 12345679
 
 
-def test_a_write_of_which_nothing_is_known(
+def test_write_without_an_answer(
     direct: ObjectStore,
     store: ObjectStore,
     proxy: Proxy,
@@ -156,7 +156,7 @@ def test_a_write_of_which_nothing_is_known(
     assert HeadDocument(direct, head_document.key, organization).read().last_fencing_token == 2
 
 
-def test_a_lease_of_which_nothing_is_known(
+def test_lease_without_an_answer(
     direct: ObjectStore,
     proxy: Proxy,
     s3_server: S3Server,
@@ -178,7 +178,7 @@ def test_a_lease_of_which_nothing_is_known(
     lease.release()
 
 
-def test_refusals(s3_server: S3Server) -> None:
+def test_permanent_errors(s3_server: S3Server) -> None:
     """A permanent error is reported at once, for every request."""
     for wrong in ({"bucket": "no-such-bucket"}, {"secret": "wrong"}, {"key": "nobody"}):
         store = open_store(s3_server.settings(**wrong))

@@ -131,7 +131,7 @@ def test_error_in_the_callback_reaches_the_caller(shared) -> None:
         assert handle.wait(120).contacts == 300
 
 
-def test_looking(shared) -> None:
+def test_read_only_calls(shared) -> None:
     """status, list, info, volume, health and welcome answer, and agree with each other."""
     with shared.client() as client:
         handle = client.submit("org-1", as_of=AS_OF)

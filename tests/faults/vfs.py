@@ -8,7 +8,8 @@ log; locks and shared memory pass through. What can happen at the chosen operati
 - `kill`: the process is gone before it;   `kill_torn`: of a write the first half is done, then the
   process is gone;
 - `power`: power is lost before it. Of each file, what had been synced is there; each later write or
-  truncation is there completely, in part (some of its 512-byte sectors) or not at all, at random; a file
+  truncation is there completely, in part (some of its 512-byte sectors) or not at all, at
+  random; a file
   that was created and never synced, or removed without syncing its folder, is there or not, at
   random. SQLite takes for granted that a sector which is written does not harm those next to it
   (powersafe overwrite), and so does this model.

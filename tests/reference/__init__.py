@@ -1,8 +1,8 @@
 """A second implementation of the scheduling rules, one contact at a time.
 
 Written from the text of the rules alone. Nothing here imports the daemon, and nothing of the daemon
-may be copied here: a comparison is worth something only if its two sides are independent. Speed does
-not matter.
+may be copied here: only a comparison of two independent sides is worth something. Speed does not
+matter.
 
     values         odd values of a SQLite column -> text, integer, boolean, date (section 0)
     dates          anniversaries and days (section 1)

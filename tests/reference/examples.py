@@ -9,8 +9,10 @@ from typing import Any
 from tests.reference.plan import plan
 
 SCHEMA = """
-CREATE TABLE contacts (id INTEGER PRIMARY KEY, email, zip_code, birth_date, effective_date, failed_underwriting);
-CREATE TABLE email_schedules (id INTEGER PRIMARY KEY, contact_id, email_type, scheduled_send_date, status, priority,
+CREATE TABLE contacts (id INTEGER PRIMARY KEY, email, zip_code, birth_date, effective_date,
+  failed_underwriting);
+CREATE TABLE email_schedules (id INTEGER PRIMARY KEY, contact_id, email_type, scheduled_send_date,
+  status, priority,
   campaign_instance_id, actual_send_datetime, event_year, event_month, event_day);
 """
 LOOSE = {"balance": {"daily_cap_percent": 100.0}, "frequency": {"max_emails_per_period": 99}}

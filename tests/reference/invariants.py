@@ -335,7 +335,10 @@ class _Checker:
             if fixed[day] + len(rows) > self.limits.limit:
                 could_move = [row for row in rows if self.could_move(row)]
                 if len(could_move) > max(0, self.limits.cap - fixed[day]):
-                    yield f"{day} holds {fixed[day]} + {len(rows)}, limit {self.limits.limit}; {could_move[-1]} could move"
+                    yield (
+                        f"{day} holds {fixed[day]} + {len(rows)}, limit {self.limits.limit}; "
+                        f"{could_move[-1]} could move"
+                    )
 
     def could_move(self, row: PlanRow) -> bool:
         """Return whether there is a later day for a row."""
@@ -374,7 +377,10 @@ class _Checker:
             for first in every:
                 within = [day for day in every if 0 <= (day - first).days < period]
                 if len(within) > most and any(0 <= (day - first).days < period for day in days):
-                    yield f"contact {contact_id} gets {len(within)} emails in {period} days from {first}"
+                    yield (
+                        f"contact {contact_id} gets {len(within)} emails in {period} days "
+                        f"from {first}"
+                    )
 
 
 def _day(row: PlanRow) -> date:

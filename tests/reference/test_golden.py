@@ -100,15 +100,20 @@ def test_plan_read_back(tmp_path):
     connection = sqlite3.connect(path)
     connection.executescript(
         """
-        CREATE TABLE email_schedules (id INTEGER PRIMARY KEY, contact_id, email_type, scheduled_send_date, status,
-          skip_reason, priority, campaign_instance_id, email_template, sms_template, event_year, event_month,
+        CREATE TABLE email_schedules (id INTEGER PRIMARY KEY, contact_id, email_type,
+        scheduled_send_date, status,
+          skip_reason, priority, campaign_instance_id, email_template, sms_template, event_year,
+          event_month,
           event_day, metadata);
         CREATE TABLE contact_issues (contact_id, reason);
         INSERT INTO email_schedules VALUES
-          (1, 7, 'birthday', '2026-12-01', 'sent', NULL, 10, NULL, 'birthday', NULL, 2026, 12, 15, NULL),
-          (2, 7, 'followup_1_cold', '2026-12-03', 'pre-scheduled', NULL, 10, NULL, 'followup_1_cold', NULL,
+          (1, 7, 'birthday', '2026-12-01', 'sent', NULL, 10, NULL, 'birthday', NULL, 2026, 12, 15,
+          NULL),
+          (2, 7, 'followup_1_cold', '2026-12-03', 'pre-scheduled', NULL, 10, NULL,
+          'followup_1_cold', NULL,
            2026, 12, 1, '{"parent_id": 1, "parent_type": "birthday"}'),
-          (3, 5, 'aep', '2027-09-15', 'skipped', 'exclusion:NY:year_round', 30, NULL, 'aep', NULL, 2027, 9, 15, NULL);
+          (3, 5, 'aep', '2027-09-15', 'skipped', 'exclusion:NY:year_round', 30, NULL, 'aep', NULL,
+          2027, 9, 15, NULL);
         INSERT INTO contact_issues VALUES (9, 'missing_email'), (8, 'unknown_zip');
         """
     )

@@ -102,13 +102,16 @@ def test_two_aep_days():
 
 
 CAMPAIGNS = """
-CREATE TABLE campaign_types (name, respect_exclusion_windows, enable_followups, days_before_event, priority, active,
+CREATE TABLE campaign_types (name, respect_exclusion_windows, enable_followups, days_before_event,
+  priority, active,
   target_all_contacts, spread_evenly, skip_failed_underwriting);
-CREATE TABLE campaign_instances (id, campaign_type, email_template, sms_template, active_start_date, active_end_date,
+CREATE TABLE campaign_instances (id, campaign_type, email_template, sms_template,
+  active_start_date, active_end_date,
   spread_start_date, spread_end_date, target_states, target_carriers);
 CREATE TABLE contact_campaigns (contact_id, campaign_instance_id, trigger_date, status);
 INSERT INTO campaign_types (name, days_before_event) VALUES ('Promo', 7);
-INSERT INTO campaign_instances (id, campaign_type, active_start_date) VALUES ('4', 'Promo', '2026-11-01');
+INSERT INTO campaign_instances (id, campaign_type, active_start_date) VALUES ('4', 'Promo',
+  '2026-11-01');
 """
 TARGET = "INSERT INTO contact_campaigns VALUES ({}, {}, {}, {});"
 ONE = TARGET.format("' 1'", 4.0, "'2026-12-08T00:00'", "' Pending'")

@@ -135,7 +135,7 @@ def test_interrupt_and_cancel(folder, terminal) -> None:
     assert the_job(folder).state == "cancelled"
 
 
-def test_interrupt_and_go_on(folder, terminal) -> None:
+def test_interrupt_and_continue(folder, terminal) -> None:
     """Answering g shows the bar again, up to the result."""
     screen = interrupted(folder, terminal)
     shown = len(screen.screen)
@@ -221,7 +221,7 @@ def interrupted_batch(folder, terminal, *options: str):
     return screen
 
 
-def test_many_progress(folder, terminal) -> None:
+def test_batch_progress(folder, terminal) -> None:
     """Several organizations have one table while they run, and one afterwards."""
     with folder.client() as client:
         folder.pause_workers(client)
@@ -251,7 +251,7 @@ def test_many_progress(folder, terminal) -> None:
     )
 
 
-def test_many_interrupt_and_detach(folder, terminal) -> None:
+def test_batch_interrupt_and_detach(folder, terminal) -> None:
     """Detaching leaves the job that runs, submits no other, and says how to look."""
     screen = interrupted_batch(folder, terminal)
     screen.type("d\r")
@@ -267,7 +267,7 @@ def test_many_interrupt_and_detach(folder, terminal) -> None:
         assert client.list("org-2") == []
 
 
-def test_many_interrupt_and_cancel(folder, terminal) -> None:
+def test_batch_interrupt_and_cancel(folder, terminal) -> None:
     """Cancelling ends the job that runs and submits no other.
 
     The exit code of what was cancelled.
@@ -283,7 +283,7 @@ def test_many_interrupt_and_cancel(folder, terminal) -> None:
     assert "the job was not submitted" in plain(screen.screen)
 
 
-def test_many_interrupt_and_go_on(folder, terminal) -> None:
+def test_batch_interrupt_and_continue(folder, terminal) -> None:
     """Going on shows the table again, up to the end of all."""
     screen = interrupted_batch(folder, terminal, "--json")
     screen.type("g\r")

@@ -145,7 +145,8 @@ class Fault:
 
     kind: `status` (answered so, not passed on), `lost` (passed on, then hung up), `hang` (never
     answered), `refused` (hung up, not passed on), `cut` (half of the answer's body), `corrupt` (a
-    byte of the answer's body changed), `corrupt_sent` (a byte of the request's body changed, passed on),
+    byte of the answer's body changed), `corrupt_sent` (a byte of the request's body changed,
+    passed on),
     `pause` (passed on after `delay_s`), `call` (`action` is called, then passed on), `killed`
     (passed on, then `action` is called), `none` (nothing).
     """
@@ -191,7 +192,8 @@ class Proxy:
             def handle_one(self) -> None:
                 outer.handle(self)
 
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_one  # noqa: N815 - the library's names
+            do_GET = do_PUT = do_POST = handle_one  # noqa: N815 - the library's names
+            do_DELETE = do_HEAD = handle_one  # noqa: N815
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True

@@ -168,7 +168,9 @@ def test_up_right_after_stop(server: MachinesApiServer) -> None:
     ],
 )
 @pytest.mark.parametrize("action", ["get", "start", "wait", "list"])
-def test_passing_trouble(server: MachinesApiServer, action: str, status: int, answer: str) -> None:
+def test_transient_errors_are_retried(
+    server: MachinesApiServer, action: str, status: int, answer: str
+) -> None:
     """Every transient error of every call is retried, also if the request was done."""
     for after in (False, True):
         machine = server.add(Machine("148e1", "127.0.0.2", nothing, start_s=0.005, stop_s=0.005))
@@ -245,7 +247,7 @@ def test_bad_request(server: MachinesApiServer, answer: str) -> None:
     assert server.count("start") == 1
 
 
-def test_wedged(server: MachinesApiServer) -> None:
+def test_machine_stuck_in_a_state(server: MachinesApiServer) -> None:
     """A machine that stays in a state is an error that names the state, in time."""
     machine_of(server, state="replacing")
     began = time.monotonic()
@@ -422,7 +424,7 @@ def check_rounds(rounds: list[tuple[str, list[Fault]]], seed: int) -> None:
 
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(ROUNDS, st.integers(0, 2**32))
-def test_rounds(rounds: list[tuple[str, list[Fault]]], seed: int) -> None:
+def test_random_rounds(rounds: list[tuple[str, list[Fault]]], seed: int) -> None:
     """Start, stop, idle exits, deployments, leases and faults in any order.
 
     Whoever wants the machine up gets it.
@@ -432,7 +434,7 @@ def test_rounds(rounds: list[tuple[str, list[Fault]]], seed: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_thousands_of_rounds() -> None:
+def test_thousands_of_random_rounds() -> None:
     """The same for two thousand rounds and more."""
     before = done_rounds
 

@@ -39,7 +39,7 @@ def stopped(site: Site) -> bool:
     return site.machine.state == "stopped"
 
 
-def test_the_story(site: Site) -> None:
+def test_machine_starts_for_a_job_and_stops(site: Site) -> None:
     """A job from another process starts the machine, which stops itself afterwards."""
     add_organization(site)
     # Far longer than a client on a loaded machine needs to connect: the machine starts once.
@@ -70,7 +70,7 @@ def test_the_story(site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_again_and_again(site: Site) -> None:
+def test_machine_starts_again_after_each_idle_exit(site: Site) -> None:
     """One client schedules again after each time that the machine has stopped itself.
 
     Nobody tells it.
@@ -203,7 +203,7 @@ def test_wrong_keys(site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_trouble_at_every_call(site: Site) -> None:
+def test_api_faults_at_every_call(site: Site) -> None:
     """Errors, lost answers and rate limits of the API delay a job; it does not fail."""
     add_organization(site)
     for action in ("list", "get", "start", "wait"):

@@ -238,7 +238,8 @@ router = zmq.Context().socket(zmq.ROUTER)
 router.bind(sys.argv[1])
 while True:
     identity, *frames = router.recv_multipart()
-    error = ErrorInfo(code="unsupported_protocol", message="I speak 7 to 9", hint="Upgrade the older of the two.")
+    hint = "Upgrade the older of the two."
+    error = ErrorInfo(code="unsupported_protocol", message="I speak 7 to 9", hint=hint)
     router.send_multipart([identity, *encode(Failure(id=decode_request(frames).id, error=error))])
 """
     other = subprocess.Popen([sys.executable, "-c", script, endpoint])

@@ -119,7 +119,7 @@ def test_every_kept_state_comes_back(
     assert len(stored) == len(kept) + 2
 
 
-def test_old_chains_go(tmp_path: Path) -> None:
+def test_expired_chains_are_deleted(tmp_path: Path) -> None:
     """After the retention time a new copy begins, and the expired chain is deleted."""
     clock, path = Clock(), small_database(tmp_path / "org.db", 20_000)
     backups = Backups(tmp_path / "kept", 7, clock)

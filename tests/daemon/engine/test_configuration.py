@@ -270,11 +270,18 @@ def test_rule_keys() -> None:
     """`from` and `until` are days as text or as dates of TOML, both ends included."""
     found = made(
         """
-        [exclusion.rules]
-        TX = [
-          { kind = "birthday_window", before = 0, after = 45, from = "2026-01-01", until = 2026-12-31, min_age = 65, max_age = 75 },
-          { kind = "year_round", from = 2027-01-01 },
-        ]
+        [[exclusion.rules.TX]]
+        kind = "birthday_window"
+        before = 0
+        after = 45
+        from = "2026-01-01"
+        until = 2026-12-31
+        min_age = 65
+        max_age = 75
+
+        [[exclusion.rules.TX]]
+        kind = "year_round"
+        from = 2027-01-01
         """
     ).rules["TX"]
     first, last, later = (
@@ -365,7 +372,8 @@ def test_differences() -> None:
 
 
 SCRIPT = """
-CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code TEXT, birth_date TEXT, effective_date TEXT);
+CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code TEXT, birth_date TEXT,
+  effective_date TEXT);
 -- Los Angeles, Kansas City, New Orleans, Austin
 INSERT INTO contacts VALUES
   (1, 'a@example.org', '90001', 'spring', '2015-02-10'),

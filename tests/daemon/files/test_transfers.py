@@ -100,7 +100,7 @@ def leftovers(folder: Folder, *others: Path) -> list[str]:
     return [path.name for path in found]
 
 
-def test_there_and_back(folder: Folder, tmp_path: Path) -> None:
+def test_push_and_pull_round_trip(folder: Folder, tmp_path: Path) -> None:
     """A database that is pushed is the organization's; pulled, it is what it was.
 
     Nothing is left lying about.
@@ -118,7 +118,7 @@ def test_there_and_back(folder: Folder, tmp_path: Path) -> None:
     assert leftovers(folder, here) == []
 
 
-def test_only_what_changed(folder: Folder, tmp_path: Path) -> None:
+def test_only_changed_blocks_are_sent(folder: Folder, tmp_path: Path) -> None:
     """A second push or pull after a small change moves little.
 
     One without a change moves nothing.
@@ -138,7 +138,7 @@ def test_only_what_changed(folder: Folder, tmp_path: Path) -> None:
     assert backups
 
 
-def test_in_use(folder: Folder, tmp_path: Path) -> None:
+def test_push_of_a_file_in_use(folder: Folder, tmp_path: Path) -> None:
     """A file that is written during the transfer arrives in one of its states."""
     source = table(tmp_path / "source.db", 2000, journal="WAL")
     code = (
@@ -409,7 +409,7 @@ def test_damaged_database(folder: Folder, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_no_room(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_full_volume(make_folder: MakeFolder, tmp_path: Path) -> None:
     """On a full volume a push says so and leaves nothing half done.
 
     A full disk here says so as well.

@@ -29,9 +29,12 @@ UPDATE contacts SET birth_date = '12/24/1950' WHERE id = 4;
 DROP INDEX plan_key;
 DROP INDEX plan_sender;
 ALTER TABLE email_schedules DROP COLUMN sms_template;
-INSERT INTO email_schedules(id, contact_id, email_type, scheduled_send_date, status, event_year) VALUES
-  (10, 1, 'birthday', '2026-01-05', 'pre-scheduled', NULL), (11, 5, 'aep', '2026-12-02', 'skipped', 2026),
-  (12, 5, 'aep', '2026-12-02', 'pre-scheduled', NULL), (13, 6, 'aep', '2026-12-02', 'Pre-Scheduled', 2026);
+INSERT INTO email_schedules(id, contact_id, email_type, scheduled_send_date, status,
+  event_year) VALUES
+  (10, 1, 'birthday', '2026-01-05', 'pre-scheduled', NULL),
+  (11, 5, 'aep', '2026-12-02', 'skipped', 2026),
+  (12, 5, 'aep', '2026-12-02', 'pre-scheduled', NULL),
+  (13, 6, 'aep', '2026-12-02', 'Pre-Scheduled', 2026);
 CREATE UNIQUE INDEX one_a_year ON email_schedules(contact_id, email_type, event_year);
 """
 SENT = "SELECT * FROM email_schedules WHERE status NOT IN ('pre-scheduled', 'skipped') ORDER BY id"

@@ -32,8 +32,10 @@ UPDATE contact_campaigns SET contact_id = 'q' WHERE id = 19;
 UPDATE contact_campaigns SET campaign_instance_id = 'q' WHERE id = 20;
 DROP INDEX plan_key;
 INSERT INTO email_schedules(id, contact_id, email_type, scheduled_send_date, status) VALUES
-  (21, 20, 'invoice', '2026-11-01', 'sent'), (22, 20, 'birthday', 'w', 'sent'), (23, 20, 'birthday', 'v', 'failed'),
-  (24, 20, 'birthday', 1762000000, 'Opened '), (25, 20, 'aep', '2026-02-01', 'paused'), (26, 'k', 'aep', '2026-02-02', 'sent');
+  (21, 20, 'invoice', '2026-11-01', 'sent'), (22, 20, 'birthday', 'w', 'sent'),
+  (23, 20, 'birthday', 'v', 'failed'),
+  (24, 20, 'birthday', 1762000000, 'Opened '), (25, 20, 'aep', '2026-02-01', 'paused'),
+  (26, 'k', 'aep', '2026-02-02', 'sent');
 CREATE UNIQUE INDEX plan_key ON email_schedules(contact_id, email_type, scheduled_send_date);
 """
 
@@ -72,7 +74,8 @@ def test_chunks_are_put_together(checked: Checked) -> None:
     more = """
     WITH RECURSIVE n(i) AS (SELECT 41 UNION ALL SELECT i + 1 FROM n WHERE i < 70000)
     INSERT INTO contacts(id, email, zip_code, birth_date, status)
-    SELECT i, 'person' || i || '@example.org', '90210', date('1930-01-01', (i % 20000) || ' days'), 'active' FROM n;
+    SELECT i, 'person' || i || '@example.org', '90210', date('1930-01-01', (i % 20000) || ' days'),
+    'active' FROM n;
     UPDATE contacts SET email = 'same@example.org' WHERE id IN (10, 40000, 69999);
     UPDATE contacts SET email = 'x' WHERE id % 10000 = 3;
     """

@@ -147,7 +147,7 @@ def run_with_fault(scene: Scene) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", [*KINDS, *BODIES])
-def test_requests(scene: Scene, kind: str) -> None:
+def test_fault_at_each_request(scene: Scene, kind: str) -> None:
     """Each request of a job meets each fault, once, and the job bears it."""
     only, fault = BODIES[kind] if kind in BODIES else ("", KINDS[kind])
     requests = [request for request in REQUESTS if only in ("", request[0])]
@@ -177,7 +177,7 @@ def test_throttled_for_long(scene: Scene) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed(scene: Scene, when: str) -> None:
+def test_killed_at_each_request(scene: Scene, when: str) -> None:
     """After a kill at any request, the next daemon completes the job with its own lease."""
     for method, path, nth, what in REQUESTS:
         before = scene.prepare()
@@ -385,7 +385,7 @@ def test_full_volume(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("contacts", [300, 60_000])
-def test_overtaken(
+def test_publish_of_others_during_an_upload(
     sites: Callable[[BucketSettings], Site],
     s3_server: S3Server,
     proxy: Proxy,

@@ -43,7 +43,9 @@ def plan_of(path: Path) -> list[tuple[object, ...]]:
 
 
 @LAYOUTS
-def test_only_the_name(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
+def test_job_fetches_and_publishes(
+    site: Site, organization: str, layout: str, tmp_path: Path
+) -> None:
     """A job fetches the newest version and publishes the plan; another machine continues."""
     copy = site.publish_new(organization)
     one, two = site.machine("one"), site.machine("two")
@@ -91,7 +93,7 @@ def test_from_the_volume_into_the_bucket(site: Site, organization: str, layout: 
 
 
 @LAYOUTS
-def test_missing(site: Site, organization: str, layout: str) -> None:
+def test_missing_organization(site: Site, organization: str, layout: str) -> None:
     """A missing organization is reported, and no lease stays."""
     daemon = site.machine("one")
     with pytest.raises(
@@ -145,7 +147,7 @@ def test_two_daemons_at_once(site: Site, organization: str, layout: str) -> None
 
 @pytest.mark.slow
 @LAYOUTS
-def test_changes_that_are_no_jobs(
+def test_other_changes_are_published(
     site: Site, organization: str, layout: str, tmp_path: Path
 ) -> None:
     """A configuration, a file that is sent, a backup that is restored: each is published.
@@ -198,7 +200,7 @@ def test_changes_wait_for_the_lease(site: Site, organization: str, layout: str) 
 
 
 @LAYOUTS
-def test_the_client_s_lease(
+def test_lease_of_the_client(
     site: Site, organization: str, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The main application's part: lease, fetch, write, publish.
@@ -279,7 +281,7 @@ def test_eviction(site: Site, organization: str, layout: str) -> None:
 
 @pytest.mark.slow
 @VERSIONS
-def test_many(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
+def test_batch(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
     """Several organizations in one call.
 
     A bounded number at once, an outcome for each, sums, exit codes.
@@ -339,7 +341,7 @@ def test_many(site: Site, organization: str, layout: str, tmp_path: Path) -> Non
     assert schedctl("submit", "--all", "--detach").returncode == 2
 
 
-def test_many_without_a_bucket(tmp_path: Path) -> None:
+def test_batch_without_a_bucket(tmp_path: Path) -> None:
     """`--all` without a bucket is all organizations of the data folder."""
     data = tmp_path / "data"
     data.mkdir()
@@ -367,7 +369,8 @@ from schedbucket import WorkingCopy, load_settings, open_repository, open_store
 from schedbucket.repository import OtherVersionError
 import os
 
-organization, folder, log, seed = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+organization, seed = sys.argv[1], int(sys.argv[4])
+folder, log = Path(sys.argv[2]), Path(sys.argv[3])
 folder.mkdir()
 settings = load_settings(os.environ)
 copy = WorkingCopy(folder / "mine.db", folder / "state", open_repository(settings, open_store(settings), organization))
@@ -379,19 +382,26 @@ while not (folder / "stop").exists():
     done = {}
     with closing(sqlite3.connect(copy.path)) as connection, connection:
         row = 1_000_000 * seed + number
+        year, month, day = source.randint(40, 79), source.randint(1, 9), source.randint(0, 9)
         connection.execute(
-            "INSERT INTO contacts(id, email, birth_date, effective_date, zip_code) VALUES (?, ?, ?, ?, '75001')",
-            (row, f"w{row}@example.org", f"19{source.randint(40, 79)}-0{source.randint(1, 9)}-1{source.randint(0, 9)}", "2020-03-01"),
+            "INSERT INTO contacts(id, email, birth_date, effective_date, zip_code) "
+            "VALUES (?, ?, ?, '2020-03-01', '75001')",
+            (row, f"w{row}@example.org", f"19{year}-0{month}-1{day}"),
         )
         done["contact"] = row
         found = connection.execute(
-            "SELECT id FROM email_schedules WHERE status = 'pre-scheduled' ORDER BY scheduled_send_date, id LIMIT 3"
+            "SELECT id FROM email_schedules WHERE status = 'pre-scheduled' "
+            "ORDER BY scheduled_send_date, id LIMIT 3"
         ).fetchall()
         if found:
             sent = source.choice(found)[0]
-            connection.execute("UPDATE email_schedules SET status = 'sent', actual_send_datetime = '2026-11-23 09:00:00' WHERE id = ?", (sent,))
+            connection.execute(
+                "UPDATE email_schedules SET status = 'sent', "
+                "actual_send_datetime = '2026-11-23 09:00:00' WHERE id = ?", (sent,)
+            )
             done["sent"] = connection.execute(
-                "SELECT contact_id, email_type, scheduled_send_date FROM email_schedules WHERE id = ?", (sent,)
+                "SELECT contact_id, email_type, scheduled_send_date FROM email_schedules "
+                "WHERE id = ?", (sent,)
             ).fetchone()
     try:
         copy.publish(note="app")
@@ -407,7 +417,9 @@ while not (folder / "stop").exists():
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("layout", ["versions", "plain"])
-def test_two_writers(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
+def test_jobs_with_a_concurrent_writer(
+    site: Site, organization: str, layout: str, tmp_path: Path
+) -> None:
     """While jobs run, a second process writes contacts and marks rows as sent all the time.
 
     No write of either side is

@@ -17,10 +17,12 @@ from schedd.replica import rebase
 
 SCHEMA = """
 CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT);
-CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, contact_id INTEGER, email_type TEXT, scheduled_send_date TEXT,
+CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, contact_id INTEGER, email_type TEXT,
+  scheduled_send_date TEXT,
   status TEXT, UNIQUE (contact_id, email_type, scheduled_send_date));
 CREATE TABLE scheduler_runs(run_id TEXT PRIMARY KEY, status TEXT);
-CREATE TABLE contact_issues(contact_id INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (contact_id, reason)) WITHOUT ROWID;
+CREATE TABLE contact_issues(contact_id INTEGER NOT NULL, reason TEXT NOT NULL,
+  PRIMARY KEY (contact_id, reason)) WITHOUT ROWID;
 CREATE TABLE notes(text TEXT);
 INSERT INTO contacts VALUES (1, 'a@example.org'), (2, 'b@example.org');
 INSERT INTO email_schedules VALUES (1, 1, 'birthday', '2026-12-01', 'pre-scheduled'),
@@ -55,7 +57,7 @@ def carry(paths: tuple[Path, Path, Path]) -> bool:
     return rebase.apply(changes, before, theirs)
 
 
-def test_ours_arrives(files: Callable[..., Any]) -> None:
+def test_our_changes_are_carried_over(files: Callable[..., Any]) -> None:
     """Rows that only we have changed are there afterwards, in each of our tables; theirs stay."""
     paths = files(
         "INSERT INTO email_schedules VALUES (3, 1, 'aep', '2027-01-01', 'pre-scheduled');"
@@ -104,7 +106,7 @@ def test_ours_arrives(files: Callable[..., Any]) -> None:
          (3, 1, "aep", "2027-01-01", "sent")),
     ],
 )  # fmt: skip
-def test_theirs_wins(
+def test_their_rows_win(
     files: Callable[..., Any], ours: str, theirs: str, kept: tuple[Any, ...] | None
 ) -> None:
     """Of a row that both changed, theirs stays; the loss of ours is reported."""

@@ -27,11 +27,13 @@ from tests.support.plans import (
 )
 
 AS_OF = "2026-11-23"
-CONTACTS = """CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code, birth_date, effective_date,
+CONTACTS = """CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code, birth_date,
+  effective_date,
   failed_underwriting, do_not_email);
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
 INSERT INTO contacts(id, email, zip_code, birth_date)
-SELECT i, 'u' || i || '@example.org', '75001', date('1950-01-01', '+' || ((i * 7919) % 9000) || ' days') FROM n;"""
+SELECT i, 'u' || i || '@example.org', '75001', date('1950-01-01',
+  '+' || ((i * 7919) % 9000) || ' days') FROM n;"""
 #: So that small files are judged, too.
 STRICT = {"guard": {"min_count": 1}}
 ONE_IN_FIVE = {"guard": {"max_unreadable_percent": 20.0}}

@@ -143,7 +143,8 @@ def test_odd_table(organization: Path) -> None:
     connection.executescript(
         """DROP TABLE IF EXISTS scheduler_config;
         CREATE TABLE scheduler_config(version, toml, created_at, created_by);
-        INSERT INTO scheduler_config VALUES ('x', 'a', 1, 2), (4, NULL, NULL, NULL), (5, 'nonsense = 1', 17, x'00');"""
+        INSERT INTO scheduler_config VALUES ('x', 'a', 1, 2), (4, NULL, NULL, NULL),
+        (5, 'nonsense = 1', 17, x'00');"""
     )
     connection.close()
     shown = configurations.show(organization, "org-a", DEFAULTS)

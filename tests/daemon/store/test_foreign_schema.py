@@ -341,9 +341,10 @@ def test_surplus_rows_of_the_present_plan(tmp_path: Path) -> None:
         "contact_id, email_type, scheduled_send_date, scheduled_send_time, status, "
         "skip_reason, priority"
     )
+    other = PLAN.format(", skip_reason TEXT, priority INTEGER")
     twice = f"INSERT INTO copy({columns}) SELECT {columns} FROM email_schedules"
     script = (
-        f"{PLAN.format(', skip_reason TEXT, priority INTEGER').replace('email_schedules', 'copy')};{twice};{twice};"
+        f"{other.replace('email_schedules', 'copy')};{twice};{twice};"
         "INSERT INTO copy VALUES (9001, 5, 'aep', '2026-01-01', '', 'skipped', NULL, NULL),"
         " (9002, 5, 'aep', '2026-01-01', '', 'sent', NULL, NULL), (9003, 5, 'aep', '2026-01-01', "
         "'', 'skipped', NULL, NULL);"
@@ -557,7 +558,7 @@ def test_schema_that_sqlite_cannot_parse(tmp_path: Path) -> None:
         (apsw.CorruptError, ErrorCode.DATABASE_DAMAGED),
     ],
 )
-def test_second_net(kind: type[apsw.Error], code: ErrorCode) -> None:
+def test_errors_in_the_middle_of_a_run(kind: type[apsw.Error], code: ErrorCode) -> None:
     """What SQLite raises in the middle of a run is an error of the file, with SQLite's text."""
     error = translate(kind("SQLite's text"), Path("org.db"))
     assert error.code == code

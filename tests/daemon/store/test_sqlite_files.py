@@ -439,7 +439,8 @@ def test_full_file_system(small: Path) -> None:
 
     connection = apsw.Connection(str(path))
     try:
-        with pytest.raises(apsw.Error) as refused:  # noqa: PT012 - which statement fails is SQLite's choice
+        # SQLite chooses which statement fails.
+        with pytest.raises(apsw.Error) as refused:  # noqa: PT012
             connection.execute("SELECT count(*) FROM t").fetchall()
             connection.execute("INSERT INTO t VALUES (zeroblob(100000), 1)")
         assert translate(refused.value, path).code == ErrorCode.DISK_FULL

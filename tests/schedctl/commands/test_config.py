@@ -104,7 +104,7 @@ def test_input_that_is_no_configuration(content: bytes, says: bytes, data: Path)
         ("set", "org-a", "-", "--by", "n" * 201),
     ],
 )
-def test_arguments_that_cannot_be(arguments: tuple[str | bytes, ...], data: Path) -> None:
+def test_impossible_arguments(arguments: tuple[str | bytes, ...], data: Path) -> None:
     """Impossible version numbers and table names are usage errors, as text and as JSON."""
     refused = schedctl(*arguments, data=data)
     assert refused.returncode == 2

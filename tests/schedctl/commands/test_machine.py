@@ -193,7 +193,7 @@ def test_doctor_with_the_machine_up(site: Site, call: Call) -> None:
         ({"SCHEDCTL_FLY_API": "http://127.0.0.1:9"}, "Machines API", "network"),
     ],
 )
-def test_doctor_finds(
+def test_doctor_reports_each_fault(
     site: Site, call: Call, environment: dict[str, str], name: str, remedy: str
 ) -> None:
     """Each thing that is wrong is one failed check with its remedy, and exit code 1."""
@@ -219,7 +219,7 @@ def test_doctor_looks_at_the_machine(site: Site, call: Call) -> None:
     assert states(call("doctor", "--json"))["machine"] == "warning"
 
 
-def test_doctor_here(tmp_path: Path) -> None:
+def test_doctor_over_a_local_folder(tmp_path: Path) -> None:
     """Over a data folder on this machine doctor works as well."""
     done = subprocess.run(
         [*SCHEDCTL, "doctor", "--data", str(tmp_path), "--json"],
@@ -305,7 +305,9 @@ FLYCTL = """#!{python}
 # here.
 import json, os, sys
 path = os.environ["FAKE_FLY"]
-state = json.load(open(path)) if os.path.exists(path) else {{"apps": [], "volumes": [], "secrets": {{}}, "calls": []}}
+state = {{"apps": [], "volumes": [], "secrets": {{}}, "calls": []}}
+if os.path.exists(path):
+    state = json.load(open(path))
 words = sys.argv[1:]
 state["calls"].append(words)
 code, out = 0, None
@@ -316,11 +318,15 @@ elif words[:2] == ["apps", "list"]: out = [{{"Name": name}} for name in state["a
 elif words[:2] == ["apps", "create"]: state["apps"].append(words[2])
 elif words[:2] == ["volumes", "list"]: out = state["volumes"]
 elif words[:2] == ["volumes", "create"]:
-    state["volumes"].append({{"id": "vol_1", "name": words[2], "size_gb": int(words[words.index("--size") + 1]), "region": words[words.index("--region") + 1]}})
+    size, region = (words[words.index(name) + 1] for name in ("--size", "--region"))
+    volume = {{"id": "vol_1", "name": words[2], "size_gb": int(size), "region": region}}
+    state["volumes"].append(volume)
 elif words[:2] == ["secrets", "list"]: out = [{{"name": name}} for name in state["secrets"]]
 elif words[:2] == ["secrets", "import"]:
     for line in sys.stdin.read().splitlines():
-        name, value = line.split("=", 1); state["secrets"][name] = value.strip('"') if value.startswith('"') else value.split("#")[0]
+        name, value = line.split("=", 1)
+        quoted = value.startswith('"')
+        state["secrets"][name] = value.strip('"') if quoted else value.split("#")[0]
 elif words[0] == "deploy": print("building ...")
 elif words[:2] == ["ssh", "console"]: print("shell", words[2:])
 if out is not None: print(json.dumps(out))

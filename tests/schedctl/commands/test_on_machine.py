@@ -123,7 +123,9 @@ def test_run(program: Path, data: Path, name: str, mode: str) -> None:
         (["/etc/passwd"], 2, "is not a valid name for an organization's file"),
     ],
 )
-def test_mistakes(program: Path, data: Path, arguments: list[str], code: int, said: str) -> None:
+def test_usage_errors(
+    program: Path, data: Path, arguments: list[str], code: int, said: str
+) -> None:
     """A wrong file, id or number of workers is said, with what to do."""
     done = call(program, "run-reliable-scheduler", *arguments, data=data)
     assert said in done.stderr
