@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -111,7 +110,7 @@ def test_concurrent_conditional_writes(
 ) -> None:
     """Of many who write under the same condition exactly one does.
 
-    On a loaded machine a write may get no answer in time. Whether it was done is then unknown: it may be the one.
+    On a loaded machine a write may get no answer in time: then it may be the one.
     """
     condition = NEW if first else Condition(store.put(key, b"before", NEW))
     won: list[int] = []
@@ -174,9 +173,8 @@ class Careless:
 
 
 @pytest.mark.parametrize("racing", [False, True])
-def test_self_test(store: ObjectStore, racing: bool) -> None:
-    """The doctor's look finds a store that ignores a condition, always or where several write at once, and leaves
-    nothing behind."""
+def test_conformance_check(store: ObjectStore, racing: bool) -> None:
+    """`doctor` finds a store that ignores conditions, and leaves nothing behind."""
     assert check_conditional_writes(store) is None
     for ignored in ("If-None-Match", "If-Match"):
         assert ignored in str(check_conditional_writes(Careless(store, ignored, racing=racing)))  # type: ignore[arg-type]

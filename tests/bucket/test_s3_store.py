@@ -107,21 +107,21 @@ def test_a_part_that_arrives_corrupted(
 def test_a_document_that_arrives_corrupted(
     direct: ObjectStore, store: ObjectStore, proxy: Proxy, organization: str
 ) -> None:
-    """A number that was spoilt on its way is never written back, though the document can be read."""
+    """A corrupted document that still decodes is never written back."""
     head_document = HeadDocument(direct, f"orgs/{organization}/head.json", organization)
     head_document.change(lambda head: msgspec.structs.replace(head, last_fencing_token=12345678))
     data, stored = direct.get(head_document.key)
-    spoilt = data.replace(b"12345678", b"12345679")
+    corrupted = data.replace(b"12345678", b"12345679")
     plain = HeadDocument(store, head_document.key, organization)
     proxy.faults.append(Fault("GET", "head.json", "corrupt"))
     assert plain.read().last_fencing_token == 12345678
     assert not proxy.faults
-    direct.put(head_document.key, spoilt, Condition(stored.etag), dict(stored.metadata))
+    direct.put(head_document.key, corrupted, Condition(stored.etag), dict(stored.metadata))
     with pytest.raises(SchedulerError, match="SHA-256") as caught:
         plain.read()
     assert caught.value.code == ErrorCode.BUCKET_DAMAGED
     _, stored = direct.get(head_document.key)
-    direct.put(head_document.key, spoilt, Condition(stored.etag))  # another writer need not say it
+    direct.put(head_document.key, corrupted, Condition(stored.etag))  # no metadata
     assert plain.read().last_fencing_token == 12345679
 
 

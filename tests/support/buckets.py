@@ -88,7 +88,7 @@ class Site:
         return copy
 
     def write(self, copy: WorkingCopy, sql: str, *values: object) -> None:
-        """Publish a change of the main application, again and again until it is the newest version."""
+        """Publish a change of the main application; retry until it is the newest version."""
         for _ in range(200):
             copy.refresh()
             copy.begin()

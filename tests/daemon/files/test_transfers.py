@@ -325,8 +325,8 @@ def test_damaged_blocks(folder: Folder, tmp_path: Path) -> None:
     data = source.read_bytes()
     digests = digests_of(data)
 
-    async def send(client: aio.AsyncClient, block: bytes, whole: str) -> None:
-        opening = OpenPush(id="1", organization="org-new", size_bytes=len(data), digest=whole)
+    async def send(client: aio.AsyncClient, block: bytes, complete: str) -> None:
+        opening = OpenPush(id="1", organization="org-new", size_bytes=len(data), digest=complete)
         transfer = (await client._session.request(opening)).transfer.transfer_id
         offer = OfferDigests(
             id="2", organization="org-new", transfer_id=transfer, first=0, digests=digests

@@ -373,7 +373,8 @@ organization, seed = sys.argv[1], int(sys.argv[4])
 folder, log = Path(sys.argv[2]), Path(sys.argv[3])
 folder.mkdir()
 settings = load_settings(os.environ)
-copy = WorkingCopy(folder / "mine.db", folder / "state", open_repository(settings, open_store(settings), organization))
+repository = open_repository(settings, open_store(settings), organization)
+copy = WorkingCopy(folder / "mine.db", folder / "state", repository)
 source, number = random.Random(seed), 0
 while not (folder / "stop").exists():
     number += 1
