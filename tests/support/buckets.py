@@ -127,3 +127,12 @@ def replica_of(result: RunResult) -> TransferStats:
     """Return what a run reports of the bucket; a run over a bucket always does."""
     assert result.replica is not None
     return result.replica
+
+
+def plan_of(path: Path) -> list[tuple[object, ...]]:
+    """Return the rows of the plan table, sorted."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(
+            "SELECT contact_id, email_type, scheduled_send_date, status, skip_reason FROM "
+            "email_schedules ORDER BY 1, 2, 3, 4"
+        ).fetchall()

@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from tests.support.daemons import workers_of
 from tests.support.machines_api import TOKEN, Machine, MachinesApiServer, Process
 from tests.support.names_server import NamesServer
 
+#: Runs `schedctl` for a site (the fixture `call`).
+Call = Callable[..., subprocess.CompletedProcess[str]]
 SCHEDCTL = [sys.executable, "-c", "from schedctl import main; main()"]
 SCHEDD = [sys.executable, "-m", "schedd"]
 #: As the real policy, a hundred times faster.
