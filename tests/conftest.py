@@ -15,8 +15,9 @@ import pytest
 from schedbucket import BucketSettings
 from schedclient.launch import local
 from schedctl.synthetic import make_organization
+from tests.support.command_line import SCHEDCTL
 from tests.support.daemons import RawClient, RunningDaemon
-from tests.support.folders import AS_OF, CONTACTS, SCHEDCTL, Folder, Terminal
+from tests.support.folders import AS_OF, CONTACTS, Folder, Terminal
 from tests.support.machines import Site, make_site
 from tests.support.machines_api import MachinesApiServer, serving
 from tests.support.names_server import NamesServer, naming

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from schedproto.layout import temporary_folder
+from tests.support.command_line import SCHEDCTL
 from tests.support.daemons import RunningDaemon
-from tests.support.folders import AS_OF, SCHEDCTL, Folder
+from tests.support.folders import AS_OF, Folder
 from tests.support.waiting import wait_until
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "OPERATIONS.md"

@@ -20,8 +20,8 @@ from schedclient import settings as client_settings
 from schedclient.errors import SettingsError
 from schedd import settings as daemon_settings
 from schedd.exitcodes import FatalError
+from tests.support.command_line import SCHEDCTL
 from tests.support.daemons import RunningDaemon
-from tests.support.folders import SCHEDCTL
 from tests.support.waiting import wait_until
 
 SERVER_PUBLIC, SERVER_SECRET = (key.decode() for key in zmq.curve_keypair())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import sys
 
 from schedctl.exitcodes import ExitCode
+from tests.support.command_line import SCHEDCTL
 from tests.support.waiting import wait_until
 
 AS_OF = "2026-11-01"
@@ -188,7 +188,7 @@ def test_interrupt_without_a_terminal(folder, tmp_path) -> None:
 
     with folder.client() as client:
         folder.pause_workers(client)
-    command = [sys.executable, "-c", "from schedctl import main; main()", "submit", "org-1"]
+    command = [*SCHEDCTL, "submit", "org-1"]
     process = subprocess.Popen(
         [*command, "--data", str(folder.path)],
         stdin=subprocess.DEVNULL,

@@ -25,7 +25,6 @@ from tests.support.names_server import NamesServer
 
 #: Runs `schedctl` for a site (the fixture `call`).
 Call = Callable[..., subprocess.CompletedProcess[str]]
-SCHEDCTL = [sys.executable, "-c", "from schedctl import main; main()"]
 SCHEDD = [sys.executable, "-m", "schedd"]
 #: As the real policy, a hundred times faster.
 QUICK = PollPolicy(poll_s=0.003, max_poll_s=0.02, busy_s=0.01, wait_s=0.1, full_s=0.2)

@@ -20,13 +20,13 @@ import pytest
 from schedclient import Client
 from schedclient.errors import AuthenticationError, LaunchError, SettingsError, UnreachableError
 from schedctl.synthetic import make_organization
+from tests.support.command_line import SCHEDCTL
 from tests.support.machines import Site, make_site
 from tests.support.machines_api import Fault, MachinesApiServer
 from tests.support.names_server import NamesServer
 from tests.support.waiting import wait_until
 
 AS_OF = "2026-11-01"
-SCHEDCTL = [sys.executable, "-c", "from schedctl import main; main()"]
 
 
 def add_organization(site: Site, name: str = "org-123", contacts: int = 300) -> Path:

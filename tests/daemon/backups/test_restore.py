@@ -23,6 +23,7 @@ from schedd.backups.backups import Backups
 from schedd.backups.restore import rebuild
 from schedd.run.runner import run_job
 from schedproto import ErrorCode, JobSpec, RunResult, SchedulerError
+from tests.support.command_line import schedctl
 from tests.support.daemons import AS_OF, RunningDaemon
 from tests.support.other_programs import locked, other_program
 from tests.support.plans import LocalContext, read_plan
@@ -162,20 +163,6 @@ def test_lock_is_held_through_the_backup(tmp_path: Path) -> None:
 
     run(path, Watched(tmp_path / "kept", 7, lambda: dt.datetime.now(dt.UTC)))
     assert seen == ["database is locked"]
-
-
-def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-c",
-        "from schedctl import main; main()",
-        *arguments,
-        "--data",
-        str(data),
-    ]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL
-    )
 
 
 def test_restore_through_the_daemon(data: Path, daemons: Callable[..., RunningDaemon]) -> None:

@@ -32,8 +32,9 @@ from schedproto.transfers import (
     digests_of,
     whole_digest,
 )
+from tests.support.command_line import SCHEDCTL
 from tests.support.databases import change, content, leftovers, table
-from tests.support.folders import AS_OF, SCHEDCTL, Folder
+from tests.support.folders import AS_OF, Folder
 
 MakeFolder = Callable[..., Folder]
 

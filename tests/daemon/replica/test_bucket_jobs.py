@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -27,6 +24,7 @@ from tests.support.buckets import (
     replica_of,
     schedule,
 )
+from tests.support.command_line import schedctl
 from tests.support.daemons import AS_OF
 from tests.support.waiting import wait_until
 
@@ -307,31 +305,22 @@ def test_batch(site: Site, organization: str, layout: str, tmp_path: Path) -> No
     assert failure is not None
     assert failure.code == "contacts_empty"
 
-    def schedctl(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                str(Path(sys.executable).with_name("schedctl")),
-                *arguments,
-                "--data",
-                str(daemon.data),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            env=os.environ | {"COLUMNS": "160"},
-        )
-
-    shown = schedctl("submit", *names, "--as-of", AS_OF)
+    shown = schedctl("submit", *names, "--as-of", AS_OF, data=daemon.data, COLUMNS="160")
     assert shown.returncode == 0, shown.stderr
     assert "6 of 6 organizations scheduled" in shown.stdout
-    document = json.loads(schedctl("submit", names[0], bad, "--as-of", AS_OF, "--json").stdout)
+    document = json.loads(
+        schedctl(
+            "submit", names[0], bad, "--as-of", AS_OF, "--json", data=daemon.data, COLUMNS="160"
+        ).stdout
+    )
     assert (document["succeeded"], document["failed"]) == (1, 1)
-    failed = schedctl("submit", "--all", "--as-of", AS_OF, "--at-once", "3")
+    failed = schedctl(
+        "submit", "--all", "--as-of", AS_OF, "--at-once", "3", data=daemon.data, COLUMNS="160"
+    )
     assert failed.returncode == 1
     assert "contacts_empty" in failed.stdout
-    assert schedctl("submit", "--all", names[0]).returncode == 2
-    assert schedctl("submit", "--all", "--detach").returncode == 2
+    assert schedctl("submit", "--all", names[0], data=daemon.data, COLUMNS="160").returncode == 2
+    assert schedctl("submit", "--all", "--detach", data=daemon.data, COLUMNS="160").returncode == 2
 
 
 def test_batch_without_a_bucket(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,20 +11,9 @@ import pytest
 from schedclient import errors
 from schedproto import JobSpec
 from schedproto.messages import JobReply, Submit
+from tests.support.command_line import schedctl
 from tests.support.daemons import AS_OF, RawClient, RunningDaemon
 from tests.support.plans import read_plan
-
-
-def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-c",
-        "from schedctl import main; main()",
-        *arguments,
-        "--data",
-        str(data),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_explain(data: Path, daemons: Callable[..., RunningDaemon]) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
-import sys
 import threading
 import tomllib
 from pathlib import Path
@@ -22,28 +20,13 @@ from schedd.engine.configuration import Configuration, Layer, build, dotted, dum
 from schedd.store import configurations
 from schedproto import ErrorCode, SchedulerError
 from tests.reference.random_configuration import random_overrides
+from tests.support.command_line import schedctl
 from tests.support.daemons import AS_OF, RunningDaemon
 from tests.support.paths import ROOT
 from tests.support.plans import GOLDEN, make_database, run_locally
 
 DEFAULTS = Layer("the daemon's configuration file", {})
 NOW = "2026-11-23 12:00:00"
-
-
-def schedctl(
-    *arguments: str, data: Path, text: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-c",
-        "from schedctl import main; main()",
-        *arguments,
-        "--data",
-        str(data),
-    ]
-    return subprocess.run(
-        command, input=text, capture_output=True, text=True, timeout=120, check=False
-    )
 
 
 @pytest.fixture

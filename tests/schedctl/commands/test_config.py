@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from typing import Any
 import pytest
 
 from schedproto.configurations import MAX_TOML_BYTES
+from tests.support.command_line import SCHEDCTL
 from tests.support.daemons import RunningDaemon
 
-COMMAND = [sys.executable, "-c", "from schedctl import main; main()", "config"]
+COMMAND = [*SCHEDCTL, "config"]
 
 
 def schedctl(

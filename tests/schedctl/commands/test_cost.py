@@ -12,7 +12,8 @@ import pytest
 
 from schedctl import costs as cost
 from schedproto import prices
-from tests.support.machines import SCHEDCTL, Call, Site
+from tests.support.command_line import SCHEDCTL
+from tests.support.machines import Call, Site
 from tests.support.paths import ROOT
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from schedctl.exitcodes import ExitCode
 from schedproto import RunResult, __version__
-from tests.support.documents import ESCAPE, document
+from tests.support.command_line import ESCAPE, document
 from tests.support.folders import AS_OF
 
 

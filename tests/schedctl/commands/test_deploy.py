@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from schedctl import costs as cost
-from tests.support.machines import SCHEDCTL, Site
+from tests.support.command_line import SCHEDCTL
+from tests.support.machines import Site
 from tests.support.machines_api import Fault
 from tests.support.paths import ROOT
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machines import SCHEDCTL, Call, Site
+from tests.support.command_line import SCHEDCTL
+from tests.support.machines import Call, Site
 
 
 def with_volume(site: Site) -> None:

@@ -12,7 +12,7 @@ from schedctl.exitcodes import ExitCode
 from schedctl.main import COMMANDS
 from schedproto import Job, OrganizationInfo, RunResult, VolumeInfo
 from schedproto.messages import Health
-from tests.support.documents import ESCAPE, document
+from tests.support.command_line import ESCAPE, document
 from tests.support.folders import AS_OF
 
 

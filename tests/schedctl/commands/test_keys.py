@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 from schedctl.exitcodes import ExitCode
-from tests.support.documents import document
+from tests.support.command_line import document
 
 
 class TestKeys:

@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from tests.support.machines import SCHEDCTL, Call, Site
+from tests.support.command_line import SCHEDCTL
+from tests.support.machines import Call, Site
 
 
 @pytest.mark.slow

@@ -6,8 +6,6 @@ import datetime as dt
 import json
 import re
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,6 +18,7 @@ from schedctl.synthetic import make_organization
 from schedd.store.reports import read_report
 from schedd.store.runs import SUMMARIES
 from schedproto import ContactIssue, Report, RunResult
+from tests.support.command_line import schedctl
 from tests.support.daemons import AS_OF, RunningDaemon
 from tests.support.plans import run_locally
 
@@ -191,18 +190,6 @@ def test_files_without_use(tmp_path: Path) -> None:
     report = read_report(path, "org-1", NOW)
     assert report.latest is None
     assert report.issues[0].contact_id == -5
-
-
-def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-c",
-        "from schedctl import main; main()",
-        *arguments,
-        "--data",
-        str(data),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.slow
