@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
 COVERAGE_FLOOR := 90
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint coverage pythons binary test-binary image-check bench bench-pool \
+.PHONY: help setup demo test test-all test-loaded lint coverage pythons binary test-binary image-check bench bench-pool \
 	bench-startup faults chaos lock sbom licences audit docs measure clean
 
 help: ## Show this help
@@ -26,6 +26,9 @@ test: setup ## Run the fast tests (ARGS="-k name")
 test-all: setup lint coverage binary image-check ## Run lint, coverage and all tests, as CI does
 	@tools/browser.sh
 	@$(PYTEST) $(ARGS)
+
+test-loaded: setup ## Run the fast tests next to four busy loops (LOOPS=8, LIMIT_S=3600, ARGS="-k name")
+	@tools/test_loaded.sh $(ARGS)
 
 coverage: setup ## Run the fast tests with coverage; fail below the floor (report: build/coverage/html)
 	@rm -rf build/coverage && mkdir -p build/coverage

@@ -16,8 +16,9 @@ from hypothesis import settings
 from schedbucket import BucketSettings
 from schedclient.launch import local
 from schedctl.synthetic import make_organization
+from tests.support.command_line import SCHEDCTL
 from tests.support.daemons import RawClient, RunningDaemon
-from tests.support.folders import AS_OF, CONTACTS, SCHEDCTL, Folder, Terminal
+from tests.support.folders import AS_OF, CONTACTS, Folder, Terminal
 from tests.support.machines import Site, make_site
 from tests.support.machines_api import MachinesApiServer, serving
 from tests.support.names_server import NamesServer, naming
@@ -156,8 +157,8 @@ def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     opened: list[Terminal] = []
 
     def run(*arguments: object, columns: int = 100, **environment: str) -> Terminal:
-        whole = {**os.environ, "TERM": "xterm-256color", **environment}
-        opened.append(Terminal([*SCHEDCTL, *map(str, arguments)], tmp_path, whole, columns))
+        complete = {**os.environ, "TERM": "xterm-256color", **environment}
+        opened.append(Terminal([*SCHEDCTL, *map(str, arguments)], tmp_path, complete, columns))
         return opened[-1]
 
     yield run

@@ -31,7 +31,10 @@ def make_docs() -> ModuleType:
 
 @pytest.mark.parametrize("name", ["CLI.md", "SETTINGS.md"])
 def test_page_is_current(make_docs: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each page equals what the generator writes, at any width of the terminal; `make docs` writes it."""
+    """Each page equals what the generator writes, at any width of the terminal.
+
+    `make docs` writes it.
+    """
     for width in ("40", "200"):
         monkeypatch.setenv("COLUMNS", width)
         assert (ROOT / "docs" / name).read_text(encoding="utf-8") == make_docs.PAGES[name](), (

@@ -1,4 +1,7 @@
-"""The examples in README.md and docs: commands that exist, Python that runs, files that are there."""
+"""The examples in README.md and docs.
+
+Commands that exist, Python that runs, files that are there.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("words", EXAMPLES)
 def test_command_is_valid(words: list[str]) -> None:
-    """The program has the command, and the command takes the options and arguments of the example."""
+    """The command exists, with the options and arguments of the example."""
     command, rest = PROGRAMS[words[0]], words[1:]
     context = click.Context(command, info_name=words[0], **command.context_settings)
     while isinstance(command, click.Group):
@@ -144,7 +147,7 @@ def section(title: str) -> str:
 @pytest.mark.slow
 @pytest.mark.xdist_group("examples")
 def test_shell_section_runs(folder: Path) -> None:
-    """Every command of "From a shell" succeeds, one after the other, on the organization of the first."""
+    """Every command of "From a shell" succeeds, in order, on one organization."""
     text = section("From a shell").replace("4711", "1")
     found = [words for block in blocks_of(text) for words in commands(block)]
     assert len(found) > 10
@@ -165,7 +168,7 @@ def test_python_runs(folder: Path, number: int) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_and_paths_exist(page: Path) -> None:
-    """Each relative link of a page has its file and section, and each path in code quotes exists."""
+    """Each relative link and each path in code quotes exists."""
     text = page.read_text(encoding="utf-8")
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", text):
         path = page.parent / target if target else page

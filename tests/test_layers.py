@@ -327,3 +327,27 @@ def test_the_daemon_listens_without_numpy() -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120
     ).stdout
     assert out.strip() == "[]"
+
+
+def test_conftest_files_have_fixtures_only() -> None:
+    """Helpers of tests are in tests/support: no test imports a conftest, and none defines them."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        tree = ast.parse(path.read_bytes())
+        imported = {
+            node.module
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module
+        }
+        assert not [name for name in imported if name.endswith("conftest")], path
+        if path.name == "conftest.py":
+            for node in tree.body:
+                if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                    decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+                    assert any("fixture" in text for text in decorators), f"{path}: {node.name}"
+
+
+def test_size_of_test_files() -> None:
+    """A file of tests has at most 500 lines, like a module."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        if "data" not in path.parts:
+            assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES, path

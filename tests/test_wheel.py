@@ -64,7 +64,7 @@ def test_contents(wheel: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_client_alone(wheel: Path, tmp_path: Path) -> None:
-    """The base installation works in a clean environment, is small, and has no numpy and no apsw."""
+    """The base installation works without numpy and apsw, and is small."""
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, timeout=120)
     python = venv / "bin" / "python"

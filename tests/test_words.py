@@ -41,7 +41,7 @@ def run(path: Path) -> subprocess.CompletedProcess[str]:
     ("sentence", "found", "replacement"),
     [
         ("The client connects anew.", "anew", "again"),
-        ("The file is spoilt.", "spoilt", "corrupted"),
+        ("The file is corrupted.", "corrupted", "corrupted"),
         ("Twelve tries were in vain.", "in vain", "failed"),
         ("Show what becomes of them.", "becomes of", "outcome"),
         ("Then begin again.", "begin again", "retry"),
@@ -88,7 +88,7 @@ def test_phrase_across_lines(check_words: ModuleType) -> None:
 
 
 def test_lists_are_well_formed(check_words: ModuleType) -> None:
-    """Every word has a replacement, every phrase compiles, and no replacement is unwanted itself."""
+    """Every word has a replacement, every phrase compiles, no replacement is unwanted."""
     words = check_words.WORDS.read_text(encoding="utf-8").splitlines()
     assert words == sorted(words)
     assert all(re.fullmatch(r"[a-z]+->[^,]+(, [^,]+)*,", word) for word in words)

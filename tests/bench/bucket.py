@@ -61,7 +61,7 @@ def main() -> None:
         ]
         daemon = subprocess.Popen(command, env=environment)
         try:
-            print("| step | fetched | sent | whole files | seconds | stages |")
+            print("| step | fetched | sent | complete files | seconds | stages |")
             print("| --- | ---: | ---: | ---: | ---: | --- |")
             with Client(socket_endpoint(data), timeout_s=60) as client:
                 show("first run", client.schedule("org-1", as_of=str(DAY)))
@@ -103,9 +103,11 @@ def change(path: Path, contacts: int) -> None:
 def show(step: str, result: object) -> None:
     """Print one run."""
     use = result.replica  # type: ignore[attr-defined]
-    stages = ", ".join(f"{name} {value:.2f}" for name, value in result.stages.items())  # type: ignore[attr-defined]
+    seconds: dict[str, float] = result.stages  # type: ignore[attr-defined]
+    stages = ", ".join(f"{name} {value:.2f}" for name, value in seconds.items())
     print(
-        f"| {step} | {use.bytes_down:,} | {use.bytes_up:,} | {use.bytes_whole:,} | {result.wall_s:.2f} | {stages} |",  # type: ignore[attr-defined]
+        f"| {step} | {use.bytes_down:,} | {use.bytes_up:,} | {use.bytes_whole:,} | "
+        f"{result.wall_s:.2f} | {stages} |",  # type: ignore[attr-defined]
         flush=True,
     )
 

@@ -2,7 +2,7 @@
 
 Needs both, and SeaweedFS (requirements).
 
-python tests/bench/bucket_clients.py      # with boto3 installed beside, `pip install boto3`
+python tests/bench/bucket_clients.py      # with boto3 installed next to it, `pip install boto3`
 """
 
 from __future__ import annotations

@@ -86,7 +86,8 @@ def main() -> None:
                 times[variant].append(seconds(paths[variant], config, folder / "scratch"))
     clean = statistics.median(times["clean"])
     print(
-        f"{arguments.contacts:,} contacts, processor seconds of a dry run, median of {arguments.repeat}"
+        f"{arguments.contacts:,} contacts, processor seconds of a dry run, median of "
+        f"{arguments.repeat}"
     )
     for variant, measured in times.items():
         median = statistics.median(measured)

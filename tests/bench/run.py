@@ -1,4 +1,4 @@
-"""Times whole runs against the least that SQLite needs for them.
+"""Times complete runs against the least that SQLite needs for them.
 
 `make bench ARGS="--contacts 100000 1000000"`.
 
@@ -63,7 +63,7 @@ NAMES = {
 
 
 class Meter:
-    """Wall seconds, CPU seconds, peak memory and bytes written of a process and its children, while it is entered."""
+    """Time, CPU, peak memory and written bytes of a process and its children."""
 
     def __init__(self, pid: int) -> None:
         self._root = psutil.Process(pid)
@@ -131,7 +131,8 @@ def planned_rows(path: Path, run: Run) -> PlainRows:
     reasons = {name or None: n for n, name in enumerate(SKIP_REASONS)}
     connection = apsw.Connection(str(path))
     rows = connection.execute(
-        "SELECT contact_id, email_type, coalesce(campaign_instance_id, 0), skip_reason, scheduled_send_date, "
+        "SELECT contact_id, email_type, coalesce(campaign_instance_id, 0), skip_reason, "
+        "scheduled_send_date, "
         "printf('%04d-%02d-%02d', event_year, event_month, event_day) FROM email_schedules "
         "WHERE status IN ('pre-scheduled', 'skipped') AND email_type NOT LIKE 'followup%' "
         "ORDER BY contact_id, email_type, scheduled_send_date"
@@ -292,7 +293,8 @@ class Bench:
         base = self._median("floor", "wall_s")
         print(f"\n{self.contacts:,} contacts, mode {self.mode}, median of {self.repeats}")
         print(
-            f"{'':22}{'wall s':>9}{'x floor':>9}{'CPU s':>9}{'contacts/s':>12}{'peak MB':>9}{'written MB':>12}"
+            f"{'':22}{'wall s':>9}{'x floor':>9}{'CPU s':>9}{'contacts/s':>12}"
+            f"{'peak MB':>9}{'written MB':>12}"
         )
         for name, title in NAMES.items():
             wall = self._median(name, "wall_s")

@@ -126,7 +126,8 @@ def main() -> None:
             folder.mkdir()
             stories.append(from_a_stopped_machine(FORMS["folder"], folder))
     print(
-        f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}; medians in seconds"
+        f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}; "
+        "medians in seconds"
     )
     print(f"{'form':10} {'cache':7} {'listening':>10} {'first result':>13} {'runs':>5}")
     for (form, kind), entries in times.items():
@@ -134,7 +135,8 @@ def main() -> None:
         print(f"{form:10} {kind:7} {listening:10.3f} {ready:13.3f} {len(entries):5}")
     stopped, up = (statistics.median(values) for values in zip(*stories, strict=True))
     print(
-        f"client.schedule, 10,000 contacts: machine stopped {stopped:.3f}, up {up:.3f} ({len(stories)} runs)"
+        f"client.schedule, 10,000 contacts: machine stopped {stopped:.3f}, up {up:.3f} "
+        f"({len(stories)} runs)"
     )
 
 

@@ -35,7 +35,8 @@ def _table(entry: dict[str, Any]) -> list[str]:
     for name, label in NAMES.items():
         wall = _median(entry, name, "wall_s")
         lines.append(
-            f"| {label} | {wall:.2f} | {wall / floor:.2f} | {wall / first:.2f} | {_median(entry, name, 'cpu_s'):.2f} | "
+            f"| {label} | {wall:.2f} | {wall / floor:.2f} | {wall / first:.2f} | "
+            f"{_median(entry, name, 'cpu_s'):.2f} | "
             f"{entry['contacts'] / wall:,.0f} | {_median(entry, name, 'peak_bytes') / 1e6:,.0f} | "
             f"{_median(entry, name, 'written_bytes') / 1e6:,.0f} |"
         )
@@ -43,7 +44,7 @@ def _table(entry: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Write the page anew between its two marks."""
+    """Replace the page between its two marks."""
     newest: dict[tuple[str, int], dict[str, Any]] = {}
     for line in RESULTS.read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
@@ -55,7 +56,10 @@ def main() -> None:
     last = newest[max(newest)]
     lines += [
         "",
-        f"Machine: {last['machine']['cpus']} processors, {last['machine']['memory_bytes'] / 1e9:.0f} GB, ",
+        (
+            f"Machine: {last['machine']['cpus']} processors, "
+            f"{last['machine']['memory_bytes'] / 1e9:.0f} GB, "
+        ),
     ]
     lines[-1] += (
         f"{last['machine']['system']}; "

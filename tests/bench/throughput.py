@@ -135,7 +135,8 @@ def main() -> None:
         times = latency(folder, 15)
         figures["latency_s"] = times
         print(
-            f"\n10,000 contacts, warm, submit to result: median {statistics.median(times):.3f} s, most {max(times):.3f} s"
+            f"\n10,000 contacts, warm, submit to result: median {statistics.median(times):.3f} s, "
+            f"most {max(times):.3f} s"
         )
     entry = {
         "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),

@@ -37,7 +37,7 @@ def organization(data: Path, contacts: int, name: str = "org-123") -> Path:
 
 
 def test_same_plan(program: Program, data: Path, tmp_path: Path) -> None:
-    """The compiled program writes the plan that the interpreted one writes, with several workers."""
+    """The compiled program writes the same plan as Python does, with several workers."""
     path = organization(data, 60_000)
     other = tmp_path / "org-123.db"
     shutil.copy(path, other)
@@ -50,8 +50,8 @@ def test_same_plan(program: Program, data: Path, tmp_path: Path) -> None:
     assert read_plan(path) == read_plan(other)
 
 
-def test_from_nothing(program: Program, data: Path) -> None:
-    """`schedctl demo` starts a daemon of the same program by itself, which goes away when idle."""
+def test_demo_starts_the_compiled_daemon(program: Program, data: Path) -> None:
+    """`schedctl demo` starts a daemon of the same program, which exits when idle."""
     done = program.run(
         "schedctl",
         "demo",
@@ -70,7 +70,7 @@ def test_from_nothing(program: Program, data: Path) -> None:
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_signals(program: Program, data: Path, name: str) -> None:
-    """A signal to the process that was started ends the daemon and its workers, exit code 0, nothing left over."""
+    """A signal to the started process ends the daemon and its workers with exit code 0."""
     process = program.serve(data)
     process.send_signal(getattr(signal, name))
     assert process.wait(120) == 0
@@ -166,7 +166,7 @@ def test_exit_codes(program: Program, data: Path) -> None:
     assert program.run("nosuch").returncode == 2
 
 
-def test_names(program: Program, tmp_path: Path) -> None:
+def test_links_select_the_command(program: Program, tmp_path: Path) -> None:
     """Linked under a command's name, the program is that command."""
     for name, words, said in (
         ("schedd", ["version"], "0."),
@@ -253,7 +253,7 @@ def bare_root() -> Path | None:
 def test_in_an_empty_debian(
     program: Program, tmp_path: Path, tls_port: int, request: pytest.FixtureRequest
 ) -> None:
-    """In a Debian with nothing installed it schedules, knows the time zones and has certificates for HTTPS."""
+    """An empty Debian suffices: scheduling, time zones and HTTPS certificates work."""
     base = bare_root()
     if base is None:
         pytest.skip("needs root and the Debian that `make image-check` makes")
@@ -337,8 +337,8 @@ def test_in_an_empty_debian(
     assert "SSL" in https.stderr
 
 
-def test_the_story(program: Program, tmp_path: Path) -> None:
-    """A stopped machine of the compiled program, a job from a compiled client, the machine stops by itself."""
+def test_machine_starts_for_a_job_and_stops(program: Program, tmp_path: Path) -> None:
+    """A compiled client starts a compiled machine, which stops when idle."""
     with serving() as server, naming(server) as names:
         site = make_site(
             server, names, tmp_path, command=[str(program.path), "schedd"], idle_timeout_s=1.0
@@ -362,7 +362,7 @@ def test_no_python_needed(program: Program) -> None:
     assert sys.prefix not in done.stdout
 
 
-def test_golden(program: Program, data: Path) -> None:
+def test_golden_plans(program: Program, data: Path) -> None:
     """Every golden organization comes out right, compiled."""
     program.serve(data)
     with Client(data=data) as client:

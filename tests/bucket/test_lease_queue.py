@@ -51,7 +51,7 @@ def test_first_come_first_served(machines: tuple[Machine, Machine], layout: str)
 
 @LAYOUTS
 def test_waiters_that_are_gone(machines: tuple[Machine, Machine], layout: str) -> None:
-    """One who gives up leaves the queue; one who has crashed holds the others up only until it is noticed."""
+    """A waiter that gives up leaves the queue; a crashed one blocks it only for a while."""
     document = machines[0].repository.head_document
     lease = Lease.acquire(document, "app", duration_s=30.0)
     with pytest.raises(SchedulerError) as caught:
@@ -75,7 +75,7 @@ def test_a_request_before_a_restarted_holder(
     machines: tuple[Machine, Machine],
     layout: str,
 ) -> None:
-    """A restarted holder continues with its lease though another one is waiting, and nobody gets in between."""
+    """A restarted holder continues with its lease although others wait."""
     document = machines[0].repository.head_document
     Lease.acquire(document, "job", duration_s=30.0)
     taken: list[Lease] = []
@@ -94,7 +94,7 @@ def test_a_request_before_a_restarted_holder(
 
 @LAYOUTS
 def test_exclusive(machines: tuple[Machine, Machine], layout: str) -> None:
-    """A writer without a lease publishes next to a lease, but waits while the lease is exclusive."""
+    """A writer without a lease publishes, but waits while a lease is exclusive."""
     holder, writer = machines
     lease = Lease.acquire(holder.repository.head_document, "job", duration_s=60.0)
     writer.change("next to a lease")

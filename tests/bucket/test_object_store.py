@@ -50,7 +50,7 @@ def test_conditions(store: ObjectStore, key: str) -> None:
     assert (data, stored.etag, stored.size_bytes) == (b"2", second, 1)
 
 
-def test_files(store: ObjectStore, key: str, tmp_path: Path) -> None:
+def test_files_round_trip(store: ObjectStore, key: str, tmp_path: Path) -> None:
     """A file comes back as it was, with its metadata, below and above the size of a part."""
     for size in (0, 1, 5_000_000, 40_000_000):
         source, target = tmp_path / f"s{size}", tmp_path / f"t{size}"
@@ -71,8 +71,8 @@ def test_files(store: ObjectStore, key: str, tmp_path: Path) -> None:
     assert source.stat().st_size == 1
 
 
-def test_missing(store: ObjectStore, key: str, tmp_path: Path) -> None:
-    """What is not there is told as such, and can be removed as often as anybody likes."""
+def test_missing_objects(store: ObjectStore, key: str, tmp_path: Path) -> None:
+    """A missing object raises its own error; removing it again is allowed."""
     with pytest.raises(MissingObjectError):
         store.get(key)
     with pytest.raises(MissingObjectError):
@@ -105,12 +105,12 @@ def test_listing(store: ObjectStore, key: str) -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_race(
+def test_concurrent_conditional_writes(
     store: ObjectStore, settings_of: Callable[..., BucketSettings], key: str, first: bool
 ) -> None:
     """Of many who write under the same condition exactly one does.
 
-    On a loaded machine a write may get no answer in time. Whether it was done is then unknown: it may be the one.
+    On a loaded machine a write may get no answer in time: then it may be the one.
     """
     condition = NEW if first else Condition(store.put(key, b"before", NEW))
     won: list[int] = []
@@ -173,9 +173,8 @@ class Careless:
 
 
 @pytest.mark.parametrize("racing", [False, True])
-def test_self_test(store: ObjectStore, racing: bool) -> None:
-    """The doctor's look finds a store that ignores a condition, always or where several write at once, and leaves
-    nothing behind."""
+def test_conformance_check(store: ObjectStore, racing: bool) -> None:
+    """`doctor` finds a store that ignores conditions, and leaves nothing behind."""
     assert check_conditional_writes(store) is None
     for ignored in ("If-None-Match", "If-Match"):
         assert ignored in str(check_conditional_writes(Careless(store, ignored, racing=racing)))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What the S3 store makes of a server's answers: error codes, conflicts, redirects, the environment."""
+"""Answers of an S3 server: error codes, conflicts, redirects, and the environment."""
 
 from __future__ import annotations
 
@@ -65,8 +65,7 @@ def error_of(request: Callable[[BucketStore], Any], store: BucketStore) -> Sched
 def test_a_conflict_without_a_condition_is_retried(
     server: AnsweringServer, store: BucketStore, name: str, status: int
 ) -> None:
-    """A 409 (OVH answers so while another operation is in progress), or a 412, of a request that has no
-    condition passes: the request is repeated."""
+    """A 409 or 412 of a request without a condition is retried (OVH sends such a 409)."""
     code = "OperationAborted" if status == 409 else "PreconditionFailed"
     server.failures.extend([Failure(status, code)] * 2)
     PLAIN[name](store)
@@ -110,8 +109,7 @@ def test_a_conflict_of_a_conditional_write(
 def test_a_missing_object_and_a_missing_bucket(
     server: AnsweringServer, store: BucketStore, name: str
 ) -> None:
-    """A 404 means that the object is gone, or that there is no such bucket: obstore has one class for both, and
-    calls the latter a failed condition."""
+    """A 404 of an object and of a bucket are different errors; obstore has one class for both."""
     server.failures.append(Failure(404, "NoSuchKey"))
     with pytest.raises(ConditionFailedError):
         CONDITIONAL[name](store, REPLACE)
@@ -196,7 +194,7 @@ GOOD = {
     "AWS_ACCESS_KEY_ID": "key",
     "AWS_SECRET_ACCESS_KEY": "secret",
 }
-#: Variables that other programs set, or that the library's documentation names, and a value that would change
+#: Variables that other programs set, or that the library documents, and a value that would change
 #: requests if it had an effect.
 OTHERS = {
     "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1",
@@ -267,7 +265,7 @@ def requests_of(server: AnsweringServer, **options: Any) -> list[tuple[Any, ...]
 def test_ignored_variables(
     server: AnsweringServer, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """No other variable has an effect on requests, in particular not those that the library reads."""
+    """No other variable affects requests, in particular none that the library reads."""
     for variable in [*OTHERS, *LIBRARY_VARIABLES, "AWS_SESSION_TOKEN"]:
         monkeypatch.delenv(variable, raising=False)
     expected = requests_of(server)

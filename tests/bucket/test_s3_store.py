@@ -1,6 +1,6 @@
-"""What the S3 store itself bears of a network.
+"""Network faults that the S3 store handles.
 
-Parts that break off or arrive spoilt, objects replaced under its feet.
+Parts that break off or arrive corrupted, objects replaced under its feet.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def large(tmp_path: Path) -> Path:
 def test_a_part_that_breaks_off(
     direct: ObjectStore, store: ObjectStore, proxy: Proxy, key: str, large: Path, tmp_path: Path
 ) -> None:
-    """A fetch goes on where it broke off: of no part more is asked for than is missing."""
+    """A fetch resumes: only the missing bytes of a part are requested again."""
     direct.put_file(key, large)
     proxy.faults.extend(Fault("GET", key, "cut") for _ in range(3))
     store.get_file(key, tmp_path / "got")
@@ -83,19 +83,19 @@ def test_an_object_that_is_replaced_meanwhile(
         store.get_file(key, tmp_path / "got")
 
 
-def test_a_part_that_arrives_spoilt(
+def test_a_part_that_arrives_corrupted(
     direct: ObjectStore, store: ObjectStore, proxy: Proxy, key: str, large: Path, tmp_path: Path
 ) -> None:
-    """The server refuses what is not what was sent, whole or in parts, and it is sent again."""
+    """The server refuses corrupted content, complete or in parts; the store resends it."""
     small = tmp_path / "small"
     small.write_bytes(b"x" * 10_000)
     for number, path in enumerate((small, large)):
-        proxy.faults.append(Fault("PUT", key, "spoil"))
+        proxy.faults.append(Fault("PUT", key, "corrupt_sent"))
         store.put_file(f"{key}{number}", path)
         assert not proxy.faults
         direct.get_file(f"{key}{number}", tmp_path / f"got{number}")
         assert (tmp_path / f"got{number}").read_bytes() == path.read_bytes()
-    proxy.faults.append(Fault("PUT", key, "spoil"))
+    proxy.faults.append(Fault("PUT", key, "corrupt_sent"))
     with pytest.raises(SchedulerError) as caught:
         store.put(f"{key}-conditional", b"x" * 1000, Condition(None))
     assert (
@@ -104,36 +104,35 @@ def test_a_part_that_arrives_spoilt(
     store.put(f"{key}-conditional", b"x" * 1000, Condition(None))
 
 
-def test_a_document_that_arrives_spoilt(
+def test_a_document_that_arrives_corrupted(
     direct: ObjectStore, store: ObjectStore, proxy: Proxy, organization: str
 ) -> None:
-    """A number that was spoilt on its way is never written back, though the document can be read."""
+    """A corrupted document that still decodes is never written back."""
     head_document = HeadDocument(direct, f"orgs/{organization}/head.json", organization)
     head_document.change(lambda head: msgspec.structs.replace(head, last_fencing_token=12345678))
     data, stored = direct.get(head_document.key)
-    spoilt = data.replace(b"12345678", b"12345679")
+    corrupted = data.replace(b"12345678", b"12345679")
     plain = HeadDocument(store, head_document.key, organization)
     proxy.faults.append(Fault("GET", "head.json", "corrupt"))
     assert plain.read().last_fencing_token == 12345678
     assert not proxy.faults
-    direct.put(head_document.key, spoilt, Condition(stored.etag), dict(stored.metadata))
+    direct.put(head_document.key, corrupted, Condition(stored.etag), dict(stored.metadata))
     with pytest.raises(SchedulerError, match="SHA-256") as caught:
         plain.read()
     assert caught.value.code == ErrorCode.BUCKET_DAMAGED
     _, stored = direct.get(head_document.key)
-    direct.put(head_document.key, spoilt, Condition(stored.etag))  # another writer need not say it
+    direct.put(head_document.key, corrupted, Condition(stored.etag))  # no metadata
     assert plain.read().last_fencing_token == 12345679
 
 
-def test_a_write_of_which_nothing_is_known(
+def test_write_without_an_answer(
     direct: ObjectStore,
     store: ObjectStore,
     proxy: Proxy,
     organization: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where the answer to a write is lost and nothing more comes, the error says just that, and not that all is as
-    it was; where no write was sent, it says so."""
+    """If no answer arrives, the error says whether the write may have happened."""
     monkeypatch.setattr("schedbucket.head._MAX_PAUSE_S", 0.01)
     head_document = HeadDocument(store, f"orgs/{organization}/head.json", organization)
 
@@ -157,14 +156,14 @@ def test_a_write_of_which_nothing_is_known(
     assert HeadDocument(direct, head_document.key, organization).read().last_fencing_token == 2
 
 
-def test_a_lease_of_which_nothing_is_known(
+def test_lease_without_an_answer(
     direct: ObjectStore,
     proxy: Proxy,
     s3_server: S3Server,
     organization: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A lease whose taking was not confirmed is ours to take at once when the bucket answers again."""
+    """A lease of unknown state can be acquired again by its holder at once."""
     monkeypatch.setattr("schedbucket.head._MAX_PAUSE_S", 0.01)
     settings = s3_server.settings(proxy.url, retries=0)
     repository = open_repository(settings, open_store(settings), organization)
@@ -179,8 +178,8 @@ def test_a_lease_of_which_nothing_is_known(
     lease.release()
 
 
-def test_refusals(s3_server: S3Server) -> None:
-    """What will not pass by itself is told as such at once, whatever is asked for."""
+def test_permanent_errors(s3_server: S3Server) -> None:
+    """A permanent error is reported at once, for every request."""
     for wrong in ({"bucket": "no-such-bucket"}, {"secret": "wrong"}, {"key": "nobody"}):
         store = open_store(s3_server.settings(**wrong))
         for what, ask in {

@@ -28,14 +28,14 @@ LAYOUTS = pytest.mark.parametrize("layout", ["versions", "plain"])
 
 
 @LAYOUTS
-def test_back_and_forth(machines: tuple[Machine, Machine], layout: str) -> None:
+def test_publish_and_fetch(machines: tuple[Machine, Machine], layout: str) -> None:
     """What one publishes the other fetches: nothing when current, else what changed.
 
     The file is the same, bit by bit.
     """
     one, two = machines
-    whole = two.copy.refresh()
-    assert whole > 0
+    complete = two.copy.refresh()
+    assert complete > 0
     assert two.copy.refresh() == 0
     for number in range(5):
         giver, taker = (one, two) if number % 2 else (two, one)
@@ -44,21 +44,21 @@ def test_back_and_forth(machines: tuple[Machine, Machine], layout: str) -> None:
         assert read(taker.path) == f"text {number}"
         assert taker.path.read_bytes() == giver.path.read_bytes()
         if layout == "versions":
-            assert sent == got < whole / 5
+            assert sent == got < complete / 5
     known = one.copy.version
     assert known is not None
     assert known.size_bytes == one.path.stat().st_size
 
 
 @LAYOUTS
-def test_nothing_changed(machines: tuple[Machine, Machine], layout: str) -> None:
+def test_publish_without_a_change(machines: tuple[Machine, Machine], layout: str) -> None:
     """A publish without a change makes no version."""
     one, _ = machines
     before = one.repository.newest()
     one.copy.begin()
     assert one.copy.publish()[1] == 0
     assert one.repository.newest() == before
-    assert not (one.copy.folder / "base.db").exists(), "a whole file is left lying on the volume"
+    assert not (one.copy.folder / "base.db").exists(), "a complete file is left on the volume"
     one.copy.begin()
     write(one.path, "there")
     write(one.path, "c7@example.org")  # the same rows again, in a file that has been written to
@@ -68,10 +68,10 @@ def test_nothing_changed(machines: tuple[Machine, Machine], layout: str) -> None
 
 
 @LAYOUTS
-def test_other_version(machines: tuple[Machine, Machine], layout: str) -> None:
+def test_conflicting_publish(machines: tuple[Machine, Machine], layout: str) -> None:
     """Of two who changed the same version one publishes.
 
-    The other is told, and both files are as they were.
+    The other gets an error, and both files are unchanged.
     """
     one, two = machines
     two.copy.refresh()
@@ -112,8 +112,8 @@ def test_changed_outside(machines: tuple[Machine, Machine], layout: str, tmp_pat
 
 
 @LAYOUTS
-def test_lost_note(machines: tuple[Machine, Machine], layout: str) -> None:
-    """A copy whose note was not written before a kill is recognised by its content and not fetched again."""
+def test_copy_without_its_note(machines: tuple[Machine, Machine], layout: str) -> None:
+    """A copy without its note is recognised by content and not fetched again."""
     one, two = machines
     two.change("new")
     one.copy.refresh()
@@ -124,7 +124,7 @@ def test_lost_note(machines: tuple[Machine, Machine], layout: str) -> None:
 
 @LAYOUTS
 def test_write_ahead_log(machines: tuple[Machine, Machine], layout: str) -> None:
-    """A file in WAL mode is published with what lies in its log.
+    """A file in WAL mode is published with the content of its log.
 
     One that somebody holds open is refused.
     """
@@ -147,7 +147,7 @@ def test_write_ahead_log(machines: tuple[Machine, Machine], layout: str) -> None
 
 
 @LAYOUTS
-def test_list(
+def test_organizations_are_listed(
     settings_of: Callable[..., BucketSettings], machines: tuple[Machine, Machine], layout: str
 ) -> None:
     """The bucket tells which organizations it has."""
@@ -209,7 +209,7 @@ def test_versions_are_kept_folded_and_collected(
 def test_version_gone_while_fetching(
     machines: tuple[Machine, Machine], layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reader whose version is collected under its feet begins anew with the newest."""
+    """A reader whose version is deleted during the fetch restarts with the newest."""
     one, two = machines
     original = two.repository.fetch
     calls = []
@@ -242,7 +242,7 @@ def test_version_gone_while_fetching(
 
 
 def write_snapshot(machine: Machine) -> None:
-    """Publish a whole file, and leave only that version in the head."""
+    """Publish a complete file, and leave only that version in the head."""
     base = machine.copy.version
     write(machine.path, "snapshot")
     machine.repository.publish(machine.path, None, base, machine.copy.folder)
@@ -270,7 +270,7 @@ def test_patches(
 ) -> None:
     """A patch makes the new file of the old one, whatever both are.
 
-    Cut off or spoilt, it is refused or caught by its hash.
+    Truncated or corrupted, it is refused or caught by its hash.
     """
     folder = tmp_path_factory.mktemp("patch")
     new = bytearray(old)
@@ -301,7 +301,7 @@ def test_patches(
 
 
 @LAYOUTS
-def test_one_writer(machines: tuple[Machine, Machine], layout: str) -> None:
+def test_lease_excludes_others(machines: tuple[Machine, Machine], layout: str) -> None:
     """The second waits until the first has released; tokens rise."""
     one, two = machines
     first = Lease.acquire(one.repository.head_document, "one", duration_s=120)
@@ -320,7 +320,7 @@ def test_one_writer(machines: tuple[Machine, Machine], layout: str) -> None:
 def test_renewal_and_takeover(machines: tuple[Machine, Machine], layout: str) -> None:
     """A lease that is renewed stays.
 
-    One whose holder is dead is taken over, and its holder can publish no more.
+    Another holder takes an expired one, and the first cannot publish any more.
     """
     one, two = machines
     one.copy.refresh()
@@ -384,8 +384,8 @@ def test_clock_skew(machines: tuple[Machine, Machine], layout: str, ahead_s: flo
 
 
 @LAYOUTS
-def test_same_holder(machines: tuple[Machine, Machine], layout: str) -> None:
-    """A restarted daemon takes its own lease over at once, and the earlier one's token is worth nothing."""
+def test_holder_reacquires_its_lease(machines: tuple[Machine, Machine], layout: str) -> None:
+    """A restarted daemon acquires its own lease at once; the old token is invalid."""
     one, two = machines
     before = Lease.acquire(one.repository.head_document, "same", duration_s=600.0)
     after = Lease.acquire(two.repository.head_document, "same", duration_s=600.0, wait_s=0.0)
@@ -396,7 +396,7 @@ def test_same_holder(machines: tuple[Machine, Machine], layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["versions"])
-def test_many_writers(
+def test_concurrent_writers(
     machines: tuple[Machine, Machine],
     settings_of: Callable[..., BucketSettings],
     layout: str,
@@ -404,7 +404,7 @@ def test_many_writers(
 ) -> None:
     """Several writers at once, some with leases and some without.
 
-    Every write that was told as done is there.
+    Every write that was reported as done is there.
     """
     where, name = settings_of(layout), machines[0].repository.organization
     done: list[int] = []

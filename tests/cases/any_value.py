@@ -219,7 +219,7 @@ def padded(value: Value, source: Random) -> Value:
     return source.choice([before + text + after, text + after, before + text])
 
 
-def spoilt(value: Value, source: Random) -> Value:
+def corrupted(value: Value, source: Random) -> Value:
     """Return a value as a text with bytes that are not valid UTF-8."""
     text, bad = _text(value).encode(), source.choice(BAD_BYTES)
     return RawText(source.choice([text + bad, bad + text, text[:4] + bad + text[4:]]))
@@ -285,7 +285,7 @@ def _text(value: Value) -> str:
 
 TRANSFORMATIONS: tuple[Callable[[Value, Random], Value], ...] = (
     padded,
-    spoilt,
+    corrupted,
     retyped,
     recased,
     redated,

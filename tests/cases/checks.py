@@ -72,9 +72,9 @@ def plan_rows(path: Path) -> list[tuple[Any, ...]]:
 
 
 def integrity(path: Path) -> str:
-    """Return what `PRAGMA integrity_check` says of a file.
+    """Return the result of `PRAGMA integrity_check`.
 
-    A value of another type than its column's is no damage.
+    A value of another type than its column's does not count.
     """
     with opened(path) as connection:
         found = [row[0].decode() for row in connection.execute("PRAGMA integrity_check")]
@@ -83,7 +83,10 @@ def integrity(path: Path) -> str:
 
 def index_differences(path: Path) -> list[str]:
     """Return where the sender's query finds other rows by the index than by a scan of the table."""
-    query = f"SELECT rowid FROM {PLAN} {{}} WHERE +status IS ? AND +scheduled_send_date IS ? ORDER BY rowid"
+    query = (
+        f"SELECT rowid FROM {PLAN} {{}} WHERE +status IS ? AND +scheduled_send_date IS ? "
+        "ORDER BY rowid"
+    )
     by_index = (
         f"SELECT rowid FROM {PLAN} WHERE status IS ? AND scheduled_send_date IS ? ORDER BY rowid"
     )

@@ -31,7 +31,8 @@ def test_targets_and_dates(tmp_path: Path) -> None:
     """
     # A type for each instance, so that two e-mails of one day do not share a row.
     change = (
-        "INSERT INTO campaign_types SELECT 't' || id, 1, 5, 1, 1 FROM campaign_instances WHERE campaign_type = 't';"
+        "INSERT INTO campaign_types SELECT 't' || id, 1, 5, 1, 1 FROM campaign_instances WHERE "
+        "campaign_type = 't';"
         "UPDATE campaign_instances SET campaign_type = 't' || id WHERE campaign_type = 't';"
     )
     outcome = scheduled("campaign_values", tmp_path, change)
@@ -58,7 +59,7 @@ def test_targets_and_dates(tmp_path: Path) -> None:
 
 
 def test_unreadable_number_of_a_type(tmp_path: Path) -> None:
-    """A campaign whose type has '14 days' for a number is not planned, and the warnings name the value."""
+    """A campaign type with the number '14 days' is not planned; a warning names it."""
     outcome = scheduled("triggers_dates", tmp_path)
     assert not any(kind == "campaign_rate_increase" for _, kind in outcome.rows)
     assert outcome.warnings == {

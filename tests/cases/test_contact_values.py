@@ -44,7 +44,7 @@ def test_zips_that_an_import_made_floats(tmp_path: Path) -> None:
         assert first.contacts_eligible == 1000
         rows = plan_rows(path)
 
-        module("everyone_gone").spoil(str(path))
+        module("everyone_gone").make_zips_unreadable(str(path))
         again = run(path, "job-second.1", way)
         assert again.contacts_eligible == 1000
         assert (again.rows_inserted, again.rows_updated, again.rows_deleted) == (0, 0, 0)
@@ -104,7 +104,7 @@ def test_statuses(tmp_path: Path) -> None:
 
 
 def test_opt_outs(tmp_path: Path) -> None:
-    """Contacts that a column of the usual names says are deleted, opted out or dead get no e-mail."""
+    """Contacts that a usual column marks as deleted, opted out or dead get no e-mail."""
     outcome = scheduled("soft_delete", tmp_path)
     assert outcome.issues == [(contact, "opted_out") for contact in (1, 2, 4, 5)]
     # opted_out_at is not among the usual names.

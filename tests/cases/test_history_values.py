@@ -20,7 +20,7 @@ def test_contact_ids_as_text(tmp_path: Path) -> None:
 
 
 def test_send_dates_as_unix_time(tmp_path: Path) -> None:
-    """Birthday e-mails whose send date is stored as unix seconds or milliseconds are not sent again."""
+    """Send dates in unix seconds or milliseconds count: nothing is sent again."""
     outcome = scheduled("unix_time_history", tmp_path)
     assert outcome.dates("birthday") == {}
     assert outcome.dates("followup_1_cold") == {1: "2026-11-23", 2: "2026-11-23"}
@@ -28,7 +28,7 @@ def test_send_dates_as_unix_time(tmp_path: Path) -> None:
 
 
 def test_unreadable_send_dates(tmp_path: Path) -> None:
-    """A sent row whose send date cannot be read handles every event of its type, and the warnings name it."""
+    """A sent row without a readable date handles every event of its type; a warning says so."""
     outcome = scheduled(
         "unix_time_history",
         tmp_path,
@@ -65,7 +65,7 @@ def test_statuses_of_the_provider(tmp_path: Path) -> None:
 
 
 def test_unknown_statuses(tmp_path: Path) -> None:
-    """A status that the rules do not name counts as sent, without a follow-up, and the warnings name it."""
+    """An unknown status counts as sent, without a follow-up; a warning names it."""
     outcome = scheduled(
         "sent_statuses",
         tmp_path,
@@ -88,7 +88,7 @@ def test_clicks_and_answers_as_unix_time(tmp_path: Path) -> None:
 
 
 def test_unreadable_clicks(tmp_path: Path) -> None:
-    """A click without a readable date is no engagement, and the warnings name it."""
+    """A click without a readable date is ignored; a warning names it."""
     outcome = scheduled(
         "engagement_unix", tmp_path, "UPDATE tracking_clicks SET clicked_at = 1795000000000000"
     )

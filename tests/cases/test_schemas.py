@@ -39,7 +39,7 @@ REFUSED: dict[str, tuple[ErrorCode, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name: str, tmp_path: Path) -> None:
-    """The file is refused before anything is written, with an error that names what stands in the way."""
+    """The file is refused before the first write; the error names the cause."""
     code, named = REFUSED[name]
     error = refused(name, tmp_path)
     assert error.code == code
@@ -53,7 +53,10 @@ def test_check_that_no_row_breaks(tmp_path: Path) -> None:
     """A CHECK that takes both statuses takes the plan."""
     change = "UPDATE contacts SET zip_code = '75001'"
     assert refused("check_status", tmp_path / "plain", change).code == ErrorCode.FOREIGN_SCHEMA
-    wider = "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'sent', 'skipped'',''sent')"
+    wider = (
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'sent', "
+        "'skipped'',''sent')"
+    )
     outcome = scheduled("check_status", tmp_path / "wider", wider)
     assert outcome.rows[1, "birthday"] == [("2026-12-06", "exclusion:NY:year_round")]
 
@@ -115,7 +118,7 @@ def test_foreign_keys(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["libsql_vector", "missing_module"])
 def test_objects_that_are_not_used(name: str, tmp_path: Path) -> None:
-    """An index or a virtual table that this SQLite cannot use, on something that a run does not touch."""
+    """Unusable indexes and virtual tables that a run does not need are ignored."""
     outcome = scheduled(name, tmp_path)
     assert outcome.dates("birthday") == {1: "2026-12-06"}
 

@@ -48,28 +48,40 @@ FULL = """
 ALTER TABLE contacts ADD COLUMN effective_date TEXT; ALTER TABLE contacts ADD COLUMN carrier TEXT;
 ALTER TABLE contacts ADD COLUMN failed_underwriting; ALTER TABLE contacts ADD COLUMN unsubscribed;
 INSERT INTO contacts(id, email, zip_code, birth_date, carrier) VALUES
-  (6, 'f@example.org', '75001', '1955-12-20', 'Aetna'), (7, 'g@example.org', '75001', '1955-12-01', 'Aetna');
+  (6, 'f@example.org', '75001', '1955-12-20', 'Aetna'),
+  (7, 'g@example.org', '75001', '1955-12-01', 'Aetna');
 CREATE TABLE campaign_types(name TEXT, active, priority, days_before_event, target_all_contacts);
 INSERT INTO campaign_types VALUES ('t', 1, 5, 0, 1), ('u', 1, 6, 0, 0);
-CREATE TABLE campaign_instances(id INTEGER PRIMARY KEY, campaign_type TEXT, instance_name TEXT, email_template TEXT,
-  sms_template TEXT, active_start_date TEXT, active_end_date TEXT, target_states TEXT, target_carriers TEXT);
-INSERT INTO campaign_instances VALUES (1, 't', 'n', 'e', 's', '2026-11-01', '2026-12-31', 'TX', 'Aetna'),
+CREATE TABLE campaign_instances(id INTEGER PRIMARY KEY, campaign_type TEXT, instance_name TEXT,
+  email_template TEXT,
+  sms_template TEXT, active_start_date TEXT, active_end_date TEXT, target_states TEXT,
+  target_carriers TEXT);
+INSERT INTO campaign_instances VALUES (1, 't', 'n', 'e', 's', '2026-11-01', '2026-12-31', 'TX',
+  'Aetna'),
   (2, 'u', 'n', 'e', 's', '2026-11-01', '2026-12-31', NULL, NULL);
 CREATE TABLE contact_campaigns(contact_id, campaign_instance_id, trigger_date TEXT, status TEXT);
-INSERT INTO contact_campaigns VALUES (1, 2, '2026-12-01', 'pending'), (6, 2, '2026-12-02', 'pending');
-CREATE TABLE tracking_clicks(contact_id, clicked_at TEXT); INSERT INTO tracking_clicks VALUES (7, '2026-11-18');
+INSERT INTO contact_campaigns VALUES (1, 2, '2026-12-01', 'pending'),
+  (6, 2, '2026-12-02', 'pending');
+CREATE TABLE tracking_clicks(contact_id, clicked_at TEXT);
+INSERT INTO tracking_clicks VALUES (7, '2026-11-18');
 CREATE TABLE contact_events(contact_id, event_type TEXT, metadata TEXT, created_at TEXT);
-INSERT INTO contact_events VALUES (7, 'eligibility_answered', '{"has_medical_conditions": true}', '2026-11-18');
-CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, contact_id, email_type TEXT, scheduled_send_date TEXT,
-  scheduled_send_time TEXT, status TEXT, skip_reason TEXT, priority, campaign_instance_id, email_template TEXT,
-  metadata TEXT, actual_send_datetime TEXT, event_year, event_month, event_day, scheduler_run_id TEXT);
-INSERT INTO email_schedules(id, contact_id, email_type, scheduled_send_date, scheduled_send_time, status) VALUES
-  (1, 7, 'birthday', '2026-11-17', '08:30:00', 'sent'), (2, 1, 'birthday', '2026-12-06', '08:30:00', 'pre-scheduled');
+INSERT INTO contact_events VALUES (7, 'eligibility_answered', '{"has_medical_conditions": true}',
+  '2026-11-18');
+CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, contact_id, email_type TEXT,
+  scheduled_send_date TEXT,
+  scheduled_send_time TEXT, status TEXT, skip_reason TEXT, priority, campaign_instance_id,
+  email_template TEXT,
+  metadata TEXT, actual_send_datetime TEXT, event_year, event_month, event_day,
+  scheduler_run_id TEXT);
+INSERT INTO email_schedules(id, contact_id, email_type, scheduled_send_date, scheduled_send_time,
+  status) VALUES
+  (1, 7, 'birthday', '2026-11-17', '08:30:00', 'sent'),
+  (2, 1, 'birthday', '2026-12-06', '08:30:00', 'pre-scheduled');
 """
 
 
 def test_bytes_of_windows_1252(tmp_path: Path) -> None:
-    """An address, a ZIP or a birth date with a byte that is not UTF-8 costs its contact, and nobody else."""
+    """A byte that is not UTF-8 in address, ZIP or birth date affects only its contact."""
     outcome = scheduled("invalid_utf8", tmp_path)
     assert outcome.issues == [(2, "invalid_email"), (3, "unknown_zip"), (4, "invalid_birth_date")]
     assert outcome.dates("birthday") == {1: "2026-12-06", 5: "2027-01-06"}
@@ -124,7 +136,7 @@ def test_utf16(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
 @pytest.mark.parametrize(("table", "column"), READ)
 def test_a_bad_byte_in_every_column(table: str, column: str, encoding: str, tmp_path: Path) -> None:
-    """Bytes that are not valid in the file's encoding, in any column that is read, stop no run and no other contact."""
+    """Invalid bytes in any column affect neither the run nor other contacts."""
     bad = "x'41e9'" if encoding == "UTF-8" else "x'4100d8'"
     change = FULL + f"UPDATE {table} SET {column} = CAST({bad} AS TEXT) WHERE rowid = 1;"
     name = "utf16" if encoding == "UTF-16le" else "base"

@@ -60,7 +60,10 @@ def test_rows_left_out(tmp_path: Path) -> None:
     assert outcome.result.rows_inserted == outcome.result.rows_planned - 6
     with closing(sqlite3.connect(outcome.path)) as connection:
         # No row that was sent years ago is offered for sending.
-        offered = "SELECT count(*) FROM email_schedules WHERE status = 'pre-scheduled' AND scheduled_send_date < '2026'"
+        offered = (
+            "SELECT count(*) FROM email_schedules WHERE status = 'pre-scheduled' AND "
+            "scheduled_send_date < '2026'"
+        )
         assert connection.execute(offered).fetchone() == (0,)
 
 
@@ -81,7 +84,7 @@ def test_refused(name: str, named: tuple[str, ...], tmp_path: Path) -> None:
 
 
 def test_guard_that_is_not_met(tmp_path: Path) -> None:
-    """A trigger that forbids to delete rows is no obstacle where none is deleted."""
+    """A trigger that forbids deletions does not matter if no row is deleted."""
     outcome = scheduled(
         "raise_trigger", tmp_path, "DROP TRIGGER nodel; DELETE FROM email_schedules"
     )

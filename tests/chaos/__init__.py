@@ -1,1 +1,1 @@
-"""Chaos: kills, full disks, clock jumps, paused processes and damaged files against real processes."""
+"""Chaos: kills, full disks, clock jumps, pauses and damage against real processes."""

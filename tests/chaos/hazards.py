@@ -123,7 +123,7 @@ def _note_full(tally: Tally, name: str, code: int, document: dict[str, object]) 
 
 
 def clock_jumps(root: Path, rounds: int, seed: int) -> Tally:
-    """Move the wall clock of daemon, workers and clients by a day and a year, to and fro."""
+    """Move the wall clock of daemon, workers and clients by a day and a year, forwards and back."""
     tally = Tally("clock jumps of a day and a year")
     rng = random.Random(seed)
     root.mkdir(parents=True, exist_ok=True)
@@ -274,7 +274,10 @@ def second_daemon(root: Path, rounds: int, seed: int) -> Tally:
 
 
 def damaged_files(root: Path, rounds: int, seed: int) -> Tally:
-    """Flip bytes, truncate, and plant logs and journals: each ends in an answer, none harms others."""
+    """Flip bytes, truncate, and plant logs and journals.
+
+    Each ends in an answer, none harms others.
+    """
     tally = Tally("damaged files, planted logs and journals")
     rng = random.Random(seed)
     environment = {"SCHEDD_IDLE_TIMEOUT": "300", "SCHEDD_WORKERS": "2"}
@@ -326,7 +329,7 @@ def _damage(rng: random.Random, template: bytes, path: Path) -> str:
 
 
 def _planted(rng: random.Random, suffix: str, template: bytes) -> bytes:
-    """Return random bytes, or bytes that begin as a log or a journal does, with pages of the file."""
+    """Return random bytes, or the beginning of a log or journal with pages of the file."""
     magic = bytes.fromhex("377f0682" if suffix == "-wal" else "d9d505f920a163d7")
     body = bytes(rng.randrange(256) for _ in range(rng.choice([0, 24, 600])))
     start = rng.randrange(max(1, len(template) - 8192))
@@ -359,7 +362,7 @@ def _use(client: Client, tally: Tally, kind: str, path: Path) -> None:
 def _require_sound(tally: Tally, kind: str, path: Path) -> None:
     """Require that a file that was scheduled is sound where the plan is.
 
-    Damage in the tables of others is neither found nor mended by a run.
+    Damage in the tables of others is neither found nor repaired by a run.
     """
     found = integrity(path)
     if found == "ok":

@@ -37,7 +37,8 @@ while True:
                 [(low, high)] = connection.execute("SELECT min(id), max(id) FROM contacts")
                 zip_code = rng.choice(["94107", "10001", "60601", "63101", "73301"])
                 connection.execute(
-                    "UPDATE contacts SET zip_code = ? WHERE id = ?", (zip_code, rng.randint(low, high))
+                    "UPDATE contacts SET zip_code = ? WHERE id = ?",
+                    (zip_code, rng.randint(low, high)),
                 )
             connection.close()
             lease.publish(path, note="the other program")

@@ -45,7 +45,10 @@ while True:
         [(low, high)] = connection.execute("SELECT min(id), max(id) FROM contacts")
         for _ in range(rng.randint(1, 5)):
             zip_code = rng.choice(["94107", "10001", "60601", "63101", "73301"])
-            connection.execute("UPDATE contacts SET zip_code = ? WHERE id = ?", (zip_code, rng.randint(low, high)))
+            connection.execute(
+                "UPDATE contacts SET zip_code = ? WHERE id = ?",
+                (zip_code, rng.randint(low, high)),
+            )
         time.sleep(rng.uniform(0, 0.05))
         connection.execute(rng.choice(["COMMIT", "COMMIT", "ROLLBACK"]))
         connection.close()

@@ -1,4 +1,4 @@
-"""The client's calls against a real daemon that the local launcher starts, with and without asyncio."""
+"""Calls of both clients, against a daemon that the local launcher starts."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_schedule(shared) -> None:
 
 
 def test_handle(shared) -> None:
-    """A handle tells the progress up to the end, gives the result as often as asked, and its last state."""
+    """A handle reports the progress, the result as often as requested, and the last state."""
     with shared.client() as client:
         handle = client.submit("org-2", as_of=AS_OF)
         seen = list(handle.progress())
@@ -100,7 +100,7 @@ def test_handle(shared) -> None:
 
 
 def test_progress_is_told_in_the_callers_thread(shared) -> None:
-    """The callback of `wait` runs where `wait` was called, so it may touch what belongs to that thread."""
+    """`wait` runs its callback in the caller's thread."""
     threads: set[int] = set()
     with shared.client() as client:
         client.schedule(
@@ -119,7 +119,7 @@ def test_progress_can_be_left_early(shared) -> None:
 
 
 def test_error_in_the_callback_reaches_the_caller(shared) -> None:
-    """An exception of the caller's own callback comes out of `wait` as it is, and the client goes on working."""
+    """`wait` raises an exception of the callback; the client stays usable."""
 
     def fail(_: object) -> None:
         raise LookupError("mine")
@@ -131,7 +131,7 @@ def test_error_in_the_callback_reaches_the_caller(shared) -> None:
         assert handle.wait(120).contacts == 300
 
 
-def test_looking(shared) -> None:
+def test_read_only_calls(shared) -> None:
     """status, list, info, volume, health and welcome answer, and agree with each other."""
     with shared.client() as client:
         handle = client.submit("org-1", as_of=AS_OF)
@@ -212,7 +212,7 @@ def test_idempotency_key(shared) -> None:
 
 
 def test_wait_timeout_and_cancel(folder) -> None:
-    """A wait that ends early says that the job goes on.
+    """A wait that times out says that the job continues.
 
     The job then can be waited for again, or cancelled.
     """
@@ -255,7 +255,7 @@ def test_cancel_while_running(folder) -> None:
 
 
 def test_client_is_usable_after_close(folder) -> None:
-    """A closed client connects anew when it is called again; closing twice is no error."""
+    """A closed client reconnects with its next call; closing twice is allowed."""
     client = folder.client()
     first = client.welcome()
     client.close()
@@ -305,7 +305,7 @@ def test_async_client(shared) -> None:
 
 
 def test_async_wait_timeout(folder) -> None:
-    """The asynchronous wait ends in time too, and cancelling a waiting task leaves the client usable."""
+    """The asynchronous wait ends in time, and cancelling it leaves the client usable."""
 
     async def work() -> None:
         async with AsyncClient(data=folder.path) as client:

@@ -64,18 +64,18 @@ def test_every_code_has_its_exception() -> None:
 def test_exception_for_a_code(code: ErrorCode) -> None:
     """Message, hint, code and whether a repeat can help arrive unchanged."""
     info = ErrorInfo(
-        code=code.value, message="it broke", hint="mend it", retryable=code in RETRYABLE
+        code=code.value, message="it broke", hint="repair it", retryable=code in RETRYABLE
     )
     error = errors.from_info(info)
     assert type(error) is errors.BY_CODE[code]
-    assert (error.code, error.message, error.hint) == (code.value, "it broke", "mend it")
+    assert (error.code, error.message, error.hint) == (code.value, "it broke", "repair it")
     assert error.retryable == (code in RETRYABLE)
     assert str(error) == "it broke"
 
 
 @pytest.mark.parametrize("retryable", [True, False])
 def test_code_of_the_future(retryable: bool) -> None:
-    """A code that this release does not know becomes `ExecutionError` and keeps its own `retryable`."""
+    """An unknown code becomes `ExecutionError` and keeps its `retryable`."""
     info = ErrorInfo(
         code="moon_phase", message="not tonight", retryable=retryable, details={"moon": "full"}
     )
@@ -94,7 +94,7 @@ def test_wait_timeout_is_a_timeout() -> None:
 
 
 def test_own_codes() -> None:
-    """Errors that arise in the client have readable codes too, and none is a code of the daemon's."""
+    """Errors of the client have codes too, none of which is a code of the daemon."""
     own = {
         kind("x").code
         for kind in classes().values()

@@ -1,4 +1,4 @@
-"""Clients that nobody closes, clients in a second event loop, and exceptions that cross processes."""
+"""Clients that are not closed, a second event loop, exceptions across processes."""
 
 from __future__ import annotations
 

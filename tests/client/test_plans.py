@@ -1,4 +1,4 @@
-"""Guards, saved plans and warnings, as a person and as a program meet them through a real daemon."""
+"""Guards, saved plans and warnings through a real daemon, by command and by library."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TestGuards:
     """A run that would change too much."""
 
     def test_stops_and_goes(self, folder, schedctl) -> None:
-        """It fails with figures and a hint, preview says so before, and --accept-changes lets it through."""
+        """It fails with figures and a hint, also in a preview; --accept-changes permits it."""
         submit = ("submit", "org-1", "--data", folder.path, "--as-of", AS_OF)
         assert schedctl(*submit).returncode == ExitCode.OK
         before = plan_of(folder)
@@ -164,7 +164,7 @@ class TestExpect:
     def test_another_job(
         self, shared, schedctl, tmp_path: Path, arguments: tuple[str, ...], what: str
     ) -> None:
-        """A plan of another organization, day or configuration is an error before anything is submitted."""
+        """A plan of another organization, date or configuration is refused before the submit."""
         save_plan(SavedPlan(organization="org-1", as_of=AS_OF, digest="0"), tmp_path / "plan.json")
         (tmp_path / "other.toml").write_text("send_time = '10:00:00'\n")
         answer = schedctl("submit", *arguments, "--expect", "plan.json", "--data", shared.path)
@@ -261,11 +261,14 @@ class TestWarnings:
         change(
             folder,
             "".join(
-                "INSERT INTO email_schedules(contact_id, email_type, scheduled_send_date, scheduled_send_time, status) "
-                f"VALUES (1, 'birthday', '2026-0{number % 9 + 1}-01', '08:30:00', 'state {number}');"
+                "INSERT INTO email_schedules(contact_id, email_type, scheduled_send_date, "
+                "scheduled_send_time, status) "
+                f"VALUES (1, 'birthday', '2026-0{number % 9 + 1}-01', '08:30:00', 'state "
+                f"{number}');"
                 for number in range(9)
             )
-            + "UPDATE email_schedules SET email_type = 'odd ' || id WHERE status IN ('state 1', 'state 2')",
+            + "UPDATE email_schedules SET email_type = 'odd ' || id WHERE status IN ('state 1', "
+            "'state 2')",
         )
         lines = schedctl("preview", *where).stdout.splitlines()
         start = lines.index(next(line for line in lines if line.startswith("warnings")))

@@ -1,4 +1,4 @@
-"""A log that cannot be written changes nothing: jobs run, status answers, SIGTERM ends the daemon."""
+"""A log that cannot be written changes nothing: jobs, status and SIGTERM work."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_unwritable_log(
     kind: type[Output],
     moment: str,
 ) -> None:
-    """Jobs run, a crashed worker is replaced, status answers, SIGTERM ends the daemon with code 0."""
+    """Jobs run, a crashed worker is replaced, status answers, SIGTERM gives code 0."""
     output = kind(tmp_path)
     try:
         if moment == BEFORE:
@@ -270,7 +270,7 @@ def test_workers_write_to_the_daemon(daemon: RunningDaemon) -> None:
     assert daemon.stop() == 0
 
 
-# One output -----------------------------------------------------------------------------------------
+# One output ---------------------------------------------------------------------------------------
 
 
 def test_full_queue(monkeypatch: pytest.MonkeyPatch) -> None:

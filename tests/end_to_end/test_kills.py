@@ -49,7 +49,7 @@ def plan_of(path: Path) -> list[list[object]]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", ["reliable", "highperf"])
 def test_killed_at_random_moments(tmp_path: Path, mode: str) -> None:
-    """Over many rounds of SIGKILL every file is one of the plans, and every accepted job ends well."""
+    """After many SIGKILLs every file is one of the plans, and every job succeeds."""
     rng = random.Random(f"kill {mode}")
     data = tmp_path / "data"
     data.mkdir()

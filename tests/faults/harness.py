@@ -1,8 +1,8 @@
 """Runs a job again and again, each time with one fault at one operation, and looks at what is left.
 
-A process of its own, without threads, that forks a child for each try: `python -m tests.faults.harness
-SCENARIO MODE KIND` prints one JSON document. Used by the tests, and by `make faults` for
-docs/FAULTS.md.
+A process of its own, without threads, that forks a child for each try: `python -m
+tests.faults.harness SCENARIO MODE KIND` prints one JSON document. Used by the tests, and by `make
+faults` for docs/FAULTS.md.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def state_of(path: Path) -> State:
         "SELECT sum(length(email)), group_concat(birth_date, '') FROM contacts"
     ).fetchall()
     others += connection.execute(
-        "SELECT count(*), sum(id) FROM email_schedules WHERE status NOT IN ('pre-scheduled', 'skipped')"
+        "SELECT count(*), sum(id) FROM email_schedules WHERE status NOT IN ('pre-scheduled', "
+        "'skipped')"
     ).fetchall()
     connection.close()
     return State(read_plan(path), others)

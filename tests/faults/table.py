@@ -51,16 +51,36 @@ def main() -> None:
         "",
         "<!-- Written by tests/faults/table.py: `make faults`. -->",
         "",
-        "The same run is repeated, each time with one fault at one operation on the disk (a write, a sync, a",
-        "truncation or a deletion of database, journal or write-ahead log; `tests/faults/vfs.py`). After each, the file",
-        "is opened as the next program would open it. It has to pass `PRAGMA integrity_check`, hold exactly the old plan",
-        "or exactly the new one and the tables of others unchanged, and a repeat of the job has to lead to the new plan.",
+        (
+            "The same run is repeated, each time with one fault at one operation on the disk (a "
+            "write, a sync, a"
+        ),
+        (
+            "truncation or a deletion of database, journal or write-ahead log; "
+            "`tests/faults/vfs.py`). After each, the file"
+        ),
+        (
+            "is opened as the next program would open it. It has to pass `PRAGMA integrity_check`, "
+            "hold exactly the old plan"
+        ),
+        (
+            "or exactly the new one and the tables of others unchanged, and a repeat of the job "
+            "has "
+            "to lead to the new plan."
+        ),
         "",
         *(f"- `{kind}`: {text}" for kind, text in MEANING.items()),
         "",
-        "The new plan after an `io_error`, `full` or `short` means that the fault came after the commit.",
+        (
+            "The new plan after an `io_error`, `full` or `short` means that the fault came after "
+            "the "
+            "commit."
+        ),
         "",
-        "| run | mode | fault | operations | tried | old plan left | new plan left | anything else |",
+        (
+            "| run | mode | fault | operations | tried | old plan left | new plan left | anything "
+            "else |"
+        ),
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for found in results:
@@ -68,7 +88,8 @@ def main() -> None:
         old = outcomes.get("old plan", 0)
         new = sum(count for name, count in outcomes.items() if name.startswith("new plan"))
         lines.append(
-            f"| {found['scenario']} | {found['mode']} | `{found['kind']}` | {found['operations']:,} | "
+            f"| {found['scenario']} | {found['mode']} | `{found['kind']}` | "
+            f"{found['operations']:,} | "
             f"{found['tried']:,} | {old:,} | {new:,} | {len(found['wrong'])} |"
         )
     tried = sum(found["tried"] for found in results)
@@ -76,7 +97,8 @@ def main() -> None:
     lines += [
         "",
         (
-            f"{tried:,} faults, {wrong} of them left anything but the old or the new plan. SQLite {apsw.sqlite_lib_version()}, "
+            f"{tried:,} faults, {wrong} of them left anything but the old or the new plan. SQLite "
+            f"{apsw.sqlite_lib_version()}, "
             f"Python {platform.python_version()}."
         ),
     ]

@@ -1,4 +1,4 @@
-"""Whatever goes wrong with the disk at whatever operation, the file holds the old plan or the new one."""
+"""After a fault of any disk operation the file holds the old plan or the new one."""
 
 from __future__ import annotations
 

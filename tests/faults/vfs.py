@@ -1,4 +1,4 @@
-"""A SQLite VFS over the real one that counts what is written to disk and lets one operation go wrong.
+"""A SQLite VFS that counts disk operations and makes one of them fail.
 
 What it counts are writes, syncs, truncations and deletions of database, journal and write-ahead
 log; locks and shared memory pass through. What can happen at the chosen operation:
@@ -8,9 +8,10 @@ log; locks and shared memory pass through. What can happen at the chosen operati
 - `kill`: the process is gone before it;   `kill_torn`: of a write the first half is done, then the
   process is gone;
 - `power`: power is lost before it. Of each file, what had been synced is there; each later write or
-  truncation is there whole, in part (some of its 512-byte sectors) or not at all, at random; a file
+  truncation is there completely, in part (some of its 512-byte sectors) or not at all, at
+  random; a file
   that was created and never synced, or removed without syncing its folder, is there or not, at
-  random. SQLite takes for granted that a sector which is written does not harm those beside it
+  random. SQLite takes for granted that a sector which is written does not harm those next to it
   (powersafe overwrite), and so does this model.
 """
 
@@ -70,14 +71,14 @@ class DiskFile:
             return None
         content = bytearray(self.synced or b"")
         for place, data in self.pending:
-            fate = source.choice(("whole", "whole", "torn", "lost"))
+            fate = source.choice(("complete", "complete", "torn", "lost"))
             if data is None:
                 if fate != "lost":
                     del content[place:]
                     content.extend(bytes(max(0, place - len(content))))
                 continue
             for start in range(0, len(data), SECTOR):
-                if fate == "whole" or (fate == "torn" and source.random() < 0.5):
+                if fate == "complete" or (fate == "torn" and source.random() < 0.5):
                     end = min(start + SECTOR, len(data))
                     if len(content) < place + start:
                         content.extend(bytes(place + start - len(content)))

@@ -1,4 +1,4 @@
-"""The modes of all files that the daemon, the client and schedctl create, against the documented table."""
+"""Modes of all files that daemon, client and schedctl create, as documented."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from schedproto.layout import temporary_folder
+from tests.support.command_line import SCHEDCTL
 from tests.support.daemons import RunningDaemon
-from tests.support.folders import AS_OF, SCHEDCTL, Folder
+from tests.support.folders import AS_OF, Folder
 from tests.support.waiting import wait_until
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "OPERATIONS.md"
@@ -143,7 +144,7 @@ def test_copy_of_a_push(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None
 def test_temporary_copies_of_a_killed_daemon(
     daemons: Callable[..., RunningDaemon], data: Path
 ) -> None:
-    """Whole copies that a kill left are removed at the next start."""
+    """Complete copies that a kill left are removed at the next start."""
     left = temporary_folder(data) / "restore-killed"
     left.mkdir()
     (left / "org-a.db").write_bytes(b"copy")

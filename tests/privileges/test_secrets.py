@@ -1,4 +1,4 @@
-"""Secrets: not in command lines, not in the environment of workers, not in logs, errors or core dumps."""
+"""Secrets are not in command lines, worker environments, logs, errors or core dumps."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from schedclient import settings as client_settings
 from schedclient.errors import SettingsError
 from schedd import settings as daemon_settings
 from schedd.exitcodes import FatalError
+from tests.support.command_line import SCHEDCTL
 from tests.support.daemons import RunningDaemon
-from tests.support.folders import SCHEDCTL
 from tests.support.waiting import wait_until
 
 SERVER_PUBLIC, SERVER_SECRET = (key.decode() for key in zmq.curve_keypair())
@@ -82,7 +82,8 @@ def test_no_core_dumps(daemon: RunningDaemon) -> None:
 def test_no_core_dumps_of_schedctl() -> None:
     """The command holds the client's key and the token; the library leaves its process as it is."""
     script = (
-        "import resource, sys; import schedclient; before = resource.getrlimit(resource.RLIMIT_CORE)\n"
+        "import resource, sys; import schedclient; before = "
+        "resource.getrlimit(resource.RLIMIT_CORE)\n"
         "from schedctl import main; sys.argv = ['schedctl', 'version']\n"
         "try: main()\nexcept SystemExit: pass\n"
         "print(before, resource.getrlimit(resource.RLIMIT_CORE))"
@@ -104,7 +105,8 @@ def test_no_core_dumps_of_schedctl() -> None:
 def test_memory_is_closed_to_the_same_user() -> None:
     """A process of the same user reads neither environment nor memory of a protected process."""
     script = (
-        "import os; from schedd.hardening import protect_memory; os.setgid(65534); os.setuid(65534);"
+        "import os; from schedd.hardening import protect_memory; os.setgid(65534); "
+        "os.setuid(65534);"
         "protect_memory(); print(os.getpid(), flush=True); input()"
     )
     with subprocess.Popen(
@@ -134,7 +136,10 @@ def test_secret_as_a_flag(daemons: Callable[..., RunningDaemon]) -> None:
 
 
 def test_no_option_takes_a_secret() -> None:
-    """No command of schedctl has an option for a secret's value: a file or the environment has it."""
+    """No command of schedctl has an option for a secret's value.
+
+    A file or the environment has it.
+    """
     from schedctl.main import COMMANDS, cli
 
     names: set[str] = set()

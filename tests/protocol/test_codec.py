@@ -166,7 +166,7 @@ def test_missing_fields_take_their_defaults() -> None:
 
 
 def test_open_sets() -> None:
-    """States, modes and error codes of the future are no errors for an old client."""
+    """States, modes and error codes of the future are accepted by an old client."""
     job = msgspec.structs.replace(JOB, state="paused", spec=JobSpec(organization="o", mode="quick"))
     reply = decode_reply(encode(m.JobReply(id="1", job=job)))
     assert isinstance(reply, m.JobReply)
@@ -177,7 +177,7 @@ def test_open_sets() -> None:
 
 
 def test_unknown_type_keeps_its_id() -> None:
-    """A message of an unknown type is told apart from a broken one, and can be answered."""
+    """An unknown message type differs from a broken message, and can be answered."""
     with pytest.raises(CodecError) as caught:
         decode_request([MAGIC, msgspec.msgpack.encode({"type": "later", "id": "17"})])
     assert (caught.value.code, caught.value.request_id) == (ErrorCode.UNSUPPORTED_MESSAGE, "17")

@@ -56,7 +56,7 @@ def values_of(table: str, each: Setting) -> tuple[str, str]:
 
 @pytest.mark.parametrize(("name", "each"), EACH, ids=[f"{n}-{e.name}" for n, e in EACH])
 def test_each_setting_from_each_source(name: str, each: Setting, tmp_path: Path) -> None:
-    """A flag wins over the environment, the environment over the file, the file over the default."""
+    """A flag overrides the environment, that the file, and that the default."""
     table = TABLES[name]
     first, second = values_of(name, each)
     file = tmp_path / "settings.toml"
@@ -87,7 +87,7 @@ def test_each_setting_from_each_source(name: str, each: Setting, tmp_path: Path)
 
 @pytest.mark.parametrize(("name", "each"), EACH, ids=[f"{n}-{e.name}" for n, e in EACH])
 def test_error_names_source_and_expectation(name: str, each: Setting) -> None:
-    """Whatever a setting does not accept is refused with source, name, value and what is accepted."""
+    """An invalid setting is refused with source, name, value and what is accepted."""
     with pytest.raises(SettingError) as caught:
         TABLES[name].load({}, {}, {each.name: {}}, "settings.toml")
     shown = re.escape("***" if each.secret else "{}")
@@ -166,7 +166,10 @@ def test_bucket_settings_of_daemon_and_bucket_agree() -> None:
 
 
 def test_each_package_has_its_own_exception(tmp_path: Path) -> None:
-    """Daemon and bucket turn a wrong setting into their own errors; tests/client has the client's."""
+    """Daemon and bucket turn a wrong setting into their own errors.
+
+    Tests/client has the client's.
+    """
     with pytest.raises(FatalError) as fatal:
         daemon_settings.load({"drain_s": "x"}, {})
     assert fatal.value.code is ExitCode.USAGE

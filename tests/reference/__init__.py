@@ -1,8 +1,8 @@
-"""A second implementation of the scheduling rules, one contact at a time, to compare the engine with.
+"""A second implementation of the scheduling rules, one contact at a time.
 
 Written from the text of the rules alone. Nothing here imports the daemon, and nothing of the daemon
-may be copied here: the value of a comparison lies in the independence of its two sides. Speed is no
-aim.
+may be copied here: only a comparison of two independent sides is worth something. Speed does not
+matter.
 
     values         odd values of a SQLite column -> text, integer, boolean, date (section 0)
     dates          anniversaries and days (section 1)

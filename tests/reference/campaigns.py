@@ -30,7 +30,7 @@ class Campaign:
 
     @property
     def spread(self) -> tuple[date, date] | None:
-        """First and last day of an even spread, or None where each contact has its own trigger date."""
+        """First and last day of an even spread; None if contacts have trigger dates."""
         first, last = self.instance.spread_start_date, self.instance.spread_end_date
         return (
             (first, last)
@@ -81,7 +81,7 @@ def active_campaigns(organization: Organization, as_of: date) -> list[Campaign]:
 
 
 def triggers_ignored(organization: Organization, as_of: date) -> int:
-    """Return how many rows of `contact_campaigns` of active instances are ignored for want of a date."""
+    """Return the number of rows of `contact_campaigns` of active instances without a date."""
     return sum(
         row.trigger_date is None
         for campaign in active_campaigns(organization, as_of)

@@ -36,7 +36,8 @@ def read_plan(path: Path) -> Plan:
     uri = f"{Path(path).resolve().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True)) as connection:
         rows = connection.execute(
-            f"SELECT {', '.join(_WRITTEN)}, metadata FROM email_schedules WHERE status IN ('pre-scheduled', 'skipped') "
+            f"SELECT {', '.join(_WRITTEN)}, metadata FROM email_schedules WHERE status IN "
+            "('pre-scheduled', 'skipped') "
             "ORDER BY contact_id, email_type, scheduled_send_date, id"
         ).fetchall()
         issues = connection.execute(
@@ -120,7 +121,8 @@ def _row_differences(expected: list[PlanRow], actual: list[PlanRow], most: int) 
         else:
             del extra[twin.key]
             lines.append(
-                f"{_named(row)} is on {twin.scheduled_send_date} instead ({_described(twin)}, expected {_described(row)})"
+                f"{_named(row)} is on {twin.scheduled_send_date} instead ({_described(twin)}, "
+                f"expected {_described(row)})"
             )
     lines += [
         f"{_named(row)} is not expected ({_described(row)})" for _, row in sorted(extra.items())
@@ -156,7 +158,10 @@ def _named(row: PlanRow) -> str:
 
 
 def _described(row: PlanRow) -> str:
-    return f"{row.skip_reason or row.status}, event {row.event_year}-{row.event_month}-{row.event_day}, priority {row.priority}"
+    return (
+        f"{row.skip_reason or row.status}, event "
+        f"{row.event_year}-{row.event_month}-{row.event_day}, priority {row.priority}"
+    )
 
 
 def _first(lines: list[str], most: int) -> list[str]:

@@ -112,7 +112,7 @@ _NAMES = {item.name for item in fields(Configuration)}
 
 
 def configure(overrides: dict[str, Any]) -> Configuration:
-    """Return the defaults with the overrides (the shape of section 13) laid over them, key by key."""
+    """Return the defaults merged with the overrides (section 13), key by key."""
     changes: dict[str, Any] = {}
     for table, content in overrides.items():
         if table == "timezone":

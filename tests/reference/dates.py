@@ -14,7 +14,7 @@ def ordinal(day: date) -> int:
 
 
 def shift(day: date, days: int) -> date:
-    """Return the date this many days later, or the first or last day of the calendar if it is outside."""
+    """Return the date this many days later, limited to the days of the calendar."""
     return date.fromordinal(min(max(day.toordinal() + days, 1), _LAST))
 
 

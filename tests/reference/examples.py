@@ -9,8 +9,10 @@ from typing import Any
 from tests.reference.plan import plan
 
 SCHEMA = """
-CREATE TABLE contacts (id INTEGER PRIMARY KEY, email, zip_code, birth_date, effective_date, failed_underwriting);
-CREATE TABLE email_schedules (id INTEGER PRIMARY KEY, contact_id, email_type, scheduled_send_date, status, priority,
+CREATE TABLE contacts (id INTEGER PRIMARY KEY, email, zip_code, birth_date, effective_date,
+  failed_underwriting);
+CREATE TABLE email_schedules (id INTEGER PRIMARY KEY, contact_id, email_type, scheduled_send_date,
+  status, priority,
   campaign_instance_id, actual_send_datetime, event_year, event_month, event_day);
 """
 LOOSE = {"balance": {"daily_cap_percent": 100.0}, "frequency": {"max_emails_per_period": 99}}
@@ -45,7 +47,10 @@ def sent(
     """
     year, month, of_month = event.split("-") if event else ("NULL", "NULL", "NULL")
     numbers = f"{year}, {month.lstrip('0')}, {of_month.lstrip('0')}"
-    values = f"{row_id}, {contact_id}, '{email_type}', {day!r}, {status!r}, 10, {instance}, {actual}, {numbers}"
+    values = (
+        f"{row_id}, {contact_id}, '{email_type}', {day!r}, {status!r}, 10, {instance}, "
+        f"{actual}, {numbers}"
+    )
     return f"INSERT INTO email_schedules VALUES ({values});"
 
 
@@ -55,4 +60,7 @@ def of_type(found, email_type):
 
 
 def contact(script_id=1, zip_code="73301", birth="NULL", effective="NULL", failed=0):
-    return f"INSERT INTO contacts VALUES ({script_id}, 'a@b.org', '{zip_code}', {birth}, {effective}, {failed});"
+    return (
+        f"INSERT INTO contacts VALUES ({script_id}, 'a@b.org', '{zip_code}', {birth}, "
+        f"{effective}, {failed});"
+    )

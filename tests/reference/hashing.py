@@ -8,7 +8,7 @@ BIRTHDAY, EFFECTIVE_DATE, AEP, POST_WINDOW, CAMPAIGN = 1, 2, 3, 4, 16
 
 
 def mix64(z: int) -> int:
-    """Return the splitmix64 finalizer of an unsigned 64-bit integer (negative ones as two's complement)."""
+    """Return the splitmix64 finalizer of a 64-bit integer (two's complement)."""
     z &= _MASK
     z ^= z >> 30
     z = (z * 0xBF58476D1CE4E5B9) & _MASK

@@ -1,4 +1,4 @@
-"""Checks of what must always hold of a plan (rules, section 12), made in another way than the plan was.
+"""Checks of a plan (rules, section 12) that do not use the code that made it.
 
 Windows and nearest events are searched day by day for the date they depend on; latest dates are
 worked out from the event in the row. Only the reading of the file (`organization`) and of the
@@ -82,7 +82,7 @@ def _shifted(day: date, days: int) -> date:
 def belongs(
     row: HistoryRow, email_type: str, event: date, contact: Contact, configuration: Configuration
 ) -> bool:
-    """Return whether a dispatched row answers for an event of these four types (section 4), searched day by day."""
+    """Return whether a dispatched row answers for an event of these types (section 4)."""
     if row.email_type != email_type:
         return False
     if row.own_date is None:
@@ -335,7 +335,10 @@ class _Checker:
             if fixed[day] + len(rows) > self.limits.limit:
                 could_move = [row for row in rows if self.could_move(row)]
                 if len(could_move) > max(0, self.limits.cap - fixed[day]):
-                    yield f"{day} holds {fixed[day]} + {len(rows)}, limit {self.limits.limit}; {could_move[-1]} could move"
+                    yield (
+                        f"{day} holds {fixed[day]} + {len(rows)}, limit {self.limits.limit}; "
+                        f"{could_move[-1]} could move"
+                    )
 
     def could_move(self, row: PlanRow) -> bool:
         """Return whether there is a later day for a row."""
@@ -374,7 +377,10 @@ class _Checker:
             for first in every:
                 within = [day for day in every if 0 <= (day - first).days < period]
                 if len(within) > most and any(0 <= (day - first).days < period for day in days):
-                    yield f"contact {contact_id} gets {len(within)} emails in {period} days from {first}"
+                    yield (
+                        f"contact {contact_id} gets {len(within)} emails in {period} days "
+                        f"from {first}"
+                    )
 
 
 def _day(row: PlanRow) -> date:

@@ -70,9 +70,9 @@ def random_organization(seed: int, contacts: int | None = None) -> RandomOrganiz
 
 
 @st.composite
-def organizations(draw: st.DrawFn, most_contacts: int = 8) -> RandomOrganization:
+def organizations(draw: st.DrawFn, max_contacts: int = 8) -> RandomOrganization:
     """Return a Hypothesis strategy for organizations of a few contacts."""
-    size = draw(st.integers(1, most_contacts))
+    size = draw(st.integers(1, max_contacts))
     source = draw(st.randoms(use_true_random=False))
     return make_organization(
         source, size, name=f"an organization of {size} contacts made by Hypothesis"

@@ -177,7 +177,7 @@ def _by_contact(rows: Sequence[Any]) -> dict[int, list[Any]]:
 
 
 def _settle_keys(rows: list[Row], organization: Organization, result: Plan) -> None:
-    """Leave out what may not be in the table with another row (end of section 10, and section 11)."""
+    """Leave out rows that conflict with another row (end of section 10, section 11)."""
     unique = one_per_key(rows)
     history = [row for one in organization.history.values() for row in one]
     # A dispatched row has the key of the type that it counts as, and the one that it has in the

@@ -174,7 +174,7 @@ def odd_value(
 
 
 def written_day(source: Random, day: date) -> Value:
-    """Return a date in one of the ways that section 0 reads, and unix times on that day in any time zone."""
+    """Return a date in one of the forms of section 0, or unix time on that day."""
     noon = int(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp())
     number = noon + source.randint(-43_200, 43_199)
     text = day.isoformat()
@@ -194,7 +194,7 @@ def written_day(source: Random, day: date) -> Value:
 def _day(
     source: Random, as_of: date, first: int, last: int, odd: float, missing: float = 0.0
 ) -> Value:
-    """Return a day this far from `as_of`, now and then none, written in another way, or unreadable."""
+    """Return a day this far from `as_of`, sometimes absent, reformatted or unreadable."""
     if source.random() < missing:
         return source.choice([None, None, "", " "])
     day = as_of + timedelta(days=source.randint(first, last))

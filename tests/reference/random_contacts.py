@@ -421,7 +421,7 @@ def _odd(source: Random, share: float, odd_values: tuple[Value, ...], usual: Val
 def _date_near(
     source: Random, as_of: date, busy_days: list[date], years: tuple[int, int]
 ) -> str | None:
-    """Return a date some years ago whose anniversary is often near `as_of`, on a busy day, or on 29 February."""
+    """Return an earlier date whose anniversary is often near `as_of` or on 29 February."""
     draw = source.random()
     if draw < 0.06:
         return None

@@ -79,7 +79,7 @@ def nearest_event(day: date, of_year: EventsOfYear) -> date:
 def yearly_handled(
     dispatched: list[HistoryRow], email_type: str, event: date, of_year: EventsOfYear
 ) -> bool:
-    """Return whether a dispatched row of the contact belongs to a birthday, effective_date or aep event."""
+    """Return whether a dispatched row belongs to a birthday, effective_date or aep event."""
     return any(
         row.email_type == email_type
         and (row.own_date is None or nearest_event(row.own_date, of_year) == event)

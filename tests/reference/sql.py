@@ -51,7 +51,8 @@ class Table:
         lines = [f"CREATE TABLE {self.name} ({', '.join(declarations)});"]
         for row in self.rows:
             lines.append(
-                f"INSERT INTO {self.name} VALUES ({', '.join(literal(value) for value in row.values())});"
+                f"INSERT INTO {self.name} VALUES "
+                f"({', '.join(literal(value) for value in row.values())});"
             )
         return "\n".join(lines) + "\n"
 

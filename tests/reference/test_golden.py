@@ -68,7 +68,7 @@ def test_hash_vectors():
 
 
 def test_differences_are_named():
-    """A changed column, a moved, a missing and a surplus row, an issue and a number are each named."""
+    """Changed, moved, missing and surplus rows, issues and numbers are named."""
     case = json.loads((GOLDEN / "01-november.json").read_text())
     expected, actual = golden_plan(case), golden_plan(case)
     assert differences(expected, actual) == []
@@ -87,8 +87,8 @@ def test_differences_are_named():
     assert "contact 1: aep on 2027-09-15: priority is 31, expected 30" in found
     assert "contact 1: birthday on 2027-01-19 is on 2027-01-20 instead" in found
     assert (
-        f"contact {missing.contact_id}: {missing.email_type} on {missing.scheduled_send_date} is missing"
-        in found
+        f"contact {missing.contact_id}: {missing.email_type} on {missing.scheduled_send_date} is "
+        "missing" in found
     )
     assert "contact 999" in found
     assert "is not expected" in found
@@ -100,15 +100,20 @@ def test_plan_read_back(tmp_path):
     connection = sqlite3.connect(path)
     connection.executescript(
         """
-        CREATE TABLE email_schedules (id INTEGER PRIMARY KEY, contact_id, email_type, scheduled_send_date, status,
-          skip_reason, priority, campaign_instance_id, email_template, sms_template, event_year, event_month,
+        CREATE TABLE email_schedules (id INTEGER PRIMARY KEY, contact_id, email_type,
+        scheduled_send_date, status,
+          skip_reason, priority, campaign_instance_id, email_template, sms_template, event_year,
+          event_month,
           event_day, metadata);
         CREATE TABLE contact_issues (contact_id, reason);
         INSERT INTO email_schedules VALUES
-          (1, 7, 'birthday', '2026-12-01', 'sent', NULL, 10, NULL, 'birthday', NULL, 2026, 12, 15, NULL),
-          (2, 7, 'followup_1_cold', '2026-12-03', 'pre-scheduled', NULL, 10, NULL, 'followup_1_cold', NULL,
+          (1, 7, 'birthday', '2026-12-01', 'sent', NULL, 10, NULL, 'birthday', NULL, 2026, 12, 15,
+          NULL),
+          (2, 7, 'followup_1_cold', '2026-12-03', 'pre-scheduled', NULL, 10, NULL,
+          'followup_1_cold', NULL,
            2026, 12, 1, '{"parent_id": 1, "parent_type": "birthday"}'),
-          (3, 5, 'aep', '2027-09-15', 'skipped', 'exclusion:NY:year_round', 30, NULL, 'aep', NULL, 2027, 9, 15, NULL);
+          (3, 5, 'aep', '2027-09-15', 'skipped', 'exclusion:NY:year_round', 30, NULL, 'aep', NULL,
+          2027, 9, 15, NULL);
         INSERT INTO contact_issues VALUES (9, 'missing_email'), (8, 'unknown_zip');
         """
     )

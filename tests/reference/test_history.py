@@ -1,4 +1,4 @@
-"""History, campaigns and follow-ups on examples small enough to work out by hand (sections 4, 7, 8)."""
+"""History, campaigns and follow-ups on small examples (sections 4, 7, 8)."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_post_window_handled(own, handled):
 
 
 def test_two_aep_days():
-    """Two AEP days a year do not answer for each other, and the first one's email ends before the second."""
+    """Two AEP days of a year are separate events; the first ends before the second."""
     two = LOOSE | {"anniversary": {"aep_days": ["10-01", "11-20"], "aep_slack_days": 60}}
     of_october = sent("aep", "2026-10-01", event="2026-10-01")
     assert of_type(planned(contact(), "2026-11-19", two), "aep")[0][0] == "2026-11-19"
@@ -102,13 +102,16 @@ def test_two_aep_days():
 
 
 CAMPAIGNS = """
-CREATE TABLE campaign_types (name, respect_exclusion_windows, enable_followups, days_before_event, priority, active,
+CREATE TABLE campaign_types (name, respect_exclusion_windows, enable_followups, days_before_event,
+  priority, active,
   target_all_contacts, spread_evenly, skip_failed_underwriting);
-CREATE TABLE campaign_instances (id, campaign_type, email_template, sms_template, active_start_date, active_end_date,
+CREATE TABLE campaign_instances (id, campaign_type, email_template, sms_template,
+  active_start_date, active_end_date,
   spread_start_date, spread_end_date, target_states, target_carriers);
 CREATE TABLE contact_campaigns (contact_id, campaign_instance_id, trigger_date, status);
 INSERT INTO campaign_types (name, days_before_event) VALUES ('Promo', 7);
-INSERT INTO campaign_instances (id, campaign_type, active_start_date) VALUES ('4', 'Promo', '2026-11-01');
+INSERT INTO campaign_instances (id, campaign_type, active_start_date) VALUES ('4', 'Promo',
+  '2026-11-01');
 """
 TARGET = "INSERT INTO contact_campaigns VALUES ({}, {}, {}, {});"
 ONE = TARGET.format("' 1'", 4.0, "'2026-12-08T00:00'", "' Pending'")
@@ -160,7 +163,7 @@ def test_campaign():
     ],
 )
 def test_unreadable_campaign(change):
-    """A campaign with a value that is set and unreadable is not planned, and named with the column."""
+    """A campaign with an unreadable value is not planned, and its column is named."""
     script = CAMPAIGNS + contact() + ONE + f"UPDATE campaign_{change};"
     connection = sqlite3.connect(":memory:")
     connection.executescript(SCHEMA + script)
@@ -250,7 +253,7 @@ FOLLOWUP = "followup_1_cold"
     ],
 )
 def test_parents(row, day):
-    """What was sent in the last 35 days is followed once, counted from the day it really went out."""
+    """An e-mail of the last 35 days is followed once, counted from its real send date."""
     found = planned(contact() + row, "2026-11-23")
     assert of_type(found, FOLLOWUP) == ([] if day is None else [(day, None)])
 

@@ -128,7 +128,7 @@ def outcomes(found):
 
 @pytest.mark.slow
 def test_every_outcome_occurs():
-    """Over 300 seeds each kind of row, skip, issue, move and loss occurs in at least three organizations."""
+    """Over 300 seeds each kind of outcome occurs in at least three organizations."""
     seen = Counter(outcome for seed in range(300) for outcome in set(outcomes(planned(seed)[1])))
     assert not {outcome: seen[outcome] for outcome in WANTED if seen[outcome] < 3}
 
@@ -217,7 +217,10 @@ def corrupt_handled(organization, found):
     sent = f"VALUES ({row.contact_id}, 'Welcome', '{row.scheduled_send_date}', 'Opened')"
     return (
         "handled by",
-        f"INSERT INTO email_schedules (contact_id, email_type, scheduled_send_date, status) {sent};",
+        (
+            "INSERT INTO email_schedules (contact_id, email_type, scheduled_send_date, status) "
+            f"{sent};"
+        ),
     )
 
 
@@ -288,7 +291,7 @@ CORRUPTIONS = [value for name, value in sorted(globals().items()) if name.starts
 
 @pytest.mark.parametrize("corrupt", CORRUPTIONS, ids=lambda one: one.__name__)
 def test_violations_are_found(corrupt):
-    """A plan that was right and is made wrong in one place is found, and named in the right words."""
+    """Each single fault that is put into a correct plan is found and named."""
     organization = random_organization(RICH, contacts=60)
     found = organization.plan()
     check(organization, found)

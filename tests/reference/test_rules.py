@@ -40,7 +40,7 @@ def test_ordinal():
     st.integers(0, 90),
 )
 def test_catch_up(as_of, value, spread, slack):
-    """A caught-up day is within reach, does not move as days pass, and is its hash's slot or the last day."""
+    """A caught-up day is within reach, stable over days, and a hash slot or the last day."""
     latest = date.fromordinal(as_of.toordinal() + slack)
     day = candidate_date(
         as_of.replace(day=1) if as_of.day > 1 else date(2019, 1, 1), latest, as_of, value, spread
@@ -133,7 +133,7 @@ def test_post_window_in_a_later_window():
 
 @pytest.mark.parametrize("rule", ["year_round", "unreadable", "missing"])
 def test_no_post_window_without_an_end(rule):
-    """A rule that excludes every date leaves no day after the window, whatever else the state has."""
+    """A rule that excludes every date leaves no day after the window."""
     rules = [{"kind": "birthday_window", "before": 30, "after": 60}]
     rules.append({"kind": "year_round" if rule == "year_round" else "effective_date_window"})
     overrides = LOOSE | {"exclusion": {"rules": {"TX": rules}, "missing_dates": "exclude"}}
@@ -159,7 +159,7 @@ def test_no_post_window_without_an_end(rule):
     ],
 )
 def test_unreadable_and_missing_dates(birth, exclusion, reason):
-    """An unreadable birth date closes a state with a birthday rule for good, a missing one if configured."""
+    """An unreadable birth date excludes every date; a missing one if configured."""
     script = contact(zip_code="90210", birth=birth) + contact(2, birth=birth)
     found = planned(script, "2026-11-23", LOOSE | {"exclusion": exclusion})
     assert found == {(1, "aep"): [("2027-09-15", reason)], (2, "aep"): [("2027-09-15", None)]}
@@ -199,7 +199,7 @@ def test_endless_windows_have_no_day_after():
     st.sampled_from(["CA", "NV", "MO", "OR", "ID"]),
 )
 def test_windows_two_ways(of, day, state):
-    """The windows by year agree with a day-by-day search, and a window's end is followed by a free day."""
+    """Windows by year equal a day-by-day search; a free day follows each window."""
     person, configuration = Contact(1, state, of, of, False, None), Configuration()
     windows = Windows(person, configuration)
     kinds = excluded_kinds(person, day, configuration)
@@ -246,7 +246,7 @@ def test_unknown_keys_are_refused():
 
 
 def test_two_contacts_on_a_day_for_one():
-    """With a limit of one a day, the row with the smaller (priority, latest, h) stays, the other moves a day."""
+    """With one e-mail a day, the smaller (priority, latest, h) stays, the other moves."""
     script = contact(1, birth="'1950-12-15'") + contact(2, birth="'1960-12-15'")
     found = planned(script, "2026-11-23", {"balance": {"daily_cap_percent": 0.01}})
     first = min((1, 2), key=lambda one: h(one, 1, 2026))

@@ -126,7 +126,7 @@ def test_ten_days_of_a_predecessor():
 @pytest.mark.slow
 @pytest.mark.parametrize("adopted", [False, True])
 def test_a_year_of_a_predecessor(adopted):
-    """A year over another scheduler's file, with three weeks in which nothing is sent, sends each email once."""
+    """A year over a predecessor's file, three weeks without sending: each e-mail once."""
     away = {date(2025, 8, 1) + timedelta(days=n) for n in range(21)}
     year, problems = run_predecessor(366, predecessor_configuration() if adopted else {}, away)
     assert not problems
@@ -134,7 +134,7 @@ def test_a_year_of_a_predecessor(adopted):
 
 
 def test_a_lost_email_is_found():
-    """A planner that forgets a birthday and one that plans it and drops it on the day are both found out."""
+    """A planner that forgets or drops a birthday is found."""
 
     def forgetful(connection, as_of, overrides):
         found = write_plan(connection, as_of, overrides)

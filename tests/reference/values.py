@@ -83,7 +83,7 @@ def integer(value: Value) -> int | None:
 
 
 def _number(digits: str) -> int:
-    """Return the number of a text of digits, any number beyond 64 bits for a text that Python converts no more."""
+    """Return the number of a text of digits; a constant beyond 64 bits if it is too long."""
     return int(digits) if len(digits) < 4000 else 10**30
 
 
@@ -105,7 +105,7 @@ def boolean(value: Value) -> bool | None:
 
 
 def day(value: Value, zone: ZoneInfo) -> date | None:
-    """Return the date of `YYYY-MM-DD` (a time part ignored) or of unix seconds or milliseconds in a time zone."""
+    """Return the date of `YYYY-MM-DD`, unix seconds or milliseconds in a time zone."""
     if blank(value):
         return None
     if isinstance(value, int | float):

@@ -62,7 +62,7 @@ class Windows:
                 return None
 
     def _around(self, day: date) -> list[tuple[str, date, date]]:
-        """Return (kind, first day, last day) of the windows of the years around that contain the day."""
+        """Return (kind, first day, last day) of the windows that contain the day."""
         return [
             window
             for year in (day.year - 1, day.year, day.year + 1)
@@ -78,7 +78,7 @@ class Windows:
         return self._of_year[year]
 
     def _every_date(self, rule: ExclusionRule) -> str | None:
-        """Return the kind under which the rule excludes every date of the contact, None if it does not."""
+        """Return the kind under which the rule excludes every date, or None."""
         if rule.kind == "year_round":
             return "year_round"
         column = _column(rule)

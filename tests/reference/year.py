@@ -83,8 +83,10 @@ def write_plan(connection: sqlite3.Connection, as_of: date, overrides: dict[str,
 def prepare(connection: sqlite3.Connection) -> None:
     """Make the table of the plan, or complete it."""
     connection.execute(
-        "CREATE TABLE IF NOT EXISTS email_schedules (id INTEGER PRIMARY KEY, contact_id INTEGER NOT NULL, "
-        "email_type TEXT NOT NULL, scheduled_send_date TEXT NOT NULL, scheduled_send_time TEXT NOT NULL, "
+        "CREATE TABLE IF NOT EXISTS email_schedules (id INTEGER PRIMARY KEY, contact_id INTEGER "
+        "NOT NULL, "
+        "email_type TEXT NOT NULL, scheduled_send_date TEXT NOT NULL, scheduled_send_time TEXT "
+        "NOT NULL, "
         "status TEXT NOT NULL)"
     )
     present = {row[1] for row in connection.execute("PRAGMA table_info(email_schedules)")}
@@ -146,12 +148,14 @@ _MOVES = {
 def _send(connection: sqlite3.Connection, day: date) -> None:
     for status, following in _MOVES.items():
         connection.execute(
-            "UPDATE email_schedules SET status = CASE id % 3 WHEN 0 THEN ? WHEN 1 THEN ? ELSE ? END WHERE status = ?",
+            "UPDATE email_schedules SET status = CASE id % 3 WHEN 0 THEN ? WHEN 1 THEN ? ELSE ? "
+            "END WHERE status = ?",
             (*following, status),
         )
     unix = int(datetime(day.year, day.month, day.day, 18, tzinfo=UTC).timestamp())
     connection.execute(
-        "UPDATE email_schedules SET status = CASE id % 3 WHEN 0 THEN 'sent' WHEN 1 THEN 'scheduled' ELSE 'processing' END, "
+        "UPDATE email_schedules SET status = CASE id % 3 WHEN 0 THEN 'sent' WHEN 1 THEN "
+        "'scheduled' ELSE 'processing' END, "
         "actual_send_datetime = CASE id % 2 WHEN 0 THEN ? ELSE ? END "
         "WHERE status = 'pre-scheduled' AND scheduled_send_date <= ?",
         (f"{day.isoformat()}T14:30:00Z", unix, day.isoformat()),
@@ -159,7 +163,7 @@ def _send(connection: sqlite3.Connection, day: date) -> None:
 
 
 def faults(year: Year) -> list[str]:
-    """Return a sentence for each event that was emailed twice, or not although nothing prevented it.
+    """Return a sentence for each event that was e-mailed twice, or not without a reason.
 
     What may prevent it: a plan skipped it or another row held its key; nobody worked on its latest
     day; a newer email took the follow-up's turn; of two post-window events within 30 days one

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import sys
 
 from schedctl.exitcodes import ExitCode
+from tests.support.command_line import SCHEDCTL
 from tests.support.waiting import wait_until
 
 AS_OF = "2026-11-01"
@@ -94,7 +94,7 @@ def the_job(folder):
 
 
 def test_second_interrupt_detaches(folder, terminal) -> None:
-    """Ctrl-C asks, a second one leaves: the job goes on, and the way back is shown and works."""
+    """The first Ctrl-C asks, the second detaches and shows how to watch the job."""
     screen = interrupted(folder, terminal)
     screen.type(INTERRUPT)
     try:
@@ -135,7 +135,7 @@ def test_interrupt_and_cancel(folder, terminal) -> None:
     assert the_job(folder).state == "cancelled"
 
 
-def test_interrupt_and_go_on(folder, terminal) -> None:
+def test_interrupt_and_continue(folder, terminal) -> None:
     """Answering g shows the bar again, up to the result."""
     screen = interrupted(folder, terminal)
     shown = len(screen.screen)
@@ -160,7 +160,7 @@ def test_wrong_answer_is_asked_again(folder, terminal) -> None:
 
 
 def test_interrupt_with_json(folder, terminal) -> None:
-    """With --json the question is on standard error and the job is the one document on standard output."""
+    """With --json the question is on standard error, the job on standard output."""
     with folder.client() as client:
         folder.pause_workers(client)
     screen = terminal("submit", "org-1", "--data", folder.path, "--as-of", AS_OF, "--json")
@@ -188,7 +188,7 @@ def test_interrupt_without_a_terminal(folder, tmp_path) -> None:
 
     with folder.client() as client:
         folder.pause_workers(client)
-    command = [sys.executable, "-c", "from schedctl import main; main()", "submit", "org-1"]
+    command = [*SCHEDCTL, "submit", "org-1"]
     process = subprocess.Popen(
         [*command, "--data", str(folder.path)],
         stdin=subprocess.DEVNULL,
@@ -221,7 +221,7 @@ def interrupted_batch(folder, terminal, *options: str):
     return screen
 
 
-def test_many_progress(folder, terminal) -> None:
+def test_batch_progress(folder, terminal) -> None:
     """Several organizations have one table while they run, and one afterwards."""
     with folder.client() as client:
         folder.pause_workers(client)
@@ -251,7 +251,7 @@ def test_many_progress(folder, terminal) -> None:
     )
 
 
-def test_many_interrupt_and_detach(folder, terminal) -> None:
+def test_batch_interrupt_and_detach(folder, terminal) -> None:
     """Detaching leaves the job that runs, submits no other, and says how to look."""
     screen = interrupted_batch(folder, terminal)
     screen.type("d\r")
@@ -267,7 +267,7 @@ def test_many_interrupt_and_detach(folder, terminal) -> None:
         assert client.list("org-2") == []
 
 
-def test_many_interrupt_and_cancel(folder, terminal) -> None:
+def test_batch_interrupt_and_cancel(folder, terminal) -> None:
     """Cancelling ends the job that runs and submits no other.
 
     The exit code of what was cancelled.
@@ -283,7 +283,7 @@ def test_many_interrupt_and_cancel(folder, terminal) -> None:
     assert "the job was not submitted" in plain(screen.screen)
 
 
-def test_many_interrupt_and_go_on(folder, terminal) -> None:
+def test_batch_interrupt_and_continue(folder, terminal) -> None:
     """Going on shows the table again, up to the end of all."""
     screen = interrupted_batch(folder, terminal, "--json")
     screen.type("g\r")
@@ -300,7 +300,7 @@ def test_dumb_terminal(folder, terminal) -> None:
 
 
 def test_list_on_a_usual_terminal(folder, terminal) -> None:
-    """On 80 columns ids and states are whole, because they are there to be copied."""
+    """On 80 columns ids and states are not truncated: people copy them."""
     with folder.client() as client:
         job_id = client.submit("org-1", as_of=AS_OF).job_id
         client.job(job_id).wait(120)

@@ -51,7 +51,7 @@ def report(tmp_path: Path, **changes: str) -> Path:
 
 
 def test_all_locked_packages() -> None:
-    """Every locked package is in it, with its version and a licence, and the libraries in wheels."""
+    """It has every locked package with version and licence, and libraries in wheels."""
     found = {(part.ecosystem, part.name): part for part in components()}
     for name, (version, _) in locked().items():
         assert found["pypi", name].version == version

@@ -1,4 +1,7 @@
-"""What the image is built from is fixed: base by digest, Debian packages by version, the rest by hash."""
+"""What the image is built from is fixed.
+
+Base by digest, Debian packages by version, the rest by hash.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,10 @@ def test_locks_have_hashes(lock: str) -> None:
 
 
 def run_installation(tmp_path: Path, sources: str, snapshot: str) -> tuple[str, str, str]:
-    """Run install-packages.sh with stand-ins for apt: its calls, the sources they saw, those left."""
+    """Run install-packages.sh with stand-ins for apt.
+
+    Its calls, the sources they saw, those left.
+    """
     (tmp_path / "bin").mkdir()
     calls, seen, file = (tmp_path / name for name in ("calls", "seen", "debian.sources"))
     file.write_text(sources)

@@ -1,4 +1,4 @@
-"""An HTTP server that answers S3 requests as it is told, with the error bodies that real servers send."""
+"""An HTTP server with prepared answers to S3 requests, as real servers send them."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class Program:
 
 
 def end(program: Program) -> bool:
-    """Ask what is left to end; daemons that a client started go by themselves."""
+    """Terminate the remaining processes; daemons that a client started exit alone."""
     for process in program.family():
         try:
             os.kill(process.pid, signal.SIGTERM)

@@ -51,7 +51,7 @@ def environment_of(settings: BucketSettings) -> dict[str, str]:
 
 
 class Site:
-    """A bucket, machines with volumes of their own, and the main application beside them."""
+    """A bucket, machines with their own volumes, and the main application."""
 
     def __init__(self, root: Path, settings: BucketSettings) -> None:
         self.root, self.settings = root, settings
@@ -88,7 +88,7 @@ class Site:
         return copy
 
     def write(self, copy: WorkingCopy, sql: str, *values: object) -> None:
-        """Publish a change of the main application, again and again until it is the newest version."""
+        """Publish a change of the main application; retry until it is the newest version."""
         for _ in range(200):
             copy.refresh()
             copy.begin()
@@ -118,7 +118,7 @@ def schedule(daemon: BucketDaemon, organization: str, **options: Any) -> RunResu
 
 
 def is_current(daemon: BucketDaemon, organization: str) -> bool:
-    """Whether a run on the present inputs would change nothing."""
+    """Return whether a run on the existing inputs would change nothing."""
     result = schedule(daemon, organization, dry_run=True)
     return not (result.rows_inserted or result.rows_updated or result.rows_deleted)
 
@@ -127,3 +127,12 @@ def replica_of(result: RunResult) -> TransferStats:
     """Return what a run reports of the bucket; a run over a bucket always does."""
     assert result.replica is not None
     return result.replica
+
+
+def plan_of(path: Path) -> list[tuple[object, ...]]:
+    """Return the rows of the plan table, sorted."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(
+            "SELECT contact_id, email_type, scheduled_send_date, status, skip_reason FROM "
+            "email_schedules ORDER BY 1, 2, 3, 4"
+        ).fetchall()

@@ -21,37 +21,49 @@ PREDECESSOR = TESTS / "predecessor"
 #: An organization of which a check says nothing: forty contacts in California, a campaign that
 #: reaches all, a history.
 CLEAN = """
-CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code TEXT, birth_date TEXT, effective_date TEXT,
+CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code TEXT, birth_date TEXT,
+  effective_date TEXT,
   status TEXT, carrier TEXT, failed_underwriting INTEGER, unsubscribed INTEGER DEFAULT 0);
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40)
-INSERT INTO contacts(id, email, zip_code, birth_date, effective_date, status, carrier, failed_underwriting)
+INSERT INTO contacts(id, email, zip_code, birth_date, effective_date, status, carrier,
+  failed_underwriting)
 SELECT i, 'person' || i || '@example.org', '90210', date('1950-02-03', (i * 97) || ' days'),
   date('2015-02-03', (i * 61) || ' days'), 'active', 'Acme', 0 FROM n;
-CREATE TABLE campaign_types(name TEXT, respect_exclusion_windows INTEGER, target_all_contacts INTEGER,
+CREATE TABLE campaign_types(name TEXT, respect_exclusion_windows INTEGER,
+  target_all_contacts INTEGER,
   days_before_event INTEGER);
 INSERT INTO campaign_types VALUES ('rate_increase', 0, 0, 14), ('news', 0, 1, 0);
 CREATE TABLE campaign_instances(id INTEGER PRIMARY KEY, campaign_type TEXT, active_start_date TEXT,
   active_end_date TEXT, target_states TEXT, target_carriers TEXT);
 INSERT INTO campaign_instances VALUES (1, 'rate_increase', '2026-11-01', '2027-03-31', NULL, NULL),
   (2, 'news', '2026-11-20', NULL, 'CA', 'Acme');
-CREATE TABLE contact_campaigns(id INTEGER PRIMARY KEY, contact_id INTEGER, campaign_instance_id INTEGER,
+CREATE TABLE contact_campaigns(id INTEGER PRIMARY KEY, contact_id INTEGER,
+  campaign_instance_id INTEGER,
   trigger_date TEXT, status TEXT);
 INSERT INTO contact_campaigns SELECT id, id, 1, '2027-01-15', 'pending' FROM contacts;
 CREATE TABLE tracking_clicks(id INTEGER PRIMARY KEY, contact_id INTEGER, clicked_at TEXT);
 INSERT INTO tracking_clicks VALUES (1, 1, '2026-11-02 10:00:00'), (2, 2, '2026-11-03');
-CREATE TABLE contact_events(id INTEGER PRIMARY KEY, contact_id INTEGER, event_type TEXT, metadata TEXT,
+CREATE TABLE contact_events(id INTEGER PRIMARY KEY, contact_id INTEGER, event_type TEXT,
+  metadata TEXT,
   created_at TEXT);
 INSERT INTO contact_events VALUES (1, 1, 'eligibility_answered', '{}', '2026-11-02T10:00:00.5');
-CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, contact_id INTEGER NOT NULL, email_type TEXT NOT NULL,
-  scheduled_send_date TEXT NOT NULL, scheduled_send_time TEXT NOT NULL DEFAULT '08:30:00', status TEXT NOT NULL,
-  skip_reason TEXT, priority INTEGER, campaign_instance_id INTEGER, email_template TEXT, sms_template TEXT,
-  event_year INTEGER, event_month INTEGER, event_day INTEGER, scheduler_run_id TEXT, metadata TEXT, created_at TEXT,
+CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, contact_id INTEGER NOT NULL,
+  email_type TEXT NOT NULL,
+  scheduled_send_date TEXT NOT NULL, scheduled_send_time TEXT NOT NULL DEFAULT '08:30:00',
+  status TEXT NOT NULL,
+  skip_reason TEXT, priority INTEGER, campaign_instance_id INTEGER, email_template TEXT,
+  sms_template TEXT,
+  event_year INTEGER, event_month INTEGER, event_day INTEGER, scheduler_run_id TEXT, metadata TEXT,
+  created_at TEXT,
   updated_at TEXT, actual_send_datetime TEXT);
 CREATE UNIQUE INDEX plan_key ON email_schedules(contact_id, email_type, scheduled_send_date);
 CREATE INDEX plan_sender ON email_schedules(status, scheduled_send_date);
-INSERT INTO email_schedules(id, contact_id, email_type, scheduled_send_date, status, event_year, event_month, event_day)
-VALUES (1, 1, 'birthday', '2026-01-05', 'sent', 2026, 1, 19), (2, 2, 'AEP', '2026-09-15', 'delivered', 2026, 9, 15),
-  (3, 3, 'gone', '2026-09-15', 'failed', NULL, NULL, NULL), (4, 4, 'aep', '2026-12-01', 'pre-scheduled', 2026, 12, 1);
+INSERT INTO email_schedules(id, contact_id, email_type, scheduled_send_date, status, event_year,
+  event_month, event_day)
+VALUES (1, 1, 'birthday', '2026-01-05', 'sent', 2026, 1, 19),
+  (2, 2, 'AEP', '2026-09-15', 'delivered', 2026, 9, 15),
+  (3, 3, 'gone', '2026-09-15', 'failed', NULL, NULL, NULL),
+  (4, 4, 'aep', '2026-12-01', 'pre-scheduled', 2026, 12, 1);
 """
 
 

@@ -85,7 +85,10 @@ class RunningDaemon:
         return self.wait()
 
     def kill(self) -> None:
-        """Kill the daemon; in a session of its own all its workers too, as a failing machine does."""
+        """Kill the daemon.
+
+        In a session of its own all its workers too, as a failing machine does.
+        """
         if self.own_session:
             os.killpg(self.process.pid, signal.SIGKILL)
         else:
@@ -135,7 +138,7 @@ def workers_of(pid: int) -> list[int]:
 
 
 class RawClient:
-    """A bare socket that sends whatever it is told to."""
+    """A bare socket that sends any frames."""
 
     def __init__(self, endpoint: str) -> None:
         self.context = zmq.Context()

@@ -11,7 +11,6 @@ import os
 import pty
 import select
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from tests.support.waiting import wait_until
 
 AS_OF = "2026-11-01"
 CONTACTS = 300
-SCHEDCTL = [sys.executable, "-c", "from schedctl import main; main()"]
 
 
 class Folder:

@@ -17,13 +17,16 @@ AS_OF = "2026-11-23"
 COLUMNS = "id INTEGER PRIMARY KEY, email TEXT, zip_code TEXT, birth_date TEXT, effective_date TEXT"
 #: The plan's required columns, as a script part that other columns and constraints follow.
 PLAN = (
-    "CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, contact_id INTEGER NOT NULL, email_type TEXT NOT NULL, "
+    "CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, contact_id INTEGER NOT NULL, email_type "
+    "TEXT NOT NULL, "
     "scheduled_send_date TEXT NOT NULL, scheduled_send_time TEXT NOT NULL, status TEXT NOT NULL{})"
 )
 #: A row of the sender and one of a present plan.
 ROWS = (
-    "INSERT INTO email_schedules(id, contact_id, email_type, scheduled_send_date, scheduled_send_time, status) VALUES "
-    "(1, 2, 'birthday', '2026-01-05', '08:30:00', 'sent'), (2, 3, 'aep', '2026-12-31', '08:30:00', 'pre-scheduled');"
+    "INSERT INTO email_schedules(id, contact_id, email_type, scheduled_send_date, "
+    "scheduled_send_time, status) VALUES "
+    "(1, 2, 'birthday', '2026-01-05', '08:30:00', 'sent'), (2, 3, 'aep', '2026-12-31', "
+    "'08:30:00', 'pre-scheduled');"
 )
 
 
@@ -35,8 +38,10 @@ def contacts(count: int, columns: str = COLUMNS) -> str:
     return (
         f"CREATE TABLE contacts({columns});"
         f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) "
-        "INSERT INTO contacts(id, email, zip_code, birth_date, effective_date) SELECT i, 'u' || i || '@example.org', "
-        "CASE i % 10 WHEN 0 THEN '10001' ELSE '75001' END, date('1950-01-01', '+' || ((i * 7919) % 9000) || ' days'), "
+        "INSERT INTO contacts(id, email, zip_code, birth_date, effective_date) SELECT i, 'u' || i "
+        "|| '@example.org', "
+        "CASE i % 10 WHEN 0 THEN '10001' ELSE '75001' END, date('1950-01-01', '+' || ((i * 7919) "
+        "% 9000) || ' days'), "
         "date('2015-01-01', '+' || ((i * 104729) % 3000) || ' days') FROM n;"
     )
 
@@ -75,7 +80,8 @@ def sender_rows(path: Path) -> list[tuple[Any, ...]]:
     """Return the rows of the sender: all that are not of the plan."""
     return select(
         path,
-        "SELECT id, contact_id, email_type, scheduled_send_date, scheduled_send_time, status FROM email_schedules "
+        "SELECT id, contact_id, email_type, scheduled_send_date, scheduled_send_time, status FROM "
+        "email_schedules "
         "NOT INDEXED WHERE status COLLATE BINARY NOT IN ('pre-scheduled', 'skipped') ORDER BY id",
     )
 
@@ -89,14 +95,16 @@ def sees_by_index(path: Path) -> bool:
     """Return whether the sender's queries give with indexes what they give without."""
     scan = select(
         path,
-        "SELECT status, scheduled_send_date, count(*), group_concat(id) FROM (SELECT * FROM email_schedules "
+        "SELECT status, scheduled_send_date, count(*), group_concat(id) FROM (SELECT * FROM "
+        "email_schedules "
         "NOT INDEXED ORDER BY id) GROUP BY 1, 2",
     )
     connection = sqlite3.connect(path)
     application(connection)
     for status, day, count, ids in scan:
         rows = connection.execute(
-            "SELECT id FROM email_schedules WHERE status = ? AND scheduled_send_date = ? ORDER BY id",
+            "SELECT id FROM email_schedules WHERE status = ? AND scheduled_send_date = ? ORDER BY "
+            "id",
             (status, day),
         ).fetchall()
         if len(rows) != count or ",".join(str(row[0]) for row in rows) != ids:

@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from tests.support.daemons import workers_of
 from tests.support.machines_api import TOKEN, Machine, MachinesApiServer, Process
 from tests.support.names_server import NamesServer
 
-SCHEDCTL = [sys.executable, "-c", "from schedctl import main; main()"]
+#: Runs `schedctl` for a site (the fixture `call`).
+Call = Callable[..., subprocess.CompletedProcess[str]]
 SCHEDD = [sys.executable, "-m", "schedd"]
 #: As the real policy, a hundred times faster.
 QUICK = PollPolicy(poll_s=0.003, max_poll_s=0.02, busy_s=0.01, wait_s=0.1, full_s=0.2)
@@ -120,7 +122,7 @@ class DaemonBody:
 
 @dataclass
 class Site:
-    """An app with one machine whose main process is a real daemon, and what a client needs to use it."""
+    """An app with one machine that runs a real daemon, and the client's settings for it."""
 
     server: MachinesApiServer
     names: NamesServer

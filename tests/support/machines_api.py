@@ -39,7 +39,7 @@ Body = Callable[["Machine"], Process | None]
 
 @dataclass
 class Fault:
-    """What happens to the next request of an action instead of (or, with `after`, in addition to) the real thing.
+    """What happens to the next request of an action, instead of or (`after`) after it.
 
     status 0 hangs up without an answer.
     """
@@ -194,7 +194,7 @@ class MachinesApiServer:
         self.volumes: list[dict[str, Any]] = []
         self.faults: deque[Fault] = deque()
         self.calls: list[tuple[float, str, str]] = []
-        #: answers that a request earned by itself (faults aside): (action, status)
+        #: answers that a request caused (without faults): (action, status)
         self.refusals: list[tuple[str, int, str]] = []
         self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
         self._lock = threading.Lock()
@@ -363,7 +363,8 @@ class MachinesApiServer:
                 }
             if state not in STARTABLE:
                 return 412, {
-                    "error": f"failed_precondition: unable to start machine from current state: '{state}'"
+                    "error": "failed_precondition: unable to start machine from current state: "
+                    f"'{state}'"
                 }
             machine.start()
         return 200, {"previous_state": state, "migrated": False, "new_host": ""}
@@ -375,7 +376,8 @@ class MachinesApiServer:
             }
         if machine.state in {"creating", "replacing", "updating"}:
             return 412, {
-                "error": f"failed_precondition: unable to stop machine from current state: '{machine.state}'"
+                "error": "failed_precondition: unable to stop machine from current state: "
+                f"'{machine.state}'"
             }
         machine.stop()
         return 200, {"ok": True}
@@ -388,7 +390,8 @@ class MachinesApiServer:
             }
         if not machine.wait_until(state, min(60.0, float(query.get("timeout", 60)))):
             return 408, {
-                "error": f"deadline_exceeded: machine failed to reach desired state, {state}, currently {machine.state}"
+                "error": f"deadline_exceeded: machine failed to reach desired state, {state}, "
+                f"currently {machine.state}"
             }
         return 200, {"ok": True}
 

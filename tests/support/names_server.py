@@ -1,4 +1,4 @@
-"""A name server on loopback that knows started machines by `<id>.vm.<app>.internal`, as the private network's does."""
+"""A name server on loopback for the names of started machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Other programs that work on an organization's file: SQLite's locks count between processes only."""
+"""Other programs that work on an organization's file.
+
+SQLite's locks count between processes only.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class OtherProgram:
         self.said = self._process.stdout.readline().strip()
 
     def end(self) -> None:
-        """Let the script go on from the line that it waits for, and wait for its end."""
+        """Let the script continue from the line that it waits for, and wait for its end."""
         if self._process.returncode is None:
             self._process.communicate("\n", timeout=120)
 

@@ -5,20 +5,23 @@ Organizations from scripts, and a job run in this very process.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from schedd.backups.backups import Backups
 from schedd.run.runner import run_job
 from schedd.run.tasks import run_task
-from schedproto import JobSpec, RunResult
+from schedproto import ErrorCode, JobSpec, RunResult, SchedulerError
 from tests.support.paths import TESTS
 
 GOLDEN = TESTS / "golden"
-#: A file of the predecessor, and the two plans for it: as it comes, and with the configuration
+#: A file of the predecessor, and the two plans for it: unchanged, and with the configuration
 #: adopted for it.
 PREDECESSOR = TESTS / "predecessor" / "org-206.sql"
 PREDECESSOR_PLANS = ("default", "adopted")
@@ -83,9 +86,12 @@ def read_plan(path: Path) -> list[list[Any]]:
     """The plan rows of a file in the form of the golden cases."""
     connection = sqlite3.connect(path)
     rows = connection.execute(
-        "SELECT contact_id, email_type, scheduled_send_date, status, skip_reason, priority, campaign_instance_id, "
-        "email_template, sms_template, event_year, event_month, event_day, metadata FROM email_schedules "
-        "WHERE status IN ('pre-scheduled', 'skipped') ORDER BY contact_id, email_type, scheduled_send_date"
+        "SELECT contact_id, email_type, scheduled_send_date, status, skip_reason, priority, "
+        "campaign_instance_id, "
+        "email_template, sms_template, event_year, event_month, event_day, metadata FROM "
+        "email_schedules "
+        "WHERE status IN ('pre-scheduled', 'skipped') ORDER BY contact_id, email_type, "
+        "scheduled_send_date"
     ).fetchall()
     connection.close()
     return [[*row[:-1], json.loads(row[-1])["parent_id"] if row[-1] else None] for row in rows]
@@ -98,3 +104,20 @@ def read_issues(path: Path) -> list[list[Any]]:
     ).fetchall()
     connection.close()
     return [list(row) for row in rows]
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def expect_error(path: Path, tmp_path: Path, code: ErrorCode, **spec: Any) -> SchedulerError:
+    """Run, expect the error, and see that the file and its folder are as they were."""
+    before = {p.name: digest(p) for p in path.parent.iterdir() if p.is_file()}
+    with pytest.raises(SchedulerError) as caught:
+        run_locally(path, tmp_path / "scratch", "2026-11-23", **spec)
+    assert caught.value.code == code, caught.value
+    assert caught.value.message
+    assert caught.value.hint
+    assert {p.name: digest(p) for p in path.parent.iterdir() if p.is_file()} == before
+    return caught.value

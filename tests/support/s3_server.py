@@ -1,4 +1,4 @@
-"""A SeaweedFS on loopback, and a proxy before it that makes what networks and servers make of requests."""
+"""A SeaweedFS server on loopback, and a proxy before it that injects faults."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ READY_S = 30.0
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports whose number plus 10000 is free too, which is where SeaweedFS puts its other listeners."""
+    """Return ports whose number plus 10000 is free too: SeaweedFS uses both."""
     found: list[int] = []
     while len(found) < count:
         with socket.socket() as one, socket.socket() as two:
@@ -124,7 +124,8 @@ class S3Server:
             except SchedulerError as error:
                 if time.monotonic() > deadline or self.process.poll() is not None:
                     raise RuntimeError(
-                        f"SeaweedFS does not answer: {error.message}\n{self.log.read_text()[-3000:]}"
+                        "SeaweedFS does not answer: "
+                        f"{error.message}\n{self.log.read_text()[-3000:]}"
                     ) from error
                 time.sleep(0.1)
 
@@ -144,7 +145,8 @@ class Fault:
 
     kind: `status` (answered so, not passed on), `lost` (passed on, then hung up), `hang` (never
     answered), `refused` (hung up, not passed on), `cut` (half of the answer's body), `corrupt` (a
-    byte of the answer's body changed), `spoil` (a byte of the request's body changed, passed on),
+    byte of the answer's body changed), `corrupt_sent` (a byte of the request's body changed,
+    passed on),
     `pause` (passed on after `delay_s`), `call` (`action` is called, then passed on), `killed`
     (passed on, then `action` is called), `none` (nothing).
     """
@@ -158,7 +160,7 @@ class Fault:
     times: int = 1
 
 
-def spoilt(content: bytes) -> bytes:
+def corrupted(content: bytes) -> bytes:
     """Content with one bit of its middle changed."""
     middle = len(content) // 2
     return (
@@ -190,7 +192,8 @@ class Proxy:
             def handle_one(self) -> None:
                 outer.handle(self)
 
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_one  # noqa: N815 - the library's names
+            do_GET = do_PUT = do_POST = handle_one  # noqa: N815 - the library's names
+            do_DELETE = do_HEAD = handle_one  # noqa: N815
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
@@ -232,8 +235,8 @@ class Proxy:
         if kind == "status":
             self._answer(request, fault.status, {}, b"<Error><Code>SlowDown</Code></Error>")
             return
-        if kind == "spoil":
-            body = spoilt(body)
+        if kind == "corrupt_sent":
+            body = corrupted(body)
         try:
             connection = http.client.HTTPConnection("127.0.0.1", self.server.s3, timeout=120)
             connection.request(request.command, request.path, body, dict(request.headers.items()))
@@ -249,7 +252,7 @@ class Proxy:
             self._hang_up(request)
             return
         if kind == "corrupt":
-            content = spoilt(content)
+            content = corrupted(content)
         headers = {
             name: value
             for name, value in answer.getheaders()

@@ -152,7 +152,10 @@ def test_up_right_after_stop(server: MachinesApiServer) -> None:
     [
         (
             409,
-            "machine ID 148e1 lease currently held by deploy@example.org, expires at 2026-11-01T00:00:00Z",
+            (
+                "machine ID 148e1 lease currently held by deploy@example.org, expires at "
+                "2026-11-01T00:00:00Z"
+            ),
         ),
         (412, "failed_precondition: unable to start machine from current state: 'replacing'"),
         (412, "failed_precondition: machine still active, refusing to start"),
@@ -165,8 +168,10 @@ def test_up_right_after_stop(server: MachinesApiServer) -> None:
     ],
 )
 @pytest.mark.parametrize("action", ["get", "start", "wait", "list"])
-def test_passing_trouble(server: MachinesApiServer, action: str, status: int, answer: str) -> None:
-    """Whatever passes by itself is waited out, at every call, also where the request was done and its answer lost."""
+def test_transient_errors_are_retried(
+    server: MachinesApiServer, action: str, status: int, answer: str
+) -> None:
+    """Every transient error of every call is retried, also if the request was done."""
     for after in (False, True):
         machine = server.add(Machine("148e1", "127.0.0.2", nothing, start_s=0.005, stop_s=0.005))
         server.faults.extend(Fault(action, status, answer, after=after) for _ in range(3))
@@ -206,7 +211,10 @@ def test_no_app_no_machine(server: MachinesApiServer) -> None:
         (
             409,
             "",
-            "could not reserve resource for machine: insufficient CPUs available to fulfill request",
+            (
+                "could not reserve resource for machine: insufficient CPUs available to fulfill "
+                "request"
+            ),
         ),
         (422, "insufficient_capacity", "no capacity in region"),
     ],
@@ -231,7 +239,7 @@ def test_host_full(server: MachinesApiServer, status: int, word: str, answer: st
 
 @pytest.mark.parametrize("answer", ["volume not found", "invalid config.guest"])
 def test_bad_request(server: MachinesApiServer, answer: str) -> None:
-    """What no repeat can mend is not repeated."""
+    """A permanent error is not retried."""
     machine_of(server)
     server.faults.append(Fault("start", 400, answer))
     with pytest.raises(FlyApiError, match=answer):
@@ -239,8 +247,8 @@ def test_bad_request(server: MachinesApiServer, answer: str) -> None:
     assert server.count("start") == 1
 
 
-def test_wedged(server: MachinesApiServer) -> None:
-    """A machine that never gets out of a state ends in an error that names the state, within the time."""
+def test_machine_stuck_in_a_state(server: MachinesApiServer) -> None:
+    """A machine that stays in a state is an error that names the state, in time."""
     machine_of(server, state="replacing")
     began = time.monotonic()
     with pytest.raises(LaunchError, match=r"did not start within 0\.5 seconds: it is 'replacing'"):
@@ -249,7 +257,7 @@ def test_wedged(server: MachinesApiServer) -> None:
 
 
 def test_api_is_down() -> None:
-    """Where nothing answers, the error names the address and the reason after the time has passed."""
+    """If nothing answers, the error names the address and the reason after the timeout."""
     control = MachineControl(MachinesApi(APP, TOKEN, "http://127.0.0.1:9", 1.0), policy=QUICK)
     with pytest.raises(LaunchError, match=r"127\.0\.0\.1:9 does not answer: .*refused"):
         up(control, 0.5)
@@ -311,7 +319,7 @@ def test_which_machine(server: MachinesApiServer) -> None:
 
 
 def test_states_are_told(server: MachinesApiServer) -> None:
-    """Who waits is told every state once, in order."""
+    """The callback gets every state once, in order."""
     machine = machine_of(server)
     machine.start_s = 0.1
     seen: list[str] = []
@@ -323,7 +331,7 @@ def test_states_are_told(server: MachinesApiServer) -> None:
 
 @pytest.mark.slow
 def test_within_the_rate_limits() -> None:
-    """At the real policy, three clients that start and stop a machine stay useful under the documented limits."""
+    """With the real policy, three clients work within the documented rate limits."""
     with serving(limits=Limits()) as server:
         machine = server.add(Machine("148e1", "127.0.0.2", nothing, start_s=0.4, stop_s=0.3))
 
@@ -416,7 +424,7 @@ def check_rounds(rounds: list[tuple[str, list[Fault]]], seed: int) -> None:
 
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(ROUNDS, st.integers(0, 2**32))
-def test_rounds(rounds: list[tuple[str, list[Fault]]], seed: int) -> None:
+def test_random_rounds(rounds: list[tuple[str, list[Fault]]], seed: int) -> None:
     """Start, stop, idle exits, deployments, leases and faults in any order.
 
     Whoever wants the machine up gets it.
@@ -426,7 +434,7 @@ def test_rounds(rounds: list[tuple[str, list[Fault]]], seed: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_thousands_of_rounds() -> None:
+def test_thousands_of_random_rounds() -> None:
     """The same for two thousand rounds and more."""
     before = done_rounds
 

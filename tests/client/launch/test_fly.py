@@ -1,4 +1,4 @@
-"""The whole of it on loopback.
+"""Machines on loopback, end to end.
 
 API, names, machines that are real daemons, clients that know nothing but the app.
 """
@@ -20,13 +20,13 @@ import pytest
 from schedclient import Client
 from schedclient.errors import AuthenticationError, LaunchError, SettingsError, UnreachableError
 from schedctl.synthetic import make_organization
+from tests.support.command_line import SCHEDCTL
 from tests.support.machines import Site, make_site
 from tests.support.machines_api import Fault, MachinesApiServer
 from tests.support.names_server import NamesServer
 from tests.support.waiting import wait_until
 
 AS_OF = "2026-11-01"
-SCHEDCTL = [sys.executable, "-c", "from schedctl import main; main()"]
 
 
 def add_organization(site: Site, name: str = "org-123", contacts: int = 300) -> Path:
@@ -39,8 +39,8 @@ def stopped(site: Site) -> bool:
     return site.machine.state == "stopped"
 
 
-def test_the_story(site: Site) -> None:
-    """A stopped machine, a job from a second process, its result, and the machine has stopped itself again."""
+def test_machine_starts_for_a_job_and_stops(site: Site) -> None:
+    """A job from another process starts the machine, which stops itself afterwards."""
     add_organization(site)
     # Far longer than a client on a loaded machine needs to connect: the machine starts once.
     site.body.idle_timeout_s = 10.0
@@ -70,7 +70,7 @@ def test_the_story(site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_again_and_again(site: Site) -> None:
+def test_machine_starts_again_after_each_idle_exit(site: Site) -> None:
     """One client schedules again after each time that the machine has stopped itself.
 
     Nobody tells it.
@@ -100,7 +100,7 @@ def test_two_clients_at_once(site: Site) -> None:
 
 @pytest.mark.slow
 def test_idle_just_as_a_job_arrives(site: Site) -> None:
-    """Jobs submitted around the moment of the idle exit are all done, each once, by this machine or the next start."""
+    """Jobs submitted around the idle exit are all done, each once."""
     add_organization(site, contacts=20)
     site.body.idle_timeout_s = 1.0
     jobs = set()
@@ -196,15 +196,15 @@ def test_exits_at_once(server: MachinesApiServer, names: NamesServer, tmp_path: 
 
 
 def test_wrong_keys(site: Site) -> None:
-    """A client that the daemon does not know is refused, and told what to check."""
+    """An unknown client is refused, and the error says what to check."""
     settings = site.settings(key="D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs")
     with Client(**settings) as client, pytest.raises(AuthenticationError, match="refused"):
         client.health()
 
 
 @pytest.mark.slow
-def test_trouble_at_every_call(site: Site) -> None:
-    """Errors, lost answers and rate limits at every call of the API delay a job and do not fail it."""
+def test_api_faults_at_every_call(site: Site) -> None:
+    """Errors, lost answers and rate limits of the API delay a job; it does not fail."""
     add_organization(site)
     for action in ("list", "get", "start", "wait"):
         site.server.faults.append(Fault(action, 503, "unavailable"))

@@ -52,7 +52,7 @@ def test_clients_at_once_start_one_daemon(folder) -> None:
 
 @pytest.mark.slow
 def test_daemon_goes_when_idle_and_comes_back(folder) -> None:
-    """A daemon without work ends by itself, leaves no socket, and the same client gets a new one when it calls."""
+    """An idle daemon exits; the same client starts a new one with its next call."""
     with folder.client(idle_timeout=0.3) as client:
         first = client.schedule("org-1", as_of=AS_OF, timeout_s=120)
         pid = client.welcome().pid
@@ -81,7 +81,7 @@ def test_daemon_stays_while_a_job_runs(folder) -> None:
 
 @pytest.mark.slow
 def test_job_that_arrives_as_the_daemon_goes_idle(folder) -> None:
-    """Over many rounds around the moment of the idle exit, every job is accepted, done, and in the journal."""
+    """Every job submitted around the idle exit is accepted, done and in the journal."""
     idle_s = 0.15
     job_ids = []
     boots = set()
@@ -117,7 +117,7 @@ def test_clients_at_the_idle_exit(folder) -> None:
 
 
 def test_daemon_killed_while_a_client_waits(folder) -> None:
-    """After SIGKILL of the daemon the waiting client starts another one and gets the result of the same job."""
+    """After SIGKILL the waiting client starts a new daemon and gets its result."""
     with folder.client() as client:
         folder.pause_workers(client)
         handle = client.submit("org-1", as_of=AS_OF)
@@ -165,7 +165,7 @@ def test_submit_while_the_daemon_drains(folder) -> None:
 
 
 def test_stale_socket_is_no_obstacle(folder) -> None:
-    """The socket file and the lock file of a daemon that was killed do not keep the next one from starting."""
+    """Socket and lock file of a killed daemon do not prevent the next start."""
     with folder.client() as client:
         client.health()
     folder.kill_daemon()
@@ -216,7 +216,7 @@ def test_daemon_that_cannot_start(folder, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_without_the_daemon_installed(folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where only the client is installed the error says how to install the daemon, or to name one."""
+    """Without the daemon's package, the error says how to install it or set an endpoint."""
     monkeypatch.setattr(local, "find_spec", lambda _: None)
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     monkeypatch.setenv("PATH", str(folder.path))
@@ -227,7 +227,7 @@ def test_without_the_daemon_installed(folder, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_daemon_elsewhere_on_the_path(folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client without the daemon beside it uses the `schedd` that the search path has."""
+    """Without a daemon in its environment, the client uses `schedd` of the PATH."""
     tools = folder.path.parent / "tools"
     tools.mkdir()
     (tools / "schedd").write_text(f'#!/bin/sh\nexec {sys.executable} -m schedd "$@"\n')
@@ -258,7 +258,7 @@ def in_child(client: Client, answers) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_fork(folder) -> None:
-    """A forked child that uses its parent's client gets its own connection, and the parent's goes on undisturbed."""
+    """A forked child gets its own connection; the parent's stays usable."""
     forking = multiprocessing.get_context("fork")
     with folder.client() as client:
         folder.pause_workers(client)
@@ -276,7 +276,7 @@ def test_fork(folder) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_fork_does_not_disturb_the_parent(folder) -> None:
-    """Whatever a child throws away of its parent's client, the parent's connection keeps working."""
+    """A child that closes its parent's client does not affect the parent's connection."""
     with folder.client() as client:
         boot = client.welcome().boot_id
         connection = id(client._client._session.connection)

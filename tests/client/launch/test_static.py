@@ -155,9 +155,9 @@ def test_lost_for_good_while_a_client_waits(serve, folder) -> None:
 
 
 def test_keys(serve, keys: Keys) -> None:
-    """An admitted key is served.
+    """A known key is served.
 
-    A stranger's, a wrong server key and no key at all are told apart from silence.
+    A stranger's key, a wrong server key and no key are refused, not silent.
     """
     endpoint = f"tcp://127.0.0.1:{free_port()}"
     serve(
@@ -238,7 +238,8 @@ router = zmq.Context().socket(zmq.ROUTER)
 router.bind(sys.argv[1])
 while True:
     identity, *frames = router.recv_multipart()
-    error = ErrorInfo(code="unsupported_protocol", message="I speak 7 to 9", hint="Upgrade the older of the two.")
+    hint = "Upgrade the older of the two."
+    error = ErrorInfo(code="unsupported_protocol", message="I speak 7 to 9", hint=hint)
     router.send_multipart([identity, *encode(Failure(id=decode_request(frames).id, error=error))])
 """
     other = subprocess.Popen([sys.executable, "-c", script, endpoint])

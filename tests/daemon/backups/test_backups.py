@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
-import json
 import os
 import random
 import shutil
@@ -13,8 +12,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +21,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schedclient import errors
-from schedctl.synthetic import make_organization
 from schedd.backups import pages
 from schedd.backups.backups import Backups
 from schedd.backups.restore import rebuild, restore
-from schedd.run.runner import run_job
-from schedproto import ErrorCode, JobSpec, RunResult, SchedulerError
-from tests.support.daemons import AS_OF, RunningDaemon
-from tests.support.other_programs import locked, other_program
-from tests.support.plans import LocalContext, read_plan
+from schedproto import ErrorCode, SchedulerError
 
 DAY = dt.timedelta(days=1)
 
@@ -96,7 +87,7 @@ def restored(backups: Backups, backup_id: str, folder: Path) -> bytes:
 def test_every_kept_state_comes_back(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, float]], keep_days: float
 ) -> None:
-    """Over many changes and days, each state listed is restored byte by byte, and none is dropped too early."""
+    """Every listed state is restored byte for byte, and none is deleted too early."""
     folder = tmp_path_factory.mktemp("backups")
     clock, path = Clock(), small_database(folder / "org.db")
     backups = Backups(folder / "kept", keep_days, clock)
@@ -119,8 +110,8 @@ def test_every_kept_state_comes_back(
     assert len(stored) == len(kept) + 2
 
 
-def test_old_chains_go(tmp_path: Path) -> None:
-    """After the keep time a new copy is made, and the old chain goes when its last state is too old."""
+def test_expired_chains_are_deleted(tmp_path: Path) -> None:
+    """After the retention time a new copy begins, and the expired chain is deleted."""
     clock, path = Clock(), small_database(tmp_path / "org.db", 20_000)
     backups = Backups(tmp_path / "kept", 7, clock)
     ids = []
@@ -208,7 +199,7 @@ def test_unknown_backup(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("call", ["copy_file_range", "fsync", "preadv"])
 def test_failing_disk(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full or failing disk is said to be one, nothing half-made is listed, and earlier backups stay."""
+    """A full or failing disk is reported; earlier backups stay, none is half-made."""
     path = small_database(tmp_path / "org.db")
     backups = Backups(tmp_path / "kept", 7, Clock())
     first = make(backups, path)
@@ -246,7 +237,7 @@ backups.make(descriptor, "killed")
 
 @pytest.mark.slow
 def test_killed_while_making(tmp_path: Path) -> None:
-    """kill -9 at any moment leaves the earlier backups, or them and the new one, and nothing in the way."""
+    """kill -9 at any moment leaves the earlier backups and at most a complete new one."""
     path = small_database(tmp_path / "org.db", 30_000)
     folder = tmp_path / "kept"
     backups = Backups(folder, 7, lambda: dt.datetime.now(dt.UTC))
@@ -254,7 +245,7 @@ def test_killed_while_making(tmp_path: Path) -> None:
     source = random.Random(5)
     outcomes = set()
     # About as long as a backup takes on this machine at this moment, learnt from the outcomes.
-    most_s = 0.06
+    limit_s = 0.06
     for round_ in range(40):
         connection = sqlite3.connect(path)
         connection.execute(
@@ -272,7 +263,7 @@ def test_killed_while_making(tmp_path: Path) -> None:
         process.stdout.readline()
         process.stdin.write(b"\n")
         process.stdin.flush()
-        time.sleep(source.uniform(0, most_s))
+        time.sleep(source.uniform(0, limit_s))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         listed = [entry.backup_id for entry in backups.list()]
@@ -280,7 +271,7 @@ def test_killed_while_making(tmp_path: Path) -> None:
         assert len(set(listed) - known) <= 1
         made = bool(set(listed) - known)
         outcomes.add(made)
-        most_s *= 0.8 if made else 1.25
+        limit_s *= 0.8 if made else 1.25
         for backup_id in set(listed) - known:
             states[backup_id] = path.read_bytes()
         newest = make(backups, path)
@@ -289,245 +280,6 @@ def test_killed_while_making(tmp_path: Path) -> None:
         chosen = source.choice([entry.backup_id for entry in backups.list()])
         assert restored(backups, chosen, tmp_path) == states[chosen]
     assert outcomes == {True, False}
-
-
-# Runs ---------------------------------------------------------------------------------------------
-
-
-def organization(folder: Path, contacts: int = 400) -> Path:
-    path = folder / "org-a.db"
-    make_organization(path, contacts, 1, dt.date.fromisoformat(AS_OF))
-    return path
-
-
-def run(path: Path, backups: Backups, **spec: Any) -> RunResult:
-    context = LocalContext(path.parent / "scratch")
-    context.backups = backups
-    return run_job(JobSpec(organization="org-a", as_of=AS_OF, **spec), path, "", context)
-
-
-def dump(path: Path) -> list[str]:
-    connection = sqlite3.connect(path)
-    rows = list(connection.iterdump())
-    connection.close()
-    return rows
-
-
-def dump_of(backups: Backups, backup_id: str, folder: Path) -> list[str]:
-    target = folder / "rebuilt.db"
-    rebuild(backups, backup_id, target)
-    content = dump(target)
-    target.unlink()
-    return content
-
-
-def test_run_keeps_the_state_before_it(tmp_path: Path) -> None:
-    """A reliable run keeps the file as it was.
-
-    One that changes nothing, a dry run and highperf keep nothing.
-    """
-    path = organization(tmp_path)
-    backups = Backups(tmp_path / "kept", 7, lambda: dt.datetime.now(dt.UTC))
-    before = dump(path)
-    assert run(path, backups, dry_run=True).backup_id is None
-    result = run(path, backups)
-    assert result.backup_id is not None
-    assert [entry.backup_id for entry in backups.list()] == [result.backup_id]
-    assert dump_of(backups, result.backup_id, tmp_path) == before
-    assert run(path, backups).backup_id is None
-    assert run(path, backups, mode="highperf", config={"send_time": "10:00:00"}).backup_id is None
-    middle = dump(path)
-    second = run(path, backups, config={"send_time": "11:00:00"})
-    assert second.backup_id not in {None, result.backup_id}
-    assert dump_of(backups, str(second.backup_id), tmp_path) == middle
-
-
-_READER = """
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("BEGIN")
-connection.execute("SELECT count(*) FROM contacts").fetchone()
-print("reading", flush=True)
-sys.stdin.readline()
-"""
-_APPLICATION = """
-import sqlite3, sys, os
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("PRAGMA journal_mode = WAL")
-connection.execute("UPDATE contacts SET email = 'changed@example.org' WHERE id = 5")
-print(os.path.getsize(sys.argv[1] + "-wal"), flush=True)
-sys.stdin.readline()
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("reader", [False, True])
-def test_file_in_wal_mode(reader: bool, tmp_path: Path) -> None:
-    """What lies in the main application's write-ahead log is in the backup, also when a reader keeps it there."""
-    path = organization(tmp_path)
-    backups = Backups(tmp_path / "kept", 7, lambda: dt.datetime.now(dt.UTC))
-    with ExitStack() as others:
-        if reader:
-            connection = sqlite3.connect(path)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.close()
-            assert others.enter_context(other_program(_READER, path)).said == "reading"
-        assert int(others.enter_context(other_program(_APPLICATION, path)).said) > 0
-        result = run(path, backups)
-    assert result.backup_id is not None
-    target = tmp_path / "rebuilt.db"
-    rebuild(backups, result.backup_id, target)
-    connection = sqlite3.connect(target)
-    [(email,)] = connection.execute("SELECT email FROM contacts WHERE id = 5")
-    [(runs,)] = connection.execute(
-        "SELECT count(*) FROM sqlite_schema WHERE name = 'scheduler_runs'"
-    )
-    connection.close()
-    assert (email, runs) == ("changed@example.org", 0)
-
-
-def test_backup_that_fails_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without room for the backup there is no run: the error says so and the file is untouched."""
-    path = organization(tmp_path)
-    before = dump(path)
-
-    def fail(*_: Any) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "copy_file_range", fail)
-    with pytest.raises(SchedulerError) as caught:
-        run(path, Backups(tmp_path / "kept", 7, lambda: dt.datetime.now(dt.UTC)))
-    assert caught.value.code == ErrorCode.DISK_FULL
-    assert dump(path) == before
-
-
-def test_lock_is_held_through_the_backup(tmp_path: Path) -> None:
-    """Making the backup does not drop SQLite's locks.
-
-    Another process cannot write before the run has ended.
-    """
-    path = organization(tmp_path)
-    probe = (
-        "import sqlite3, sys\n"
-        "c = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\n"
-        "try:\n    c.execute('BEGIN IMMEDIATE'); print('free')\n"
-        "except sqlite3.OperationalError as error:\n    print(error)\n"
-    )
-    seen = []
-
-    class Watched(Backups):
-        def make(self, descriptor: int, run_id: str) -> str:
-            backup_id = super().make(descriptor, run_id)
-            done = subprocess.run(
-                [sys.executable, "-c", probe, str(path)], capture_output=True, text=True, check=True
-            )
-            seen.append(done.stdout.strip())
-            return backup_id
-
-    run(path, Watched(tmp_path / "kept", 7, lambda: dt.datetime.now(dt.UTC)))
-    assert seen == ["database is locked"]
-
-
-# Through the daemon -------------------------------------------------------------------------------
-
-
-def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-c",
-        "from schedctl import main; main()",
-        *arguments,
-        "--data",
-        str(data),
-    ]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL
-    )
-
-
-def test_restore_through_the_daemon(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
-    """A run is undone by restoring the backup that it names; that can be undone in turn."""
-    daemon, path = daemons(), data / "org-a.db"
-    before = dump(path)
-    with daemon.client() as client:
-        result = client.schedule("org-a", as_of=AS_OF)
-        assert result.backup_id is not None
-        planned = dump(path)
-        assert planned != before
-    listed = schedctl("backup", "list", "org-a", data=data)
-    assert result.backup_id in listed.stdout
-    done = schedctl("backup", "restore", "org-a", result.backup_id, data=data)
-    assert done.returncode == 0, done.stderr
-    assert dump(path) == before
-    document = json.loads(schedctl("backup", "list", "org-a", "--json", data=data).stdout)
-    assert document["backups"][0]["run_id"] == "before a restore"
-    again = schedctl(
-        "backup", "restore", "org-a", document["backups"][0]["backup_id"], "--json", data=data
-    )
-    assert json.loads(again.stdout)["restored"] == document["backups"][0]["backup_id"]
-    assert dump(path) == planned
-    wrong = schedctl("backup", "restore", "org-a", "nonsense", data=data)
-    assert wrong.returncode == 4
-    assert "Newest backups: " in wrong.stderr
-    assert "no backups" in schedctl("backup", "list", "org-b", data=data).stdout
-
-
-def test_restore_of_a_damaged_file(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
-    """A file that SQLite cannot open any more, or that is gone, is replaced by the backup."""
-    daemon, path = daemons(), data / "org-a.db"
-    with daemon.client() as client:
-        before = dump(path)
-        backup_id = str(client.schedule("org-a", as_of=AS_OF).backup_id)
-        path.write_bytes(b"this is no database" * 1000)
-        with pytest.raises(errors.DatabaseUnusableError):
-            client.schedule("org-a", as_of=AS_OF)
-        assert client.restore("org-a", backup_id).restored == backup_id
-        assert dump(path) == before
-        path.unlink()
-        client.restore("org-a", backup_id)
-        assert dump(path) == before
-        assert client.schedule("org-a", as_of=AS_OF).rows_inserted == len(read_plan(path))
-
-
-def test_restore_waits_for_no_job(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
-    """While a job of the organization waits or runs, a restore is refused; others are free."""
-    daemon = daemons()
-    with daemon.client() as client:
-        backup_id = str(client.schedule("org-a", as_of=AS_OF).backup_id)
-        other = str(client.schedule("org-b", as_of=AS_OF).backup_id)
-        with daemon.stopped_job(client, "org-a") as job:
-            with pytest.raises(errors.BusyError) as caught:
-                client.restore("org-a", backup_id)
-            assert caught.value.code == "organization_busy"
-            assert caught.value.retryable
-            assert client.restore("org-b", other).restored == other
-        job.wait(120)
-        assert client.restore("org-a", backup_id).restored == backup_id
-
-
-@pytest.mark.slow
-def test_restore_of_a_locked_file(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
-    """A restore waits for another program's lock as long as SQLite does, though longer than other answers take."""
-    daemon = daemons("--idle-timeout", "3")
-    with daemon.client() as client:
-        backup_id = str(client.schedule("org-a", as_of=AS_OF).backup_id)
-        plan = read_plan(data / "org-a.db")
-        with locked(data / "org-a.db"):
-            start = time.monotonic()
-            with pytest.raises(errors.DatabaseLockedError):
-                client.restore("org-a", backup_id)
-            assert time.monotonic() - start > 4
-        assert read_plan(data / "org-a.db") == plan
-        assert client.restore("org-a", backup_id).restored == backup_id
-
-
-def test_no_backups_when_turned_off(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
-    """With --backup-days 0 runs make no backups."""
-    daemon = daemons("--backup-days", "0")
-    with daemon.client() as client:
-        assert client.schedule("org-a", as_of=AS_OF).backup_id is None
-        assert client.backups("org-a").backups == []
-    assert not (data / ".schedd" / "backups").exists()
 
 
 def test_restored_file_is_a_database(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Aliases of e-mail types in the history (rules, section 4), whatever the campaign tables know of the old name."""
+"""Aliases of e-mail types in the history (rules, section 4)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from tests.support.plans import make_database, run_locally
 AS_OF = "2026-11-23"
 SCRIPT = """
 CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code TEXT, birth_date TEXT);
-INSERT INTO contacts VALUES (1, 'a@example.org', '75001', '1950-12-07'), (2, 'b@example.org', '75001', '1950-12-07');
+INSERT INTO contacts VALUES (1, 'a@example.org', '75001', '1950-12-07'),
+  (2, 'b@example.org', '75001', '1950-12-07');
 CREATE TABLE campaign_types(name TEXT PRIMARY KEY, active INTEGER, target_all_contacts INTEGER);
 INSERT INTO campaign_types VALUES ('rate', 1, 1), ('old', 0, 1);
 CREATE TABLE campaign_instances(id INTEGER PRIMARY KEY, campaign_type TEXT, active_start_date TEXT);
 INSERT INTO campaign_instances VALUES (7, 'rate', '2026-11-20');
-CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, contact_id INTEGER NOT NULL, email_type TEXT NOT NULL,
+CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, contact_id INTEGER NOT NULL,
+  email_type TEXT NOT NULL,
   scheduled_send_date TEXT NOT NULL, scheduled_send_time TEXT NOT NULL, status TEXT NOT NULL,
   campaign_instance_id INTEGER);
 INSERT INTO email_schedules VALUES (1, 1, '{name}', '2026-11-21', '08:30:00', 'sent', {instance});
@@ -41,7 +43,7 @@ INSERT INTO email_schedules VALUES (1, 1, '{name}', '2026-11-21', '08:30:00', 's
     ],
 )
 def test_alias(tmp_path: Path, name: str, target: str, instance: str, gone: str) -> None:
-    """An e-mail that went out under another name does not go out again, be the name unknown, known or inactive."""
+    """An e-mail sent under an alias is not sent again, whatever the campaign tables say."""
     path = make_database(tmp_path / "org.db", SCRIPT.format(name=name, instance=instance))
     overrides = {"history": {"aliases": {name.lower(): target}}}
     with closing(sqlite3.connect(path)) as connection:

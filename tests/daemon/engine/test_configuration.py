@@ -82,7 +82,7 @@ def test_defaults() -> None:
 
 
 def test_names_are_trimmed_and_lower_case() -> None:
-    """Statuses, columns and types are compared trimmed and in lower case, so they are kept that way, each once."""
+    """Statuses, columns and types are stored trimmed, in lower case and once."""
     found = made(
         """
         [contacts]
@@ -169,15 +169,26 @@ def test_names_are_trimmed_and_lower_case() -> None:
             ["TX[0].from"],
         ),
         (
-            "[exclusion.rules]\nTX = [{ kind = 'year_round', from = '2026-02-01', until = '2026-01-31' }]",
+            (
+                "[exclusion.rules]\nTX = [{ kind = 'year_round', from = '2026-02-01', until = "
+                "'2026-01-31' }]"
+            ),
             ["TX[0].from = 2026-02-01 is after exclusion.rules.TX[0].until"],
         ),
         (
-            "[exclusion.rules]\nTX = [{ kind = 'birthday_window', before = 0, after = 1, min_age = 76, max_age = 75 }]",
+            (
+                "[exclusion.rules]\nTX = [{ kind = 'birthday_window', before = 0, after = 1, "
+                "min_age "
+                "= 76, max_age = 75 }]"
+            ),
             ["TX[0].min_age = 76 is after"],
         ),
         (
-            "[exclusion.rules]\nTX = [{ kind = 'birthday_window', before = 0, after = 1, max_age = 151 }]",
+            (
+                "[exclusion.rules]\nTX = [{ kind = 'birthday_window', before = 0, after = 1, "
+                "max_age "
+                "= 151 }]"
+            ),
             ["TX[0].max_age = 151", "0 to 150"],
         ),
     ],
@@ -228,7 +239,7 @@ PERCENT = st.integers(0, 10_000).map(lambda number: number / 100)
 @given(st.data(), configurations())
 @settings(deadline=None, max_examples=60)
 def test_round_trip(data: st.DataObject, windows: Configuration) -> None:
-    """What is written out completely, as a dictionary and as TOML text, makes the same configuration again."""
+    """A written configuration reads back equal, as a dictionary and as TOML."""
     layer: dict[str, Any] = {
         "contacts": {
             "active_statuses": data.draw(st.lists(TEXTS, max_size=3)),
@@ -249,21 +260,28 @@ def test_round_trip(data: st.DataObject, windows: Configuration) -> None:
     }
     rules = Layer("rules", {"exclusion": dump_configuration(windows)["exclusion"]})
     configuration = build(rules, Layer("random", layer))
-    whole = dump_configuration(configuration)
-    assert build(Layer("whole", whole)) == configuration
-    assert tomllib.loads(render(whole)) == whole
-    assert build(Layer("text", tomllib.loads(render(whole)))) == configuration
+    complete = dump_configuration(configuration)
+    assert build(Layer("complete", complete)) == configuration
+    assert tomllib.loads(render(complete)) == complete
+    assert build(Layer("text", tomllib.loads(render(complete)))) == configuration
 
 
 def test_rule_keys() -> None:
     """`from` and `until` are days as text or as dates of TOML, both ends included."""
     found = made(
         """
-        [exclusion.rules]
-        TX = [
-          { kind = "birthday_window", before = 0, after = 45, from = "2026-01-01", until = 2026-12-31, min_age = 65, max_age = 75 },
-          { kind = "year_round", from = 2027-01-01 },
-        ]
+        [[exclusion.rules.TX]]
+        kind = "birthday_window"
+        before = 0
+        after = 45
+        from = "2026-01-01"
+        until = 2026-12-31
+        min_age = 65
+        max_age = 75
+
+        [[exclusion.rules.TX]]
+        kind = "year_round"
+        from = 2027-01-01
         """
     ).rules["TX"]
     first, last, later = (
@@ -277,7 +295,8 @@ def test_rule_keys() -> None:
         WindowRule("year_round", from_date=later),
     )
     assert in_words(found) == (
-        "0 days before to 45 days after the birthday, from age 65, to age 75, from 2026-01-01, until 2026-12-31; "
+        "0 days before to 45 days after the birthday, from age 65, to age 75, from 2026-01-01, "
+        "until 2026-12-31; "
         "year-round, from 2027-01-01"
     )
 
@@ -302,7 +321,7 @@ def test_preset_replaces_the_table() -> None:
 
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_presets_are_complete(name: str) -> None:
-    """Every entry is a known state with valid rules, a source and the note that counsel has to confirm it."""
+    """Every entry has a known state, valid rules, a source and a note to confirm."""
     preset = PRESETS[name]
     assert preset.name == name
     for state, entry in preset.entries.items():
@@ -353,7 +372,8 @@ def test_differences() -> None:
 
 
 SCRIPT = """
-CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code TEXT, birth_date TEXT, effective_date TEXT);
+CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code TEXT, birth_date TEXT,
+  effective_date TEXT);
 -- Los Angeles, Kansas City, New Orleans, Austin
 INSERT INTO contacts VALUES
   (1, 'a@example.org', '90001', 'spring', '2015-02-10'),
@@ -395,7 +415,7 @@ INSERT INTO contacts VALUES
 def test_a_run(
     exclusion: dict[str, Any], expected: dict[tuple[int, str], str | None], tmp_path: Path
 ) -> None:
-    """A run keeps e-mails from contacts whose rule's date is unreadable or missing, and the reason says so."""
+    """Contacts without a readable rule date get no e-mail, and the reason says so."""
     path = make_database(tmp_path / "org.db", SCRIPT)
     result = run_locally(path, tmp_path / "scratch", "2026-11-24", config={"exclusion": exclusion})
     plan = read_plan(path)
@@ -412,7 +432,7 @@ def test_a_run(
 
 
 def test_explained(tmp_path: Path) -> None:
-    """Whoever asks why a contact gets no e-mail is told that its date cannot be read."""
+    """The explanation says that the date cannot be read."""
     path = make_database(tmp_path / "org.db", SCRIPT)
     result = run_locally(path, tmp_path / "scratch", "2026-11-24", dry_run=True, explain=[1])
     (contact,) = result.explanations or []

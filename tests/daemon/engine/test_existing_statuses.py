@@ -70,7 +70,7 @@ def test_all_rows_in_one_status(planned: Path, tmp_path: Path, status: str, work
 @pytest.mark.parametrize("workers", [1, 5])
 @pytest.mark.parametrize("condition", ["0", "contact_id <= 30", "contact_id > 30", "1"])
 def test_contacts_without_rows(planned: Path, tmp_path: Path, condition: str, workers: int) -> None:
-    """Whole chunks of contacts have no rows, and others nothing but dispatched ones."""
+    """Complete chunks of contacts have no rows, and others only dispatched ones."""
     path = changed(planned, tmp_path, f"DELETE FROM email_schedules WHERE {condition}")
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE email_schedules SET status = 'sent' WHERE contact_id % 2")

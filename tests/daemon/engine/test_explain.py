@@ -54,27 +54,27 @@ def explained_rows(explanations: list[Explanation]) -> list[tuple[Any, ...]]:
 def check_agreement(path: Path, scratch: Path, as_of: str, config: dict[str, Any]) -> RunResult:
     """Explain every contact, then schedule, and compare; returns the dry run's result."""
     ids = contacts_of(path)
-    told = run_locally(path, scratch, as_of, config=config, dry_run=True, explain=ids)
+    explained = run_locally(path, scratch, as_of, config=config, dry_run=True, explain=ids)
     result = run_locally(path, scratch, as_of, config=config, accept_changes=True)
     plan = [(*row[:5], *row[9:12]) for row in read_plan(path).rows]
-    assert explained_rows(told.explanations) == sorted(plan)
-    assert [e.contact_id for e in told.explanations] == ids
+    assert explained_rows(explained.explanations) == sorted(plan)
+    assert [e.contact_id for e in explained.explanations] == ids
     first_issue = dict(reversed(read_issues(path)))
-    for contact in told.explanations:
+    for contact in explained.explanations:
         assert contact.found
         assert contact.eligible == (contact.reason is None)
         assert bool(contact.issues) == (contact.contact_id in first_issue)
         assert contact.eligible or contact.issues == [first_issue[contact.contact_id]]
         for event in contact.events:
             check_event(event, as_of)
-    assert told.preview is not None
-    changes = told.preview.types.values()
+    assert explained.preview is not None
+    changes = explained.preview.types.values()
     moved = sum(c.moved for c in changes)
     assert sum(c.inserted for c in changes) + moved == result.rows_inserted
     assert sum(c.updated for c in changes) == result.rows_updated
     assert sum(c.deleted for c in changes) + moved == result.rows_deleted
     assert sum(c.unchanged for c in changes) == result.rows_unchanged
-    return told
+    return explained
 
 
 def check_event(event: EventExplanation, as_of: str) -> None:
@@ -96,22 +96,22 @@ def check_event(event: EventExplanation, as_of: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_golden_explained(case: str, tmp_path: Path) -> None:
-    """For every contact of the golden organizations the explanation tells exactly the rows of the plan."""
+    """For each contact of the golden cases the explanation has exactly the plan's rows."""
     expected = golden(case)
     path = make_database(tmp_path / "org.db", (GOLDEN / f"{case}.sql").read_text())
-    told = check_agreement(path, tmp_path / "scratch", expected["as_of"], expected["config"])
+    explained = check_agreement(path, tmp_path / "scratch", expected["as_of"], expected["config"])
     rows = [(*row[:5], *row[9:12]) for row in expected["rows"]]
-    assert explained_rows(told.explanations) == sorted(rows)
+    assert explained_rows(explained.explanations) == sorted(rows)
 
 
 @pytest.mark.parametrize("name", PREDECESSOR_PLANS)
 def test_predecessor_explained(name: str, tmp_path: Path) -> None:
-    """The same for the predecessor's file, as it comes and with the configuration that was adopted for it."""
+    """The same for the predecessor's file, unchanged and with the adopted configuration."""
     expected = predecessor(name)
     path = make_database(tmp_path / "org.db", PREDECESSOR.read_text())
-    told = check_agreement(path, tmp_path / "scratch", expected["as_of"], expected["config"])
+    explained = check_agreement(path, tmp_path / "scratch", expected["as_of"], expected["config"])
     rows = [(*row[:5], *row[9:12]) for row in expected["rows"]]
-    assert explained_rows(told.explanations) == sorted(rows)
+    assert explained_rows(explained.explanations) == sorted(rows)
 
 
 @pytest.mark.slow
@@ -131,12 +131,12 @@ def steps_of(event: EventExplanation) -> list[str]:
 
 @pytest.mark.slow
 def test_every_kind_of_step_is_met(tmp_path: Path) -> None:
-    """The golden cases are explained with every kind of step, each citing a section of the rules."""
+    """The golden cases have every kind of step, each with a section of the rules."""
     met: dict[str, set[str]] = {}
     for case in CASES:
         expected = golden(case)
         path = make_database(tmp_path / f"{case}.db", (GOLDEN / f"{case}.sql").read_text())
-        told = run_locally(
+        explained = run_locally(
             path,
             tmp_path / "scratch",
             expected["as_of"],
@@ -144,7 +144,7 @@ def test_every_kind_of_step_is_met(tmp_path: Path) -> None:
             dry_run=True,
             explain=contacts_of(path),
         )
-        for contact in told.explanations:
+        for contact in explained.explanations:
             for event in contact.events:
                 for step in event.steps:
                     met.setdefault(step.kind, set()).add(step.rule)
@@ -172,21 +172,21 @@ def test_every_kind_of_step_is_met(tmp_path: Path) -> None:
 def test_unknown_contact(tmp_path: Path) -> None:
     """A contact that does not exist is said to be not found."""
     path = make_database(tmp_path / "org.db", (GOLDEN / f"{CASES[0]}.sql").read_text())
-    told = run_locally(
+    explained = run_locally(
         path, tmp_path / "scratch", golden(CASES[0])["as_of"], dry_run=True, explain=[987_654_321]
     )
-    assert [(e.contact_id, e.found, e.events) for e in told.explanations] == [
+    assert [(e.contact_id, e.found, e.events) for e in explained.explanations] == [
         (987_654_321, False, [])
     ]
 
 
 def test_preview_against_a_present_plan(tmp_path: Path) -> None:
-    """A preview on another day tells what moves, comes and goes, and its volume is that of the present plan."""
+    """A preview for another date lists changes against the existing plan and its volume."""
     case = golden("08-crowded")
     path = make_database(tmp_path / "org.db", (GOLDEN / "08-crowded.sql").read_text())
     first = run_locally(path, tmp_path / "scratch", case["as_of"])
     before = read_plan(path).rows
-    told = run_locally(
+    explained = run_locally(
         path,
         tmp_path / "scratch",
         case["as_of"],
@@ -194,10 +194,10 @@ def test_preview_against_a_present_plan(tmp_path: Path) -> None:
         config={"balance": {"daily_cap_percent": 5.0}},
     )
     assert read_plan(path).rows == before
-    assert told.preview is not None
-    assert told.preview.volume_present == first.volume
-    assert sum(changes.moved for changes in told.preview.types.values()) > 0
-    moved = [example for example in told.preview.examples if example.change == "moved"]
+    assert explained.preview is not None
+    assert explained.preview.volume_present == first.volume
+    assert sum(changes.moved for changes in explained.preview.types.values()) > 0
+    moved = [example for example in explained.preview.examples if example.change == "moved"]
     keys = {tuple(row[:3]) for row in before}
     assert all((row.contact_id, row.email_type, row.date_before) in keys for row in moved)
     assert all(row.date_after != row.date_before for row in moved)

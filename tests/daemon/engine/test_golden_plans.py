@@ -1,4 +1,4 @@
-"""Whole plans, worked out by an independent program, against ours."""
+"""Complete plans, computed by an independent program, against the engine's."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.support.plans import (
 )
 @pytest.mark.parametrize("case", CASES)
 def test_golden_plan(case: str, workers: int, mode: str, tmp_path: Path) -> None:
-    """The plan, the issues and the counts are those of the case, whatever the shards and the mode."""
+    """Plan, issues and counts equal the case for any number of shards and either mode."""
     expected = golden(case)
     path = make_database(tmp_path / "org.db", (GOLDEN / f"{case}.sql").read_text())
     result = run_locally(

@@ -1,4 +1,4 @@
-"""The engine against the second, plain reading of the rules (`tests/reference`), over random organizations."""
+"""The engine against the reference (`tests/reference`), over random organizations."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def compare(organization: RandomOrganization, folder: Path, number: int) -> list
     )
     if again.rows_inserted or again.rows_updated or again.rows_deleted:
         found.append(
-            f"the second run changed {again.rows_inserted}, {again.rows_updated}, {again.rows_deleted} rows"
+            f"the second run changed {again.rows_inserted}, {again.rows_updated}, "
+            f"{again.rows_deleted} rows"
         )
     path.unlink()
     return [f"{organization.name}: {line}" for line in found]
@@ -64,7 +65,7 @@ def test_random_organizations_fast(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(8))
 def test_random_organizations(block: int, tmp_path: Path) -> None:
-    """Two thousand random organizations come out as the reference has them, whatever the shards and the mode."""
+    """2,000 random organizations get the reference's plan for any shards and mode."""
     compare_block(block * BLOCK, BLOCK, tmp_path)
 
 
@@ -78,6 +79,6 @@ def test_random_organizations(block: int, tmp_path: Path) -> None:
 def test_organizations_of_hypothesis(
     tmp_path_factory: pytest.TempPathFactory, organization: RandomOrganization
 ) -> None:
-    """Organizations of a few contacts, shrunk to the smallest that fails, come out as the reference has them."""
+    """Small organizations get the reference's plan; Hypothesis shrinks what fails."""
     wrong = compare(organization, tmp_path_factory.mktemp("org"), 1)
     assert not wrong, "\n".join(wrong)

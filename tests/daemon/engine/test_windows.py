@@ -1,4 +1,4 @@
-"""Exclusion windows for columns against a reading of section 3 that asks one day after the other."""
+"""Exclusion windows for columns against a day-by-day reading of section 3."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_excluded(configuration: Configuration, pairs: list[tuple[Person, dt.dat
 @given(configurations(), PAIRS)
 @settings(deadline=None, max_examples=100)
 def test_containing(configuration: Configuration, pairs: list[tuple[Person, dt.date]]) -> None:
-    """The windows that are shown are all those that contain the date, clipped to the days on which the rule applies."""
+    """The listed windows contain the date and end where their rule does."""
     windows, people = Windows.of(configuration), people_of([person for person, _ in pairs])
 
     def shown(first: dt.date, last: dt.date) -> tuple[int | None, int | None]:
@@ -163,7 +163,7 @@ def test_ends(configuration: Configuration, pairs: list[tuple[Person, dt.date]])
 @given(configurations(), PAIRS)
 @settings(deadline=None, max_examples=100)
 def test_always(configuration: Configuration, pairs: list[tuple[Person, dt.date]]) -> None:
-    """Those who are always excluded have a rule without limits that excludes every date, and no window end."""
+    """An unlimited year-round rule excludes every date and has no window end."""
     persons = [person for person, _ in pairs]
     windows, people = Windows.of(configuration), people_of(persons)
 
@@ -239,7 +239,7 @@ def test_ages_in_doubt() -> None:
 
 
 def test_edges_of_the_calendar() -> None:
-    """In the first and last year of the calendar windows are anchored only in years that have dates."""
+    """In the first and last year windows have anchors only in existing years."""
     rule = {"kind": "birthday_window", "before": 20, "after": 20}
     people = people_of(
         [Person("TX", dt.date(1950, 1, 5), None), Person("TX", dt.date(1950, 12, 30), None)]

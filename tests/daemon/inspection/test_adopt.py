@@ -29,9 +29,12 @@ UPDATE contacts SET birth_date = '12/24/1950' WHERE id = 4;
 DROP INDEX plan_key;
 DROP INDEX plan_sender;
 ALTER TABLE email_schedules DROP COLUMN sms_template;
-INSERT INTO email_schedules(id, contact_id, email_type, scheduled_send_date, status, event_year) VALUES
-  (10, 1, 'birthday', '2026-01-05', 'pre-scheduled', NULL), (11, 5, 'aep', '2026-12-02', 'skipped', 2026),
-  (12, 5, 'aep', '2026-12-02', 'pre-scheduled', NULL), (13, 6, 'aep', '2026-12-02', 'Pre-Scheduled', 2026);
+INSERT INTO email_schedules(id, contact_id, email_type, scheduled_send_date, status,
+  event_year) VALUES
+  (10, 1, 'birthday', '2026-01-05', 'pre-scheduled', NULL),
+  (11, 5, 'aep', '2026-12-02', 'skipped', 2026),
+  (12, 5, 'aep', '2026-12-02', 'pre-scheduled', NULL),
+  (13, 6, 'aep', '2026-12-02', 'Pre-Scheduled', 2026);
 CREATE UNIQUE INDEX one_a_year ON email_schedules(contact_id, email_type, event_year);
 """
 SENT = "SELECT * FROM email_schedules WHERE status NOT IN ('pre-scheduled', 'skipped') ORDER BY id"
@@ -136,8 +139,14 @@ def test_the_present_configuration_is_kept(checked: Checked) -> None:
 @pytest.mark.parametrize(
     "trigger",
     [
-        "CREATE TRIGGER no BEFORE DELETE ON email_schedules BEGIN SELECT RAISE(ABORT, 'use cancel'); END",
-        "CREATE TRIGGER no AFTER DELETE ON email_schedules BEGIN DELETE FROM email_schedules WHERE id = 1; END",
+        (
+            "CREATE TRIGGER no BEFORE DELETE ON email_schedules BEGIN SELECT RAISE(ABORT, 'use "
+            "cancel'); END"
+        ),
+        (
+            "CREATE TRIGGER no AFTER DELETE ON email_schedules BEGIN DELETE FROM email_schedules "
+            "WHERE id = 1; END"
+        ),
         (
             "CREATE TRIGGER no AFTER DELETE ON email_schedules BEGIN "
             "UPDATE email_schedules SET status = 'cancelled' WHERE id = 1; END"
@@ -180,12 +189,14 @@ def test_a_file_in_write_ahead_mode(checked: Checked) -> None:
 
 
 def test_other_indexes_and_rows_stay(checked: Checked) -> None:
-    """Indexes that no plan can violate, ordinary ones, constraints and foreign spellings are left as they are."""
+    """Indexes, constraints and foreign spellings that a plan cannot violate stay."""
     name = checked.put(
         "DROP INDEX plan_key; ALTER TABLE email_schedules ADD COLUMN external_id;"
-        "CREATE UNIQUE INDEX wider ON email_schedules(contact_id, email_type, scheduled_send_date, status);"
+        "CREATE UNIQUE INDEX wider ON email_schedules(contact_id, email_type, "
+        "scheduled_send_date, status);"
         "CREATE UNIQUE INDEX external ON email_schedules(external_id);"
-        "CREATE UNIQUE INDEX sent_once ON email_schedules(contact_id, email_type) WHERE status = 'sent';"
+        "CREATE UNIQUE INDEX sent_once ON email_schedules(contact_id, email_type) WHERE status = "
+        "'sent';"
         "CREATE INDEX plain ON email_schedules(contact_id)"
     )
     done = checked.client.adopt(name, checked.client.plan_adoption(name))
@@ -201,7 +212,8 @@ def test_other_indexes_and_rows_stay(checked: Checked) -> None:
 def test_what_is_left_to_people(checked: Checked) -> None:
     """Duplicates among rows of the sender are named, never removed, and stop the adoption."""
     name = checked.put(
-        "DROP INDEX plan_key; INSERT INTO email_schedules(id, contact_id, email_type, scheduled_send_date, status) "
+        "DROP INDEX plan_key; INSERT INTO email_schedules(id, contact_id, email_type, "
+        "scheduled_send_date, status) "
         "VALUES (10, 1, 'birthday', '2026-01-05', 'bounced')"
     )
     shown = checked.client.plan_adoption(name)
@@ -233,7 +245,7 @@ def test_messages_of_other_releases() -> None:
 
 
 def test_an_organization_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a bucket, what is checked is the bucket's newest version, and an adoption is published."""
+    """A check reads the bucket's newest version, and an adoption is published."""
     monkeypatch.setenv("SCHEDD_BUCKET_FOLDER", str(tmp_path / "bucket"))
     folders = [Folder(tmp_path / name) for name in ("first", "second")]
     source = write_database(tmp_path / "source.db", CLEAN, PREDECESSORS)

@@ -1,4 +1,4 @@
-"""A check counts what a run counts, and what it suggests makes a run read what it could not read."""
+"""A check counts what a run counts, and its suggestion makes a run read the values."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ UPDATE contact_campaigns SET contact_id = 'q' WHERE id = 19;
 UPDATE contact_campaigns SET campaign_instance_id = 'q' WHERE id = 20;
 DROP INDEX plan_key;
 INSERT INTO email_schedules(id, contact_id, email_type, scheduled_send_date, status) VALUES
-  (21, 20, 'invoice', '2026-11-01', 'sent'), (22, 20, 'birthday', 'w', 'sent'), (23, 20, 'birthday', 'v', 'failed'),
-  (24, 20, 'birthday', 1762000000, 'Opened '), (25, 20, 'aep', '2026-02-01', 'paused'), (26, 'k', 'aep', '2026-02-02', 'sent');
+  (21, 20, 'invoice', '2026-11-01', 'sent'), (22, 20, 'birthday', 'w', 'sent'),
+  (23, 20, 'birthday', 'v', 'failed'),
+  (24, 20, 'birthday', 1762000000, 'Opened '), (25, 20, 'aep', '2026-02-01', 'paused'),
+  (26, 'k', 'aep', '2026-02-02', 'sent');
 CREATE UNIQUE INDEX plan_key ON email_schedules(contact_id, email_type, scheduled_send_date);
 """
 
@@ -68,11 +70,12 @@ def test_counts_are_those_of_a_run(checked: Checked) -> None:
 
 
 def test_chunks_are_put_together(checked: Checked) -> None:
-    """What lies in different chunks of contacts is counted together."""
+    """Findings of different chunks of contacts are counted together."""
     more = """
     WITH RECURSIVE n(i) AS (SELECT 41 UNION ALL SELECT i + 1 FROM n WHERE i < 70000)
     INSERT INTO contacts(id, email, zip_code, birth_date, status)
-    SELECT i, 'person' || i || '@example.org', '90210', date('1930-01-01', (i % 20000) || ' days'), 'active' FROM n;
+    SELECT i, 'person' || i || '@example.org', '90210', date('1930-01-01', (i % 20000) || ' days'),
+    'active' FROM n;
     UPDATE contacts SET email = 'same@example.org' WHERE id IN (10, 40000, 69999);
     UPDATE contacts SET email = 'x' WHERE id % 10000 = 3;
     """
@@ -98,7 +101,7 @@ def predecessor(checked: Checked) -> str:
 
 
 def test_adopting_the_predecessors_file(checked: Checked) -> None:
-    """The suggestion for the predecessor's file is the configuration of its expected plan, and gives that plan."""
+    """The suggestion for the predecessor's file is the expected configuration."""
     expected = json.loads((PREDECESSOR / "org-206-adopted.json").read_text())
     name = predecessor(checked)
     accepted = ["requested_follow_up"]

@@ -32,7 +32,8 @@ CASES: dict[str, list[tuple[str, dict[str, Any]]]] = {
         (
             # Of the first key a row of the sender stays, of the second the first planned row.
             "DROP INDEX plan_key;" + UNSENT + "(10, 1, 'birthday', '2026-01-05', 'pre-scheduled'), "
-            "(11, 4, 'aep', '2026-12-01', 'skipped'), (12, 4, 'aep', '2026-12-01', 'pre-scheduled')",
+            "(11, 4, 'aep', '2026-12-01', 'skipped'), (12, 4, 'aep', '2026-12-01', "
+            "'pre-scheduled')",
             {"count": 3, "row_ids": [10, 11, 12], "severity": WARNING},
         )
     ],
@@ -46,19 +47,28 @@ CASES: dict[str, list[tuple[str, dict[str, Any]]]] = {
             {"name": "odd"},
         ),
         (
-            "CREATE UNIQUE INDEX planned ON email_schedules(contact_id, email_type) WHERE status = 'pre-scheduled'",
+            (
+                "CREATE UNIQUE INDEX planned ON email_schedules(contact_id, email_type) WHERE "
+                "status "
+                "= 'pre-scheduled'"
+            ),
             {"name": "planned"},
         ),
         (
-            "CREATE UNIQUE INDEX dated ON email_schedules(contact_id, email_type) WHERE event_year IS NOT NULL",
+            (
+                "CREATE UNIQUE INDEX dated ON email_schedules(contact_id, email_type) WHERE "
+                "event_year IS NOT NULL"
+            ),
             {"name": "dated"},
         ),
     ],
     "unique_constraint": [
         (
             (
-                "DROP TABLE email_schedules; CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, contact_id INTEGER, "
-                "email_type TEXT, scheduled_send_date TEXT, status TEXT, UNIQUE (contact_id, email_type))"
+                "DROP TABLE email_schedules; CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, "
+                "contact_id INTEGER, "
+                "email_type TEXT, scheduled_send_date TEXT, status TEXT, UNIQUE (contact_id, "
+                "email_type))"
             ),
             {"count": 1, "column": "contact_id, email_type"},
         )
@@ -140,7 +150,11 @@ CASES: dict[str, list[tuple[str, dict[str, Any]]]] = {
             {"table": "email_schedules", "severity": WARNING, "values": ["soon"]},
         ),
         (
-            "UPDATE email_schedules SET scheduled_send_date = 'soon', event_year = NULL WHERE id = 1",
+            (
+                "UPDATE email_schedules SET scheduled_send_date = 'soon', event_year = NULL WHERE "
+                "id "
+                "= 1"
+            ),
             {"table": "email_schedules", "severity": ERROR},
         ),
         (
@@ -245,7 +259,8 @@ CASES: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "zip_forms": [
         (
             (
-                "UPDATE contacts SET zip_code = '90210-1234' WHERE id = 5; UPDATE contacts SET zip_code = '90210.0' "
+                "UPDATE contacts SET zip_code = '90210-1234' WHERE id = 5; UPDATE contacts SET "
+                "zip_code = '90210.0' "
                 "WHERE id IN (6, 7)"
             ),
             {"count": 3, "counts": {"2139.0": 2, "02139-1234": 1}},
@@ -259,12 +274,16 @@ CASES: dict[str, list[tuple[str, dict[str, Any]]]] = {
     ],
     "opt_out_column": [
         (
-            "ALTER TABLE contacts ADD COLUMN bounced_at; UPDATE contacts SET bounced_at = '2026-01-01' WHERE id = 5",
+            (
+                "ALTER TABLE contacts ADD COLUMN bounced_at; UPDATE contacts SET bounced_at = "
+                "'2026-01-01' WHERE id = 5"
+            ),
             {"column": "bounced_at", "count": 1, "row_ids": [5]},
         ),
         (
             (
-                "ALTER TABLE contacts ADD COLUMN is_deleted DEFAULT 'no'; UPDATE contacts SET is_deleted = 'Yes' "
+                "ALTER TABLE contacts ADD COLUMN is_deleted DEFAULT 'no'; UPDATE contacts SET "
+                "is_deleted = 'Yes' "
                 "WHERE id IN (5, 6)"
             ),
             {"column": "is_deleted", "count": 2},
@@ -282,7 +301,10 @@ CASES: dict[str, list[tuple[str, dict[str, Any]]]] = {
     ],
     "opt_in_column": [
         (
-            "ALTER TABLE contacts ADD COLUMN email_opt_in DEFAULT 1; UPDATE contacts SET email_opt_in = 0 WHERE id = 5",
+            (
+                "ALTER TABLE contacts ADD COLUMN email_opt_in DEFAULT 1; UPDATE contacts SET "
+                "email_opt_in = 0 WHERE id = 5"
+            ),
             {"column": "email_opt_in", "count": 1, "row_ids": [5], "settings": {}},
         ),
     ],
@@ -402,7 +424,7 @@ def test_a_clean_file_has_no_findings(checked: Checked) -> None:
     ("code", "number"), _ALL, ids=[f"{code}-{number}" for code, number in _ALL]
 )
 def test_each_kind_is_found(checked: Checked, code: str, number: int) -> None:
-    """A file with one fault has its finding, with sentences, and examples without control characters."""
+    """A file with one fault gets its finding, with readable examples."""
     script, fields = CASES[code][number]
     report = checked.check(script)
     item = only(report, code, **fields)

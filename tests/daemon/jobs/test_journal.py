@@ -65,7 +65,7 @@ def test_submit_on_a_full_disk(daemons: Callable[..., RunningDaemon], small_disk
 def test_unusable_journal(
     daemons: Callable[..., RunningDaemon], data: Path, content: bytes | None
 ) -> None:
-    """A journal that is damaged, or was written by a newer release, ends the start with code 5 and says what to do."""
+    """A damaged or newer journal ends the start with code 5 and says what to do."""
     state = data / ".schedd"
     state.mkdir()
     if content is not None:

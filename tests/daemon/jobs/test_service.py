@@ -103,7 +103,7 @@ def _begun(client: Client, job_id: str) -> Job:
 
 
 def test_worker_killed(daemons: Callable[..., RunningDaemon], data: Path) -> None:
-    """The job of a killed worker is begun again and succeeds.
+    """The job of a killed worker is retried and succeeds.
 
     One whose workers die too often fails, not the daemon.
     """
@@ -127,7 +127,7 @@ def test_worker_killed(daemons: Callable[..., RunningDaemon], data: Path) -> Non
 
 
 def test_no_orphans(daemon: RunningDaemon) -> None:
-    """Workers of a killed daemon end by themselves."""
+    """Workers of a killed daemon exit."""
     with daemon.client() as client:
         client.health()
         workers = wait_until(daemon.workers)

@@ -59,12 +59,12 @@ KINDS: dict[str, dict[str, Any]] = {
 BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     "body cut off": ("GET", {"kind": "cut"}),
     "body corrupted": ("GET", {"kind": "corrupt"}),
-    "sent body corrupted": ("PUT", {"kind": "spoil"}),
+    "sent body corrupted": ("PUT", {"kind": "corrupt_sent"}),
 }
 
 
 class Scene:
-    """One organization, one machine behind the proxy, and the main application that writes past it."""
+    """One organization, one machine behind the proxy, and a main application without it."""
 
     def __init__(self, site: Site, proxy: Proxy, organization: str, root: Path) -> None:
         self.site, self.proxy, self.organization, self.root = site, proxy, organization, root
@@ -147,7 +147,7 @@ def run_with_fault(scene: Scene) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", [*KINDS, *BODIES])
-def test_requests(scene: Scene, kind: str) -> None:
+def test_fault_at_each_request(scene: Scene, kind: str) -> None:
     """Each request of a job meets each fault, once, and the job bears it."""
     only, fault = BODIES[kind] if kind in BODIES else ("", KINDS[kind])
     requests = [request for request in REQUESTS if only in ("", request[0])]
@@ -164,7 +164,7 @@ def test_requests(scene: Scene, kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_throttled_for_long(scene: Scene) -> None:
-    """A server that throttles all the time ends the job with `bucket_unreachable`, and changes nothing."""
+    """Permanent throttling ends the job with `bucket_unreachable` and changes nothing."""
     before = scene.prepare()
     for method in ("GET", "PUT"):
         scene.proxy.faults.append(Fault(method, scene.organization, "status", 503, times=10_000))
@@ -177,9 +177,8 @@ def test_throttled_for_long(scene: Scene) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed(scene: Scene, when: str) -> None:
-    """The daemon and its workers are killed at each request, before it arrives or before its answer does: a new
-    daemon takes the job up and brings it to its end, without waiting for its own lease."""
+def test_killed_at_each_request(scene: Scene, when: str) -> None:
+    """After a kill at any request, the next daemon completes the job with its own lease."""
     for method, path, nth, what in REQUESTS:
         before = scene.prepare()
         daemon = scene.daemon
@@ -209,8 +208,7 @@ def test_killed(scene: Scene, when: str) -> None:
 def test_killed_at_any_moment(
     sites: Callable[[BucketSettings], Site], s3_server: S3Server, organization: str, tmp_path: Path
 ) -> None:
-    """The daemon and its workers are killed at moments spread over a whole job, whatever it does just then: the bucket
-    has one of the two versions, sound, and the next daemon brings the job to its end."""
+    """After a kill at any moment the bucket has one version, and the job is completed."""
     site = sites(s3_server.settings())
     copy = site.publish_new(organization, 20_000)
     daemon = site.machine("one", *OPTIONS)
@@ -249,7 +247,7 @@ def test_killed_at_any_moment(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_killed_for_good(scene: Scene, sites: Callable[[BucketSettings], Site]) -> None:
-    """A machine that dies with the lease and never comes back holds the others up only until it has run out."""
+    """A machine that dies for good blocks others only until its lease expires."""
     before = scene.prepare()
     scene.put_in("PUT", ".patch.zst", 1, kind="call", action=scene.daemon.kill)
     with scene.daemon.client() as client:
@@ -267,7 +265,7 @@ def test_killed_for_good(scene: Scene, sites: Callable[[BucketSettings], Site]) 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_paused_worker(scene: Scene) -> None:
-    """A machine that is paused for longer than its lease finds another holder's token and publishes nothing."""
+    """A machine paused beyond its lease finds another holder's token and does not publish."""
     before = scene.prepare()
     other = scene.site.machine("two", *OPTIONS)
     versions = []
@@ -296,7 +294,7 @@ def test_paused_worker(scene: Scene) -> None:
 def test_server_killed_and_restarted(scene: Scene) -> None:
     """The server is killed in the middle of a job and comes back.
 
-    The job goes on, or can be repeated.
+    The job continues, or can be repeated.
     """
     server = scene.proxy.server
     for method, path, nth, _ in REQUESTS:
@@ -317,7 +315,7 @@ def test_server_killed_and_restarted(scene: Scene) -> None:
 def test_wrong_credentials(
     s3_server: S3Server, sites: Callable[[BucketSettings], Site], organization: str
 ) -> None:
-    """A wrong key, secret or bucket is told as such, with what to check, and is not tried for minutes."""
+    """Wrong credentials are reported at once, with what to check."""
     site = sites(s3_server.settings())
     site.publish_new(organization)
     good = environment_of(site.settings)
@@ -352,7 +350,7 @@ def test_wrong_credentials(
 def test_full_volume(
     s3_server: S3Server, sites: Callable[[BucketSettings], Site], organization: str, tmp_path: Path
 ) -> None:
-    """A volume without room for the copy, or for what a job needs beside it, is told.
+    """A volume without room for the copy, or for the files of a job, is reported.
 
     A larger one then does it.
     """
@@ -387,7 +385,7 @@ def test_full_volume(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("contacts", [300, 60_000])
-def test_overtaken(
+def test_publish_of_others_during_an_upload(
     sites: Callable[[BucketSettings], Site],
     s3_server: S3Server,
     proxy: Proxy,
@@ -397,7 +395,7 @@ def test_overtaken(
     """Somebody publishes while a job sends its plan.
 
     What they wrote stays, and the plan is that of what they wrote,
-    whether the plan is small, and carried over, or large, and computed anew."""
+    whether the plan is small, and carried over, or large, and recomputed."""
     site = sites(s3_server.settings())
     copy = site.publish_new(organization, contacts)
     daemon = site.machine(
@@ -407,7 +405,10 @@ def test_overtaken(
     assert (first.rows_planned > MAX_CARRIED_ROWS) == (contacts > 1000)
     for number in range(2):
         site.write(copy, "UPDATE contacts SET birth_date = '1980-05-05' WHERE id <= 3")
-        sent = f"UPDATE email_schedules SET status = 'sent' WHERE id = (SELECT min(id) + {number} FROM email_schedules)"
+        sent = (
+            f"UPDATE email_schedules SET status = 'sent' WHERE id = (SELECT min(id) + {number} "
+            "FROM email_schedules)"
+        )
         proxy.faults.append(
             Fault("PUT", ".zst", "call", action=lambda sql=sent: site.write(copy, sql))
         )
@@ -431,7 +432,7 @@ def test_overtaken(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_damaged_objects(scene: Scene) -> None:
-    """An object that is damaged in the bucket itself is never used, and an older version can be made the newest."""
+    """A damaged object is never used; an older version can be published instead."""
     scene.prepare()
     repository = scene.site.repository(scene.organization)
     newest = repository.history()[0]

@@ -1,13 +1,10 @@
-"""Jobs over organizations that live in a bucket, by real daemons, on a folder and on a real S3 server."""
+"""Jobs over organizations in a bucket, with real daemons, on a folder and on S3."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -23,9 +20,11 @@ from tests.support.buckets import (
     Site,
     environment_of,
     is_current,
+    plan_of,
     replica_of,
     schedule,
 )
+from tests.support.command_line import schedctl
 from tests.support.daemons import AS_OF
 from tests.support.waiting import wait_until
 
@@ -34,16 +33,11 @@ LAYOUTS = pytest.mark.parametrize("layout", ["versions", "plain"])
 VERSIONS = pytest.mark.parametrize("layout", ["versions"])
 
 
-def plan_of(path: Path) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute(
-            "SELECT contact_id, email_type, scheduled_send_date, status, skip_reason FROM email_schedules ORDER BY 1, 2, 3, 4"
-        ).fetchall()
-
-
 @LAYOUTS
-def test_only_the_name(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
-    """A job fetches what the main application wrote, publishes the plan, and another machine goes on from there."""
+def test_job_fetches_and_publishes(
+    site: Site, organization: str, layout: str, tmp_path: Path
+) -> None:
+    """A job fetches the newest version and publishes the plan; another machine continues."""
     copy = site.publish_new(organization)
     one, two = site.machine("one"), site.machine("two")
     first = schedule(one, organization)
@@ -78,7 +72,7 @@ def test_only_the_name(site: Site, organization: str, layout: str, tmp_path: Pat
 
 @VERSIONS
 def test_from_the_volume_into_the_bucket(site: Site, organization: str, layout: str) -> None:
-    """An organization that lies on the volume alone becomes the bucket's first version with its first job."""
+    """The first job publishes an organization that was only on the volume."""
     data = site.root / "one"
     data.mkdir()
     make_organization(data / f"{organization}.db", 200, 1, DAY)
@@ -90,8 +84,8 @@ def test_from_the_volume_into_the_bucket(site: Site, organization: str, layout: 
 
 
 @LAYOUTS
-def test_missing(site: Site, organization: str, layout: str) -> None:
-    """An organization that is nowhere is told so, and leaves no lease behind."""
+def test_missing_organization(site: Site, organization: str, layout: str) -> None:
+    """A missing organization is reported, and no lease stays."""
     daemon = site.machine("one")
     with pytest.raises(
         errors.DatabaseMissingError, match="neither in the bucket nor on the volume"
@@ -144,7 +138,7 @@ def test_two_daemons_at_once(site: Site, organization: str, layout: str) -> None
 
 @pytest.mark.slow
 @LAYOUTS
-def test_changes_that_are_no_jobs(
+def test_other_changes_are_published(
     site: Site, organization: str, layout: str, tmp_path: Path
 ) -> None:
     """A configuration, a file that is sent, a backup that is restored: each is published.
@@ -197,7 +191,7 @@ def test_changes_wait_for_the_lease(site: Site, organization: str, layout: str) 
 
 
 @LAYOUTS
-def test_the_client_s_lease(
+def test_lease_of_the_client(
     site: Site, organization: str, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The main application's part: lease, fetch, write, publish.
@@ -246,7 +240,7 @@ def test_lease_without_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @VERSIONS
 def test_eviction(site: Site, organization: str, layout: str) -> None:
-    """Beyond the limit the copies not used for longest go, except those that the bucket does not have."""
+    """Beyond the limit the least recently used copies go, except unpublished ones."""
     names = [f"{organization}-{letter}" for letter in "abcd"]
     for name in names:
         site.publish_new(name, 300)
@@ -278,7 +272,7 @@ def test_eviction(site: Site, organization: str, layout: str) -> None:
 
 @pytest.mark.slow
 @VERSIONS
-def test_many(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
+def test_batch(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
     """Several organizations in one call.
 
     A bounded number at once, an outcome for each, sums, exit codes.
@@ -311,34 +305,25 @@ def test_many(site: Site, organization: str, layout: str, tmp_path: Path) -> Non
     assert failure is not None
     assert failure.code == "contacts_empty"
 
-    def schedctl(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                str(Path(sys.executable).with_name("schedctl")),
-                *arguments,
-                "--data",
-                str(daemon.data),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            env=os.environ | {"COLUMNS": "160"},
-        )
-
-    shown = schedctl("submit", *names, "--as-of", AS_OF)
+    shown = schedctl("submit", *names, "--as-of", AS_OF, data=daemon.data, COLUMNS="160")
     assert shown.returncode == 0, shown.stderr
     assert "6 of 6 organizations scheduled" in shown.stdout
-    document = json.loads(schedctl("submit", names[0], bad, "--as-of", AS_OF, "--json").stdout)
+    document = json.loads(
+        schedctl(
+            "submit", names[0], bad, "--as-of", AS_OF, "--json", data=daemon.data, COLUMNS="160"
+        ).stdout
+    )
     assert (document["succeeded"], document["failed"]) == (1, 1)
-    failed = schedctl("submit", "--all", "--as-of", AS_OF, "--at-once", "3")
+    failed = schedctl(
+        "submit", "--all", "--as-of", AS_OF, "--at-once", "3", data=daemon.data, COLUMNS="160"
+    )
     assert failed.returncode == 1
     assert "contacts_empty" in failed.stdout
-    assert schedctl("submit", "--all", names[0]).returncode == 2
-    assert schedctl("submit", "--all", "--detach").returncode == 2
+    assert schedctl("submit", "--all", names[0], data=daemon.data, COLUMNS="160").returncode == 2
+    assert schedctl("submit", "--all", "--detach", data=daemon.data, COLUMNS="160").returncode == 2
 
 
-def test_many_without_a_bucket(tmp_path: Path) -> None:
+def test_batch_without_a_bucket(tmp_path: Path) -> None:
     """`--all` without a bucket is all organizations of the data folder."""
     data = tmp_path / "data"
     data.mkdir()
@@ -356,166 +341,3 @@ def test_many_without_a_bucket(tmp_path: Path) -> None:
 
 
 # The main application writes all the time ---------------------------------------------------------
-
-WRITER = """
-import json, random, sqlite3, sys, time
-from contextlib import closing
-from pathlib import Path
-import msgspec
-from schedbucket import WorkingCopy, load_settings, open_repository, open_store
-from schedbucket.repository import OtherVersionError
-import os
-
-organization, folder, log, seed = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
-folder.mkdir()
-settings = load_settings(os.environ)
-copy = WorkingCopy(folder / "mine.db", folder / "state", open_repository(settings, open_store(settings), organization))
-source, number = random.Random(seed), 0
-while not (folder / "stop").exists():
-    number += 1
-    copy.refresh()
-    copy.begin()
-    done = {}
-    with closing(sqlite3.connect(copy.path)) as connection, connection:
-        row = 1_000_000 * seed + number
-        connection.execute(
-            "INSERT INTO contacts(id, email, birth_date, effective_date, zip_code) VALUES (?, ?, ?, ?, '75001')",
-            (row, f"w{row}@example.org", f"19{source.randint(40, 79)}-0{source.randint(1, 9)}-1{source.randint(0, 9)}", "2020-03-01"),
-        )
-        done["contact"] = row
-        found = connection.execute(
-            "SELECT id FROM email_schedules WHERE status = 'pre-scheduled' ORDER BY scheduled_send_date, id LIMIT 3"
-        ).fetchall()
-        if found:
-            sent = source.choice(found)[0]
-            connection.execute("UPDATE email_schedules SET status = 'sent', actual_send_datetime = '2026-11-23 09:00:00' WHERE id = ?", (sent,))
-            done["sent"] = connection.execute(
-                "SELECT contact_id, email_type, scheduled_send_date FROM email_schedules WHERE id = ?", (sent,)
-            ).fetchone()
-    try:
-        copy.publish(note="app")
-    except OtherVersionError:
-        copy.discard()
-        continue
-    with log.open("a") as file:
-        file.write(json.dumps(done) + "\\n")
-    time.sleep(source.random() * float(sys.argv[5]))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("layout", ["versions", "plain"])
-def test_two_writers(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
-    """While jobs run, a second process writes contacts and marks rows as sent all the time.
-
-    No write of either side is
-    lost, and every plan that a job publishes is the plan of exactly the inputs that it is published
-    with."""
-    site.publish_new(organization, 400)
-    daemon = site.machine("one")
-    schedule(daemon, organization)
-    script, log, folder = tmp_path / "writer.py", tmp_path / "writes", tmp_path / "writer"
-    script.write_text(WRITER)
-    environment = os.environ | environment_of(site.settings)
-    writer = subprocess.Popen(
-        [sys.executable, str(script), organization, str(folder), str(log), "1", "1.0"],
-        env=environment,
-    )
-    runs: list[RunResult] = []
-    checker = site.machine("checker", environment={"none": ""})
-    try:
-        wait_until(log.exists)
-        while (
-            len(runs) < 30
-            or sum(replica_of(run).carried_over for run in runs) < 6
-            or lines(log) < 15
-        ):
-            assert len(runs) < 200, "the two never met"
-            runs.append(schedule(daemon, organization))
-            # What was published is the plan of its inputs, whoever wrote them.
-            target = checker.data / f"run-{len(runs)}.db"
-            known = find_published(site, organization, layout, runs[-1], target)
-            if known:
-                assert is_current(checker, f"run-{len(runs)}"), (
-                    f"run {len(runs)}: {runs[-1].replica}"
-                )
-            target.unlink(missing_ok=True)
-    finally:
-        (folder / "stop").touch()
-        code = writer.wait(120)
-    assert code == 0
-    last = schedule(daemon, organization)
-    assert replica_of(last).carried_over == 0
-    site.newest(organization, tmp_path / "end.db")
-    with closing(sqlite3.connect(tmp_path / "end.db")) as connection:
-        contacts = {row for (row,) in connection.execute("SELECT id FROM contacts")}
-        sent = set(
-            connection.execute(
-                "SELECT contact_id, email_type, scheduled_send_date FROM email_schedules WHERE status = 'sent'"
-            )
-        )
-        recorded = {row for (row,) in connection.execute("SELECT run_id FROM scheduler_runs")}
-    written = [json.loads(line) for line in log.read_text().splitlines()]
-    assert {done["contact"] for done in written} <= contacts
-    assert {tuple(done["sent"]) for done in written if "sent" in done} <= sent
-    assert {run.run_id for run in runs} <= recorded
-    assert is_current(daemon, organization)
-    again = make_again(checker, tmp_path / "end.db")
-    assert again == plan_of(tmp_path / "end.db")
-
-
-def lines(path: Path) -> int:
-    return len(path.read_text().splitlines())
-
-
-def find_published(
-    site: Site, organization: str, layout: str, run: RunResult, target: Path
-) -> bool:
-    """Fetch the version that a run has published.
-
-    In the layout `plain` only if it is still the newest.
-    """
-    repository = site.repository(organization)
-    if layout == "versions":
-        from schedbucket.versions import version_ref
-
-        [entry] = [
-            entry for entry in repository.history() if entry.version == replica_of(run).version
-        ]
-        assert entry.note == run.run_id
-        repository.fetch(version_ref(entry), None, None, target)
-        return True
-    known = repository.newest()
-    assert known is not None
-    try:
-        repository.fetch(known, None, None, target)
-    except Exception:
-        return False
-    with closing(sqlite3.connect(target)) as connection:
-        last = connection.execute("SELECT count(*) FROM contacts").fetchone()[0]
-    return last == run.contacts and not connection_has_newer(target, run)
-
-
-def connection_has_newer(path: Path, run: RunResult) -> bool:
-    with closing(sqlite3.connect(path)) as connection:
-        [(newest,)] = connection.execute(
-            "SELECT run_id FROM scheduler_runs ORDER BY started_at DESC, rowid DESC LIMIT 1"
-        )
-    return newest != run.run_id
-
-
-def make_again(daemon: BucketDaemon, path: Path) -> list[tuple[object, ...]]:
-    """The plan of a file's inputs, computed from nothing.
-
-    Without the scheduler's rows that were not sent.
-    """
-    fresh = daemon.data / "fresh.db"
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(fresh)) as target:
-        source.backup(target)
-        with target:
-            target.execute(
-                "DELETE FROM email_schedules WHERE status IN ('pre-scheduled', 'skipped')"
-            )
-    schedule(daemon, "fresh")
-    return plan_of(fresh)

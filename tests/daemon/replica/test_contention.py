@@ -1,4 +1,4 @@
-"""Other writers publish while jobs run: every job is published in the end, and both make progress."""
+"""Other writers publish while jobs run: both make progress."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Rude:
 
 
 def bucket_job(machine: Machine, rude: Rude) -> BucketJob:
-    """A job whose run writes one row, and which the rude program overtakes at each attempt to publish."""
+    """A job whose run writes one row, overtaken by another program at each attempt."""
 
     def progress(stage: str, _fraction: float) -> None:
         if stage == "publish":
@@ -94,7 +94,7 @@ def test_overtaken_many_times(
     machines: tuple[Machine, Machine],
     unhurried: None,
 ) -> None:
-    """A job that is overtaken nine times in a row is published with its tenth attempt; nothing is lost."""
+    """A job that is overtaken nine times is published with its tenth attempt."""
     mine, other = machines
     rude = Rude(other, times=9)
     result = bucket_job(mine, rude).run()
@@ -113,7 +113,7 @@ def test_overtaken_for_too_long(
     unhurried: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After its time a job gives up, says so, and keeps its result; the other program's version stands."""
+    """After its time a job gives up and says so; the other program's version stands."""
     monkeypatch.setattr(replica_job, "PUBLISH_BUDGET_S", 0.0)
     mine, other = machines
     rude = Rude(other, times=1000)
@@ -129,7 +129,7 @@ def test_overtaken_for_too_long(
 
 
 def test_when_a_job_gives_up() -> None:
-    """A job gives up after its time, but a slow one not before some attempts; pauses are random and bounded."""
+    """A job gives up after its time and some attempts; pauses are random and bounded."""
     now = [0.0]
     contention = Contention(lambda: now[0])
     assert not contention.exhausted
@@ -252,7 +252,7 @@ def test_a_writer_every_100_ms(
             assert result.replica is not None
             carried.append(result.replica.carried_over)
         writer.wait_for(3)
-    # One lost race makes the lease exclusive. In `plain`, a write may be on its way by then.
+    # One lost race makes the lease exclusive. In `plain`, a write may be in progress by then.
     assert max(carried) <= (0 if leases else 1 if layout == "versions" else 2)
     schedule(daemon, organization)
     assert is_current(daemon, organization)
@@ -261,6 +261,8 @@ def test_a_writer_every_100_ms(
         kind = "folder" if site.settings.folder else "s3"
         print(
             f"\n{kind} {layout} {'lease' if leases else 'no lease'}: jobs took "
-            f"{', '.join(f'{wall:.1f}' for wall in walls)} s, lost races {carried}, the writer published "
-            f"{during} times meanwhile, {len(writer.published)} in all, and lost {writer.lost} races"
+            f"{', '.join(f'{wall:.1f}' for wall in walls)} s, lost races {carried}, the writer "
+            "published "
+            f"{during} times meanwhile, {len(writer.published)} in all, and lost {writer.lost} "
+            "races"
         )

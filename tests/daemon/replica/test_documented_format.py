@@ -159,7 +159,7 @@ class OtherProgram:
 
 
 @pytest.mark.parametrize("layout", ["versions"])
-def test_another_program(
+def test_program_without_the_library_takes_part(
     s3_server: S3Server, sites: Any, organization: str, layout: str, tmp_path: Path
 ) -> None:
     """It takes the lease, reads snapshot and patches, writes and publishes, while a job waits.

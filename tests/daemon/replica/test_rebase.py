@@ -1,6 +1,6 @@
 """What is carried over when both sides have changed a file.
 
-Whose row wins, and when the plan is computed anew.
+Whose row wins, and when the plan is recomputed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from schedd.replica import rebase
 
 SCHEMA = """
 CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT);
-CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, contact_id INTEGER, email_type TEXT, scheduled_send_date TEXT,
+CREATE TABLE email_schedules(id INTEGER PRIMARY KEY, contact_id INTEGER, email_type TEXT,
+  scheduled_send_date TEXT,
   status TEXT, UNIQUE (contact_id, email_type, scheduled_send_date));
 CREATE TABLE scheduler_runs(run_id TEXT PRIMARY KEY, status TEXT);
-CREATE TABLE contact_issues(contact_id INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (contact_id, reason)) WITHOUT ROWID;
+CREATE TABLE contact_issues(contact_id INTEGER NOT NULL, reason TEXT NOT NULL,
+  PRIMARY KEY (contact_id, reason)) WITHOUT ROWID;
 CREATE TABLE notes(text TEXT);
 INSERT INTO contacts VALUES (1, 'a@example.org'), (2, 'b@example.org');
 INSERT INTO email_schedules VALUES (1, 1, 'birthday', '2026-12-01', 'pre-scheduled'),
@@ -55,13 +57,16 @@ def carry(paths: tuple[Path, Path, Path]) -> bool:
     return rebase.apply(changes, before, theirs)
 
 
-def test_ours_arrives(files: Callable[..., Any]) -> None:
+def test_our_changes_are_carried_over(files: Callable[..., Any]) -> None:
     """Rows that only we have changed are there afterwards, in each of our tables; theirs stay."""
     paths = files(
         "INSERT INTO email_schedules VALUES (3, 1, 'aep', '2027-01-01', 'pre-scheduled');"
-        "UPDATE email_schedules SET scheduled_send_date = '2026-12-09' WHERE id = 1; DELETE FROM email_schedules WHERE id = 2;"
-        "INSERT INTO scheduler_runs VALUES ('run', 'completed'); INSERT INTO contact_issues VALUES (2, 'zip');",
-        "INSERT INTO contacts VALUES (3, 'c@example.org'); UPDATE contacts SET email = 'z@example.org' WHERE id = 1;",
+        "UPDATE email_schedules SET scheduled_send_date = '2026-12-09' WHERE id = 1; DELETE FROM "
+        "email_schedules WHERE id = 2;"
+        "INSERT INTO scheduler_runs VALUES ('run', 'completed'); INSERT INTO contact_issues "
+        "VALUES (2, 'zip');",
+        "INSERT INTO contacts VALUES (3, 'c@example.org'); UPDATE contacts SET email = "
+        "'z@example.org' WHERE id = 1;",
     )
     assert carry(paths)
     assert rows(paths[2]) == [
@@ -89,7 +94,8 @@ def test_ours_arrives(files: Callable[..., Any]) -> None:
          "UPDATE email_schedules SET status = 'sent' WHERE id = 1;",
          (1, 1, "birthday", "2026-12-01", "sent")),
         # we change a row, they have removed it
-        ("UPDATE email_schedules SET status = 'skipped' WHERE id = 1;", "DELETE FROM email_schedules WHERE id = 1;", None),
+        (("UPDATE email_schedules SET status = 'skipped' WHERE id = "
+         "1;"), "DELETE FROM email_schedules WHERE id = 1;", None),
         # we add a row under a number that they have taken
         ("INSERT INTO email_schedules VALUES (3, 1, 'aep', '2027-01-01', 'pre-scheduled');",
          "INSERT INTO email_schedules VALUES (3, 2, 'custom', '2027-02-02', 'sent');",
@@ -100,10 +106,10 @@ def test_ours_arrives(files: Callable[..., Any]) -> None:
          (3, 1, "aep", "2027-01-01", "sent")),
     ],
 )  # fmt: skip
-def test_theirs_wins(
+def test_their_rows_win(
     files: Callable[..., Any], ours: str, theirs: str, kept: tuple[Any, ...] | None
 ) -> None:
-    """Where both have touched a row, theirs is left, and it is told that something of ours was left out."""
+    """Of a row that both changed, theirs stays; the loss of ours is reported."""
     paths = files(ours, theirs)
     assert not carry(paths)
     before = rows(paths[2])
@@ -118,7 +124,11 @@ def test_what_counts_as_input(files: Callable[..., Any]) -> None:
     for theirs, differs in (
         ("", False),
         (
-            "INSERT INTO scheduler_runs VALUES ('x', 'failed'); INSERT INTO contact_issues VALUES (1, 'zip');",
+            (
+                "INSERT INTO scheduler_runs VALUES ('x', 'failed'); INSERT INTO contact_issues "
+                "VALUES "
+                "(1, 'zip');"
+            ),
             False,
         ),
         ("UPDATE contacts SET email = NULL WHERE id = 2;", True),
@@ -148,7 +158,7 @@ def test_other_tables_than_before(files: Callable[..., Any]) -> None:
 
 
 def test_a_run_is_forgotten(files: Callable[..., Any]) -> None:
-    """The note of a run whose plan is computed anew is removed, and no other."""
+    """The record of a run whose plan is recomputed is removed, and no other."""
     _, _, path = files(
         "", "INSERT INTO scheduler_runs VALUES ('one', 'completed'), ('two', 'completed');"
     )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,20 +11,9 @@ import pytest
 from schedclient import errors
 from schedproto import JobSpec
 from schedproto.messages import JobReply, Submit
+from tests.support.command_line import schedctl
 from tests.support.daemons import AS_OF, RawClient, RunningDaemon
 from tests.support.plans import read_plan
-
-
-def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-c",
-        "from schedctl import main; main()",
-        *arguments,
-        "--data",
-        str(data),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_explain(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
@@ -36,12 +23,14 @@ def test_explain(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
     """
     before = (data / "org-a.db").read_bytes()
     with daemons().client() as client:
-        told = {contact: client.explain("org-a", contact, as_of=AS_OF) for contact in (3, 4, 5, 6)}
+        explained = {
+            contact: client.explain("org-a", contact, as_of=AS_OF) for contact in (3, 4, 5, 6)
+        }
         assert (data / "org-a.db").read_bytes() == before
         assert not client.explain("org-a", 987_654, as_of=AS_OF).found
         client.schedule("org-a", as_of=AS_OF)
     plan = read_plan(data / "org-a.db")
-    for contact, explanation in told.items():
+    for contact, explanation in explained.items():
         rows = sorted((e.email_type, e.send_date, e.status) for e in explanation.events if e.status)
         assert rows == sorted((row[1], row[2], row[3]) for row in plan if row[0] == contact)
     document = json.loads(
@@ -58,7 +47,7 @@ def test_explain(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
 
 
 def test_preview(data: Path, daemons: Callable[..., RunningDaemon], tmp_path: Path) -> None:
-    """`schedctl preview` tells what a run would change, also under other settings, and changes nothing."""
+    """`schedctl preview` lists the changes of a run, and changes nothing."""
     daemon = daemons()
     with daemon.client() as client:
         client.schedule("org-a", as_of=AS_OF)
@@ -85,7 +74,7 @@ def test_preview(data: Path, daemons: Callable[..., RunningDaemon], tmp_path: Pa
 
 
 def test_explanations_are_bounded(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
-    """Only dry runs explain, and only so many contacts; what is asked otherwise is refused."""
+    """Only dry runs explain, and at most a limited number of contacts."""
     daemon = daemons()
     with daemon.client() as client, pytest.raises(errors.InvalidArgumentError, match="explain"):
         client.submit("org-a", as_of=AS_OF, explain=[1])

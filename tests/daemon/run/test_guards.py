@@ -27,11 +27,13 @@ from tests.support.plans import (
 )
 
 AS_OF = "2026-11-23"
-CONTACTS = """CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code, birth_date, effective_date,
+CONTACTS = """CREATE TABLE contacts(id INTEGER PRIMARY KEY, email TEXT, zip_code, birth_date,
+  effective_date,
   failed_underwriting, do_not_email);
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
 INSERT INTO contacts(id, email, zip_code, birth_date)
-SELECT i, 'u' || i || '@example.org', '75001', date('1950-01-01', '+' || ((i * 7919) % 9000) || ' days') FROM n;"""
+SELECT i, 'u' || i || '@example.org', '75001', date('1950-01-01',
+  '+' || ((i * 7919) % 9000) || ' days') FROM n;"""
 #: So that small files are judged, too.
 STRICT = {"guard": {"min_count": 1}}
 ONE_IN_FIVE = {"guard": {"max_unreadable_percent": 20.0}}
@@ -203,7 +205,7 @@ class TestRemoved:
         assert f"{total} of {total} planned e-mails (100 %)" in error.message
 
     def test_deleted_contacts(self, file: File) -> None:
-        """The e-mails of contacts that are deleted count, also of those before the first contact that is left."""
+        """The e-mails of deleted contacts count, also before the first remaining contact."""
         file.run()
         rows = Counter(row[0] for row in read_plan(file.path) if row[3] == "pre-scheduled")
         file.change("DELETE FROM contacts WHERE id <= 30 OR id BETWEEN 50 AND 59 OR id > 95")
@@ -224,7 +226,7 @@ class TestRemoved:
         assert (measure.count, measure.total) == (0, 100)
 
     def test_odd_spellings(self, file: File) -> None:
-        """A row whose date is written in another way is replaced by the same e-mail, which is not removed."""
+        """A row with another spelling of its date is replaced; that is not a removal."""
         total = e_mails(file.run())
         file.change(
             "UPDATE email_schedules SET scheduled_send_date = scheduled_send_date || ' 00:00:00'"
@@ -237,7 +239,8 @@ class TestRemoved:
         file.change(
             "CREATE TABLE campaign_types(name TEXT, target_all_contacts INTEGER, active INTEGER);"
             "INSERT INTO campaign_types VALUES ('offer', 1, 1);"
-            "CREATE TABLE campaign_instances(id INTEGER PRIMARY KEY, campaign_type TEXT, active_start_date TEXT);"
+            "CREATE TABLE campaign_instances(id INTEGER PRIMARY KEY, campaign_type TEXT, "
+            "active_start_date TEXT);"
             "INSERT INTO campaign_instances VALUES (1, 'offer', '2026-11-20')"
         )
         before = file.run()
@@ -250,7 +253,8 @@ class TestRemoved:
         """A follow-up of another type is the same e-mail; one without a parent is removed."""
         file.run()
         file.change(
-            "INSERT INTO email_schedules(contact_id, email_type, scheduled_send_date, scheduled_send_time, status) "
+            "INSERT INTO email_schedules(contact_id, email_type, scheduled_send_date, "
+            "scheduled_send_time, status) "
             "SELECT id, 'birthday', '2026-11-21', '08:30:00', 'sent' FROM contacts WHERE id <= 40;"
             "CREATE TABLE tracking_clicks(contact_id INTEGER, clicked_at TEXT)"
         )
@@ -262,13 +266,14 @@ class TestRemoved:
         assert result.counts["followup_2_clicked_no_hq"]["pre-scheduled"] == 20
         assert {m.code: m.count for m in result.guard}["removed"] == 0
         file.change(
-            "UPDATE email_schedules SET status = 'bounced' WHERE status = 'sent' AND contact_id <= 25"
+            "UPDATE email_schedules SET status = 'bounced' WHERE status = 'sent' AND contact_id "
+            "<= 25"
         )
         assert file.preview()["removed"].count == 25
 
     @pytest.mark.parametrize("seed", range(6))
     def test_like_a_plain_count(self, tmp_path: Path, seed: int) -> None:
-        """Against random changes the figure is what counting the plan before and after gives, with any chunks."""
+        """For random changes the figure equals a plain count of both plans, with any chunks."""
         chance = random.Random(seed)
         file = File(tmp_path, 1)
         file.path.unlink()
@@ -286,10 +291,12 @@ class TestRemoved:
             f"UPDATE contacts SET zip_code = '10281' WHERE id % 7 = {chance.randrange(7)};"
             f"UPDATE contacts SET birth_date = 'x' WHERE id % 5 = {chance.randrange(5)};"
             f"UPDATE contacts SET email = NULL WHERE id % 11 = {chance.randrange(11)};"
-            f"DELETE FROM contacts WHERE id % 9 = {chance.randrange(9)} OR id < {chance.randrange(40)};"
+            f"DELETE FROM contacts WHERE id % 9 = {chance.randrange(9)} OR id < "
+            f"{chance.randrange(40)};"
             "UPDATE email_schedules SET status = 'sent' WHERE status = 'pre-scheduled' "
             f"AND id % 13 = {chance.randrange(13)};"
-            f"UPDATE email_schedules SET email_type = 'other' WHERE status = 'pre-scheduled' AND id % 60 = 1"
+            "UPDATE email_schedules SET email_type = 'other' WHERE status = 'pre-scheduled' AND "
+            "id % 60 = 1"
         )
         before = emails()
         shown = [file.preview(config=NEVER, workers=workers)["removed"] for workers in (1, 2, 5)]
@@ -307,7 +314,8 @@ class TestUnreadable:
         file.change(
             "UPDATE contacts SET birth_date = '1950-13-45' WHERE id <= 10;"
             "UPDATE contacts SET effective_date = 'x' WHERE id BETWEEN 6 AND 15;"
-            "UPDATE contacts SET failed_underwriting = 'perhaps', do_not_email = '?' WHERE id BETWEEN 14 AND 19;"
+            "UPDATE contacts SET failed_underwriting = 'perhaps', do_not_email = '?' WHERE id "
+            "BETWEEN 14 AND 19;"
             "UPDATE contacts SET birth_date = '2030-01-01' WHERE id BETWEEN 19 AND 21"
         )
         assert file.preview()["unreadable"].count == 21
@@ -347,10 +355,12 @@ class TestDaysOverCap:
             "CREATE TABLE campaign_types(name TEXT, days_before_event INTEGER);"
             "INSERT INTO campaign_types VALUES ('fixed', 1);"
             "CREATE TABLE campaign_instances(id INTEGER PRIMARY KEY, campaign_type TEXT);"
-            "CREATE TABLE contact_campaigns(contact_id INTEGER, campaign_instance_id INTEGER, trigger_date TEXT);"
+            "CREATE TABLE contact_campaigns(contact_id INTEGER, campaign_instance_id INTEGER, "
+            "trigger_date TEXT);"
             + "".join(
                 f"INSERT INTO campaign_instances VALUES ({number}, 'fixed');"
-                f"INSERT INTO contact_campaigns SELECT id, {number}, '2027-{day}' FROM contacts WHERE id % 4 = {number};"
+                f"INSERT INTO contact_campaigns SELECT id, {number}, '2027-{day}' FROM contacts "
+                f"WHERE id % 4 = {number};"
                 for number, day in enumerate(days)
             )
         )
@@ -381,7 +391,8 @@ def test_any_number_of_workers(tmp_path: Path, mode: str) -> None:
     make_organization(file.path, 500, 3, dt.date.fromisoformat(AS_OF))
     file.run()
     file.change(
-        "UPDATE contacts SET zip_code = 'x', birth_date = 'y' WHERE id % 3 = 0; DELETE FROM contacts WHERE id < 9"
+        "UPDATE contacts SET zip_code = 'x', birth_date = 'y' WHERE id % 3 = 0; DELETE FROM "
+        "contacts WHERE id < 9"
     )
     shown = [file.preview(config=ONE_IN_FIVE, workers=workers, mode=mode) for workers in (1, 2, 5)]
     assert shown[0] == shown[1] == shown[2]
@@ -392,7 +403,7 @@ def test_any_number_of_workers(tmp_path: Path, mode: str) -> None:
 
 
 def test_odd_issues(file: File) -> None:
-    """Ids in `contact_issues` that are no plain numbers do no harm."""
+    """Invalid ids in `contact_issues` do no harm."""
     file.change("UPDATE contacts SET email = NULL WHERE id <= 3")
     file.run()
     file.change(

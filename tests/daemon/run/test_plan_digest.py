@@ -60,7 +60,7 @@ def sums(plan: list[tuple[int, ...]], run: Run = RUN, ids: Any = IDS) -> Sums:
 
 @given(rows, st.data())
 def test_any_field_of_any_row(plan: list[tuple[int, ...]], data: st.DataObject) -> None:
-    """Another contact, class, date, event or reason of one row, one row more and one less change both numbers."""
+    """Any changed field, additional row or missing row changes both numbers."""
     index = data.draw(st.integers(0, len(plan) - 1))
     column = data.draw(st.integers(0, 4))
     limits = (len(IDS), len(RUN.classes), 10**6, 10**6, len(SKIP_REASONS))
@@ -279,7 +279,7 @@ class TestExpect:
     def test_other_settings(self, path: Path, tmp_path: Path) -> None:
         """Another date or configuration is named.
 
-        One that leads to the same plan is no difference.
+        One that leads to the same plan does not count.
         """
         plan = preview(path, tmp_path)
         run_locally(path, tmp_path / "scratch", AS_OF)

@@ -61,7 +61,7 @@ def values(text: str) -> dict[str, float]:
     return found
 
 
-def test_numbers(metered: RunningDaemon, port: int) -> None:
+def test_jobs_and_rows_are_counted(metered: RunningDaemon, port: int) -> None:
     """Jobs, rows, durations and the pool are counted.
 
     Every metric is described, and no other appears.
@@ -93,7 +93,7 @@ def test_numbers(metered: RunningDaemon, port: int) -> None:
     assert named == described
 
 
-def test_both_families(metered: RunningDaemon, port: int) -> None:
+def test_ipv4_and_ipv6(metered: RunningDaemon, port: int) -> None:
     """A bare port is served over IPv4 and IPv6."""
     assert scrape(port, "/health") == (200, "ok\n")
     assert scrape(port, "/health", "[::1]") == (200, "ok\n")
@@ -106,7 +106,7 @@ def test_both_families(metered: RunningDaemon, port: int) -> None:
 def test_other_requests(
     metered: RunningDaemon, port: int, path: str, method: str, status: int
 ) -> None:
-    """What is no scrape is refused in HTTP's own words."""
+    """Requests other than a scrape get the right HTTP status."""
     assert scrape(port, path, method=method)[0] == status
 
 

@@ -57,7 +57,7 @@ def free_port() -> int:
     ],
 )
 def test_bad_messages_are_answered(raw: RawClient, frames: list[bytes], code: str) -> None:
-    """Each malformed message gets a failure that says what is wrong, and the daemon goes on."""
+    """Each malformed message gets a failure with a reason, and the daemon continues."""
     raw.send(frames)
     reply = raw.receive()
     assert isinstance(reply, Failure)
@@ -75,7 +75,7 @@ def test_oversized_message(raw: RawClient, daemon: RunningDaemon) -> None:
 
 
 def test_protocol_versions(raw: RawClient) -> None:
-    """A client that speaks only later versions is told so; one that also speaks ours is welcome."""
+    """A client with only later versions is refused; one that also has ours is served."""
     assert (
         raw.ask(Hello(id="1", protocol=9, protocol_oldest=9)).error.code == "unsupported_protocol"
     )

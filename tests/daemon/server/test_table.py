@@ -88,7 +88,7 @@ def test_access(table: RequestTable, peer: Peer, request_: messages.AnyRequest) 
 
 @pytest.mark.parametrize("request_type", messages.REQUESTS, ids=lambda kind: kind.__name__)
 def test_reply_and_capability(request_type: type[Request[Any]]) -> None:
-    """Every request names a reply of the protocol and, if it is newer than version 1, a capability."""
+    """Every request names a reply and, if newer than version 1, a capability."""
     assert request_type.reply_type() in messages.REPLIES
     basic = {messages.Hello, messages.GetHealth}
     assert (request_type.capability is None) == (request_type in basic)

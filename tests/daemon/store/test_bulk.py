@@ -35,7 +35,10 @@ def filled(
 
 def index_rows(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
     """The index's contents, read from the index alone."""
-    sql = f"SELECT status, scheduled_send_date, id FROM email_schedules INDEXED BY {INDEX} WHERE status >= '' ORDER BY 1, 2, 3"
+    sql = (
+        f"SELECT status, scheduled_send_date, id FROM email_schedules INDEXED BY {INDEX} WHERE "
+        "status >= '' ORDER BY 1, 2, 3"
+    )
     plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()
     assert f"COVERING INDEX {INDEX}" in plan[0][3]
     return connection.execute(sql).fetchall()
@@ -93,7 +96,7 @@ def test_same_plan_as_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("mode", ["reliable", "highperf"])
 def test_a_wrong_index_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
-    """If a row of another program's table is not as it was asked for, the check finds it, and SQLite builds the index."""
+    """A row that differs in another program's table is found; SQLite builds the index."""
     add = bulk.BulkLoad.add
 
     def mistaken(self: bulk.BulkLoad, last: int, skipped: np.ndarray, days: np.ndarray) -> None:

@@ -50,13 +50,15 @@ def set_text(path: Path, toml: str = TEXT) -> OrganizationConfiguration:
 
 @pytest.mark.parametrize("kind", ["TEXT", "REAL", "INT", "NUMERIC", "BLOB", ""])
 def test_versions_of_any_type(kind: str, tmp_path: Path) -> None:
-    """However the column of versions is declared, numbers in it count, and a new version is found again and applies."""
+    """Version numbers in a column of any type count, and a new version applies."""
     path = make(
         tmp_path,
         f"CREATE TABLE scheduler_config(version {kind}, toml TEXT);"
-        f"INSERT INTO scheduler_config VALUES (CAST(9 AS {kind or 'INT'}), ''), ('x', 'a'), (NULL, 'b'), (x'41', 'c');"
+        f"INSERT INTO scheduler_config VALUES (CAST(9 AS {kind or 'INT'}), ''), ('x', 'a'), "
+        "(NULL, 'b'), (x'41', 'c');"
         if kind != "BLOB"
-        else "CREATE TABLE scheduler_config(version BLOB, toml TEXT); INSERT INTO scheduler_config VALUES (9, '');",
+        else "CREATE TABLE scheduler_config(version BLOB, toml TEXT); INSERT INTO "
+        "scheduler_config VALUES (9, '');",
     )
     assert [v.version for v in show(path).versions] == [9]
     stored = set_text(path)
@@ -80,7 +82,7 @@ def test_encodings(encoding: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("toml", ["CAST(x'23ff0a' AS TEXT)", "x'fffe00'"])
 def test_bytes_that_are_no_text(toml: str, tmp_path: Path) -> None:
-    """A version of bytes that are not UTF-8 text is shown as an error, stops runs, and can be replaced."""
+    """A version that is not UTF-8 is shown as an error, stops runs, and can be replaced."""
     path = make(
         tmp_path,
         "CREATE TABLE scheduler_config(version INTEGER PRIMARY KEY, toml, created_by);"
@@ -101,20 +103,24 @@ def test_bytes_that_are_no_text(toml: str, tmp_path: Path) -> None:
     "script",
     [
         "CREATE VIEW scheduler_config AS SELECT 1 version, '' toml",
-        "CREATE TABLE scheduler_config(version INTEGER PRIMARY KEY, toml TEXT, other TEXT NOT NULL)",
+        (
+            "CREATE TABLE scheduler_config(version INTEGER PRIMARY KEY, toml TEXT, other TEXT NOT "
+            "NULL)"
+        ),
         (
             "CREATE TABLE scheduler_config(version INTEGER PRIMARY KEY, toml TEXT);"
             "INSERT INTO scheduler_config VALUES(9223372036854775807, '')"
         ),
         (
             "CREATE TABLE scheduler_config(version INTEGER PRIMARY KEY, toml TEXT);"
-            "CREATE TRIGGER gone AFTER INSERT ON scheduler_config BEGIN DELETE FROM scheduler_config; END"
+            "CREATE TRIGGER gone AFTER INSERT ON scheduler_config BEGIN DELETE FROM "
+            "scheduler_config; END"
         ),
         "CREATE TABLE scheduler_config(version INTEGER CHECK (version < 0), toml TEXT)",
     ],
 )
 def test_tables_that_cannot_take_a_version(script: str, tmp_path: Path) -> None:
-    """Where a version cannot be stored, the error says why and what to do, and the file stays as it is."""
+    """If a version cannot be stored, the error says what to do and the file stays."""
     path = make(tmp_path, script)
     before = path.read_bytes()
     show(path)
@@ -135,7 +141,8 @@ def test_long_history_fits_into_a_message(tmp_path: Path) -> None:
         tmp_path,
         "CREATE TABLE scheduler_config(version INTEGER PRIMARY KEY, toml, created_by);"
         f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})"
-        "INSERT INTO scheduler_config SELECT i, printf('# %d %.*c', i, 9000, 'x'), printf('%.*c', 9000, 'n') FROM n;",
+        "INSERT INTO scheduler_config SELECT i, printf('# %d %.*c', i, 9000, 'x'), printf('%.*c', "
+        "9000, 'n') FROM n;",
     )
     shown = show(path, version=2)
     assert [v.version for v in shown.versions] == [*range(count, count - most, -1), 2]

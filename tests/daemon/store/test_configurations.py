@@ -1,11 +1,9 @@
-"""Versioned configuration: in the file, written out whole, and through the daemon."""
+"""Versioned configuration: stored, written out completely, and through the daemon."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
-import sys
 import threading
 import tomllib
 from pathlib import Path
@@ -22,28 +20,13 @@ from schedd.engine.configuration import Configuration, Layer, build, dotted, dum
 from schedd.store import configurations
 from schedproto import ErrorCode, SchedulerError
 from tests.reference.random_configuration import random_overrides
+from tests.support.command_line import schedctl
 from tests.support.daemons import AS_OF, RunningDaemon
 from tests.support.paths import ROOT
 from tests.support.plans import GOLDEN, make_database, run_locally
 
 DEFAULTS = Layer("the daemon's configuration file", {})
 NOW = "2026-11-23 12:00:00"
-
-
-def schedctl(
-    *arguments: str, data: Path, text: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-c",
-        "from schedctl import main; main()",
-        *arguments,
-        "--data",
-        str(data),
-    ]
-    return subprocess.run(
-        command, input=text, capture_output=True, text=True, timeout=120, check=False
-    )
 
 
 @pytest.fixture
@@ -58,14 +41,14 @@ def organization(tmp_path: Path) -> Path:
 @given(st.integers(0, 5000))
 @settings(deadline=None, max_examples=200)
 def test_effective_is_the_configuration(seed: int) -> None:
-    """What is written out whole makes the same configuration again, as a dictionary and as TOML text."""
+    """A completely written configuration reads back equal, as a dictionary and as TOML."""
     import random
 
     configuration = build(Layer("random", random_overrides(random.Random(seed))))
-    whole = dump_configuration(configuration)
-    assert build(Layer("whole", whole)) == configuration
-    assert tomllib.loads(render(whole)) == whole
-    assert build(Layer("text", tomllib.loads(render(whole)))) == configuration
+    complete = dump_configuration(configuration)
+    assert build(Layer("complete", complete)) == configuration
+    assert tomllib.loads(render(complete)) == complete
+    assert build(Layer("text", tomllib.loads(render(complete)))) == configuration
 
 
 VALUES = st.recursive(
@@ -87,7 +70,7 @@ def test_toml_round_trip(values: dict[str, Any]) -> None:
 
 
 def test_versions(organization: Path) -> None:
-    """Versions are numbered, the newest that is not withdrawn applies, and withdrawing is noted once."""
+    """Versions have numbers; the newest that is not withdrawn applies."""
     first = configurations.set_version(
         organization, "org-a", DEFAULTS, 'send_time = "09:00:00"\n', "ann", NOW
     )
@@ -125,7 +108,7 @@ def test_versions(organization: Path) -> None:
     ],
 )
 def test_invalid_text_is_never_stored(toml: str, organization: Path) -> None:
-    """A text that is not understood is refused with the key or the line, and the file stays as it is."""
+    """An invalid text is refused with its key or line, and the file stays."""
     before = organization.read_bytes()
     for call in (
         lambda: configurations.set_version(organization, "org-a", DEFAULTS, toml, "ann", NOW),
@@ -143,7 +126,8 @@ def test_odd_table(organization: Path) -> None:
     connection.executescript(
         """DROP TABLE IF EXISTS scheduler_config;
         CREATE TABLE scheduler_config(version, toml, created_at, created_by);
-        INSERT INTO scheduler_config VALUES ('x', 'a', 1, 2), (4, NULL, NULL, NULL), (5, 'nonsense = 1', 17, x'00');"""
+        INSERT INTO scheduler_config VALUES ('x', 'a', 1, 2), (4, NULL, NULL, NULL),
+        (5, 'nonsense = 1', 17, x'00');"""
     )
     connection.close()
     shown = configurations.show(organization, "org-a", DEFAULTS)
@@ -177,7 +161,7 @@ def test_layers_are_named(organization: Path) -> None:
 
 
 def test_every_setting_is_shown() -> None:
-    """The whole configuration names every key of section 13 but those that the size decides."""
+    """The complete configuration has every key of section 13 that does not depend on size."""
     keys = {key for key, _ in dotted(dump_configuration(Configuration()))}
     text = (ROOT / "docs" / "RULES.md").read_text()
     example = text[text.index('    timezone = "America/Chicago"') :]
@@ -210,7 +194,8 @@ def test_commands(data: Path, daemons: Any) -> None:
         assert client.configuration("org-a").effective["send_time"] == "09:15:00"
         connection = sqlite3.connect(data / "org-a.db")
         assert connection.execute(
-            "SELECT DISTINCT scheduled_send_time FROM email_schedules WHERE status = 'pre-scheduled'"
+            "SELECT DISTINCT scheduled_send_time FROM email_schedules WHERE status = "
+            "'pre-scheduled'"
         ).fetchall() == [("09:15:00",)]
         connection.close()
         with pytest.raises(errors.ConfigurationError, match="period_dais"):

@@ -81,8 +81,14 @@ INDEXES = (
     "CREATE INDEX i1 ON email_schedules(status COLLATE BINARY, scheduled_send_date COLLATE BINARY)",
     "CREATE INDEX i1 ON email_schedules(status COLLATE NOCASE, scheduled_send_date)",
     "CREATE INDEX i1 ON email_schedules(status, scheduled_send_date DESC)",
-    "CREATE INDEX i1 ON email_schedules(status, scheduled_send_date) WHERE status = 'pre-scheduled'",
-    "CREATE UNIQUE INDEX i2 ON email_schedules(contact_id, email_type) WHERE status = 'pre-scheduled'",
+    (
+        "CREATE INDEX i1 ON email_schedules(status, scheduled_send_date) WHERE status = "
+        "'pre-scheduled'"
+    ),
+    (
+        "CREATE UNIQUE INDEX i2 ON email_schedules(contact_id, email_type) WHERE status = "
+        "'pre-scheduled'"
+    ),
     "CREATE UNIQUE INDEX i2 ON email_schedules(contact_id, lower(email_type), scheduled_send_date)",
     "CREATE UNIQUE INDEX i2 ON email_schedules(contact_id, scheduled_send_time)",
     "CREATE UNIQUE INDEX i2 ON email_schedules(contact_id DESC, email_type, scheduled_send_date)",
@@ -93,24 +99,44 @@ INDEXES = (
 )
 #: Triggers that leave the plan as it is, that change it, and that refuse it.
 TRIGGERS = (
-    "CREATE TRIGGER a AFTER INSERT ON email_schedules BEGIN INSERT INTO audit(what) VALUES (new.id); END",
-    "CREATE TRIGGER a AFTER DELETE ON email_schedules BEGIN INSERT INTO audit(what) VALUES (old.id); END",
-    "CREATE TRIGGER a AFTER UPDATE ON email_schedules BEGIN INSERT INTO audit(what) VALUES (old.id); END",
     (
-        "CREATE TRIGGER m AFTER INSERT ON email_schedules WHEN new.contact_id % 3 = 0 BEGIN UPDATE email_schedules "
+        "CREATE TRIGGER a AFTER INSERT ON email_schedules BEGIN INSERT INTO audit(what) VALUES "
+        "(new.id); END"
+    ),
+    (
+        "CREATE TRIGGER a AFTER DELETE ON email_schedules BEGIN INSERT INTO audit(what) VALUES "
+        "(old.id); END"
+    ),
+    (
+        "CREATE TRIGGER a AFTER UPDATE ON email_schedules BEGIN INSERT INTO audit(what) VALUES "
+        "(old.id); END"
+    ),
+    (
+        "CREATE TRIGGER m AFTER INSERT ON email_schedules WHEN new.contact_id % 3 = 0 BEGIN "
+        "UPDATE email_schedules "
         "SET scheduled_send_date = date(new.scheduled_send_date, '+1 day') WHERE id = new.id; END"
     ),
     (
-        "CREATE TRIGGER m AFTER INSERT ON email_schedules WHEN new.contact_id % 3 = 0 BEGIN DELETE FROM email_schedules "
+        "CREATE TRIGGER m AFTER INSERT ON email_schedules WHEN new.contact_id % 3 = 0 BEGIN "
+        "DELETE FROM email_schedules "
         "WHERE id = new.id; END"
     ),
-    "CREATE TRIGGER m BEFORE INSERT ON email_schedules WHEN new.contact_id % 3 = 0 BEGIN SELECT RAISE(IGNORE); END",
+    (
+        "CREATE TRIGGER m BEFORE INSERT ON email_schedules WHEN new.contact_id % 3 = 0 BEGIN "
+        "SELECT "
+        "RAISE(IGNORE); END"
+    ),
     "CREATE TRIGGER m BEFORE DELETE ON email_schedules BEGIN SELECT RAISE(IGNORE); END",
     (
-        "CREATE TRIGGER m AFTER INSERT ON email_schedules BEGIN UPDATE email_schedules SET status = 'scheduled' "
+        "CREATE TRIGGER m AFTER INSERT ON email_schedules BEGIN UPDATE email_schedules SET status "
+        "= 'scheduled' "
         "WHERE id = new.id AND new.contact_id % 3 = 0; END"
     ),
-    "CREATE TRIGGER r BEFORE INSERT ON email_schedules WHEN new.contact_id % 3 = 0 BEGIN SELECT RAISE(ABORT, 'no'); END",
+    (
+        "CREATE TRIGGER r BEFORE INSERT ON email_schedules WHEN new.contact_id % 3 = 0 BEGIN "
+        "SELECT "
+        "RAISE(ABORT, 'no'); END"
+    ),
     "CREATE TRIGGER r BEFORE DELETE ON email_schedules BEGIN SELECT RAISE(FAIL, 'no'); END",
     "CREATE TRIGGER r AFTER INSERT ON email_schedules BEGIN INSERT INTO gone VALUES (1); END",
     "CREATE TRIGGER r AFTER INSERT ON email_schedules BEGIN SELECT no_such_function(1); END",
@@ -138,7 +164,8 @@ class Foreign:
 
     def script(self) -> str:
         values = "".join(
-            "INSERT INTO email_schedules(contact_id, email_type, scheduled_send_date, scheduled_send_time, status) "
+            "INSERT INTO email_schedules(contact_id, email_type, scheduled_send_date, "
+            "scheduled_send_time, status) "
             f"VALUES ({contact}, '{kind}', '{day}', '{number}', '{status}');"
             for number, (contact, kind, day, status) in enumerate(self.rows)
         )

@@ -25,16 +25,20 @@ from tests.support.foreign_tables import (
 from tests.support.plans import read_plan
 
 MOVES = (
-    "CREATE TRIGGER no_sunday AFTER INSERT ON email_schedules WHEN strftime('%w', new.scheduled_send_date) = '0' BEGIN "
-    "UPDATE email_schedules SET scheduled_send_date = date(new.scheduled_send_date, '+1 day') WHERE id = new.id; END;"
+    "CREATE TRIGGER no_sunday AFTER INSERT ON email_schedules WHEN strftime('%w', "
+    "new.scheduled_send_date) = '0' BEGIN "
+    "UPDATE email_schedules SET scheduled_send_date = date(new.scheduled_send_date, '+1 day') "
+    "WHERE id = new.id; END;"
 )
 IGNORES = (
     "CREATE TRIGGER no_contact BEFORE INSERT ON email_schedules WHEN new.contact_id % 7 = 0 BEGIN "
     "SELECT RAISE(IGNORE); END;"
 )
 ADDS = (
-    "CREATE TRIGGER twin AFTER INSERT ON email_schedules WHEN new.email_type = 'birthday' BEGIN INSERT INTO "
-    "email_schedules(contact_id, email_type, scheduled_send_date, scheduled_send_time, status) VALUES "
+    "CREATE TRIGGER twin AFTER INSERT ON email_schedules WHEN new.email_type = 'birthday' BEGIN "
+    "INSERT INTO "
+    "email_schedules(contact_id, email_type, scheduled_send_date, scheduled_send_time, status) "
+    "VALUES "
     "(new.contact_id, 'letter', new.scheduled_send_date, '', 'pre-scheduled'); END;"
 )
 KEEPS = "CREATE TRIGGER keep BEFORE DELETE ON email_schedules BEGIN SELECT RAISE(IGNORE); END;"
@@ -46,7 +50,7 @@ KEEPS = "CREATE TRIGGER keep BEFORE DELETE ON email_schedules BEGIN SELECT RAISE
 def test_triggers_that_change_rows(
     tmp_path: Path, trigger: str, count: int, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The plan is what the trigger let through, a warning says so, and every index agrees with the table."""
+    """The plan is what the trigger left, a warning says so, and the indexes agree."""
     monkeypatch.setattr("schedd.store.bulk.BULK_ROWS", 5000)
     script = PLAN.format("") + ";" + trigger
     path = build(tmp_path / "org.db", contacts(count), script)
@@ -99,13 +103,16 @@ def test_trigger_that_changes_updated_rows(tmp_path: Path) -> None:
 
 
 def test_audit_triggers(tmp_path: Path) -> None:
-    """Rows that triggers write elsewhere do not count, and triggers that touch times only are not worth a warning."""
+    """Rows in other tables and changed timestamps do not cause a warning."""
     script = (
         PLAN.format(", updated_at TEXT")
         + ";CREATE TABLE audit(id INTEGER PRIMARY KEY, what TEXT, old INTEGER UNIQUE);"
-        "CREATE TRIGGER i AFTER INSERT ON email_schedules BEGIN INSERT OR REPLACE INTO audit(what, old) VALUES ('i', 1); END;"
-        "CREATE TRIGGER d AFTER DELETE ON email_schedules BEGIN INSERT OR REPLACE INTO audit(what, old) VALUES ('d', 1); END;"
-        "CREATE TRIGGER u AFTER INSERT ON email_schedules BEGIN UPDATE email_schedules SET updated_at = 'now' "
+        "CREATE TRIGGER i AFTER INSERT ON email_schedules BEGIN INSERT OR REPLACE INTO "
+        "audit(what, old) VALUES ('i', 1); END;"
+        "CREATE TRIGGER d AFTER DELETE ON email_schedules BEGIN INSERT OR REPLACE INTO "
+        "audit(what, old) VALUES ('d', 1); END;"
+        "CREATE TRIGGER u AFTER INSERT ON email_schedules BEGIN UPDATE email_schedules SET "
+        "updated_at = 'now' "
         "WHERE id = new.id; END;"
     )
     path = build(tmp_path / "org.db", contacts(20), script, ROWS)
@@ -120,7 +127,10 @@ def test_audit_triggers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["ABORT", "FAIL", "ROLLBACK"])
 def test_trigger_that_refuses(tmp_path: Path, how: str) -> None:
     """A trigger that raises is named, with its text, and the file holds what it held."""
-    trigger = f"CREATE TRIGGER guard BEFORE DELETE ON email_schedules BEGIN SELECT RAISE({how}, 'it''s kept'); END;"
+    trigger = (
+        f"CREATE TRIGGER guard BEFORE DELETE ON email_schedules BEGIN SELECT RAISE({how}, "
+        "'it''s kept'); END;"
+    )
     path = build(tmp_path / "org.db", contacts(20), PLAN.format("") + ";", ROWS, trigger)
     before = (
         select(path, "SELECT * FROM email_schedules"),
@@ -138,10 +148,11 @@ def test_trigger_that_refuses(tmp_path: Path, how: str) -> None:
 
 
 def test_trigger_into_a_table_that_refuses(tmp_path: Path) -> None:
-    """A constraint of a table that a trigger writes into is named, and the trigger as the reason."""
+    """The error names the constraint of the other table and the trigger."""
     script = (
         PLAN.format("") + ";CREATE TABLE audit(id INTEGER PRIMARY KEY, who TEXT NOT NULL);"
-        "CREATE TRIGGER a AFTER INSERT ON email_schedules BEGIN INSERT INTO audit(who) VALUES (NULL); END;"
+        "CREATE TRIGGER a AFTER INSERT ON email_schedules BEGIN INSERT INTO audit(who) VALUES "
+        "(NULL); END;"
     )
     path = build(tmp_path / "org.db", contacts(20), script)
     with pytest.raises(SchedulerError) as caught:

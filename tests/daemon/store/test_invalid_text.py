@@ -55,7 +55,7 @@ def rename(path: Path, kind: str, name: str) -> Path:
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute(
             f"UPDATE sqlite_schema SET name = {NOT_TEXT},"
-            f" tbl_name = iif(type = 'table', {NOT_TEXT}, tbl_name),"
+            f" tbl_name = CASE WHEN type = 'table' THEN {NOT_TEXT} ELSE tbl_name END,"
             f" sql = replace(sql, ?2, '\"' || {NOT_TEXT} || '\"') WHERE type = ?1 AND name = ?2",
             (kind, name),
         )
@@ -113,7 +113,8 @@ def damage(path: Path) -> None:
         )
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute(
-            "UPDATE sqlite_schema SET sql = CAST(replace(CAST(sql AS BLOB), CAST('(email_type)' AS BLOB),"
+            "UPDATE sqlite_schema SET sql = CAST(replace(CAST(sql AS BLOB), CAST('(email_type)' "
+            "AS BLOB),"
             " CAST('(status)' AS BLOB)) AS TEXT) WHERE type = 'index'"
         )
 
@@ -201,7 +202,7 @@ def test_rebase_with_a_table_of_such_a_name(tmp_path: Path) -> None:
 
 
 def test_rebase_with_an_index_of_such_a_name(tmp_path: Path) -> None:
-    """An index of such a name is no difference in itself, but a change of the name is one."""
+    """An index of such a name is not a difference, but a change of the name is."""
     script = "CREATE TABLE t (x TEXT PRIMARY KEY); CREATE INDEX marker ON t (x)"
     before, after = (
         rename(make(tmp_path / n, script), "index", "marker") for n in ("b.db", "a.db")

@@ -118,7 +118,7 @@ def test_sql_and_numpy_agree_on_events(dates: list[dt.date]) -> None:
 
 
 def test_unreal_event_dates() -> None:
-    """A day that a month does not have has a number of its own, which is no date."""
+    """A day that a month does not have has its own number, which is not a date."""
     years, months, days = (
         np.array(part) for part in zip((2026, 2, 30), (2025, 2, 29), (2026, 4, 31), strict=True)
     )
@@ -129,7 +129,7 @@ def test_unreal_event_dates() -> None:
 
 @pytest.mark.parametrize("year", [2026.5, 2026.0])
 def test_spoiled_number(year: float) -> None:
-    """A REAL in a column of the event date is noticed: its number has no whole digits."""
+    """A REAL in a column of the event date is noticed: its number has a fraction."""
     connection = table_of(("year",), [(year,)])
     number = packing.row_sql("0", "0", CODE.sql("7"))
     event = packing.event_sql("year", "1", "1")

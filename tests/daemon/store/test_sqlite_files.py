@@ -88,7 +88,7 @@ def test_unmerged_sidecar(tmp_path: Path) -> None:
 
 
 def test_remove(tmp_path: Path) -> None:
-    """A database goes with its sidecars, other files stay, and a second removal is no error."""
+    """A database goes with its sidecars, other files stay, and a second removal is allowed."""
     path = with_all_sidecars(tmp_path / "org.db", "old")
     other = with_all_sidecars(tmp_path / "org.db2", "other")
     remove_database(path)
@@ -132,7 +132,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_replace_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Content is synced before the rename, foreign sidecars are gone by then, the folder is last."""
+    """Content is synced before the rename; sidecars are gone by then; the folder is last."""
     path = with_all_sidecars(tmp_path / "org.db", "old")
     new = tmp_path / "incoming"
     new.write_text("new")
@@ -278,7 +278,7 @@ def test_sound_database(tmp_path: Path, opened: Open) -> None:
 
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
 def test_damaged_index(tmp_path: Path, opened: Open, encoding: str) -> None:
-    """An index that disagrees with its table is found where indexes are compared, and only there."""
+    """An index that disagrees with its table is found only if indexes are compared."""
     sql = "CREATE TABLE t (a, b); CREATE INDEX i ON t (a); INSERT INTO t VALUES (1, 2)"
     path = database(tmp_path / "org.db", f"PRAGMA encoding = '{encoding}'; {sql}")
     break_index(path)
@@ -316,7 +316,10 @@ def test_damaged_page(tmp_path: Path) -> None:
 
 
 def test_function_of_the_application(tmp_path: Path, opened: Open) -> None:
-    """A table whose CHECK needs a function of its application is left out; the others are checked."""
+    """A table whose CHECK needs a function of its application is left out.
+
+    The others are checked.
+    """
     sql = "CREATE TABLE c (x, CHECK (own(x))); INSERT INTO c VALUES (1);"
     sql += "CREATE TABLE t (a, b); CREATE INDEX i ON t (a); INSERT INTO t VALUES (1, 2)"
     path = database(tmp_path / "org.db", sql)
@@ -333,7 +336,8 @@ def test_values_are_not_damage(tmp_path: Path, opened: Open) -> None:
     path = database(tmp_path / "org.db", "CREATE TABLE t (a); INSERT INTO t VALUES (NULL)")
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.executescript(
-            "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = 'CREATE TABLE t (a NOT NULL)'"
+            "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = 'CREATE TABLE t (a NOT "
+            "NULL)'"
         )
     with closing(opened(str(path))) as connection:
         assert list(connection.execute("PRAGMA quick_check")) == [("NULL value in t.a",)]
@@ -342,7 +346,7 @@ def test_values_are_not_damage(tmp_path: Path, opened: Open) -> None:
 
 
 def test_check_does_not_touch_the_folder(tmp_path: Path) -> None:
-    """A check needs no lock and leaves nothing next to the file, also if its path has `?` and `%`."""
+    """A check needs no lock and leaves no file, also if the path has `?` and `%`."""
     folder = tmp_path / "a%20b?c#d"
     folder.mkdir()
     path = database(folder / "org.db", mode="WAL")
@@ -435,7 +439,8 @@ def test_full_file_system(small: Path) -> None:
 
     connection = apsw.Connection(str(path))
     try:
-        with pytest.raises(apsw.Error) as refused:  # noqa: PT012 - which statement fails is SQLite's choice
+        # SQLite chooses which statement fails.
+        with pytest.raises(apsw.Error) as refused:  # noqa: PT012
             connection.execute("SELECT count(*) FROM t").fetchall()
             connection.execute("INSERT INTO t VALUES (zeroblob(100000), 1)")
         assert translate(refused.value, path).code == ErrorCode.DISK_FULL

@@ -80,7 +80,7 @@ def test_check_and_adopt(schedctl: Run, organizations: Path) -> None:
 
 
 def test_exit_codes(schedctl: Run, organizations: Path) -> None:
-    """0 for a clean file and for warnings alone, 1 for errors, 4 for an organization that is not there."""
+    """0 for no errors, 1 for errors, 4 for an organization that does not exist."""
     clean = schedctl("check", "org-clean", "--as-of", AS_OF, "--data", organizations)
     assert (clean.returncode, "nothing to report" in clean.stdout) == (0, True)
     warned = schedctl("check", "org-warning", "--as-of", AS_OF, "--data", organizations)
@@ -117,11 +117,14 @@ def test_the_configuration_of_the_command_counts(schedctl: Run, organizations: P
 
 
 def test_the_first_submit_says_what_is_wrong(schedctl: Run, organizations: Path) -> None:
-    """Before the first run the errors are shown and the run goes on.
+    """Before the first run the errors are shown, and the run continues.
 
     Not again after it, and not with --json.
     """
-    script = "ALTER TABLE contacts ADD COLUMN bounced_at; UPDATE contacts SET bounced_at = '2026-01-01' WHERE id = 5"
+    script = (
+        "ALTER TABLE contacts ADD COLUMN bounced_at; UPDATE contacts SET bounced_at = "
+        "'2026-01-01' WHERE id = 5"
+    )
     write_database(organizations / "org-first.db", CLEAN, script)
     arguments = ("submit", "org-first", "--as-of", AS_OF, "--data", organizations)
     document = schedctl(*arguments, "--dry-run", "--json")
@@ -190,7 +193,8 @@ def test_a_transaction_that_broke_off_is_rolled_back_in_the_copy(tmp_path: Path)
     """
     path = write_database(tmp_path / "org-1.db", CLEAN)
     script = (
-        "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA cache_size = 2'); "
+        "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA cache_size "
+        "= 2'); "
         "c.execute('PRAGMA cache_spill = 1'); c.execute('BEGIN'); "
         "c.execute(\"UPDATE contacts SET email = 'x', carrier = printf('%5000s', '')\"); "
         "os._exit(0)"

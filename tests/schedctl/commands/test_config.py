@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,19 @@ from typing import Any
 import pytest
 
 from schedproto.configurations import MAX_TOML_BYTES
+from tests.support.command_line import SCHEDCTL
 from tests.support.daemons import RunningDaemon
 
-COMMAND = [sys.executable, "-c", "from schedctl import main; main()", "config"]
+COMMAND = [*SCHEDCTL, "config"]
 
 
 def schedctl(
     *arguments: str | bytes, data: Path, content: bytes = b"", **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
     command = [*COMMAND, *arguments, "--data", str(data)]
-    whole = {"PATH": "/usr/bin:/bin", "HOME": str(data), **environment}
+    complete = {"PATH": "/usr/bin:/bin", "HOME": str(data), **environment}
     return subprocess.run(
-        command, input=content, capture_output=True, timeout=120, check=False, env=whole
+        command, input=content, capture_output=True, timeout=120, check=False, env=complete
     )
 
 
@@ -58,9 +58,12 @@ def test_withdraw_asks_on_a_terminal(data: Path, daemons: Any, terminal: Any) ->
 
 
 def test_sources_as_comments(data: Path, daemons: Any) -> None:
-    """The TOML of `show` says where each setting that is no default comes from, and makes the same settings again."""
+    """The TOML of `show` has the source of each setting, and reads back equal."""
     daemons()
-    text = b'\xef\xbb\xbfsend_time = "09:00:00"\r\n[exclusion.rules]\r\nTX = [{ kind = "year_round" }]\r\n'
+    text = (
+        b'\xef\xbb\xbfsend_time = "09:00:00"\r\n[exclusion.rules]\r\nTX = [{ kind = '
+        b'"year_round" }]\r\n'
+    )
     assert schedctl("set", "org-a", "-", data=data, content=text).returncode == 0
     shown = schedctl("show", "org-a", "--toml", data=data).stdout
     noted = [line.split(b" ")[0] for line in shown.splitlines() if line.endswith(b"  # version 1")]
@@ -101,8 +104,8 @@ def test_input_that_is_no_configuration(content: bytes, says: bytes, data: Path)
         ("set", "org-a", "-", "--by", "n" * 201),
     ],
 )
-def test_arguments_that_cannot_be(arguments: tuple[str | bytes, ...], data: Path) -> None:
-    """Numbers no version can have and names no table can show are wrong usage, as text and as JSON."""
+def test_impossible_arguments(arguments: tuple[str | bytes, ...], data: Path) -> None:
+    """Impossible version numbers and table names are usage errors, as text and as JSON."""
     refused = schedctl(*arguments, data=data)
     assert refused.returncode == 2
     assert b"Invalid value" in refused.stderr
@@ -111,11 +114,13 @@ def test_arguments_that_cannot_be(arguments: tuple[str | bytes, ...], data: Path
 
 
 def test_broken_version_is_told_everywhere(data: Path, daemons: Any) -> None:
-    """A version that is not understood is told on standard error with exit code 1, until it is withdrawn."""
+    """A broken version is reported with exit code 1 until it is withdrawn."""
     connection = sqlite3.connect(data / "org-a.db")
     connection.executescript(
-        "CREATE TABLE IF NOT EXISTS scheduler_config(version INTEGER PRIMARY KEY, toml, created_at, created_by);"
-        "INSERT INTO scheduler_config(version, toml, created_at, created_by) VALUES (1, 'nonsense = 1', '', '');"
+        "CREATE TABLE IF NOT EXISTS scheduler_config(version INTEGER PRIMARY KEY, toml, "
+        "created_at, created_by);"
+        "INSERT INTO scheduler_config(version, toml, created_at, created_by) VALUES (1, 'nonsense "
+        "= 1', '', '');"
     )
     connection.close()
     daemons()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import stat
 import sys
 from pathlib import Path
 
@@ -13,21 +10,10 @@ import pytest
 
 from schedctl.exitcodes import ExitCode
 from schedctl.main import COMMANDS
-from schedproto import Job, OrganizationInfo, RunResult, VolumeInfo, __version__
+from schedproto import Job, OrganizationInfo, RunResult, VolumeInfo
 from schedproto.messages import Health
-
-AS_OF = "2026-11-01"
-ESCAPE = "\x1b"
-
-
-def document(answer, kind: type | None = None):
-    """The one JSON document on standard output, checked to be all of it."""
-    found = json.loads(answer.stdout)
-    assert answer.stdout == answer.stdout.strip() + "\n"
-    if kind is not None:
-        assert msgspec.to_builtins(msgspec.convert(found, kind)) == found
-        assert found.keys() == {field.encode_name for field in msgspec.structs.fields(kind)}
-    return found
+from tests.support.command_line import ESCAPE, document
+from tests.support.folders import AS_OF
 
 
 class TestSubmit:
@@ -55,7 +41,7 @@ class TestSubmit:
         assert ESCAPE not in answer.stdout
 
     def test_json(self, shared, schedctl) -> None:
-        """--json prints the `RunResult` and nothing else, equal to what the client returns for the job."""
+        """--json prints only the `RunResult`, equal to what the client returns."""
         answer = schedctl("submit", "org-1", "--data", shared.path, "--as-of", AS_OF, "--json")
         assert answer.returncode == ExitCode.OK
         assert answer.stderr == ""
@@ -113,7 +99,7 @@ class TestSubmit:
     def test_timeout(self, folder, schedctl) -> None:
         """--timeout ends the wait with its own exit code and says how to come back.
 
-        The job goes on.
+        The job continues.
         """
         with folder.client() as client:
             folder.pause_workers(client)
@@ -222,7 +208,7 @@ class TestLooking:
         assert "job-0" in unknown.stderr
 
     def test_list(self, folder, schedctl) -> None:
-        """Jobs are listed whole, however narrow a terminal would be.
+        """Jobs are listed without truncation, however narrow a terminal would be.
 
         The options choose among them.
         """
@@ -257,7 +243,7 @@ class TestLooking:
         )
 
     def test_cancel(self, folder, schedctl) -> None:
-        """cancel ends a waiting job at once, and is no error for one that has ended."""
+        """cancel ends a waiting job at once, and succeeds for one that has ended."""
         with folder.client() as client:
             folder.pause_workers(client)
             client.submit("org-1")
@@ -276,9 +262,9 @@ class TestLooking:
             schedctl("info", "org-1", "--data", shared.path, "--json"), OrganizationInfo
         )
         assert found["contacts"] == 300
-        whole = schedctl("info", "--data", shared.path)
-        assert "org-1" in whole.stdout
-        assert "org-2" in whole.stdout
+        complete = schedctl("info", "--data", shared.path)
+        assert "org-1" in complete.stdout
+        assert "org-2" in complete.stdout
         found = document(schedctl("info", "--data", shared.path, "--json"), VolumeInfo)
         assert set(found["organizations"]) == {"org-1", "org-2"}
         missing = schedctl("info", "org-99", "--data", shared.path)
@@ -341,170 +327,20 @@ class TestUsage:
 
     def test_help_of_every_command(self, schedctl) -> None:
         """Each command has a help with a sentence on what it does, and the group lists them all."""
-        whole = schedctl("--help").stdout
+        complete = schedctl("--help").stdout
         for command in COMMANDS:
-            assert command in whole
+            assert command in complete
         assert schedctl("submit", "-h").returncode == ExitCode.OK
 
     def test_light_start(self) -> None:
         """What every call loads has neither ZeroMQ nor anything of the daemon."""
         import subprocess
 
-        script = "import sys, schedctl; print([m for m in ('zmq', 'numpy', 'apsw', 'schedd') if m in sys.modules])"
+        script = (
+            "import sys, schedctl; print([m for m in ('zmq', 'numpy', 'apsw', 'schedd') if m "
+            "in sys.modules])"
+        )
         done = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
         )
         assert done.stdout.strip() == "[]"
-
-
-class TestKeys:
-    """keys new, keys show."""
-
-    def test_new_and_show(self, schedctl, tmp_path: Path) -> None:
-        """Secrets are for their owner alone.
-
-        The public half that is shown is the one in the file.
-        """
-        answer = schedctl("keys", "new", "--out", "my keys", "--client", "one", "--client", "two")
-        assert answer.returncode == ExitCode.OK, answer.stderr
-        folder = tmp_path / "my keys"
-        for name in ("server", "one", "two"):
-            secret = folder / f"{name}.secret"
-            assert stat.S_IMODE(secret.stat().st_mode) == 0o600
-            shown = schedctl("keys", "show", secret)
-            public = (
-                folder / "server.public"
-                if name == "server"
-                else folder / "clients" / f"{name}.public"
-            )
-            assert shown.stdout.strip() in public.read_text()
-            assert document(schedctl("keys", "show", secret, "--json")) == {
-                "public_key": shown.stdout.strip()
-            }
-            assert not set(secret.read_text().split()[-1:]) & set(answer.stdout.split())
-        assert "schedd serve" in answer.stdout
-
-    def test_never_overwritten(self, schedctl, tmp_path: Path) -> None:
-        """Keys that exist stay; the error says which file, and nothing else was made."""
-        assert schedctl("keys", "new", "--json").returncode == ExitCode.OK
-        files = {
-            path: path.read_bytes() for path in (tmp_path / "keys").rglob("*") if path.is_file()
-        }
-        again = schedctl("keys", "new", "--client", "another")
-        assert again.returncode == ExitCode.USAGE
-        assert "already exists" in again.stderr
-        assert {
-            path: path.read_bytes() for path in (tmp_path / "keys").rglob("*") if path.is_file()
-        } == files
-
-    def test_bad_name(self, schedctl, tmp_path: Path) -> None:
-        """A client's name cannot lead out of the folder."""
-        answer = schedctl("keys", "new", "--client", "../evil")
-        assert answer.returncode == ExitCode.USAGE
-        assert not (tmp_path / "keys").exists()
-
-    def test_show_what_is_no_key(self, schedctl, tmp_path: Path) -> None:
-        """A file without a secret key is refused without showing it."""
-        (tmp_path / "note").write_text("attack at dawn")
-        answer = schedctl("keys", "show", "note")
-        assert answer.returncode == ExitCode.USAGE
-        assert "dawn" not in answer.stderr
-
-    def test_place_that_cannot_be_written(self, schedctl, tmp_path: Path) -> None:
-        """A place where no folder can be made is an error, not a traceback."""
-        (tmp_path / "file").write_text("")
-        answer = schedctl("keys", "new", "--out", "file/keys")
-        assert answer.returncode == ExitCode.USAGE
-        assert "Traceback" not in answer.stderr
-
-
-class TestDemo:
-    """demo, demo --out, version, completion."""
-
-    def test_out_is_deterministic(self, schedctl, tmp_path: Path) -> None:
-        """The same contacts, seed and date give the same file byte for byte.
-
-        Another seed gives another.
-        """
-        sums = {}
-        for name, seed in (("a", 5), ("b", 5), ("c", 6)):
-            answer = schedctl(
-                "demo",
-                "--contacts",
-                500,
-                "--seed",
-                seed,
-                "--as-of",
-                AS_OF,
-                "--out",
-                f"{name}.db",
-                "--json",
-            )
-            assert document(answer) == {
-                "file": f"{name}.db",
-                "contacts": 500,
-                "seed": seed,
-                "as_of": AS_OF,
-            }
-            sums[name] = hashlib.sha256((tmp_path / f"{name}.db").read_bytes()).hexdigest()
-        assert sums["a"] == sums["b"] != sums["c"]
-        assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".db") == [
-            "a.db",
-            "b.db",
-            "c.db",
-        ]
-
-    def test_demo(self, make_folder, schedctl) -> None:
-        """demo makes an organization, schedules it through a daemon and shows the plan's picture."""
-        folder = make_folder("demo", ())
-        answer = schedctl("demo", "--contacts", 200, "--as-of", AS_OF)
-        assert answer.returncode == ExitCode.OK, answer.stderr
-        assert "e-mails per day" in answer.stdout
-        assert "schedctl submit demo --data demo" in answer.stdout
-        assert ESCAPE not in answer.stdout + answer.stderr
-        again = schedctl("demo", "--contacts", 200, "--as-of", AS_OF, "--json")
-        assert again.stderr == ""
-        assert document(again, RunResult)["contacts"] == 200
-        assert folder.daemon() is not None
-
-    def test_bad_date(self, schedctl) -> None:
-        """A date that is none is a usage error."""
-        answer = schedctl("demo", "--as-of", "tomorrow", "--out", "x.db")
-        assert answer.returncode == ExitCode.USAGE
-        assert "YYYY-MM-DD" in answer.stderr
-
-    def test_place_that_cannot_be_written(self, schedctl, tmp_path: Path) -> None:
-        """A place where no file can be made is an error that names it."""
-        (tmp_path / "file").write_text("")
-        answer = schedctl("demo", "--contacts", 1, "--out", "file/x.db")
-        assert answer.returncode == ExitCode.USAGE
-        assert "file" in answer.stderr
-        assert "Traceback" not in answer.stderr
-
-    def test_version(self, schedctl) -> None:
-        """version prints the version alone."""
-        assert schedctl("version").stdout == f"{__version__}\n"
-        assert document(schedctl("version", "--json")) == {"version": __version__, "protocol": 1}
-        assert __version__ in schedctl("--version").stdout
-
-    @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-    def test_completion(self, schedctl, shell: str) -> None:
-        """The script is for the shell that was named and calls schedctl back."""
-        answer = schedctl("completion", shell)
-        assert answer.returncode == ExitCode.OK
-        assert "_SCHEDCTL_COMPLETE" in answer.stdout
-
-    def test_completion_completes(self, schedctl) -> None:
-        """Asked as bash asks, schedctl offers its commands and options."""
-        commands = schedctl(
-            _SCHEDCTL_COMPLETE="bash_complete", COMP_WORDS="schedctl s", COMP_CWORD="1"
-        )
-        assert {"submit", "status"} <= {
-            line.partition(",")[2] for line in commands.stdout.splitlines()
-        }
-        options = schedctl(
-            _SCHEDCTL_COMPLETE="bash_complete", COMP_WORDS="schedctl submit --d", COMP_CWORD="2"
-        )
-        assert {"--data", "--dry-run", "--detach"} <= {
-            line.partition(",")[2] for line in options.stdout.splitlines()
-        }

@@ -99,7 +99,7 @@ def test_db_info(program: Path, data: Path) -> None:
     [("run-reliable-scheduler", "reliable"), ("run-highperf-scheduler", "highperf")],
 )
 def test_run(program: Path, data: Path, name: str, mode: str) -> None:
-    """A run by path or by id is a job of the daemon like any other, with its mode and workers in the journal."""
+    """A run by path or by id is an ordinary job, with mode and workers in the journal."""
     first = call(program, name, str(data / "org-123.db"), "1", "--as-of", AS_OF, "--json")
     assert first.returncode == 0, first.stderr
     assert json.loads(first.stdout)["contacts"] == 300
@@ -123,7 +123,9 @@ def test_run(program: Path, data: Path, name: str, mode: str) -> None:
         (["/etc/passwd"], 2, "is not a valid name for an organization's file"),
     ],
 )
-def test_mistakes(program: Path, data: Path, arguments: list[str], code: int, said: str) -> None:
+def test_usage_errors(
+    program: Path, data: Path, arguments: list[str], code: int, said: str
+) -> None:
     """A wrong file, id or number of workers is said, with what to do."""
     done = call(program, "run-reliable-scheduler", *arguments, data=data)
     assert said in done.stderr
@@ -131,7 +133,7 @@ def test_mistakes(program: Path, data: Path, arguments: list[str], code: int, sa
 
 
 def test_under_another_name(program: Path, data: Path) -> None:
-    """Under a name that is no command's, the first argument names the command.
+    """Under any other name, the first argument names the command.
 
     Else the names are listed.
     """

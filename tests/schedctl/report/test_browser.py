@@ -34,14 +34,17 @@ FLAGS = (
     "--allow-file-access-from-files",
 )
 #: A page that shows the report in a frame of some width and writes what it measures into itself.
-FRAME = """<!doctype html><body><iframe id="frame" src="report.html" style="width:WIDTHpx;height:900px;border:0"></iframe>
+FRAME = """<!doctype html><body>
+<iframe id="frame" src="report.html" style="width:WIDTHpx;height:900px;border:0"></iframe>
 <pre id="found"></pre><script>
 onload = () => {
   const page = document.getElementById("frame").contentDocument, root = page.documentElement;
   const style = getComputedStyle(page.body), bar = page.querySelector("rect.after");
   document.getElementById("found").textContent = JSON.stringify({
-    scroll: root.scrollWidth, width: root.clientWidth, background: style.backgroundColor, text: style.color,
-    bar: bar ? getComputedStyle(bar).fill : "", barHeight: bar ? bar.getBoundingClientRect().height : 0,
+    scroll: root.scrollWidth, width: root.clientWidth,
+    background: style.backgroundColor, text: style.color,
+    bar: bar ? getComputedStyle(bar).fill : "",
+    barHeight: bar ? bar.getBoundingClientRect().height : 0,
     sections: page.querySelectorAll("section, figure").length, title: page.title,
     requests: page.defaultView.performance.getEntriesByType("resource").length});
 };

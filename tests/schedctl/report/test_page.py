@@ -6,8 +6,6 @@ import datetime as dt
 import json
 import re
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,6 +18,7 @@ from schedctl.synthetic import make_organization
 from schedd.store.reports import read_report
 from schedd.store.runs import SUMMARIES
 from schedproto import ContactIssue, Report, RunResult
+from tests.support.command_line import schedctl
 from tests.support.daemons import AS_OF, RunningDaemon
 from tests.support.plans import run_locally
 
@@ -116,7 +115,7 @@ def test_hostile_names() -> None:
 
 
 def test_numbers_are_those_of_the_run(tmp_path: Path) -> None:
-    """The page of a real organization shows its counts, its cap, its states, and the difference to the run before."""
+    """The page shows counts, cap, states, and the difference to the previous run."""
     path = tmp_path / "org-1.db"
     make_organization(path, 3000, 4, dt.date.fromisoformat(AS_OF))
     first = run_locally(path, tmp_path / "scratch", "2026-11-20", run_id="job-1.1")
@@ -172,7 +171,7 @@ def test_only_the_newest_summaries_stay(tmp_path: Path) -> None:
 
 
 def test_files_without_use(tmp_path: Path) -> None:
-    """A file without runs, one of an older release and damaged summaries make an empty report, not an error."""
+    """No runs, an older release or damaged summaries make an empty report, not an error."""
     path = tmp_path / "org-1.db"
     make_organization(path, 50, 4, dt.date.fromisoformat(AS_OF))
     assert read_report(path, "org-1", NOW).latest is None
@@ -193,21 +192,9 @@ def test_files_without_use(tmp_path: Path) -> None:
     assert report.issues[0].contact_id == -5
 
 
-def schedctl(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-c",
-        "from schedctl import main; main()",
-        *arguments,
-        "--data",
-        str(data),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 @pytest.mark.slow
 def test_command(data: Path, daemons: Callable[..., RunningDaemon], tmp_path: Path) -> None:
-    """`schedctl report` says what to do before there is a run, then writes the page, JSON, or a summary."""
+    """`schedctl report` needs a run, then writes the page, JSON, or a summary."""
     daemon = daemons()
     early = schedctl("report", "org-a", "--html", str(tmp_path / "r.html"), data=data)
     assert early.returncode == 2
