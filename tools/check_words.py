@@ -117,7 +117,7 @@ def tracked_files() -> list[str]:
 
 
 def is_skipped(name: str) -> bool:
-    """Whether the text of a file is not checked."""
+    """Return whether a file is excluded from the check."""
     return name.startswith(SKIPPED) or name.endswith(SKIPPED_ENDINGS)
 
 

@@ -117,7 +117,7 @@ class Lease:
 
     @property
     def released(self) -> bool:
-        """Whether the lease was given back, or a write that does so was sent."""
+        """Return whether the lease was released, or a write that releases it was sent."""
         return self._ended.is_set()
 
     def renew(self) -> None:

@@ -1,4 +1,4 @@
-"""How long a call may take in all."""
+"""The time limit of a call, over all its attempts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from .launch import Launcher
 
 
 class Deadline:
-    """The end of a call's time.
+    """The time limit of one call.
 
-    What a launcher needs to start a daemon (bounded by itself) does not count.
+    The time in which the launcher starts a daemon does not count: the launcher limits it.
+
+        deadline = Deadline(launcher, timeout_s=30.0)
+        deadline.left_s()  # 30.0, less the time that has passed since
     """
 
     def __init__(self, launcher: Launcher, timeout_s: float) -> None:

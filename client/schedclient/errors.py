@@ -313,7 +313,7 @@ class LeaseError(BucketError):
 
     with client.lease("org-123", wait_s=10) as lease:  # LeaseError (lease_held) after 10 s
         lease.fetch("org-123.db")
-        lease.publish("org-123.db")  # LeaseError (lease_lost) if it was taken over
+        lease.publish("org-123.db")  # LeaseError (lease_lost) if another has it
     """
 
 

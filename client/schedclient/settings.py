@@ -221,7 +221,7 @@ _FLY = ("token", "machine", "metadata", "port", "start_timeout", "api", "resolve
 
 @dataclass(frozen=True)
 class FlySettings:
-    """What is needed to start a machine on Fly and to find its daemon; see `ClientOptions`."""
+    """The settings to start a machine on Fly and to find its daemon; see `ClientOptions`."""
 
     app: str
     token: str = field(default="", repr=False)
@@ -235,7 +235,7 @@ class FlySettings:
 
 @dataclass(frozen=True)
 class ClientSettings:
-    """What a client works with. Keys are Z85 as ZeroMQ takes them; `fly` is None without an app."""
+    """The resolved settings of a client. Keys are Z85 bytes; `fly` is None without an app."""
 
     endpoint: str | None
     data: Path

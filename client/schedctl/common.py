@@ -105,9 +105,9 @@ def command_hint(*command: str) -> str:
 
 
 def ask_what_to_do(what: str, prompt: str) -> str:
-    """Ask after Ctrl-C whether to `cancel`, `detach` or `go on`.
+    """Ask after Ctrl-C what to do; returns `cancel`, `detach` or `go on`.
 
-    Without a terminal, and at a second Ctrl-C, detach.
+    Returns `detach` without a terminal, and at a second Ctrl-C.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return "detach"

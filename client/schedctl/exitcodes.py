@@ -8,7 +8,7 @@ from schedclient import errors
 
 
 class ExitCode(IntEnum):
-    """How a command ended."""
+    """Exit codes of a command."""
 
     #: Success; for a job: it succeeded (or was accepted, with --detach).
     OK = 0

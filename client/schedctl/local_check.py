@@ -1,6 +1,6 @@
-"""The check of a file that no daemon has.
+"""The check of a local file, outside of any daemon's data folder.
 
-A copy of it, checked by a daemon of its own over a temporary folder.
+A temporary daemon checks a copy of the file in a temporary folder.
 
 The file is only read, byte by byte; SQLite never opens it, as opening a database can change what is
 next to it.

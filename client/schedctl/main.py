@@ -1,6 +1,6 @@
-"""`schedctl`: the group, and which module has which command.
+"""The group `schedctl`, and the table of its commands and their modules.
 
-Modules are loaded when their command is called.
+A module is loaded when its command is called.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Why the daemon ended."""
+    """Exit codes of the daemon."""
 
     #: Stopped on request or because it was idle; no job was interrupted.
     OK = 0

@@ -84,7 +84,7 @@ class LogOutput(io.TextIOBase):
                 self._queued_bytes += len(data)
                 self._start_thread()
                 self._condition.notify_all()
-        except Exception:  # noqa: BLE001 - out of memory or of threads: the daemon's work goes on
+        except Exception:  # noqa: BLE001 - out of memory or of threads must not stop the daemon
             self.count_lost(1)
         return len(text)
 

@@ -1,10 +1,11 @@
-"""The compiled program.
+"""The compiled program: `schedd`, `schedctl` and the commands on the machine in one.
 
-Schedd, schedctl and the commands on the machine, chosen by the name it is called with.
+Nuitka compiles this module (tools/binary.sh). The name under which the program is called selects
+the command. Under any other name, the first argument does:
 
-Nuitka compiles this module (tools/binary.sh). Called under a name that is no command's, its first
-argument names the command (`email-scheduler schedctl submit ...`). Knows no command's inside; loads
-only the one that is called.
+    email-scheduler schedctl submit org-123
+
+Only the module of the selected command is loaded.
 """
 
 from __future__ import annotations
@@ -30,11 +31,10 @@ COMMANDS = {
 
 
 def _end_with_the_bootstrap() -> None:
-    """As one file, the program is a child of the process that unpacked it.
+    """Have this process killed when the process that unpacked it is.
 
-    Have it killed when that one is.
-
-    Else a kill -9 of the process that was started would leave the daemon running.
+    As one file, the program is a child of that process. Otherwise a kill -9 of the process that was
+    started would leave the daemon running.
     """
     if "NUITKA_ONEFILE_PARENT" in os.environ:
         import ctypes  # noqa: PLC0415 - loaded only in this form

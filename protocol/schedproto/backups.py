@@ -8,8 +8,8 @@ import msgspec
 class Backup(msgspec.Struct, frozen=True, kw_only=True):
     """One state of the file that can be restored. created_at: UTC, `YYYY-MM-DD HH:MM:SS`.
 
-    size_bytes: of the file as it was.   stored_bytes: what keeping it takes, beyond the backups
-    before it.
+    size_bytes: of the file as it was.   stored_bytes: the space it needs in addition to the
+    backups before it.
     """
 
     backup_id: str

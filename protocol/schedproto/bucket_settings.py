@@ -1,4 +1,4 @@
-"""The settings of the bucket that the daemon has as its own and `schedbucket` reads by itself.
+"""The settings of the bucket that the daemon and `schedbucket` have in common.
 
 Each function returns a new dataclass field (see `settings.setting`), so that both tables agree.
 """

@@ -44,7 +44,7 @@ class CheckFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a check found. as_of: the date of the run that the file was read for.
+    """The findings of a check. as_of: the date of the run that the file was read for.
 
     checked: false where only an organization without a completed run was to be checked, and this
     one has a run.
@@ -78,7 +78,7 @@ class TableChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Adoption(msgspec.Struct, frozen=True, kw_only=True):
-    """What makes an organization's file ready for its first run.
+    """The changes that make an organization's file ready for its first run.
 
     settings: the new version of the configuration, empty where none is needed.   settings_before:
     the current one.

@@ -31,7 +31,7 @@ class ConfigurationVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrganizationConfiguration(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run of an organization would start from, job overrides aside.
+    """The configuration that a run of an organization would start from, job overrides aside.
 
     version: the stored version that applies, None if there is none.
     effective: every setting with its value, in the shape of the rules' section 13; what the size of

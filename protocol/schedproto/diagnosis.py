@@ -10,7 +10,7 @@ OK, WARNING, FAILED, SKIPPED = "ok", "warning", "failed", "skipped"
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One check.
+    """One check of the daemon or its volume, and its outcome.
 
     state: `ok`, `warning`, `failed` or `skipped`; remedy: what to do, if anything.
     """

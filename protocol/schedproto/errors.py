@@ -1,4 +1,4 @@
-"""Errors as they travel: a code, a sentence, what to do next, and whether a repeat can help.
+"""Errors in messages: a code, a sentence, a hint, and whether a retry can help.
 
 The codes are part of the protocol: one is never renamed or given another meaning. A client that
 meets a code it does not know treats it by its `retryable` flag. The client's exception tree is
@@ -132,7 +132,7 @@ class SchedulerError(Exception):
         return rebuild, (type(self), self.args, self.__dict__)
 
     def info(self) -> ErrorInfo:
-        """Return the error in the form that travels."""
+        """Return the error in the form that a message carries."""
         return ErrorInfo(
             code=str(self.code),
             message=self.message,

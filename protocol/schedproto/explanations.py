@@ -1,4 +1,4 @@
-"""Data of `schedctl explain`: why a contact gets an e-mail, or does not."""
+"""Data of `schedctl explain`: the reasons for which a contact gets an e-mail or does not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened to an event on its way into the plan, or out of it.
+    """One step of an event into the plan, or out of it.
 
     rule: the section of docs/RULES.md.   kind: `event`, `ideal`, `caught_up`, `excluded`,
     `smoothed`, `capped`, `stayed`, `same_day_conflict`, `frequency_limit`, `handled`, `none`, ...
@@ -59,7 +59,7 @@ class EventExplanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """Why one contact gets what it gets.
+    """The explanation of one contact's e-mails.
 
     found: whether the contact exists.   eligible, reason: section 1.   state: that of its ZIP code.
     """

@@ -1,4 +1,4 @@
-"""Organization ids and job ids: what they look like and how they are checked.
+"""Organization ids and job ids: their form and their checks.
 
 An organization id becomes a file name (`<data folder>/<id>.db`), so this module is the first of the
 two places that keep a request inside the data folder (the second is the daemon's path resolution,

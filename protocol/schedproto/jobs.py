@@ -34,7 +34,7 @@ FINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLE
 
 
 class Mode(StrEnum):
-    """How a run treats the file; see docs/ARCHITECTURE.md, section "Two modes"."""
+    """The modes of a run; see docs/ARCHITECTURE.md, section "Two modes"."""
 
     RELIABLE = "reliable"
     HIGHPERF = "highperf"
@@ -106,7 +106,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TypeChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run changes in the rows of one e-mail type.
+    """The changes of a run to the rows of one e-mail type.
 
     A row that moves to another day counts as `moved` alone.
     """
@@ -138,7 +138,7 @@ class RowChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
-    """What a dry run would change against the current plan.
+    """The changes that a dry run would make to the current plan.
 
     types: email type -> changes.   volume_present: date -> pre-scheduled rows of the current plan.
     examples: the first changes of each type and kind.
@@ -290,7 +290,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def final(self) -> bool:
-        """Whether the job has ended."""
+        """Return whether the job has ended."""
         return self.state in FINAL_STATES
 
 
@@ -316,7 +316,7 @@ class LastRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrganizationInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What `db-info` shows of one organization's file.
+    """The contents of one organization's file, as `db-info` shows them.
 
     plan: status -> rows of `email_schedules`.   next_dates: date -> pre-scheduled rows, the first
     ones.
@@ -338,7 +338,7 @@ class OrganizationInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VolumeInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What `db-info` shows of the data folder. `organizations`: id -> file size in bytes."""
+    """The data folder, as `db-info` shows it. `organizations`: id -> file size in bytes."""
 
     data_dir: str
     total_bytes: int

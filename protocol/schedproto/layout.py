@@ -1,4 +1,4 @@
-"""Where things lie in a data folder: the daemon writes there, the local launcher looks there.
+"""Paths in a data folder, which the daemon writes and the local launcher reads.
 
 DATA/org-123.db            one file per organization
 DATA/.schedd/journal.db    the durable journal of jobs
@@ -6,10 +6,10 @@ DATA/.schedd/lock          held (flock) by the one daemon of this folder
 DATA/.schedd/launch.lock   held by a client while it starts a daemon
 DATA/.schedd/schedd.sock   the Unix socket
 DATA/.schedd/backups/      an organization's backups in a folder of its name
-DATA/.schedd/transfers/    likewise, files that are being sent or fetched
+DATA/.schedd/transfers/    likewise, the files of transfers in progress
 DATA/.schedd/temporary/    temporary copies; emptied when a daemon starts
-DATA/.schedd/replicas/     what is known of an organization's copy of the bucket's file, in a folder
-of its name DATA/.schedd/daemon.log    what a daemon started by the local launcher logs
+DATA/.schedd/replicas/     likewise, the state of the copy of the bucket's file
+DATA/.schedd/daemon.log    the log of a daemon that the local launcher started
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def backup_folder(data_dir: Path, organization: str) -> Path:
 
 
 def transfer_folder(data_dir: Path, organization: str) -> Path:
-    """Return the folder of an organization's files that are on their way; the id is checked."""
+    """Return the folder of an organization's transfers in progress; the id is checked."""
     return state_folder(data_dir) / "transfers" / check_organization(organization)
 
 
@@ -59,7 +59,7 @@ def temporary_folder(data_dir: Path) -> Path:
 
 
 def replica_folder(data_dir: Path, organization: str) -> Path:
-    """Return the folder with what is known of an organization's copy of the bucket's file.
+    """Return the folder with the state of an organization's copy of the bucket's file.
 
     The id is checked.
     """
@@ -67,7 +67,7 @@ def replica_folder(data_dir: Path, organization: str) -> Path:
 
 
 def replica_folders(data_dir: Path) -> list[Path]:
-    """Return these folders of all organizations."""
+    """Return the folders of all organizations' copies."""
     try:
         return sorted(
             path for path in (state_folder(data_dir) / "replicas").iterdir() if path.is_dir()

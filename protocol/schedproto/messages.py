@@ -8,10 +8,10 @@ Growth rules (docs/PROTOCOL.md has examples; `tests/protocol` tests both directi
 - A new message is a new tag. A daemon answers a tag that it does not know with
   `unsupported_message`, and a client looks into `Welcome.capabilities` before it sends a message
   newer than protocol version 1.
-- Strings that name a state, a mode, a stage or an error code are open sets: an unknown one is no
-  error.
-- What cannot follow these rules raises `PROTOCOL_VERSION`; both sides announce the range they
-  speak.
+- Strings that name a state, a mode, a stage or an error code are open sets: an unknown one is
+  not an error.
+- A change that cannot follow these rules raises `PROTOCOL_VERSION`; both sides announce the range
+  of versions that they speak.
 
 Every request has an `id`, chosen by the client; its replies have the same `id`.
 

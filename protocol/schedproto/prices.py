@@ -1,9 +1,7 @@
-"""What a machine costs while it runs, for the sizes and regions whose price is known.
+"""Prices of a running machine by size and region, with their date and source.
 
-Dated, with its source.
-
-Prices change: look at https://fly.io/docs/about/pricing/ before anything rests on them. Another
-price can be given to the daemon (`SCHEDD_PRICE_PER_HOUR`) and to `schedctl cost`.
+Prices change: check https://fly.io/docs/about/pricing/ before you rely on them. The daemon
+(`SCHEDD_PRICE_PER_HOUR`) and `schedctl cost` accept another price.
 """
 
 from __future__ import annotations
@@ -33,5 +31,5 @@ DEFAULT_SIZE, DEFAULT_REGION = "performance-8x", "iad"
 
 
 def per_second(size: str, region: str) -> float | None:
-    """Return the price of a size in a region, in US dollars a second, where it is known."""
+    """Return the price of a size in a region, in US dollars a second, None if it is not known."""
     return PER_SECOND.get(size, {}).get(region)

@@ -90,9 +90,9 @@ def remove_sidecars(path: Path) -> None:
 
 
 def remove_database(path: Path) -> None:
-    """Remove a database and its sidecars; what does not exist is no error. Raises `OSError`.
+    """Remove a database and its sidecars; missing files are ignored. Raises `OSError`.
 
-    The database goes first: without its log or journal it would look complete and not be.
+    The database is removed first: without its log or journal it would look complete and not be.
     """
     path.unlink(missing_ok=True)
     remove_sidecars(path)

@@ -1,6 +1,3 @@
-"""The one place that says which release this is.
-
-The build and all three packages read it from here.
-"""
+"""The version of this release, which the build and all packages read from here."""
 
 __version__ = "0.1.0"

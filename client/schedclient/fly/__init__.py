@@ -1,4 +1,1 @@
-"""Machines on Fly.
-
-The Machines API, the private network's names, and how a machine is brought up and down.
-"""
+"""Machines on Fly: the Machines API, names of the private network, start and stop of a machine."""

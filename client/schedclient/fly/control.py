@@ -53,9 +53,9 @@ OnState = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PollPolicy:
-    """How often a machine's state is read and requested; all in seconds.
+    """Intervals at which a machine's state is read and requests are repeated, in seconds.
 
-    The API takes one request a second and action of a machine, five of those that get it
+    The API accepts one request a second for each action of a machine, and five that read it
     (docs/FLY.md, section 3).
     """
 

@@ -27,7 +27,7 @@ CALL_S, DEPLOY_S = 120.0, 3600.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be deployed. keys: folder as made by `schedctl keys new`."""
+    """A requested deployment. keys: folder as made by `schedctl keys new`."""
 
     app: str
     config: Path

@@ -28,7 +28,7 @@ MAX_ROWS = 20
 #: Lines of a terminal that are not rows: the header, an empty line, the sum, the cursor's.
 _OTHER_LINES = 4
 _BAR_WIDTH = 20
-#: Columns whose width would jump as jobs go on.
+#: Fixed widths of the columns whose contents change while jobs run.
 _WIDTHS = {
     "state": len("succeeded"),
     "progress": _BAR_WIDTH + len(" publish"),

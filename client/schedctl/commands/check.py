@@ -39,7 +39,7 @@ _accept_status = click.option(
 def _is_file(target: str) -> bool:
     """Return whether an argument names a file.
 
-    It has a folder or a database's ending, or is no organization's id.
+    It does if it has a folder or a database's suffix, or is not a valid organization id.
     """
     path = Path(target)
     named = path.suffix.lower() in {DATABASE_SUFFIX, ".sqlite", ".sqlite3"}

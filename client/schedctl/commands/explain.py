@@ -1,7 +1,4 @@
-"""The commands explain and preview.
-
-Why a contact gets what it gets, and what a run would change.
-"""
+"""The commands explain and preview: the plan of one contact, and the changes of a run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The commands on the machine itself.
 
-Scheduler-help, db-info, run-reliable-scheduler, run-highperf-scheduler.
+`scheduler-help`, db-info, run-reliable-scheduler, run-highperf-scheduler.
 
 They talk to the machine's daemon over the Unix socket of the data folder, so what they run goes
 through the same queue, journal and runner as jobs from elsewhere.

@@ -1,4 +1,4 @@
-"""The volume per day as a picture.
+"""The chart of the volume per day.
 
 Inline SVG, with a title on every bar and a table for those who do not see it.
 """

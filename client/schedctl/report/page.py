@@ -1,6 +1,6 @@
-"""The report as HTML.
+"""The report as one self-contained HTML page.
 
-Everything in one file that opens from disk, nothing fetched, nothing that has to run.
+The file opens from disk; it fetches nothing and runs no scripts.
 """
 
 from __future__ import annotations

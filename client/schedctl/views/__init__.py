@@ -1,1 +1,1 @@
-"""How results, plans, findings and configurations look on a terminal."""
+"""Terminal output of results, plans, findings and configurations."""

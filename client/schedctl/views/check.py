@@ -1,4 +1,4 @@
-"""How checks and adoptions look on a terminal."""
+"""Terminal output of checks and adoptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How configurations look on a terminal."""
+"""Terminal output of configurations."""
 
 from __future__ import annotations
 

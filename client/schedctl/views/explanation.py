@@ -1,4 +1,4 @@
-"""How explanations and previews look on a terminal."""
+"""Terminal output of explanations and previews."""
 
 from __future__ import annotations
 

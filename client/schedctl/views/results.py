@@ -1,7 +1,4 @@
-"""How results look on a terminal.
-
-Tables, the progress bar, and the plan's volume per day as a picture.
-"""
+"""Terminal output of results: tables, and a chart of the plan's volume per day."""
 
 from __future__ import annotations
 

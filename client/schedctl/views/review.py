@@ -1,7 +1,4 @@
-"""What a person should look at before or after a plan is written.
-
-Guards that it exceeds, and warnings.
-"""
+"""Terminal output for the review of a plan: the guards that it exceeds, and its warnings."""
 
 from __future__ import annotations
 

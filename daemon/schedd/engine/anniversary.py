@@ -59,9 +59,7 @@ class Event:
 
 @dataclass
 class EventOutcome:
-    """The outcome of the events of one type.
-
-    The next ones that yield a row, and those excluded by a window.
+    """The outcome of the events of one type: those that yield a row, and those that are excluded.
 
     kinds: what excludes the date of each of `following` (`windows`), 0 for nothing.
     excluded_events: events whose e-mail fell into a window that ends (section 6).

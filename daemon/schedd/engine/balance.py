@@ -45,12 +45,10 @@ class MovableRows:
 
 @dataclass
 class Move:
-    """What the cap did to a watched row on one day.
+    """The effect of the daily cap on a watched row on one day.
 
-    `target` is the day it moved to, `NONE` where it had none.
-
-    count: all rows of the day.   room: how many movable ones may stay.   rank: the row's position
-    in their order.
+    target: the day it moved to, `NONE` if there is none.   count: all rows of the day.   room: how
+    many movable ones may stay.   rank: the row's position in their order.
     """
 
     row: int

@@ -1,6 +1,6 @@
 """The configuration of a run (rules, section 13).
 
-Layers of TOML, merged key by key, checked, made usable.
+Built from layers of TOML, which are merged key by key and checked.
 
 Pure: it gets layers as dictionaries or TOML text and returns a `Configuration` or raises
 `ConfigurationError`, which names the key, the layer it stands in and what is accepted.

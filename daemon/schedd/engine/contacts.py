@@ -21,7 +21,7 @@ from .coercions import is_email, trimmed, zip_code
 
 
 class Reason(IntEnum):
-    """Why a contact is not eligible, in the order of the checks; `OK` where it is."""
+    """Reasons for which a contact is not eligible, in the order of the checks; `OK` if it is."""
 
     OK = 0
     SUPPRESSED = 1
@@ -73,9 +73,7 @@ class Contacts:
 
 @dataclass
 class People:
-    """The eligible contacts of a chunk: what the rules look at.
-
-    Elements are in the order of the ids.
+    """The eligible contacts of a chunk, as columns in the order of the ids.
 
     birth_day, effective_day: yeardays, -1 where the date is absent or unreadable.   effective_year,
     birth_year: 0 there.   unreadable_birth, unreadable_effective: where there is a date that cannot

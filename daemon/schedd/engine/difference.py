@@ -29,7 +29,7 @@ class KeyConflicts:
 
 @dataclass
 class Difference:
-    """What turns the existing rows into the planned ones, as indices.
+    """The changes that turn the existing rows into the planned ones, as indices.
 
     insert, update: of planned rows.   updated, delete: of existing rows; existing row `updated[n]`
     becomes planned row `update[n]`.   unchanged: the number of existing rows that are right.
@@ -56,7 +56,7 @@ def difference(
     existing_keys: NDArray[np.int64],
     existing_content: NDArray[np.int64],
 ) -> Difference:
-    """Return what turns the existing rows into the planned ones.
+    """Return the changes that turn the existing rows into the planned ones.
 
     Planned keys are ascending and unique. Existing keys are in any order. A negative one cannot be
     planned, and of several equal ones the first counts: all other rows are deleted.

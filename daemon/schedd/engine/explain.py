@@ -21,7 +21,7 @@ from .trace import Trace, traces
 
 @dataclass
 class BalanceNote:
-    """What section 9 did to one row: its dates before, after smoothing and after the cap.
+    """The effect of section 9 on one row: its dates before, after smoothing and after the cap.
 
     crowd: effective-date e-mails on its day before smoothing.
     """

@@ -35,7 +35,7 @@ def _order(example: tuple[RowId, str]) -> tuple[bool, RowId, str]:
 
 @dataclass
 class Finding:
-    """One kind.
+    """One kind of finding, with the number of its rows and some examples.
 
     name: what it is about, where each is counted on its own (a status, a type, a campaign).
 

@@ -1,4 +1,4 @@
-"""The rows of a plan as columns, and the classes that say what is common to many of them."""
+"""The rows of a plan as columns, and the classes that describe what many of them share."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def exclusion_reason(states: NDArray[Any], kinds: NDArray[Any]) -> NDArray[np.in
 
 @dataclass(frozen=True)
 class RowClasses:
-    """What the rows of one class share; element n is class n.
+    """The properties that all rows of a class share, as columns; element n is class n.
 
     types: names in the order of their text, which is the order of the unique key.
     folded: of each type, the first one whose name is the same in lower case (history is compared

@@ -1,7 +1,4 @@
-"""Exclusion rules of states (rules, section 3).
-
-What one says, how it is checked, written and put into words.
-"""
+"""Exclusion rules of states (rules, section 3): checks, the written form, and sentences."""
 
 from __future__ import annotations
 

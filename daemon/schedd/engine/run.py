@@ -81,7 +81,7 @@ def make_classes(configuration: Configuration, instances: Sequence[Instance]) ->
 
 @dataclass
 class ChunkInput:
-    """What the store read for one chunk of contacts.
+    """The input for one chunk of contacts, as the store read it.
 
     `contact_index` columns count through `eligible(contacts)`.
     """
@@ -103,7 +103,7 @@ class ChunkPlan:
 
 
 class Run:
-    """What all chunks of a run share. `as_of` is the ordinal of D."""
+    """The data that all chunks of a run share. `as_of` is the ordinal of D."""
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ _NAMES = {AEP: "AEP day", BIRTHDAY: "birthday", EFFECTIVE_DATE: "anniversary of 
 
 @dataclass
 class TraceStep:
-    """One step.
+    """One step of an event.
 
     rule: section of the rules; date: the e-mail's date afterwards, `NONE` where there is none.
     """
@@ -50,7 +50,7 @@ class TraceStep:
 
 @dataclass
 class Trace:
-    """One event of the contact on its way. Dates are ordinals, `NONE` where there is none.
+    """One event of the contact, and the steps that it passes. Dates are ordinals or `NONE`.
 
     row_class: class of its row.   row: whether the plan has a row for it so far.   reason: number
     in `SKIP_REASONS`.

@@ -1,6 +1,6 @@
 """Checks of single configuration values.
 
-Each takes a value and its key, returns it in usable form or raises.
+Each takes a value and its key, and returns the typed value or raises `ConfigurationError`.
 
 Every message names the key, the value found and what is accepted.
 """

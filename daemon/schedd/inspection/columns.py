@@ -186,7 +186,7 @@ class _OptOutColumn:
 
     @property
     def usable(self) -> bool:
-        """Whether the column can be configured without a review."""
+        """Return whether the column can be configured without a review."""
         return not self.odd and not self.most
 
     def finding(self, settings: dict[str, Any]) -> CheckFinding:

@@ -95,7 +95,7 @@ class Contention:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the job should give up."""
+        """Return whether the job should give up."""
         return (
             self._deadline is not None
             and self.lost >= MIN_TRIES

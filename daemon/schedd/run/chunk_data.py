@@ -111,7 +111,7 @@ class ExistingPlan:
 
 @dataclass
 class ShownRows:
-    """What a preview shows of the rows of an `ExistingPlan`, in their order.
+    """The columns of an `ExistingPlan` that a preview shows, in the order of its rows.
 
     type_index: index in `names`, which begins with `RowClasses.types`.   date: `NONE` where it
     cannot be read.   reason: number in `SKIP_REASONS`, -1 for another text.

@@ -1,4 +1,4 @@
-"""The rows that no range of contact ids finds, shared with all processes of a run."""
+"""The rows whose contact id is in no range, shared with all processes of a run."""
 
 from __future__ import annotations
 

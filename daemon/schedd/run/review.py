@@ -56,7 +56,7 @@ class Review:
         context: RunContext,
         stages: Stages,
     ) -> Iterable[tuple[ChunkTask, FinishReply]]:
-        """Return the finished chunks, which are added to `summary` as they come.
+        """Return the finished chunks; each is added to `summary` when it arrives.
 
         Raises `SchedulerError` (`plan_abnormal`, `plan_differs`) before anything is written. If
         nothing depends on the sums over all chunks, the first chunks are returned while other

@@ -18,7 +18,7 @@ _NAME = "run"
 
 
 class RunInput(msgspec.Struct, frozen=True):
-    """What every process needs to plan: the file `run` of the scratch folder.
+    """The input that every process needs to plan: the file `run` of the scratch folder.
 
     as_of: ordinal of the run's date.   layers: (name, values) of each layer of the configuration.
     campaign_types, campaign_instances: rows of the tables of these names.

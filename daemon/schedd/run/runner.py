@@ -113,7 +113,7 @@ def _run_connected(job: _Job) -> RunResult:
 
 @dataclass
 class _Inputs:
-    """What a run has read in its transaction before it plans.
+    """The data that a run has read in its transaction before it plans.
 
     findings: what could not be read so far.   created: whether the file had no plan table.
     """

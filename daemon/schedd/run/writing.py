@@ -55,7 +55,7 @@ class PlanWriting:
     ) -> None:
         """Write all changes, in the order of the keys, and verify them.
 
-        finished: the chunks as they come; each is complete in `summary` when it is here.
+        finished: the chunks, in the order of the keys; `summary` already includes each one.
         """
         writer, growth = self._writer, plan.growth
         if writer is not None and growth > 0:

@@ -19,7 +19,7 @@ HIGH_WATER_MARK = 1000
 def is_private(endpoint: str) -> bool:
     """Return whether only this machine can reach an endpoint.
 
-    A Unix socket or a loopback address.
+    It can be a Unix socket or a loopback address.
     """
     if endpoint.startswith("ipc://"):
         return True

@@ -60,7 +60,7 @@ from .watches import Peer, Watches
 
 
 class Access(Enum):
-    """What a handler may do with an organization's file."""
+    """The access of a handler to an organization's file."""
 
     #: It does not use the file.
     NONE = "none"
@@ -74,7 +74,7 @@ class Access(Enum):
 
 @dataclass(frozen=True)
 class Route:
-    """How one request is handled: a row of the table.
+    """A row of the table: the handler of one request, and where it runs.
 
     call: the handler with its request.   organization: whose file it accesses, if any.
     """

@@ -51,7 +51,7 @@ class FollowUpRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ParentValues(NamedTuple):
-    """The columns of a sent e-mail that its follow-up takes over."""
+    """The columns of a sent e-mail that are copied to its follow-up."""
 
     email_type: str
     priority: int

@@ -25,7 +25,7 @@ from .blocks import Block, MisalignedError
 # Event dates -------------------------------------------------------------------------------------
 
 #: Months of 31 days and years of 12 such months: a packed event date is in the order of the
-#: calendar, and months and days that are no real date still have numbers of their own.
+#: calendar, and a date that does not exist, such as 30 February, still has its own number.
 _MONTH, _YEAR = 31, 372
 #: The packed event date of a row without one. Year 1 begins at 404, so no real date has it.
 NO_EVENT = 0
@@ -151,8 +151,8 @@ def unpack_rows(without_event: NDArray[np.int64], event: NDArray[np.int64]) -> R
 def unpack_row_texts(texts: Block) -> RowFields:
     """Return the fields of numbers that came as texts.
 
-    Raises `MisalignedError` if an event column has spoiled a number: a value that is no integer
-    turns the sum into a REAL, whose text has other characters in its last digits.
+    Raises `MisalignedError` if an event column has damaged a number: a value that is not an
+    integer turns the sum into a REAL, whose text has other characters in its last digits.
     """
     event, clean = EVENT.read(texts)
     if not clean.all():

@@ -122,7 +122,7 @@ class PlanSql:
     def without_event(self) -> str:
         """Return the SQL of the number without the event date.
 
-        Odd values in the columns of the event date can spoil the complete number, not this one.
+        Odd values in the columns of the event date can damage the complete number, not this one.
         """
         status = (
             f"CASE {self._text('status')} "

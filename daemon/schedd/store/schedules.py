@@ -87,7 +87,7 @@ class ScheduleReader:
 
     @property
     def findings(self) -> Findings:
-        """What could not be read or is not known, in the chunks read so far."""
+        """Return the values that could not be read or are not known, in the chunks read so far."""
         return self._evaluator.findings
 
     def _types_by_code(self) -> NDArray[np.int32]:
@@ -135,7 +135,7 @@ class ScheduleReader:
         of its own, and the digits are 0.
         """
         execute = self._connection.execute
-        # Two statements: together they would read the whole table.
+        # Two statements: one with both would read the entire table.
         [(lowest,)], [(highest,)] = (
             execute(f"SELECT min(id) FROM {PLAN}"),
             execute(f"SELECT max(id) FROM {PLAN}"),

@@ -22,7 +22,7 @@ def worker_main(connection: Connection, alive_file: str) -> None:
     alive_file: held with a shared lock, so that the next daemon of the folder can wait until all
     workers of a killed one have ended.
     """
-    # The terminal's Ctrl-C goes to the whole group; the daemon decides when its workers end.
+    # The terminal sends Ctrl-C to all processes of the group; the daemon stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     protect_memory()
     alive = os.open(alive_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
