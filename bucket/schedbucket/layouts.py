@@ -36,8 +36,8 @@ def _open(settings: BucketSettings, _process: int) -> ObjectStore:
 def open_repository(settings: BucketSettings, store: ObjectStore, organization: str) -> Repository:
     """Return an organization's repository. Raises `SchedulerError` (`invalid_organization`).
 
-    repository = open_repository(settings, open_store(settings), "org-123")
-    newest = repository.newest()
+        repository = open_repository(settings, open_store(settings), "org-123")
+        newest = repository.newest()
     """
     check_organization(organization)
     kind = VersionsRepository if settings.layout == "versions" else PlainRepository

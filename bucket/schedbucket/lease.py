@@ -216,9 +216,9 @@ class ExclusiveLeaseError(Exception):
 class ExclusiveWait:
     """Has a writer without a lease wait while another writer's lease is exclusive.
 
-    wait = ExclusiveWait(head_document, check)
-    wait.check(head)    # raises `ExclusiveLeaseError`
-    wait.wait()         # blocks until that lease ends
+        wait = ExclusiveWait(head_document, check)
+        wait.check(head)    # raises `ExclusiveLeaseError`
+        wait.wait()         # blocks until that lease ends
     """
 
     def __init__(

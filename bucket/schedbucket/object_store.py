@@ -52,8 +52,8 @@ class ObjectInfo:
 class Condition:
     """Condition of a write: the object has this ETag, or, for None, does not exist.
 
-    etag = store.put("a", b"1", Condition(None))      # create
-    store.put("a", b"2", Condition(etag))             # replace what was just written
+        etag = store.put("a", b"1", Condition(None))      # create
+        store.put("a", b"2", Condition(etag))             # replace what was just written
     """
 
     etag: str | None

@@ -50,8 +50,8 @@ _MIN_BYTES_PER_S = 2 << 20
 class BucketStore:
     """Objects in one S3 bucket; see `object_store.ObjectStore`.
 
-    store = BucketStore(S3Settings(bucket=..., endpoint=..., ...))
-    etag = store.head("orgs/org-1/head.json").etag
+        store = BucketStore(S3Settings(bucket=..., endpoint=..., ...))
+        etag = store.head("orgs/org-1/head.json").etag
     """
 
     def __init__(self, settings: S3Settings) -> None:

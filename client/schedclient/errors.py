@@ -154,10 +154,10 @@ class IncompatibleError(ConnectionFailedError):
 class WaitTimeoutError(SchedulerClientError, TimeoutError):
     """The wait ended; the job continues. `job_id` names it (None if unknown), to wait again:
 
-    try:
-        result = client.schedule("org-123", timeout_s=60)
-    except WaitTimeoutError as error:
-        result = client.job(error.job_id).wait()
+        try:
+            result = client.schedule("org-123", timeout_s=60)
+        except WaitTimeoutError as error:
+            result = client.job(error.job_id).wait()
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class WaitTimeoutError(SchedulerClientError, TimeoutError):
 class SettingsError(SchedulerClientError):
     """A setting of the client is wrong. docs/SETTINGS.md lists all.
 
-    Client(idle_timeout=-1)  # SettingsError: invalid idle_timeout -1: expected a number ...
+        Client(idle_timeout=-1)  # SettingsError: invalid idle_timeout -1: expected a number ...
     """
 
 
@@ -186,12 +186,12 @@ class LocalFileError(SchedulerClientError):
 class DaemonError(SchedulerClientError):
     """The daemon answered with an error. `job` is the job that ended with it, if there is one.
 
-    try:
-        client.schedule("org-123")
-    except DaemonError as error:
-        log.error("%s: %s", error.code, error.message)
-        if error.job is not None:
-            log.error("job %s", error.job.job_id)
+        try:
+            client.schedule("org-123")
+        except DaemonError as error:
+            log.error("%s: %s", error.code, error.message)
+            if error.job is not None:
+                log.error("job %s", error.job.job_id)
     """
 
     def __init__(self, info: ErrorInfo, job: Job | None = None) -> None:
@@ -221,7 +221,7 @@ class InvalidOrganizationError(RequestError):
 class ConfigurationError(RequestError):
     """The configuration has an unknown or wrong setting; the message names it.
 
-    client.schedule("org-123", config={"anniversary": {"birthday_days_befor": 7}})
+        client.schedule("org-123", config={"anniversary": {"birthday_days_befor": 7}})
     """
 
 
@@ -236,8 +236,8 @@ class IdempotencyError(RequestError):
 class BusyError(DaemonError):
     """The daemon takes no more jobs now, or a job of the organization is in the way. Retry later.
 
-    except BusyError:
-        time.sleep(1.0)
+        except BusyError:
+            time.sleep(1.0)
     """
 
 
@@ -287,20 +287,20 @@ class PlanRefusedError(DaemonError):
 class PlanAbnormalError(PlanRefusedError):
     """The plan would change more than the guards allow. Review it, then accept it once.
 
-    try:
-        client.schedule("org-123")
-    except PlanAbnormalError as error:
-        if approved(error.message):
-            client.schedule("org-123", accept_changes=True)
+        try:
+            client.schedule("org-123")
+        except PlanAbnormalError as error:
+            if approved(error.message):
+                client.schedule("org-123", accept_changes=True)
     """
 
 
 class PlanDiffersError(PlanRefusedError):
     """The plan is not the one that was reviewed: the organization's data changed since.
 
-    plan = client.schedule("org-123", dry_run=True).plan
-    ...  # a review
-    client.schedule("org-123", expect=plan)  # PlanDiffersError if the plan is another one by now
+        plan = client.schedule("org-123", dry_run=True).plan
+        ...  # a review
+        client.schedule("org-123", expect=plan)  # PlanDiffersError if the plan is another one by now
     """
 
 
@@ -311,18 +311,18 @@ class BucketError(DaemonError):
 class LeaseError(BucketError):
     """Another writer holds the lease of the organization's file, or took it over.
 
-    with client.lease("org-123", wait_s=10) as lease:  # LeaseError (lease_held) after 10 s
-        lease.fetch("org-123.db")
-        lease.publish("org-123.db")  # LeaseError (lease_lost) if another has it
+        with client.lease("org-123", wait_s=10) as lease:  # LeaseError (lease_held) after 10 s
+            lease.fetch("org-123.db")
+            lease.publish("org-123.db")  # LeaseError (lease_lost) if another has it
     """
 
 
 class JobCancelledError(DaemonError):
     """The job was cancelled. A cancelled run changes nothing.
 
-    handle.cancel()
-    with suppress(JobCancelledError):
-        handle.wait()
+        handle.cancel()
+        with suppress(JobCancelledError):
+            handle.wait()
     """
 
 

@@ -437,12 +437,12 @@ class JobHandle:
 class Batch:
     """Organizations that are being scheduled, returned by `Client.submit_many`.
 
-    batch = client.submit_many(["org-1", "org-2"], concurrency=2)
-    try:
-        outcomes = batch.wait()
-    except KeyboardInterrupt:
-        batch.cancel()
-        outcomes = batch.wait()
+        batch = client.submit_many(["org-1", "org-2"], concurrency=2)
+        try:
+            outcomes = batch.wait()
+        except KeyboardInterrupt:
+            batch.cancel()
+            outcomes = batch.wait()
     """
 
     def __init__(self, client: Client, batch: AsyncBatch) -> None:

@@ -54,7 +54,7 @@ class _Access:
 class Daemon:
     """One daemon over one data folder.
 
-    code = asyncio.run(Daemon(settings, log_output.install()).run())
+        code = asyncio.run(Daemon(settings, log_output.install()).run())
     """
 
     def __init__(self, settings: Settings, output: LogOutput) -> None:

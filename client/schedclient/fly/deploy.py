@@ -55,7 +55,7 @@ def flyctl() -> str:
 class Flyctl:
     """Calls flyctl and translates its errors.
 
-    volumes = Flyctl(flyctl()).ask("volumes", "list", "-a", "my-scheduler")
+        volumes = Flyctl(flyctl()).ask("volumes", "list", "-a", "my-scheduler")
     """
 
     def __init__(self, program: str) -> None:

@@ -76,10 +76,10 @@ def run_job(
 class Contention:
     """Lost races of one job: when to give up, and how long to pause before the next attempt.
 
-    contention = Contention()
-    contention.lost_race()
-    if not contention.exhausted:
-        time.sleep(contention.pause_s())
+        contention = Contention()
+        contention.lost_race()
+        if not contention.exhausted:
+            time.sleep(contention.pause_s())
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

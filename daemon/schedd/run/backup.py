@@ -72,11 +72,11 @@ def backup_scope(spec: JobSpec, database: Path, context: RunContext) -> Iterator
     Closing any descriptor of a file drops all locks that this process has on it (POSIX), SQLite's
     among them.
 
-    >>> with backup_scope(spec, database, context) as backup:
-    ...     connection = open_writer(database, mode)
-    ...     backup.prepare(connection)
-    ...     connection.execute("BEGIN IMMEDIATE")
-    ...     backup.make()
+        with backup_scope(spec, database, context) as backup:
+            connection = open_writer(database, mode)
+            backup.prepare(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            backup.make()
     """
     wanted = context.backups is not None and spec.mode == Mode.RELIABLE and not spec.dry_run
     descriptor = -1

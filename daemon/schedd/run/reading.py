@@ -37,9 +37,9 @@ class ChunkReader:
     outside: the rows that no range of contact ids finds.   learned: values that this process has
     evaluated before, by column.
 
-    >>> reader = ChunkReader(run, connection, load_outside(folder))
-    >>> read = reader.read(Range(1, 32_769))
-    >>> plan = run.plan_chunk(read.chunk)
+        reader = ChunkReader(run, connection, load_outside(folder))
+        read = reader.read(Range(1, 32_769))
+        plan = run.plan_chunk(read.chunk)
     """
 
     def __init__(

@@ -86,8 +86,8 @@ def run_job(
 
     defaults_toml: the daemon's configuration file (rules, section 13), or an empty text.
 
-    >>> result = run_job(JobSpec(organization="org-123"), Path("org-123.db"), "", context)
-    >>> result.rows_inserted
+        result = run_job(JobSpec(organization="org-123"), Path("org-123.db"), "", context)
+        result.rows_inserted  # for example 50,000 in a first run
     """
     with backup_scope(spec, database, context) as backup:
         return _run_connected(_Job(spec, database, defaults_toml, context, clock, backup))

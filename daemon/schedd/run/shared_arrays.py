@@ -7,14 +7,14 @@ machine has such a folder). The pool removes the folder, so a killed process lea
 A field is an array, a dataclass of the same kind, such a dataclass or None, or a small value of any
 type that msgspec can encode. A dataclass of arrays alone is an array field each.
 
->>> @dataclass
-... class Dates:
-...     contact_id: NDArray[np.int64]
-...     dates: NDArray[np.int32]
-...     note: str
->>> save(path, Dates(np.arange(3), np.zeros(3, np.int32), "new"))
->>> load(path, Dates).note
-'new'
+    @dataclass
+    class Dates:
+        contact_id: NDArray[np.int64]
+        dates: NDArray[np.int32]
+        note: str
+
+    save(path, Dates(np.arange(3), np.zeros(3, np.int32), "new"))
+    load(path, Dates).note  # "new"
 """
 
 from __future__ import annotations

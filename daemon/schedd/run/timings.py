@@ -12,10 +12,10 @@ class Stages:
 
     The time of a stage within another one counts only for the inner one.
 
-    >>> stages = Stages()
-    >>> with stages.stage("plan"):
-    ...     plan()
-    >>> stages.seconds["plan"]
+        stages = Stages()
+        with stages.stage("plan"):
+            plan()
+        stages.seconds["plan"]  # for example 0.25
     """
 
     def __init__(self) -> None:

@@ -108,7 +108,7 @@ class Route:
 class RequestTable:
     """The daemon's table of requests.
 
-    table.route(peer, GetVolume(id="1")).call()  # the VolumeReply
+        table.route(peer, GetVolume(id="1")).call()  # the VolumeReply
     """
 
     def __init__(

@@ -38,9 +38,9 @@ def octets(connection: apsw.Connection, characters: int) -> int:
 class OddValues:
     """Reads rows value by value.
 
-    >>> reader = OddValues(connection)
-    >>> reader.rows("contacts WHERE id = 7", ["email", "zip_code"])
-    [['ann@example.org', 2139]]
+        reader = OddValues(connection)
+        reader.rows("contacts WHERE id = 7", ["email", "zip_code"])
+        # [["ann@example.org", 2139]]
     """
 
     def __init__(self, connection: apsw.Connection) -> None:

@@ -132,8 +132,7 @@ class Schema:
     WITHOUT ROWID tables do not.   ordered_contacts: whether the table of contacts is stored in the
     order of the ids.
 
-    >>> read_schema(connection).has("contacts", "id", "email")
-    True
+        read_schema(connection).has("contacts", "id", "email")  # True
     """
 
     columns: dict[str, frozenset[str]] = field(default_factory=dict)

@@ -41,8 +41,8 @@ def texts(
     but apsw raises `UnicodeDecodeError` if it reads invalid ones as text. So each text of another
     program's file is read by this function or by `odd_values`.
 
-    >>> texts(connection, "SELECT CAST(name AS BLOB), rootpage FROM main.sqlite_schema")
-    [('contacts', 2)]
+        texts(connection, "SELECT CAST(name AS BLOB), rootpage FROM main.sqlite_schema")
+        # [("contacts", 2)]
     """
     encoding = encoding_of(connection)
     rows = connection.execute(sql, tuple(bindings)).fetchall()

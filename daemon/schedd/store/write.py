@@ -151,9 +151,9 @@ class PlanWriter:
     Each statement has to change exactly the rows it names. If the table has triggers, it need not:
     the requested rows are noted instead, and `expected` compares them with the table afterwards.
 
-    >>> writer = PlanWriter(connection, run.classes, "08:30:00", run_id, "2026-11-23 00:00:00")
-    >>> writer.insert(finished.insert)
-    >>> writer.changes.inserted
+        writer = PlanWriter(connection, run.classes, "08:30:00", run_id, "2026-11-23 00:00:00")
+        writer.insert(finished.insert)
+        writer.changes.inserted  # the number of rows of `finished.insert`
     """
 
     def __init__(

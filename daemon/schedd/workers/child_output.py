@@ -19,10 +19,10 @@ _READ_BYTES = 1 << 16
 class ChildOutput:
     """The pipe that processes get as standard error. Everything runs in the event loop.
 
-    output = ChildOutput(log)
-    with output.as_standard_error():
-        process.start()
-    output.close()
+        output = ChildOutput(log)
+        with output.as_standard_error():
+            process.start()
+        output.close()
     """
 
     def __init__(self, log: Any) -> None:
