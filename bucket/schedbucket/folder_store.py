@@ -35,6 +35,8 @@ LOCK, METADATA, INCOMING = ".lock", ".metadata", ".incoming"
 class FolderStore:
     """Objects in a folder of a local file system, for use by several processes.
 
+    Example:
+
         store = FolderStore(Path("/srv/bucket"))
         store.put("a/b", b"content", Condition(None))
     """

@@ -95,6 +95,10 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
     versions: oldest first, in complete chains.   last_fencing_token: of the last lease.
     waiting: who waits for the lease, first come, first served.
+
+        head = head_document.read()
+        newest = head.newest  # None before the first version
+        parts = head.chain_of(3)  # the snapshot and the patches that version 3 consists of
     """
 
     format: int = FORMAT

@@ -36,6 +36,8 @@ def _open(settings: BucketSettings, _process: int) -> ObjectStore:
 def open_repository(settings: BucketSettings, store: ObjectStore, organization: str) -> Repository:
     """Return an organization's repository. Raises `SchedulerError` (`invalid_organization`).
 
+    Example:
+
         repository = open_repository(settings, open_store(settings), "org-123")
         newest = repository.newest()
     """

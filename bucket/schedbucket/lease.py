@@ -216,6 +216,8 @@ class ExclusiveLeaseError(Exception):
 class ExclusiveWait:
     """Has a writer without a lease wait while another writer's lease is exclusive.
 
+    Example:
+
         wait = ExclusiveWait(head_document, check)
         wait.check(head)    # raises `ExclusiveLeaseError`
         wait.wait()         # blocks until that lease ends

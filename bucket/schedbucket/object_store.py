@@ -22,7 +22,13 @@ _COPY_BYTES = 64 << 20
 
 
 class MissingObjectError(Exception):
-    """No object of this name exists."""
+    """No object of this name exists.
+
+    Example:
+
+        with suppress(MissingObjectError):
+            data, info = store.get("orgs/org-123/head.json")
+    """
 
 
 class ConditionFailedError(Exception):
@@ -30,6 +36,11 @@ class ConditionFailedError(Exception):
 
     The object has another ETag than the condition names, or another write was in progress. The
     caller reads the object to find out.
+
+        try:
+            store.put("orgs/org-123/head.json", data, Condition(info.etag))
+        except ConditionFailedError:
+            ...  # another writer has replaced the object: read it again
     """
 
 
@@ -51,6 +62,8 @@ class ObjectInfo:
 @dataclass(frozen=True)
 class Condition:
     """Condition of a write: the object has this ETag, or, for None, does not exist.
+
+    Example:
 
         etag = store.put("a", b"1", Condition(None))      # create
         store.put("a", b"2", Condition(etag))             # replace what was just written

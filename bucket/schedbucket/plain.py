@@ -34,7 +34,13 @@ TRIES, _PAUSE_S = 4, 0.2
 
 
 class PlainRepository:
-    """One organization in the layout `plain`; see `repository.Repository`."""
+    """One organization in the layout `plain`; see `repository.Repository`.
+
+    Example:
+
+        repository = PlainRepository(open_store(settings), "org-123")
+        label = repository.newest().label  # the object's ETag
+    """
 
     def __init__(self, store: ObjectStore, organization: str) -> None:
         self.store, self.organization = store, organization

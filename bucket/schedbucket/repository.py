@@ -35,7 +35,15 @@ class VersionRef(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OtherVersionError(Exception):
-    """The bucket has another version than the one that is to be changed or fetched."""
+    """The bucket has another version than the one that is to be changed or fetched.
+
+    Example:
+
+        try:
+            copy.publish()
+        except OtherVersionError:
+            copy.discard()  # then fetch the newest version, and change it again
+    """
 
 
 class Repository(Protocol):

@@ -50,6 +50,8 @@ _MIN_BYTES_PER_S = 2 << 20
 class BucketStore:
     """Objects in one S3 bucket; see `object_store.ObjectStore`.
 
+    Example:
+
         store = BucketStore(S3Settings(bucket=..., endpoint=..., ...))
         etag = store.head("orgs/org-1/head.json").etag
     """

@@ -38,7 +38,13 @@ ORPHAN_S = 24 * 3600.0
 
 
 class VersionsRepository:
-    """One organization in the layout `versions`; see `repository.Repository`."""
+    """One organization in the layout `versions`; see `repository.Repository`.
+
+    Example:
+
+        repository = VersionsRepository(open_store(settings), "org-123")
+        number = repository.newest().number  # 1 for the first version, then 2, 3, ...
+    """
 
     def __init__(self, store: ObjectStore, organization: str) -> None:
         self.store, self.organization = store, organization

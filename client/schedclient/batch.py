@@ -1,4 +1,10 @@
-"""Many organizations in one call: a bounded number of concurrent jobs, one outcome for each."""
+"""Many organizations in one call: a bounded number of concurrent jobs, one outcome for each.
+
+Example:
+
+    outcomes = client.schedule_many(["org-1", "org-2"])
+    failed = {o.organization: o.error.message for o in outcomes.outcomes if o.error}
+"""
 
 from __future__ import annotations
 

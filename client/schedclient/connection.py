@@ -61,7 +61,15 @@ def new_request_id() -> str:
 
 
 class Connection:
-    """A DEALER socket to one endpoint. Everything runs in one event loop."""
+    """A DEALER socket to one endpoint. Everything runs in one event loop.
+
+    Example:
+
+        connection = Connection(zmq.asyncio.Context.instance(), endpoint, None, None)
+        await connection.hello(timeout_s=5)
+        reply = await connection.ask(GetJob(id=new_request_id(), job_id=job_id), timeout_s=5)
+        await connection.close()
+    """
 
     def __init__(
         self,
@@ -234,7 +242,14 @@ class Connection:
 
 
 class Watching:
-    """A watch on one connection."""
+    """A watch on one connection.
+
+    Example:
+
+        watching = await connection.watch(job_id)
+        event = await watching.next(timeout_s=30)  # the job as it is now, then at each change
+        await watching.end()
+    """
 
     def __init__(
         self, connection: Connection, watch_id: str, queue: asyncio.Queue[JobEvent | Exception]

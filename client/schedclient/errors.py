@@ -154,6 +154,8 @@ class IncompatibleError(ConnectionFailedError):
 class WaitTimeoutError(SchedulerClientError, TimeoutError):
     """The wait ended; the job continues. `job_id` names it (None if unknown), to wait again:
 
+    Example:
+
         try:
             result = client.schedule("org-123", timeout_s=60)
         except WaitTimeoutError as error:
@@ -175,6 +177,8 @@ class WaitTimeoutError(SchedulerClientError, TimeoutError):
 class SettingsError(SchedulerClientError):
     """A setting of the client is wrong. docs/SETTINGS.md lists all.
 
+    Example:
+
         Client(idle_timeout=-1)  # SettingsError: invalid idle_timeout -1: expected a number ...
     """
 
@@ -185,6 +189,8 @@ class LocalFileError(SchedulerClientError):
 
 class DaemonError(SchedulerClientError):
     """The daemon answered with an error. `job` is the job that ended with it, if there is one.
+
+    Example:
 
         try:
             client.schedule("org-123")
@@ -221,6 +227,8 @@ class InvalidOrganizationError(RequestError):
 class ConfigurationError(RequestError):
     """The configuration has an unknown or wrong setting; the message names it.
 
+    Example:
+
         client.schedule("org-123", config={"anniversary": {"birthday_days_befor": 7}})
     """
 
@@ -235,6 +243,8 @@ class IdempotencyError(RequestError):
 
 class BusyError(DaemonError):
     """The daemon takes no more jobs now, or a job of the organization is in the way. Retry later.
+
+    Example:
 
         except BusyError:
             time.sleep(1.0)
@@ -287,6 +297,8 @@ class PlanRefusedError(DaemonError):
 class PlanAbnormalError(PlanRefusedError):
     """The plan would change more than the guards allow. Review it, then accept it once.
 
+    Example:
+
         try:
             client.schedule("org-123")
         except PlanAbnormalError as error:
@@ -298,9 +310,11 @@ class PlanAbnormalError(PlanRefusedError):
 class PlanDiffersError(PlanRefusedError):
     """The plan is not the one that was reviewed: the organization's data changed since.
 
+    Example:
+
         plan = client.schedule("org-123", dry_run=True).plan
         ...  # a review
-        client.schedule("org-123", expect=plan)  # PlanDiffersError if the plan is another one by now
+        client.schedule("org-123", expect=plan)  # PlanDiffersError if it differs by now
     """
 
 
@@ -311,6 +325,8 @@ class BucketError(DaemonError):
 class LeaseError(BucketError):
     """Another writer holds the lease of the organization's file, or took it over.
 
+    Example:
+
         with client.lease("org-123", wait_s=10) as lease:  # LeaseError (lease_held) after 10 s
             lease.fetch("org-123.db")
             lease.publish("org-123.db")  # LeaseError (lease_lost) if another has it
@@ -319,6 +335,8 @@ class LeaseError(BucketError):
 
 class JobCancelledError(DaemonError):
     """The job was cancelled. A cancelled run changes nothing.
+
+    Example:
 
         handle.cancel()
         with suppress(JobCancelledError):

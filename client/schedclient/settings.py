@@ -235,7 +235,13 @@ class FlySettings:
 
 @dataclass(frozen=True)
 class ClientSettings:
-    """The resolved settings of a client. Keys are Z85 bytes; `fly` is None without an app."""
+    """The resolved settings of a client. Keys are Z85 bytes; `fly` is None without an app.
+
+    Example:
+
+        settings = load({"app": "my-scheduler"}, os.environ)
+        settings.fly.app  # "my-scheduler"
+    """
 
     endpoint: str | None
     data: Path

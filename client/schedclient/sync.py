@@ -437,6 +437,8 @@ class JobHandle:
 class Batch:
     """Organizations that are being scheduled, returned by `Client.submit_many`.
 
+    Example:
+
         batch = client.submit_many(["org-1", "org-2"], concurrency=2)
         try:
             outcomes = batch.wait()

@@ -39,6 +39,9 @@ class JobProgress:
     """A progress bar on standard error while a job runs.
 
     Shows nothing without a terminal.
+
+        with JobProgress() as progress:
+            result = handle.wait(on_progress=progress.update)
     """
 
     def __init__(self, *, quiet: bool = False) -> None:

@@ -54,6 +54,8 @@ class _Access:
 class Daemon:
     """One daemon over one data folder.
 
+    Example:
+
         code = asyncio.run(Daemon(settings, log_output.install()).run())
     """
 

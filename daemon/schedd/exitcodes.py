@@ -25,7 +25,12 @@ class ExitCode(IntEnum):
 
 
 class FatalError(Exception):
-    """Ends the daemon with an exit code, a sentence and a hint."""
+    """Ends the daemon with an exit code, a sentence and a hint.
+
+    Example:
+
+        raise FatalError(ExitCode.USAGE, "invalid drain_s 'x'", "Use seconds from 0 to 3600.")
+    """
 
     def __init__(self, code: ExitCode, message: str, hint: str = "") -> None:
         super().__init__(message)

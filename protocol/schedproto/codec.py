@@ -4,6 +4,11 @@ A message is exactly two frames: the magic `MAGIC` (which names the framing, not
 version) and one MessagePack map. ROUTER adds and takes away the peer's identity before the first of
 them. Anything else raises `CodecError`, with the `id` of the request if it could be read, so that
 the daemon can reply.
+
+>>> from schedproto.messages import GetJob
+>>> frames = encode(GetJob(id="1", job_id="job-1"))
+>>> decode_request(frames)
+GetJob(id='1', job_id='job-1')
 """
 
 from __future__ import annotations

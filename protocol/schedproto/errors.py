@@ -110,6 +110,9 @@ class SchedulerError(Exception):
     """An error with a code, raised anywhere below the socket and translated into `ErrorInfo` at it.
 
     `retryable` follows the table `RETRYABLE` unless given.
+
+    >>> SchedulerError(ErrorCode.UNKNOWN_JOB, "unknown job 'x'").info().code
+    'unknown_job'
     """
 
     def __init__(

@@ -3,6 +3,10 @@
 Times are aware UTC datetimes, dates are `YYYY-MM-DD` strings, durations are seconds (`_s`), sizes
 bytes. States, modes and stages travel as plain strings, so that a new one does not break an old
 peer.
+
+>>> spec = JobSpec(organization="org-123", as_of="2026-11-23", dry_run=True)
+>>> msgspec.to_builtins(spec)["mode"]
+'reliable'
 """
 
 from __future__ import annotations

@@ -17,6 +17,9 @@ Every request has an `id`, chosen by the client; its replies have the same `id`.
 
 A request's class names the class of its reply and the capability that announces it (`message`).
 `AnyRequest` lists all requests; the replies and the capabilities follow from it.
+
+>>> GetJob(id="1", job_id="job-1").reply_type().__name__
+'JobReply'
 """
 
 from __future__ import annotations

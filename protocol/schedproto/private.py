@@ -52,6 +52,8 @@ def private_folder(path: Path, owners: Iterable[int] = ()) -> None:
 def private_opener(path: str, flags: int) -> int:
     """Open a file as `open(..., opener=private_opener)`: mode 0600, links are not followed.
 
+    Example:
+
         with open(path, "xb", opener=private_opener) as file: ...
     """
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)

@@ -2,6 +2,10 @@
 
 Both sides exchange digests of blocks, and only blocks that differ are sent. Transfers are
 content-addressed: retrying an interrupted transfer resumes it.
+
+>>> have, want = digests_of(b"a" * 8192), digests_of(b"a" * 4096 + b"b" * 4096)
+>>> differing(want, have)
+[1]
 """
 
 from __future__ import annotations

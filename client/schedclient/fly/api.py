@@ -99,6 +99,10 @@ class MachinesApi:
     Every call raises `FlyApiError` or a subclass: with the HTTP status, or with 0 if there was
     no answer.
     timeout_s: of one request, its connection included.
+
+        api = MachinesApi("my-scheduler", token, API_OUTSIDE)
+        for machine in await api.machines():
+            print(machine.id, machine.state)
     """
 
     def __init__(self, app: str, token: str, base_url: str, timeout_s: float = 10.0) -> None:

@@ -57,6 +57,9 @@ class PollPolicy:
 
     The API accepts one request a second for each action of a machine, and five that read it
     (docs/FLY.md, section 3).
+
+        patient = PollPolicy(max_poll_s=5.0, full_s=120.0)
+        control = MachineControl(api, policy=patient)
     """
 
     #: between two reads: at first, and at most

@@ -55,6 +55,8 @@ def flyctl() -> str:
 class Flyctl:
     """Calls flyctl and translates its errors.
 
+    Example:
+
         volumes = Flyctl(flyctl()).ask("volumes", "list", "-a", "my-scheduler")
     """
 

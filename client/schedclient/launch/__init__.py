@@ -12,7 +12,12 @@ from schedclient.settings import ClientSettings
 
 
 class Launcher(Protocol):
-    """Makes sure that a daemon runs. A program may pass its own to a client."""
+    """Makes sure that a daemon runs. A program may pass its own to a client.
+
+    Example:
+
+        client = Client(launcher=LocalLauncher(Path("/srv/data"), idle_timeout_s=60))
+    """
 
     #: Seconds that `ensure` has spent in all on starting something that takes its time; a call's
     #: timeout does not count them. Every single start is bounded by the launcher.

@@ -25,6 +25,9 @@ class FlyLauncher:
     """Makes sure that the app's machine runs; returns the daemon's endpoint on it.
 
     on_state: called with each state of the machine while it starts.
+
+        launcher = FlyLauncher(settings.fly, on_state=print)
+        endpoint = await launcher.ensure()
     """
 
     can_start = True

@@ -81,6 +81,9 @@ class LocalLauncher:
     """Starts a daemon over `data_dir` if none runs there.
 
     environment: the daemon's (default: this process's).
+
+        launcher = LocalLauncher(Path("/srv/data"), idle_timeout_s=60)
+        endpoint = await launcher.ensure()
     """
 
     can_start = True

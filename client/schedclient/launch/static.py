@@ -4,7 +4,12 @@ from __future__ import annotations
 
 
 class StaticLauncher:
-    """Knows an endpoint and starts nothing."""
+    """Knows an endpoint and starts nothing.
+
+    Example:
+
+        endpoint = await StaticLauncher("tcp://[::1]:7300").ensure()  # "tcp://[::1]:7300"
+    """
 
     can_start = False
     starting_s = 0.0

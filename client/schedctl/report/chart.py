@@ -41,7 +41,12 @@ def _nice(value: float) -> int:
 
 
 class VolumeChart:
-    """The chart of one run."""
+    """The chart of one run.
+
+    Example:
+
+        picture = VolumeChart(result).svg()
+    """
 
     def __init__(self, run: RunResult) -> None:
         self.run = run

@@ -68,7 +68,12 @@ class PatchEnd(msgspec.Struct, frozen=True):
 
 
 class Index(msgspec.Struct, frozen=True):
-    """All stored states, oldest first. A chain is a copy and the patches up to the next copy."""
+    """All stored states, oldest first. A chain is a copy and the patches up to the next copy.
+
+    Example:
+
+        chain = backups.index().chain_of(backup_id)  # a copy, then patches
+    """
 
     entries: list[Entry] = []
 

@@ -75,7 +75,12 @@ def _factors(words: int) -> NDArray[np.uint64]:
 
 
 class Digester:
-    """Computes the digests of pages of one size."""
+    """Computes the digests of pages of one size.
+
+    Example:
+
+        digests = Digester(4096).digest(pages)  # pages: an array of n x 4096 bytes; n x 2 numbers
+    """
 
     def __init__(self, page_size: int) -> None:
         self._factors = _factors(page_size // 8)

@@ -72,7 +72,12 @@ class EventOutcome:
 
 
 class Anniversaries:
-    """Sections 5 and 6 for one run: the date, the configuration and its windows."""
+    """Sections 5 and 6 for one run: the date, the configuration and its windows.
+
+    Example:
+
+        rows = run.anniversaries.plan(people, history, numbers)
+    """
 
     def __init__(self, as_of: int, configuration: Configuration, rules: Windows) -> None:
         self.as_of = as_of

@@ -63,6 +63,10 @@ class Balance:
     """Section 9 for one run: call `smooth`, then `cap`; both change `rows.date` in place.
 
     watched: rows whose moves are noted in `moves`, for explanations.
+
+        balance = Balance(as_of, limits, 5, run.windows, run.classes, people, rows)
+        smoothed = balance.smooth()
+        moved = balance.cap(fixed={})
     """
 
     def __init__(

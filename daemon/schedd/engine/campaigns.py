@@ -221,7 +221,12 @@ def _first_of_each(
 
 
 class Campaigns:
-    """Section 7 for one run."""
+    """Section 7 for one run.
+
+    Example:
+
+        rows = run.campaigns.plan(people, carriers, targets, history, class_types)
+    """
 
     def __init__(
         self,

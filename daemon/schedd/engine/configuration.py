@@ -53,6 +53,9 @@ class Layer:
     """One source of settings.
 
     `name` is how an error names it, for example "the job's overrides".
+
+    >>> build(Layer("the job's overrides", {"send_time": "09:00:00"})).send_time
+    '09:00:00'
     """
 
     name: str
@@ -80,7 +83,11 @@ PROFILES = (
 
 @dataclass(frozen=True)
 class Configuration:
-    """Every setting of a run; names as in section 13, in the order of its sections."""
+    """Every setting of a run; names as in section 13, in the order of its sections.
+
+    >>> Configuration().limits(10_000)
+    BalanceLimits(cap=1000, soft=200, limit=1200)
+    """
 
     timezone: str = "America/Chicago"
     send_time: str = "08:30:00"

@@ -50,6 +50,9 @@ class Preset:
     """A table of state rules.
 
     open_points: states without a rule here for which something was found, and what.
+
+    >>> PRESETS["2026"].rules["CA"] == DEFAULT_RULES["CA"]
+    True
     """
 
     name: str

@@ -58,6 +58,9 @@ class RowClasses:
     type_number: index into `types`.   priority_rank: order of the priorities (equal ones share a
     rank).
     respects: whether exclusion windows apply.   instance: campaign instance id, 0 for none.
+
+        classes = make_classes(Configuration(), instances=[])
+        classes.types[classes.type_number[0]]  # "aep", the type of class 0
     """
 
     types: tuple[str, ...]
@@ -83,6 +86,9 @@ class Rows:
     date.
     event, latest: the event date and the latest send date.   reason: number in `SKIP_REASONS`; 0
     for a row that goes out (`pre-scheduled`).
+
+        sent = rows.take(rows.reason == 0)
+        ids = people.ids[sent.contact_index]  # the contact of each row
     """
 
     contact_index: NDArray[np.int32]

@@ -33,6 +33,9 @@ class WindowRule:
 
     from_date, until_date: ordinals of the first and last day that the rule can exclude.   min_age,
     max_age: the birthdays (year of the window less year of birth) that its windows are limited to.
+
+    >>> in_words((WindowRule("birthday_window", before=30, after=60),))
+    '30 days before to 60 days after the birthday'
     """
 
     kind: str

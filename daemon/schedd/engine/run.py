@@ -103,7 +103,14 @@ class ChunkPlan:
 
 
 class Run:
-    """The data that all chunks of a run share. `as_of` is the ordinal of D."""
+    """The data that all chunks of a run share. `as_of` is the ordinal of D.
+
+    Example:
+
+        run = Run(calendar.ordinal(date), configuration, type_rows, instance_rows)
+        plan = run.plan_chunk(chunk)  # then load balancing, over the plans of all chunks
+        rows, duplicates = run.finish_chunk(plan.rows, chunk.history)
+    """
 
     def __init__(
         self,

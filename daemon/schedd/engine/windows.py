@@ -129,6 +129,10 @@ class Windows:
 
     unreadable_dates, missing_dates: whether a rule excludes every date of a contact whose date
     cannot be read or is absent (`exclude`) or has no windows (`ignore`).
+
+        windows = Windows.of(configuration)
+        kinds = windows.excluded(people, np.array([0]), np.array([calendar.ordinal(date)]))
+        kinds[0]  # 0 if the first contact may get an e-mail on that date
     """
 
     def __init__(

@@ -71,7 +71,15 @@ class _Open:
 
 
 class Transfers:
-    """The transfers of one data folder. Methods block and are called from several threads."""
+    """The transfers of one data folder. Methods block and are called from several threads.
+
+    Example:
+
+        transfers = Transfers(data_dir, now)
+        transfer = transfers.open_pull("org-123", data_dir / "org-123.db")
+        digests = transfers.digests(request)  # a `GetDigests` for `transfer.transfer_id`
+        transfers.forget(transfer.transfer_id)
+    """
 
     def __init__(self, data: Path, now: Callable[[], dt.datetime]) -> None:
         self._data, self._now = data, now

@@ -75,7 +75,15 @@ def _job(row: Sequence[Any]) -> Job:
 
 
 class Journal:
-    """The jobs of one daemon. Every method is one transaction; errors are `SchedulerError`."""
+    """The jobs of one daemon. Every method is one transaction; errors are `SchedulerError`.
+
+    Example:
+
+        journal = Journal(data_dir / ".schedd" / "journal.db", time.time)
+        job, duplicate = journal.add(new_job_id(), JobSpec(organization="org-123"), key=None)
+        journal.started(job.job_id)  # 1, the number of the attempt
+        journal.finished(job.job_id, JobState.SUCCEEDED, result=result)
+    """
 
     def __init__(self, path: Path, now: Callable[[], float]) -> None:
         self._path, self._now = path, now

@@ -23,6 +23,8 @@ def read_access(
 ) -> Iterator[None]:
     """Bring the volume's copy up to date for a read. While a job uses it, it is read as it is.
 
+    Example:
+
         with read_access(location, "org-123", None):
             ...  # read DATA/org-123.db
     """

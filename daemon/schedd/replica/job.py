@@ -76,6 +76,8 @@ def run_job(
 class Contention:
     """Lost races of one job: when to give up, and how long to pause before the next attempt.
 
+    Example:
+
         contention = Contention()
         contention.lost_race()
         if not contention.exhausted:

@@ -57,6 +57,8 @@ def _tables(connection: apsw.Connection, database: str) -> dict[str, tuple[tuple
 def changes_of(before: Path, after: Path) -> bytes | None:
     """Return the changes of the scheduler's tables as a changeset, None if a table was replaced.
 
+    Example:
+
         changes = changes_of(Path("before.db"), Path("ours.db"))
         complete = apply(changes, Path("before.db"), Path("theirs.db"))
     """

@@ -10,7 +10,14 @@ from schedd.backups.backups import Backups
 
 
 class RunContext(Protocol):
-    """The process that coordinates a job, as its runner sees it."""
+    """The process that coordinates a job, as its runner sees it.
+
+    Example:
+
+        context.progress("plan", 0.25, done=25_000, total=100_000)
+        for result in context.shards("plan", payloads, workers=4):
+            context.check()
+    """
 
     @property
     def run_id(self) -> str:

@@ -50,7 +50,14 @@ class LastRun:
 
 
 class Guards:
-    """Evaluates one run by its figures. last: the last completed run, None if there is none."""
+    """Evaluates one run by its figures. last: the last completed run, None if there is none.
+
+    Example:
+
+        guards = Guards(configuration, contacts=1000, last=None)
+        guards.judge_unreadable(600)
+        guards.check("org-123")  # SchedulerError (plan_abnormal): 600 of 1,000 contacts (60 %) ...
+    """
 
     def __init__(self, configuration: Configuration, contacts: int, last: LastRun | None) -> None:
         self._configuration, self._contacts, self._last = configuration, contacts, last

@@ -66,6 +66,10 @@ class RunSummary:
     changes: rows that the plan changes, those of a dry run included.
     counts: type -> status -> planned rows.   skipped: reason -> planned rows.
     volume, volume_before, dispatched: ordinal -> e-mails.
+
+        summary = RunSummary(run.classes, plan, as_of)
+        summary.add(reply, finished, issues)  # once for each chunk
+        summary.sorted_counts()  # for example {"birthday": {"pre-scheduled": 900, "skipped": 40}}
     """
 
     def __init__(self, classes: RowClasses, plan: CompletePlan, as_of: int) -> None:

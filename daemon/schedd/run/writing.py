@@ -26,6 +26,9 @@ class PlanWriting:
     back_up: called before each change; the first call has to back up the file.
     created: whether the run has created `email_schedules`.
     warnings: what triggers of the application have changed.
+
+        writing = PlanWriting(connection, writer, context, stages, backup.make, created=False)
+        writing.write(plan, finished, summary, contacts)
     """
 
     def __init__(

@@ -187,7 +187,14 @@ def _escaped(text: str) -> str:
 
 
 class MetricsServer:
-    """GET /metrics and GET /health; everything else is refused."""
+    """GET /metrics and GET /health; everything else is refused.
+
+    Example:
+
+        server = MetricsServer(metrics, "127.0.0.1:9091")
+        await server.start()  # then GET http://127.0.0.1:9091/metrics
+        server.close()
+    """
 
     def __init__(self, metrics: Metrics, address: str | None) -> None:
         self._metrics, self._address = metrics, address

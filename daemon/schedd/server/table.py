@@ -77,6 +77,9 @@ class Route:
     """A row of the table: the handler of one request, and where it runs.
 
     call: the handler with its request.   organization: whose file it accesses, if any.
+
+        Route.loop(request.bind(daemon.get_health))
+        Route.shared(request.organization, request.bind(files.get_report))
     """
 
     call: Callable[[], Reply]
@@ -107,6 +110,8 @@ class Route:
 
 class RequestTable:
     """The daemon's table of requests.
+
+    Example:
 
         table.route(peer, GetVolume(id="1")).call()  # the VolumeReply
     """

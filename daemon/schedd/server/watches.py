@@ -48,6 +48,9 @@ class Watches:
     """The watches of all clients.
 
     send: sends a reply to a peer without waiting, and returns whether that was possible.
+
+        watches = Watches(service, send)
+        first = watches.watch(peer, Watch(id="1", job_id=job_id))  # a `JobEvent`
     """
 
     def __init__(self, service: JobService, send: Callable[[Peer, Reply], bool]) -> None:

@@ -50,7 +50,13 @@ SAMPLE_ROWS = 4096
 
 
 class BulkLoad:
-    """Remembers the rows written into the plan, to build the sender's indexes at the end."""
+    """Remembers the rows written into the plan, to build the sender's indexes at the end.
+
+    Example:
+
+        with bulk_load(connection, growth, active=True, created=True) as writer.load:
+            writer.insert(rows)
+    """
 
     def __init__(self, connection: apsw.Connection, indexes: dict[str, str]) -> None:
         self._connection = connection

@@ -64,6 +64,9 @@ class CampaignReader:
 
     since: the ordinal of the first day that counts for section 8.   findings: values that could not
     be read.
+
+        reader = CampaignReader(connection, read_schema(connection), run, since)
+        targets = reader.targets(Range(1, 32_769), people.ids, first=True)
     """
 
     def __init__(self, connection: apsw.Connection, schema: Schema, run: Run, since: int) -> None:

@@ -47,7 +47,11 @@ _LAYOUTS: dict[str, tuple[tuple[int, int], int, int, str]] = {
 
 @dataclass(frozen=True)
 class Range:
-    """The contacts of a chunk: ids `low` to below `high` (None: to the end)."""
+    """The contacts of a chunk: ids `low` to below `high` (None: to the end).
+
+    >>> Range(1, 32_769).where("id")
+    'id >= 1 AND id < 32769'
+    """
 
     low: int
     high: int | None

@@ -38,6 +38,8 @@ def octets(connection: apsw.Connection, characters: int) -> int:
 class OddValues:
     """Reads rows value by value.
 
+    Example:
+
         reader = OddValues(connection)
         reader.rows("contacts WHERE id = 7", ["email", "zip_code"])
         # [["ann@example.org", 2139]]

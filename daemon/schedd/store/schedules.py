@@ -50,6 +50,9 @@ class ScheduleReader:
 
     since: the ordinal of the first day whose e-mails may have follow-ups (section 8).
     outside: the rows whose contact id is not stored as a number.
+
+        reader = ScheduleReader(connection, read_schema(connection), run, since, outside)
+        existing = reader.read(Range(1, 32_769))
     """
 
     def __init__(

@@ -118,7 +118,13 @@ class Index:
 
 @dataclass(frozen=True)
 class Table:
-    """A table or view. name: as spelt in the file.   triggers: name -> SQL."""
+    """A table or view. name: as spelt in the file.   triggers: name -> SQL.
+
+    Example:
+
+        plan = read_table(connection, "email_schedules")
+        plan.key  # for example ("id",)
+    """
 
     name: str
     kind: str

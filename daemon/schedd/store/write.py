@@ -349,6 +349,10 @@ class IssueWriter:
     """Makes `contact_issues` contain exactly these issues, and changes only rows that differ.
 
     contacts: contact ids.   kinds: the number in `ISSUES` of each issue.
+
+        issues = IssueWriter(connection, np.array([7]), np.array([0], np.int8))
+        if issues.differs():
+            issues.write()
     """
 
     def __init__(

@@ -19,6 +19,8 @@ _READ_BYTES = 1 << 16
 class ChildOutput:
     """The pipe that processes get as standard error. Everything runs in the event loop.
 
+    Example:
+
         output = ChildOutput(log)
         with output.as_standard_error():
             process.start()

@@ -94,6 +94,12 @@ class Pool:
     """`size` workers, more while a job asks for more.
 
     `on_idle` is called whenever a job could start.
+
+        pool = Pool(4, alive_file, on_idle=service.start_next)
+        pool.start()
+        if pool.can_start:
+            result = await pool.run_job(job, workers=2, on_progress=print)
+        await pool.close(timeout_s=5)
     """
 
     def __init__(
