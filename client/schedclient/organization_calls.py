@@ -87,7 +87,7 @@ class _OrganizationCalls:
         wait_s: how long to wait for another holder (default: until the lease of a crashed one would
         have expired).   duration_s: how long the lease outlives a crash of this program.
         """
-        from .bucket import OrganizationLease  # noqa: PLC0415 - an extra, and only where it is used
+        from .bucket import OrganizationLease  # noqa: PLC0415 - an extra, loaded only if it is used
 
         return OrganizationLease(organization, wait_s=wait_s, duration_s=duration_s, holder=holder)
 

@@ -44,7 +44,7 @@ POOL_CLOSE_S = 3.0
 
 @dataclass(frozen=True)
 class _Access:
-    """Who may connect, and where."""
+    """The endpoints of a daemon, its secret key, and the keys of admitted clients."""
 
     endpoints: tuple[str, ...]
     server_secret: bytes | None

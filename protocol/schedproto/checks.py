@@ -46,11 +46,11 @@ class CheckFinding(msgspec.Struct, frozen=True, kw_only=True):
 class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
     """The findings of a check. as_of: the date of the run that the file was read for.
 
-    checked: false where only an organization without a completed run was to be checked, and this
+    checked: false if only an organization without a completed run was to be checked, and this
     one has a run.
-    contacts, contacts_eligible: 0 where the contacts could not be read at all.
+    contacts, contacts_eligible: 0 if the contacts could not be read at all.
     settings: the configuration that follows from the findings, as the organization's own version:
-    what the stored version has and what is suggested; empty where nothing is suggested.
+    what the stored version has and what is suggested; empty if nothing is suggested.
     findings: the most serious first.
     """
 
@@ -80,7 +80,7 @@ class TableChange(msgspec.Struct, frozen=True, kw_only=True):
 class Adoption(msgspec.Struct, frozen=True, kw_only=True):
     """The changes that make an organization's file ready for its first run.
 
-    settings: the new version of the configuration, empty where none is needed.   settings_before:
+    settings: the new version of the configuration, empty if none is needed.   settings_before:
     the current one.
     changes: what is changed in the scheduler's own tables.   left: errors that remain, and statuses
     that suppress contacts, for people to decide.

@@ -37,9 +37,9 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 class EventExplanation(msgspec.Struct, frozen=True, kw_only=True):
     """One event of a contact.
 
-    status: `pre-scheduled`, `skipped`, or None where the plan has no row for it.
+    status: `pre-scheduled`, `skipped`, or None if the plan has no row for it.
 
-    The dates are those of its e-mail: ideal, caught_up and so on are None where that step did not
+    The dates are those of its e-mail: ideal, caught_up and so on are None if that step did not
     happen.
     """
 

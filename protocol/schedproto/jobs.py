@@ -221,7 +221,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     stages: stage -> wall seconds, in the order they ran.
     keys_held: planned rows left out because a row that is not the scheduler's holds their key.
     warnings: what could not be read or used as it is, the most serious first.
-    guard: the figures of the guards that apply. Where one is exceeded, the run was a dry run or
+    guard: the figures of the guards that apply. If one is exceeded, the run was a dry run or
     accepted the changes.
     plan: of a dry run, and of a run that expected a plan.
     finished_at: UTC, `YYYY-MM-DD HH:MM:SS`.   backup_id: the backup made before the first write, if

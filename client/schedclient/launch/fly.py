@@ -83,7 +83,7 @@ class FlyLauncher:
         address = await address_of(
             machine.id, self.settings.app, self.settings.resolver, machine.private_ip, timeout_s
         )
-        # Where no name server knows the name at all (no WireGuard, another resolver), it is not
+        # If no name server knows the name at all (no WireGuard, another resolver), it is not
         # waited for each time.
         self._names_answer = time.monotonic() - began < timeout_s / 2
         return address

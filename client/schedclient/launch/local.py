@@ -45,7 +45,7 @@ def compiled_program() -> str | None:
     """
     if "__compiled__" not in globals():
         return None
-    # Where the program is one file, this process runs an unpacked part of it, and the variable
+    # If the program is one file, this process runs an unpacked part of it, and the variable
     # names the file.
     return os.environ.get("NUITKA_ONEFILE_BINARY") or str(Path("/proc/self/exe").readlink())
 

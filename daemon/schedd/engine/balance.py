@@ -152,7 +152,7 @@ class Balance:
     def next_date(self, chosen: NDArray[Any], day: int) -> Ordinals:
         """Return the first date after `day` on which each row may go out.
 
-        `NONE` where there is none.
+        `NONE` if there is none.
         """
         rows = self.rows
         date = np.full(len(chosen), day + 1, np.int32)

@@ -89,7 +89,7 @@ def anniversary(years: AnyInts, yeardays: AnyInts) -> Ordinals:
 
 
 def ordinal_of_parts(years: AnyInts, months: AnyInts, days: AnyInts) -> Ordinals:
-    """Return the ordinal of each date of parts (month 1..12), `NONE` where there is no such day."""
+    """Return the ordinal of each date of parts (month 1..12), `NONE` if there is no such day."""
     real = (years >= 1) & (years <= 9999) & (months >= 1) & (months <= 12) & (days >= 1)
     years, months = np.where(real, years, 2000), np.where(real, months, 1)
     lengths = _MONTH_LENGTHS[months - 1] - ((months == 2) & (LEAP[years] == 0))

@@ -63,7 +63,7 @@ class CampaignType:
 class Instance:
     """An active row of `campaign_instances` with its type.
 
-    Dates are ordinals, `NONE` where absent.
+    Dates are ordinals, `NONE` if absent.
     """
 
     id: int
@@ -83,7 +83,7 @@ class Instance:
 class Targets:
     """Rows of `contact_campaigns` for one chunk. instance: index into the active instances.
 
-    trigger: `NONE` where unreadable.   waiting: whether the status is `pending` or `scheduled`.
+    trigger: `NONE` if unreadable.   waiting: whether the status is `pending` or `scheduled`.
     """
 
     contact_index: NDArray[np.int32]

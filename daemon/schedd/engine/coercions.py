@@ -131,7 +131,7 @@ class Dates:
     def read(self, value: Any) -> tuple[int, bool]:
         """Return the ordinal of a date, and whether it could be read.
 
-        The ordinal is `NONE` where the date is absent or unreadable. An absent date (NULL or
+        The ordinal is `NONE` if the date is absent or unreadable. An absent date (NULL or
         blank) counts as read.
         """
         if value is None:
@@ -150,7 +150,7 @@ class Dates:
         return (int(NONE), False) if day is None else (day, True)
 
     def day(self, value: Any) -> int:
-        """Return the ordinal of a date, `NONE` where it is absent or unreadable."""
+        """Return the ordinal of a date, `NONE` if it is absent or unreadable."""
         return self.read(value)[0]
 
     def _unix(self, value: float) -> int | None:
@@ -252,7 +252,7 @@ _ZIP = re.compile(r"([0-9]{1,5})|([0-9]{8,9})|([0-9]{5})[- ][0-9]{4}", re.ASCII)
 def zip_code(value: Any) -> str | None:
     """Return the five digits of a ZIP as written (section 1).
 
-    None where it has another form, "" where it is blank.
+    None if it has another form, "" if it is blank.
     """
     text = trimmed(value)
     if not text:
@@ -273,7 +273,7 @@ def zip_code(value: Any) -> str | None:
 
 
 def entries_of(value: Any) -> list[Any] | None:
-    """Return the entries of a list of targets; None where it means everyone (NULL, blank, `ALL`).
+    """Return the entries of a list of targets; None if it means everyone (NULL, blank, `ALL`).
 
     The list is separated by commas or semicolons, or is a JSON array, whose entries may be of any
     type.

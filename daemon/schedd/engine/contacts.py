@@ -52,11 +52,11 @@ INVALID_EFFECTIVE_DATE = 8
 class Contacts:
     """One chunk of contacts as read; all arrays have one element a contact, ids ascending.
 
-    reason: the first failing check (`Reason`).   state: number of the state, -1 where unknown.
-    birth, effective: ordinals, `NONE` where absent or unreadable; the two masks say where they were
+    reason: the first failing check (`Reason`).   state: number of the state, -1 if unknown.
+    birth, effective: ordinals, `NONE` if absent or unreadable; the two masks say where they were
     unreadable.
-    failed_underwriting: true also where it could not be read.
-    carrier: number in `carriers`, -1 where absent; `carriers` are case-folded.
+    failed_underwriting: true also if it could not be read.
+    carrier: number in `carriers`, -1 if absent; `carriers` are case-folded.
     """
 
     ids: NDArray[np.int64]
@@ -75,7 +75,7 @@ class Contacts:
 class People:
     """The eligible contacts of a chunk, as columns in the order of the ids.
 
-    birth_day, effective_day: yeardays, -1 where the date is absent or unreadable.   effective_year,
+    birth_day, effective_day: yeardays, -1 if the date is absent or unreadable.   effective_year,
     birth_year: 0 there.   unreadable_birth, unreadable_effective: where there is a date that cannot
     be read.
     """

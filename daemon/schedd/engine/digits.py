@@ -39,7 +39,7 @@ def are_digits(words: Words) -> NDArray[np.bool_]:
 
 
 def last_digits(words: Words, count: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the numbers of the last `count` (1 to 8) characters, and where all are digits."""
+    """Return the numbers of the last `count` (1 to 8) characters, and which consist of digits."""
     if count < 8:
         shift = _u(8 * (8 - count))
         words = ((words >> shift) << shift) | (_ZEROS & _u((1 << (8 * (8 - count))) - 1))
@@ -50,7 +50,7 @@ def last_digits(words: Words, count: int) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def dates(first: Words, last: Words) -> tuple[Ordinals, NDArray[np.bool_]]:
-    """Return the ordinals of texts `YYYY-MM-DD`, and where they are real dates.
+    """Return the ordinals of texts `YYYY-MM-DD`, and which are real dates.
 
     first: the words of the characters 0 to 7; last: those of the characters 2 to 9.
     """

@@ -72,7 +72,7 @@ class Findings:
     def add(
         self, code: str, table: str, column: str, row_id: RowId | None, value: Any, name: str = ""
     ) -> None:
-        """Count one row; `row_id` is None where the table has none."""
+        """Count one row; `row_id` is None if the table has none."""
         self.extend(
             [
                 Finding(

@@ -21,7 +21,7 @@ from .windows import Windows
 class Parents:
     """Sent or delivered rows whose type has follow-ups.
 
-    sent: the day t, `NONE` where unreadable.
+    sent: the day t, `NONE` if unreadable.
     """
 
     contact_index: NDArray[np.int32]

@@ -1,7 +1,7 @@
 """Tables of state rules by name (`exclusion.preset`; rules, section 13), each rule with its source.
 
 Not legal advice: the sources are public pages, read as the entries say. The table "2026" is in no
-state shorter than the default one; where sources disagree, it has the longer window. Counsel has to
+state shorter than the default one; if sources disagree, it has the longer window. Counsel has to
 confirm every entry.
 """
 
@@ -34,9 +34,9 @@ DEFAULT_RULES: dict[str, tuple[WindowRule, ...]] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """The rules of one state and where they come from.
+    """The rules of one state and their sources.
 
-    effect: `YYYY-MM-DD`, the day the law or rule took effect, None where no source gave one.
+    effect: `YYYY-MM-DD`, the day the law or rule took effect, None if no source gave one.
     """
 
     rules: tuple[WindowRule, ...]

@@ -27,7 +27,7 @@ FOLLOWUP_TYPES = (
 FOLLOWUP_PREFIX = "followup_"
 CAMPAIGN_PREFIX = "campaign_"
 
-#: Stands for "no campaign instance" where 0 could be one.
+#: Stands for "no campaign instance" in columns in which 0 could be an instance.
 NO_INSTANCE = np.int64(-(2**63))
 
 #: Reasons of skipped rows: 0 none, 1 and 2 of section 10, then one for each state and kind of
@@ -43,7 +43,7 @@ SKIP_REASONS: tuple[str, ...] = (
 
 
 def exclusion_reason(states: NDArray[Any], kinds: NDArray[Any]) -> NDArray[np.int16]:
-    """Return the number in `SKIP_REASONS` of each exclusion, 0 where the kind (`windows`) is 0."""
+    """Return the number in `SKIP_REASONS` of each exclusion, 0 if the kind (`windows`) is 0."""
     numbers = _FIRST_EXCLUSION + states.astype(np.int16) * len(KINDS) + kinds - 1
     return np.where(kinds > 0, numbers, 0).astype(np.int16)
 
@@ -144,7 +144,7 @@ class History:
     contact_index: index into `People`; rows of others are not here.   type_number: index into
     `RowClasses.types` of the type in lower case and after the aliases (`RowClasses.folded`), -1 for
     a type that this run does not plan.
-    date: the send date, `NONE` where unreadable.   own_date: the date that says which event the row
+    date: the send date, `NONE` if unreadable.   own_date: the date that says which event the row
     belongs to, `NONE` for none.   instance: campaign instance id, `NO_INSTANCE` for none.
     followup: whether the type is a follow-up's.
     """

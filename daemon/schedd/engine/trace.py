@@ -39,7 +39,7 @@ _NAMES = {AEP: "AEP day", BIRTHDAY: "birthday", EFFECTIVE_DATE: "anniversary of 
 class TraceStep:
     """One step of an event.
 
-    rule: section of the rules; date: the e-mail's date afterwards, `NONE` where there is none.
+    rule: section of the rules; date: the e-mail's date afterwards, `NONE` if there is none.
     """
 
     rule: str

@@ -40,7 +40,7 @@ _NO_KIND = 127
 
 @dataclass
 class _Slot:
-    """The n-th rule of every state, as columns by state number; kind 0 where it has fewer.
+    """The n-th rule of every state, as columns by state number; kind 0 if it has fewer.
 
     first, last: the days of `from` and `until`, `NONE` and `_FOREVER` without.   limited: where
     there are such days.
@@ -101,7 +101,7 @@ class _Slot:
     def days(
         self, people: People, contact_index: NDArray[Any], kinds: NDArray[np.int8]
     ) -> NDArray[np.int32]:
-        """Return the yearday that a rule of each kind counts from; -1 where there is none."""
+        """Return the yearday that a rule of each kind counts from; -1 if there is none."""
         days: NDArray[np.int32] = np.where(
             kinds == BIRTHDAY, people.birth_day[contact_index], people.effective_day[contact_index]
         ).astype(np.int32)
@@ -303,7 +303,7 @@ class Windows:
     def ends(self, people: People, contact_index: NDArray[Any], dates: Ordinals) -> Ordinals:
         """Return the window end of each excluded date.
 
-        `calendar.NONE` where it has none (section 3).
+        `calendar.NONE` if it has none (section 3).
 
         The pairs must be excluded, by whatever kind.
         """
@@ -324,7 +324,7 @@ class Windows:
     def _settled(self, people: People, contact_index: NDArray[Any]) -> Ordinals:
         """Return the day from which on each contact's rules no longer change.
 
-        `NONE` where they never do.
+        `NONE` if they never do.
         """
         states = people.state[contact_index]
         result = np.full(len(contact_index), NONE, np.int32)

@@ -25,10 +25,10 @@ def _table() -> NDArray[np.int8]:
 
 
 def state_of(codes: NDArray[np.int32]) -> NDArray[np.int8]:
-    """Return the state number of each ZIP code 0..99999, `UNKNOWN` where there is none."""
+    """Return the state number of each ZIP code 0..99999, `UNKNOWN` if there is none."""
     return _table()[codes]
 
 
 def state_of_code(code: str) -> int:
-    """Return the state number of a ZIP of five digits, `UNKNOWN` where there is none."""
+    """Return the state number of a ZIP of five digits, `UNKNOWN` if there is none."""
     return int(_table()[int(code)])

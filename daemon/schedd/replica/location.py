@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from schedd.backups.backups import Backups
 
 HOLDER_FILE = "holder"
-#: Where a copy with unpublished changes is kept if there are no backups.
+#: The name of a preserved copy with unpublished changes, if there are no backups.
 CHANGED_FILE = "changed.db"
 REASON = "changed on the volume and not published"
 

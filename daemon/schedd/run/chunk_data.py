@@ -79,11 +79,11 @@ class PlannedFollowUp(msgspec.Struct, frozen=True, array_like=True):
 class ExistingPlan:
     """The existing rows of the plan in a chunk, follow-ups aside, in one order.
 
-    keys: as `packing.pack_keys`, `NO_KEY` where no planned row can have the key.
-    contents: as `store.packing.pack_contents`, `FOREIGN` where no planned row says the same.
+    keys: as `packing.pack_keys`, `NO_KEY` if no planned row can have the key.
+    contents: as `store.packing.pack_contents`, `FOREIGN` if no planned row says the same.
     row_id: of `email_schedules`.   ahead: whether it is an e-mail of the run's date or later.
     keyless: indices of the rows without a key.   keyless_groups: contact and type of each of those
-    as `packing.pack_groups`, `NO_KEY` where no planned row can have them.
+    as `packing.pack_groups`, `NO_KEY` if no planned row can have them.
     """
 
     keys: NDArray[np.int64]
@@ -94,7 +94,7 @@ class ExistingPlan:
     keyless_groups: NDArray[np.int64]
 
     def groups(self) -> NDArray[np.int64]:
-        """Return contact and type of each row, `NO_KEY` where no planned row can have them."""
+        """Return contact and type of each row, `NO_KEY` if no planned row can have them."""
         groups = groups_of(self.keys)
         groups[self.keyless] = self.keyless_groups
         return groups
@@ -113,7 +113,7 @@ class ExistingPlan:
 class ShownRows:
     """The columns of an `ExistingPlan` that a preview shows, in the order of its rows.
 
-    type_index: index in `names`, which begins with `RowClasses.types`.   date: `NONE` where it
+    type_index: index in `names`, which begins with `RowClasses.types`.   date: `NONE` if it
     cannot be read.   reason: number in `SKIP_REASONS`, -1 for another text.
     """
 

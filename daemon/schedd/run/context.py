@@ -27,12 +27,12 @@ class RunContext(Protocol):
     def default_workers(self) -> int:
         """Return the size of the pool.
 
-        How many shards a large organization gets when the job names none.
+        A large organization is divided into this many shards if the job names no number.
         """
 
     @property
     def backups(self) -> Backups | None:
-        """Return where reliable runs back up the file before they change it; None for nowhere."""
+        """Return the backups that reliable runs make before they change the file; None for none."""
 
     @property
     def scratch(self) -> Path:

@@ -183,7 +183,7 @@ def _existing_plan(
 
 
 def _contents(existing: ExistingRows) -> NDArray[np.int64]:
-    """Return what each row says besides its key, `FOREIGN` where no planned row says the same."""
+    """Return what each row says besides its key, `FOREIGN` if no planned row says the same."""
     planned_so = existing.regular & (existing.row_class >= 0) & (existing.reason >= 0)
     planned_so &= existing.event != NO_EVENT
     # Without a reason a planned row is pre-scheduled, with one it is skipped.
@@ -195,7 +195,7 @@ def _contents(existing: ExistingRows) -> NDArray[np.int64]:
 def _groups(
     existing: ExistingRows, people: NDArray[np.int64], chosen: NDArray[np.intp]
 ) -> NDArray[np.int64]:
-    """Return contact and type of some rows, `NO_KEY` where no planned row can have them."""
+    """Return contact and type of some rows, `NO_KEY` if no planned row can have them."""
     types = existing.written_type[chosen]
     contact_index, known = find_contacts(people, existing.contact_id[chosen])
     known &= types >= 0

@@ -105,7 +105,7 @@ def save(path: Path, data: object) -> None:
 
 
 def _first_array(header_bytes: int) -> int:
-    """Return where the arrays begin in a file."""
+    """Return the offset of the arrays in a file."""
     return -(-(_LENGTH_BYTES + header_bytes) // _ALIGNMENT) * _ALIGNMENT
 
 

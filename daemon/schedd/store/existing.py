@@ -44,7 +44,7 @@ class ExistingRows:
     type_number: index into `RowClasses.types`, of a dispatched row of the folded type; -1 for a
     type that this run does not plan.   written_type: the same of the type as it is written.
     row_class: the class whose type and instance the row has, -1 for none.
-    date: the send date, `NONE` where it cannot be read.   own_date: of dispatched rows, the date
+    date: the send date, `NONE` if it cannot be read.   own_date: of dispatched rows, the date
     that says which event they belong to.
     reason: number in `SKIP_REASONS`, -1 for another text.
     event: the event date as `packing.pack_event` packs it, `NO_EVENT` for anything else.
@@ -95,7 +95,7 @@ def find_contacts(
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Return the index of each contact in `people` (ascending ids), and whether it is there.
 
-    Where it is not, the index has no meaning.
+    If it is not, the index has no meaning.
     """
     index = np.searchsorted(people, contact_id)
     found = index < len(people)

@@ -61,7 +61,7 @@ class ParentValues(NamedTuple):
 class ExistingFollowUp(msgspec.Struct, frozen=True, array_like=True):
     """A follow-up of the existing plan. Another program may have written values of any type.
 
-    scheduled_send_date: None where it cannot be read.   exact_key: whether contact and date are
+    scheduled_send_date: None if it cannot be read.   exact_key: whether contact and date are
     stored as those of a planned row are; other rows are replaced.
     """
 

@@ -109,7 +109,7 @@ class PlanSql:
         )
 
     def column(self, name: str) -> str:
-        """Return the SQL of a column, NULL where the table does not have it."""
+        """Return the SQL of a column, NULL if the table does not have it."""
         return f"s.{name}" if name in self._columns else "NULL"
 
     def _text(self, name: str) -> str:
