@@ -90,7 +90,7 @@ class DecimalField:
         return values
 
     def read(self, texts: Block) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return the field's value in each text of `ROW_DIGITS` characters, and which are digits."""
+        """Return the field in each text of `ROW_DIGITS` characters, and which are digits."""
         end = ROW_DIGITS - self.exponent
         return texts.number(end - self.digits, end)
 
