@@ -349,7 +349,7 @@ async def _finish(client: AsyncClient, *, stop: bool = False) -> None:
 def _accepted_job(submitting: Future[AsyncJobHandle]) -> str | None:
     """Return the id of a job whose submission was interrupted, None if it was not accepted.
 
-    The request may be on its way: a moment of waiting tells whether a job was started.
+    The request may be in transit, so this waits for a moment until the daemon has accepted it.
     """
     try:
         return submitting.result(ACCEPT_GRACE_S).job_id

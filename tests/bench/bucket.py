@@ -1,6 +1,6 @@
-"""What a daily run over a bucket moves and takes.
+"""Measures the transfers and the time of a daily run over a bucket.
 
-An organization of which the main application changed 1 %.
+The main application has changed 1 % of the organization.
 
     python tests/bench/bucket.py [--contacts 1000000]
 

@@ -1,4 +1,4 @@
-"""Who waits for whom: the queue for the lease, and exclusive leases."""
+"""The queue for the lease, and exclusive leases."""
 
 from __future__ import annotations
 

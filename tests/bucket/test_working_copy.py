@@ -29,9 +29,9 @@ LAYOUTS = pytest.mark.parametrize("layout", ["versions", "plain"])
 
 @LAYOUTS
 def test_publish_and_fetch(machines: tuple[Machine, Machine], layout: str) -> None:
-    """What one publishes the other fetches: nothing when current, else what changed.
+    """A machine fetches what the other published: nothing if it is current, else the changes.
 
-    The file is the same, bit by bit.
+    The files are equal, byte for byte.
     """
     one, two = machines
     complete = two.copy.refresh()

@@ -1,4 +1,4 @@
-"""What must hold of every file after a run, whatever it holds (docs/RULES.md, docs/DATABASE.md)."""
+"""Invariants of every file after a run, for any input (docs/RULES.md, docs/DATABASE.md)."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ Change = Callable[[sqlite3.Connection], object]
 
 @dataclass
 class Outcome:
-    """What the first run of a file came to.
+    """The outcome of the first run of a file.
 
     rows: (contact, type) -> (date, "" or the skip reason) of each planned row, in the order of the
     dates.

@@ -178,7 +178,7 @@ def test_plain_file(tmp_path: Path) -> None:
 
 
 def test_transactions_left_in_the_log(tmp_path: Path) -> None:
-    """What a killed application left in the write-ahead log counts.
+    """Transactions that a killed application left in the write-ahead log are read.
 
     Contact 1 unsubscribed, contact 2 is new.
     """

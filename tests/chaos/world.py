@@ -61,7 +61,7 @@ while True:
 
 @dataclass
 class Tally:
-    """What a scenario did, and every promise that it found broken.
+    """The counts of a scenario, and every promise that it found broken.
 
     faults: kind of fault -> how often it was done.   checks: how often all promises were checked.
     """

@@ -110,7 +110,7 @@ def test_progress_is_told_in_the_callers_thread(shared) -> None:
 
 
 def test_progress_can_be_left_early(shared) -> None:
-    """Who stops listening after the first event leaves the client usable."""
+    """A caller that stops after the first event leaves the client usable."""
     with shared.client() as client:
         handle = client.submit("org-1", as_of=AS_OF)
         for _ in handle.progress():
@@ -168,7 +168,7 @@ def test_dry_run_changes_nothing(folder) -> None:
 
 
 def test_configuration_overrides_reach_the_run(shared) -> None:
-    """What `config` says changes the plan; a key that does not exist is named in the error."""
+    """Settings in `config` change the plan; an error names a key that does not exist."""
     with shared.client() as client:
         usual = client.schedule("org-1", as_of=AS_OF, dry_run=True)
         changed = client.schedule(

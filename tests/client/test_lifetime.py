@@ -113,7 +113,7 @@ def descriptors() -> int:
 
 
 def eventually(holds: Callable[[], bool]) -> bool:
-    """Whether something holds within seconds, after garbage collections."""
+    """Return whether something holds within seconds, after garbage collections."""
     end = time.monotonic() + 10.0
     while not holds():
         if time.monotonic() > end:

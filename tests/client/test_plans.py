@@ -186,7 +186,7 @@ class TestExpect:
     def test_other_files(
         self, shared, schedctl, tmp_path: Path, content: bytes | None, what: str
     ) -> None:
-        """What is not a saved plan is said to be none."""
+        """A file that is not a saved plan is refused as such."""
         if content is not None:
             (tmp_path / "plan.json").write_bytes(content)
         answer = schedctl("submit", "org-1", "--expect", "plan.json", "--data", shared.path)

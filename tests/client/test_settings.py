@@ -1,4 +1,4 @@
-"""Where the client's settings come from, which source wins, and what it says of wrong ones."""
+"""Sources of the client's settings, their precedence, and errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_named_file(tmp_path: Path, home: dict[str, str]) -> None:
     ],
 )
 def test_bad_file(home: dict[str, str], text: str, message: str) -> None:
-    """What is wrong in the file is said with the name of what is wrong."""
+    """An error in the file names the setting that is wrong."""
     write(home, text)
     with pytest.raises(SettingsError, match=r".*") as caught:
         load({}, home)

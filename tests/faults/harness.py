@@ -48,7 +48,7 @@ EXPECTED_CODES = {
 
 @dataclass
 class State:
-    """What a file says: the plan, and everything that is not the scheduler's."""
+    """The contents of a file: the plan, and everything that is not the scheduler's."""
 
     plan: list[list[Any]]
     others: list[Any]

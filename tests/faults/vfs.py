@@ -32,7 +32,7 @@ KINDS = ("io_error", "full", "short", "kill", "kill_torn", "power")
 
 @dataclass
 class DiskFile:
-    """What the model of the disk knows of a file.
+    """The state of a file in the model of the disk.
 
     synced: the content that is sure; None while it may not exist.
     """
@@ -87,7 +87,7 @@ class DiskFile:
 
 
 class Plan:
-    """Which operation goes wrong, and how. point 0: none; then `log` tells what there was."""
+    """A planned fault. point: the operation that fails; 0: none, and `log` lists the operations."""
 
     def __init__(self, folder: Path, kind: str, point: int, seed: int = 0) -> None:
         self.folder, self.kind, self.point = str(folder), kind, point

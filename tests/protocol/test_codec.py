@@ -147,7 +147,7 @@ def test_unknown_fields_are_ignored(message: Message) -> None:
 
 
 def test_missing_fields_take_their_defaults() -> None:
-    """What an older peer does not send takes its default."""
+    """A field that an older peer does not send takes its default."""
     body = msgspec.msgpack.encode({"type": "submit", "id": "1", "spec": {"organization": "o"}})
     assert decode_request([MAGIC, body]) == m.Submit(id="1", spec=JobSpec(organization="o"))
     body = msgspec.msgpack.encode(
@@ -252,7 +252,7 @@ def test_job_ids_sort_by_time() -> None:
 
 
 def test_key_files() -> None:
-    """What is written as a key file is read back; other texts are refused."""
+    """A key file that was written can be read back; other texts are refused."""
     public, secret = "a" * 39 + "#", "#" + "b" * 39
     text = render(public, secret, "test")
     assert parse_secret_key(text) == secret.encode()

@@ -151,7 +151,7 @@ def _setting(table: str, key: str, value: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Limits:
-    """How many emails a day may hold."""
+    """The daily limits of e-mails."""
 
     cap: int
     soft: int

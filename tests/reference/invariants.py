@@ -221,7 +221,7 @@ class _Checker:
                 yield f"{row}: the window is {first} of {contact.state}"
 
     def respects_windows(self, row: PlanRow) -> bool:
-        """Whether the row's type keeps out of windows."""
+        """Return whether the row's type respects windows."""
         if not row.email_type.startswith("campaign_"):
             return True
         return self.organization.campaign_types[
@@ -283,7 +283,7 @@ class _Checker:
             yield f"{row}: was followed up before"
 
     def handled(self, row: PlanRow) -> Iterator[str]:
-        """What the sender has already is not planned again (section 4)."""
+        """Yield a problem if the row plans an event that the sender has already (section 4)."""
         contact = self.contacts[row.contact_id]
         for sent in self.organization.history.get(row.contact_id, []):
             if (

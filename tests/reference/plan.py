@@ -59,15 +59,15 @@ class PlanRow(NamedTuple):
 
     @property
     def key(self) -> tuple[int, str, str]:
-        """What must be unique."""
+        """Return the part of the row that must be unique."""
         return self.contact_id, self.email_type, self.scheduled_send_date
 
 
 @dataclass
 class Plan:
-    """What a run arrives at.
+    """The result of a run.
 
-    The numbers are None where a plan was read back from a file that has them not.
+    The numbers are None if the plan was read from a file, which does not have them.
 
     issues: (contact_id, reason), in order.
     keys_held: rows left out because a row with a void status has their key (section 11).

@@ -50,7 +50,7 @@ class CampaignType:
 
     @property
     def may_be_followed(self) -> bool:
-        """Whether its rows may be parents of follow-ups; not if that cannot be read."""
+        """Return whether its rows may be parents of follow-ups; not if that cannot be read."""
         return self.enable_followups and "enable_followups" not in self.unreadable
 
 
@@ -105,7 +105,7 @@ class HistoryRow:
 
     @property
     def dispatched(self) -> bool:
-        """Whether the row belongs to the sender and counts as history (section 4)."""
+        """Return whether the row belongs to the sender and counts as history (section 4)."""
         return not self.void
 
     @property
@@ -120,7 +120,7 @@ class HistoryRow:
 
     @property
     def followup(self) -> bool:
-        """Whether the row is a follow-up."""
+        """Return whether the row is a follow-up."""
         return self.email_type.startswith(FOLLOWUP_PREFIX)
 
 

@@ -44,12 +44,12 @@ class Row:
 
     @property
     def planned(self) -> bool:
-        """Whether the row is to be sent."""
+        """Return whether the row is to be sent."""
         return self.status == PRE_SCHEDULED
 
     @property
     def followup(self) -> bool:
-        """Whether the row is a follow-up, which sections 9 and 10 leave alone."""
+        """Return whether the row is a follow-up, which sections 9 and 10 do not change."""
         return self.email_type.startswith(FOLLOWUP_PREFIX)
 
     @property
@@ -59,7 +59,7 @@ class Row:
 
     @property
     def key(self) -> tuple[int, str, date]:
-        """What must be unique in `email_schedules`."""
+        """Return the part of the row that must be unique in `email_schedules`."""
         return self.contact_id, self.email_type, self.day
 
     def skip(self, reason: str) -> None:

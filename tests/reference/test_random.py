@@ -105,7 +105,7 @@ def planned(seed):
 
 
 def outcomes(found):
-    """What happened in a plan, in the words of `WANTED`."""
+    """Return the outcomes in a plan, by their names in `WANTED`."""
     for row in found.rows:
         email_type = "campaign" if row.email_type.startswith("campaign_") else row.email_type
         first, _, rest = (row.skip_reason or row.status).partition(":")
@@ -306,7 +306,7 @@ def test_violations_are_found(corrupt):
 
 
 def test_crowded_days_are_found():
-    """When all the planned rows that can move are put on one day, the day is found."""
+    """A plan with all movable rows on one day violates an invariant."""
     organization = random_organization(RICH, contacts=60)
     found = organization.plan()
     target = found.rows[one_planned(found, lambda row: row.email_type == "aep")].scheduled_send_date

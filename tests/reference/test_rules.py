@@ -166,7 +166,7 @@ def test_unreadable_and_missing_dates(birth, exclusion, reason):
 
 
 def test_failed_underwriting():
-    """Where the organization says so, contacts that failed underwriting get aep emails only.
+    """If the organization wants it, contacts that failed underwriting get AEP e-mails only.
 
     Unreadable counts as true.
     """

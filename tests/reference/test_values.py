@@ -250,7 +250,7 @@ def test_good_addresses(value):
 
 @pytest.mark.parametrize("value", BAD_ADDRESSES)
 def test_bad_addresses(value):
-    """What is not an address of that form is invalid."""
+    """An address of another form is invalid."""
     assert email_problem(value) == "invalid_email"
 
 

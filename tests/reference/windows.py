@@ -36,7 +36,7 @@ class Windows:
 
     @property
     def endless(self) -> bool:
-        """Whether a rule excludes every date."""
+        """Return whether a rule excludes every date."""
         return bool(self._closed)
 
     def reason(self, day: date) -> str | None:

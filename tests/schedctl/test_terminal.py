@@ -148,7 +148,7 @@ def test_interrupt_and_continue(folder, terminal) -> None:
 
 
 def test_wrong_answer_is_asked_again(folder, terminal) -> None:
-    """What is no answer is asked again, and nothing happens to the job meanwhile."""
+    """An invalid answer repeats the prompt, and the job is not affected meanwhile."""
     screen = interrupted(folder, terminal)
     screen.type("x\r")
     screen.expect("Error")

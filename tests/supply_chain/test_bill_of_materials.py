@@ -102,7 +102,7 @@ def test_what_was_compiled(tmp_path: Path) -> None:
     ],
 )
 def test_contradictions(tmp_path: Path, changes: dict[str, str], message: str) -> None:
-    """What was compiled has to be what is locked."""
+    """The compiled packages must be the locked ones."""
     with pytest.raises(SupplyChainError, match=message):
         components(report(tmp_path, **changes))
 

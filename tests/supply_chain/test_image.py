@@ -1,6 +1,6 @@
-"""What the image is built from is fixed.
+"""The inputs of the image are fixed.
 
-Base by digest, Debian packages by version, the rest by hash.
+The base is fixed by digest, Debian packages by version, everything else by hash.
 """
 
 from __future__ import annotations

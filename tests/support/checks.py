@@ -1,6 +1,6 @@
-"""What the tests of check and adopt share.
+"""Helpers for the tests of check and adopt.
 
-A daemon over a folder, and an organization without any finding.
+They run a daemon over a folder, with an organization without any finding.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the tests of the client share.
+"""Helpers for the tests of the client.
 
-Data folders with a daemon that the local launcher starts, and `schedctl`.
+They make data folders with a daemon that the local launcher starts, and call `schedctl`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Folder:
         return None
 
     def starts(self) -> int:
-        """How often a daemon over this folder began to listen, by its log."""
+        """Return the number of daemons that began to listen over this folder, by its log."""
         log = state_folder(self.path) / "daemon.log"
         return log.read_text().count('"event": "listening"') if log.exists() else 0
 

@@ -1,6 +1,6 @@
-"""What the tests of machines share.
+"""Helpers for the tests of machines.
 
-The API's server, a name server, and machines that are real daemons or nothing.
+The API's server, a name server, and machines that run real daemons or nothing.
 """
 
 from __future__ import annotations

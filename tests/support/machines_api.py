@@ -26,7 +26,7 @@ STARTABLE = {"created", "stopped", "suspended", "failed"}
 
 
 class Process(Protocol):
-    """What runs in a machine while it is started."""
+    """A process that runs in a machine while it is started."""
 
     def poll(self) -> int | None: ...
     def terminate(self) -> None: ...
@@ -39,7 +39,7 @@ Body = Callable[["Machine"], Process | None]
 
 @dataclass
 class Fault:
-    """What happens to the next request of an action, instead of or (`after`) after it.
+    """A fault of the next request of an action, instead of or (`after`) after it.
 
     status 0 hangs up without an answer.
     """

@@ -1,6 +1,6 @@
-"""What tests of several folders use.
+"""Helpers for tests of several folders.
 
-Organizations from scripts, and a job run in this very process.
+They make organizations from scripts, and run jobs in this process.
 """
 
 from __future__ import annotations

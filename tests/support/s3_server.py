@@ -141,7 +141,7 @@ class S3Server:
 
 @dataclass
 class Fault:
-    """What happens to the next request of a method whose path has a text in it.
+    """A fault of the next request of a method whose path contains a text.
 
     kind: `status` (answered so, not passed on), `lost` (passed on, then hung up), `hang` (never
     answered), `refused` (hung up, not passed on), `cut` (half of the answer's body), `corrupt` (a

@@ -1,6 +1,6 @@
-"""How a machine is brought up and down.
+"""Start and stop of a machine, over real HTTP.
 
-Every state, every answer, and many clients at once, over real HTTP.
+Covers every state, every answer, and many clients at once.
 """
 
 from __future__ import annotations
@@ -271,7 +271,7 @@ def test_not_the_api(server: MachinesApiServer) -> None:
 
 
 def test_replaced_machine_is_found_again(server: MachinesApiServer) -> None:
-    """When the machine is destroyed and another takes its place, the next call finds that one."""
+    """If the machine is destroyed and replaced, the next call finds the new one."""
     first = machine_of(server)
     control = control_of(server)
     up(control)
@@ -368,7 +368,7 @@ done_rounds = 0
 
 
 def replace(machine: Machine, source: random.Random) -> None:
-    """What a deployment does: the machine is stopped, gets a new version, and stays stopped."""
+    """Replace a machine as a deployment does: stop it, give it a new version, leave it stopped."""
     machine.lease_until = time.monotonic() + 0.05
     machine.stop()
     if machine.wait_until("stopped", 1.0):

@@ -163,7 +163,7 @@ def test_name_comes_late(site: Site) -> None:
 
 @pytest.mark.slow
 def test_no_name_at_all(site: Site) -> None:
-    """Where the name server fails, the address that the API knows is used."""
+    """If the name server fails, the address that the API knows is used."""
     site.names.broken = True
     with Client(**site.settings()) as client:
         assert client.health().status == "serving"

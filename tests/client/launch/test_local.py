@@ -196,7 +196,7 @@ def test_data_folder_that_cannot_be_written(folder) -> None:
 
 
 def test_state_folder_is_a_file(make_folder) -> None:
-    """Where the state folder cannot be made, the error names the data folder."""
+    """If the state folder cannot be created, the error names the data folder."""
     folder = make_folder("odd")
     state_folder(folder.path).write_text("in the way")
     with pytest.raises(LaunchError, match="odd"), folder.client() as client:

@@ -84,7 +84,7 @@ def keys(tmp_path: Path) -> Keys:
 
 @pytest.mark.parametrize("kind", ["tcp", "ipc"])
 def test_unreachable(tmp_path: Path, kind: str) -> None:
-    """Where nobody listens the call ends at its timeout and names the address."""
+    """If nothing listens, the call ends at its timeout and names the address."""
     endpoint = f"tcp://127.0.0.1:{free_port()}" if kind == "tcp" else f"ipc://{tmp_path}/none.sock"
     began = time.monotonic()
     with pytest.raises(UnreachableError) as caught, Client(endpoint, timeout_s=0.8) as client:
@@ -139,7 +139,7 @@ def test_restarted_while_a_client_waits(serve, folder) -> None:
 
 @pytest.mark.slow
 def test_lost_for_good_while_a_client_waits(serve, folder) -> None:
-    """When the daemon does not come back, the wait ends with how to look at the job later."""
+    """If the daemon does not come back, the wait ends and says how to see the job later."""
     endpoint = f"tcp://127.0.0.1:{free_port()}"
     daemon = serve("--listen", endpoint)
     with Client(endpoint) as patient:

@@ -283,7 +283,7 @@ def test_killed_while_making(tmp_path: Path) -> None:
 
 
 def test_restored_file_is_a_database(tmp_path: Path) -> None:
-    """What is rebuilt passes SQLite's own check, and the copy alone can be opened by any tool."""
+    """A rebuilt file passes SQLite's own check, and any tool can open the copy alone."""
     path = small_database(tmp_path / "org.db")
     backups = Backups(tmp_path / "kept", 7, Clock())
     make(backups, path)

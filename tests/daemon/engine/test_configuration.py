@@ -194,7 +194,7 @@ def test_names_are_trimmed_and_lower_case() -> None:
     ],
 )
 def test_errors(text: str, words: list[str]) -> None:
-    """What is not understood is refused with its key, the value found and what is accepted."""
+    """An invalid setting is refused with its key, its value and the accepted values."""
     message = refused(text)
     for word in words:
         assert word in message

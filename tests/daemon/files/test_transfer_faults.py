@@ -249,7 +249,7 @@ def test_two_pushes_at_once(folder: Folder, tmp_path: Path) -> None:
 
 
 def test_old_copies_are_removed(folder: Folder) -> None:
-    """What a killed daemon left of a pull goes when the next transfer begins."""
+    """The copy that a killed daemon made for a pull is removed when the next transfer begins."""
     left = transfer_folder(folder.path, "org-old") / "pull-0123.db"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"x")

@@ -49,7 +49,7 @@ def rows(path: Path, sql: str) -> list[Any]:
 
 
 def test_adoption_is_shown_and_done_once(checked: Checked) -> None:
-    """What was shown is done, after a backup that can be restored.
+    """An adoption makes the changes that were shown, after a backup that can be restored.
 
     A second adoption finds nothing to do.
     """

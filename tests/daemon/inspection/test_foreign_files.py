@@ -68,7 +68,7 @@ def checked(path: Path) -> CheckReport:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_check_and_a_run_agree(name: str, tmp_path: Path) -> None:
-    """What a run refuses is an error of the check, and nothing else is.
+    """A check reports an error if and only if a run refuses the file.
 
     Issues and warnings have the same counts.
     """

@@ -1,6 +1,6 @@
-"""What networks, servers, kills and full disks do to a job over a bucket.
+"""Faults of networks, servers and disks, and kills, during a job over a bucket.
 
-Docs/BUCKET.md has the table.
+The table is in docs/BUCKET.md.
 
 After each fault: the bucket has one of the two versions, sound; the lease is free at the latest
 when it has run out; the same job, submitted again, succeeds, and its plan is the plan of the
@@ -101,7 +101,7 @@ class Scene:
         wait_until(self._free)
 
     def _free(self) -> bool:
-        """Whether somebody else would get the lease now, by its own clock."""
+        """Return whether another writer would get the lease now, by its own clock."""
         lease = self.site.repository(self.organization).head_document.read().lease
         if lease is None:
             return True

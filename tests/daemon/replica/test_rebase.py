@@ -1,6 +1,6 @@
-"""What is carried over when both sides have changed a file.
+"""The transfer of changes to a file that both sides have changed.
 
-Whose row wins, and when the plan is recomputed.
+Tests which row wins, and when the plan is recomputed.
 """
 
 from __future__ import annotations
@@ -149,9 +149,9 @@ def test_what_counts_as_input(files: Callable[..., Any]) -> None:
 
 
 def test_other_tables_than_before(files: Callable[..., Any]) -> None:
-    """Where our run has made or extended a table nothing is carried over.
+    """If our run has created or extended a table, nothing is carried over.
 
-    The run is done again instead.
+    The run is repeated instead.
     """
     before, ours, _ = files("ALTER TABLE email_schedules ADD COLUMN skip_reason TEXT;", "")
     assert rebase.changes_of(before, ours) is None

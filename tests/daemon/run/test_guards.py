@@ -153,9 +153,9 @@ class TestIneligible:
         assert "(10 missing_email, 1 missing_zip)" in error.message
 
     def test_only_who_became_so(self, file: File) -> None:
-        """Who was ineligible before, for whatever reason, and who is new do not count.
+        """Contacts that are new or were ineligible before, for any reason, do not count.
 
-        Eligible ones with issues do.
+        Contacts that were eligible, with or without issues, do.
         """
         file.change(
             "UPDATE contacts SET email = 'nobody' WHERE id <= 5;"

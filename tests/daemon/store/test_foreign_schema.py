@@ -221,7 +221,7 @@ def test_functions_that_only_the_application_has(tmp_path: Path, script: str, na
 
 
 def test_unrelated_objects_that_need_the_application(tmp_path: Path) -> None:
-    """What other tables need is not the run's concern, nor is it damage."""
+    """Unrelated objects that need the application or are broken do not stop a run."""
     script = (
         "CREATE TABLE notes(id INTEGER PRIMARY KEY, text TEXT COLLATE FOLDED UNIQUE CHECK "
         "(fold(text) = text));"
@@ -470,7 +470,7 @@ def test_trigger_on_issues(tmp_path: Path) -> None:
     ],
 )
 def test_errors_in_the_middle_of_a_run(kind: type[apsw.Error], code: ErrorCode) -> None:
-    """What SQLite raises in the middle of a run is an error of the file, with SQLite's text."""
+    """An error of SQLite in the middle of a run is an error of the file, with SQLite's text."""
     error = translate(kind("SQLite's text"), Path("org.db"))
     assert error.code == code
     assert "SQLite's text" in error.message

@@ -187,7 +187,7 @@ def test_index_that_disagrees_with_its_table(tmp_path: Path) -> None:
 
 
 def test_statistics_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ANALYZE has noted about the sender's index is there after the index was built again."""
+    """The statistics of ANALYZE on the sender's index are kept when the index is rebuilt."""
     monkeypatch.setattr("schedd.store.bulk.BULK_ROWS", 5000)
     path = build(tmp_path / "org.db", contacts(3000), PLAN.format("") + ";", ROWS)
     build(path, "CREATE INDEX theirs ON email_schedules(status, scheduled_send_date); ANALYZE;")

@@ -423,7 +423,7 @@ def test_readers_see_old_or_new(folder: Path, tmp_path: Path) -> None:
 
 
 def test_describe_and_volume(folder: Path, tmp_path: Path) -> None:
-    """What `info` shows of a scheduled file, a damaged one and the folder."""
+    """`info` describes a scheduled file, a damaged one and the folder."""
     path = make_database(folder / "org.db", (GOLDEN / "01-november.sql").read_text())
     result = run_locally(path, tmp_path / "scratch", "2026-11-23")
     info = describe(path, "org")

@@ -85,7 +85,7 @@ def test_sources_as_comments(data: Path, daemons: Any) -> None:
     ids=["no text", "too large", "too large and cut within a character"],
 )
 def test_input_that_is_no_configuration(content: bytes, says: bytes, data: Path) -> None:
-    """What cannot be a TOML file is refused before a daemon is asked, in any locale."""
+    """A file that is not TOML is refused before a request to the daemon, in any locale."""
     for locale in ("C", "C.UTF-8"):
         refused = schedctl("set", "org-a", "-", data=data, content=content, LC_ALL=locale)
         assert refused.returncode == 2

@@ -63,7 +63,7 @@ def test_cost_of_runs(site: Site, call: Call) -> None:
 
 
 def test_cost_in_the_result(tmp_path: Path) -> None:
-    """Where a price is set, each result has its cost."""
+    """If a price is set, each result has its cost."""
     data = tmp_path / "data"
     environment = os.environ | {"SCHEDD_PRICE_PER_HOUR": "3.6", "SCHEDCTL_IDLE_TIMEOUT": "1"}
     command = [*SCHEDCTL, "demo", "--data", str(data), "--contacts", "500", "--json"]

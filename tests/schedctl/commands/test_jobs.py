@@ -166,7 +166,7 @@ class TestConfig:
     def test_bad(
         self, shared, schedctl, tmp_path: Path, text: str, code: ExitCode, words: list[str]
     ) -> None:
-        """What is wrong in the file is named, before any work."""
+        """The error in the file is named, before any work is done."""
         (tmp_path / "mine.toml").write_text(text)
         answer = schedctl("submit", "org-1", "--data", shared.path, "--config", "mine.toml")
         assert answer.returncode == code
@@ -333,7 +333,7 @@ class TestUsage:
         assert schedctl("submit", "-h").returncode == ExitCode.OK
 
     def test_light_start(self) -> None:
-        """What every call loads has neither ZeroMQ nor anything of the daemon."""
+        """The modules that every call loads include neither ZeroMQ nor the daemon."""
         import subprocess
 
         script = (
