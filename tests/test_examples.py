@@ -1,6 +1,6 @@
 """The examples in README.md and docs.
 
-Commands that exist, Python that runs, files that are there.
+Their commands must exist, their Python must run, and their files must be there.
 """
 
 from __future__ import annotations

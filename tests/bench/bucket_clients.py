@@ -1,4 +1,4 @@
-"""obstore against botocore: what the choice of the bucket's client rests on.
+"""Compare obstore with botocore, to justify the choice of the bucket's client.
 
 Needs both, and SeaweedFS (requirements).
 

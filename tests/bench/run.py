@@ -1,4 +1,4 @@
-"""Times complete runs against the least that SQLite needs for them.
+"""Measure the time of complete runs, and the least time that SQLite needs for their work.
 
 `make bench ARGS="--contacts 100000 1000000"`.
 

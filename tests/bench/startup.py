@@ -1,6 +1,6 @@
-"""Time from exec to listening, and to two ready workers: compiled (folder, one file) and not.
+"""Measure the time from exec to listening, and to two ready workers, warm and cold.
 
-Warm and cold.
+Compares the compiled program (a folder, one file) with Python.
 
 `make bench-startup` (after `make binary`). The data folder exists already, as on a machine that
 starts again. The forms take turns within one run. Cold: the page cache is dropped before each start

@@ -1,4 +1,4 @@
-"""Times what the process pool earns: `make bench-pool`.
+"""Measure the gain from the process pool: `make bench-pool`.
 
 1. How many organizations of one size a daemon with one worker process schedules in a second, and
    one with two.

@@ -1,6 +1,6 @@
-"""Runs a job again and again, each time with one fault at one operation, and looks at what is left.
+"""Run a job repeatedly, each time with one fault at one operation, and check the file.
 
-A process of its own, without threads, that forks a child for each try: `python -m
+A separate process, without threads, that forks a child for each attempt: `python -m
 tests.faults.harness SCENARIO MODE KIND` prints one JSON document. Used by the tests, and by `make
 faults` for docs/FAULTS.md.
 """

@@ -1,4 +1,4 @@
-"""Names that another user can guess: what is there already is refused, or another name is used."""
+"""File names that another user can guess: an existing file is refused, or another name is used."""
 
 from __future__ import annotations
 

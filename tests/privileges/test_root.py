@@ -1,4 +1,4 @@
-"""The start as root: what is given to the ordinary user, and what is left of root's privileges."""
+"""The start as root: files given to the ordinary user, and the privileges that remain."""
 
 from __future__ import annotations
 

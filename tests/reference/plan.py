@@ -1,6 +1,6 @@
-"""All sections in order.
+"""The plan of an organization for a date and overrides: all sections in order.
 
-An organization, a date and overrides -> the plan that a run must arrive at.
+A run must compute the same plan.
 """
 
 from __future__ import annotations

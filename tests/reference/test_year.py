@@ -1,6 +1,6 @@
 """A year of daily runs with a sender.
 
-Each event's email at most once, and once where nothing stood in its way.
+Each event's e-mail is sent at most once, and exactly once if nothing prevents it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`schedctl` on a terminal, as a person meets it: the progress bar, colours, Ctrl-C."""
+"""`schedctl` on a terminal: the progress bar, colours, Ctrl-C."""
 
 from __future__ import annotations
 

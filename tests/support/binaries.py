@@ -1,4 +1,4 @@
-"""The compiled program in both its forms, and what is started of it."""
+"""The compiled program in both its forms, and the processes started from it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Buckets for tests.
 
-A folder, a real S3 server, and that server behind a proxy that makes trouble.
+A folder, a real S3 server, and that server behind a proxy that injects faults.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The local launcher.
 
-One daemon for all, gone when idle, there again when it is needed, whatever happens to it.
+One daemon serves all clients, exits when idle, and is started again when a client needs it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The keys of the second edition: what each accepts, how an error names it, how layers are merged.
-
-Presets.
-"""
+"""Keys of the configuration: their values, their names in errors, merged layers, and presets."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Push and pull.
 
-What arrives is what was sent, whatever happens on the way, and only what is missing travels.
+The received file equals the sent one, and only missing blocks are transferred.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Trouble with the data folder itself: a full disk, a damaged journal, a journal of the future."""
+"""Faults of the data folder: a full disk, a damaged journal, the journal of a later release."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Jobs in a real daemon.
 
-The journal, the queue, cancelling, dying workers, and how the daemon ends.
+Tests the journal, the queue, cancellation, crashed workers, and the end of the daemon.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A run that would change the plan beyond reason.
+"""Guards against a run that would change too much of the plan.
 
-Exact figures, nothing written, and what lifts the guards.
+Tests the exact figures, that nothing is written, and how to accept the changes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Metrics of a real daemon over real HTTP.
 
-Right numbers, and nothing that a scraper does disturbs the daemon.
+The numbers are right, and no request of a scraper disturbs the daemon.
 """
 
 from __future__ import annotations

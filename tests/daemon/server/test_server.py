@@ -1,4 +1,4 @@
-"""The socket: whatever arrives, the daemon answers or drops it, and lives."""
+"""The socket: the daemon answers or drops every message, and keeps running."""
 
 from __future__ import annotations
 

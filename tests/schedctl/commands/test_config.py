@@ -1,7 +1,4 @@
-"""`schedctl config` and what people give it.
-
-Questions on a terminal, odd files, odd arguments, broken versions.
-"""
+"""`schedctl config`: prompts on a terminal, odd files and arguments, and invalid versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report: what runs leave for it, the page, and the command."""
+"""The report: the records of runs, the page, and the command."""
 
 from __future__ import annotations
 
