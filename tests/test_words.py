@@ -41,7 +41,7 @@ def run(path: Path) -> subprocess.CompletedProcess[str]:
     ("sentence", "found", "replacement"),
     [
         ("The client connects anew.", "anew", "again"),
-        ("The file is corrupted.", "corrupted", "corrupted"),
+        ("The file is spoilt.", "spoilt", "corrupted"),
         ("Twelve tries were in vain.", "in vain", "failed"),
         ("Show what becomes of them.", "becomes of", "outcome"),
         ("Then begin again.", "begin again", "retry"),
