@@ -176,7 +176,7 @@ def floor(path: Path, run: Run, rows: PlainRows, mode: Mode) -> None:
 def read_all(path: Path) -> None:
     """Have SQLite read the needed columns of contacts and plan once, as values.
 
-    Nothing leaves it.
+    The values stay inside SQLite.
     """
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     present = schema.read_schema(connection)

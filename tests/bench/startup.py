@@ -64,7 +64,7 @@ def start(command: list[str], data: Path, cache: Path) -> tuple[float, float]:
 def from_a_stopped_machine(command: list[str], folder: Path) -> tuple[float, float]:
     """Return the seconds of `client.schedule` with the machine stopped, and with it up.
 
-    API, name, socket, job.
+    The time includes the API, the name, the socket and the job.
 
     The machine takes no time of its own to boot: what Fly takes comes on top.
     """

@@ -80,9 +80,9 @@ def test_signals(program: Program, data: Path, name: str) -> None:
 
 
 def test_drain_and_force(program: Program, data: Path) -> None:
-    """A job that runs is let end after a signal; after a second one it is left to the next start.
+    """After a signal the running job may end; after a second one the next start runs it again.
 
-    Exit code 6.
+    The exit code is then 6.
     """
     organization(data, 200_000)
     with Client(data=data) as client:

@@ -143,7 +143,7 @@ def test_concurrent_conditional_writes(
 class Careless:
     """A store that ignores conditions, as some servers do.
 
-    Or one that checks them, and then writes.
+    Another checks them first and then writes.
     """
 
     def __init__(self, store: ObjectStore, ignored: str, *, racing: bool = False) -> None:

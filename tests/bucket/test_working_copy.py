@@ -167,7 +167,7 @@ def test_versions_are_kept_folded_and_collected(
 ) -> None:
     """Every version kept can be fetched; patches are folded.
 
-    What nothing needs goes, later, and nothing else.
+    Objects that no version needs are deleted later, and no others.
     """
     monkeypatch.setattr(versions, "MAX_PATCHES", 3)
     monkeypatch.setattr(versions, "KEEP_VERSIONS", 6)

@@ -36,7 +36,7 @@ def columns_of(connection: sqlite3.Connection, table: str) -> list[str]:
 def sender_rows(path: Path, columns: dict[str, list[str]] | None = None) -> Rows:
     """Return the rows that are not the scheduler's.
 
-    Of every other program's table, and of the plan's the sender's.
+    These are the tables of other programs, and the sender's rows of the plan.
 
     columns: those of each table to look at; the run adds some to the plan's.
     """

@@ -203,7 +203,7 @@ def _warnings(
 def refused(name: str, folder: Path, change: Change | str | None = None) -> SchedulerError:
     """Schedule a case in every way, twice.
 
-    Return the error that it must be refused with each time.
+    Returns the error with which each run must refuse it.
     """
     errors = []
     for way in WAYS:

@@ -156,7 +156,7 @@ def refused_rightly(error: SchedulerError, path: Path) -> bool:
 def counts(result: RunResult) -> dict[tuple[str, ...], int]:
     """Return the warnings of a run as numbers.
 
-    Rows of an old plan, which only the first run has, aside.
+    Rows of an old plan are left out, as only the first run has them.
     """
     return {
         (w.code, w.table, w.column, w.name): w.count

@@ -253,7 +253,7 @@ class TestWarnings:
     def test_table(self, folder, schedctl) -> None:
         """Submit and preview show how many values could not be used, and what that means.
 
-        At most ten kinds.
+        They show at most ten kinds.
         """
         where = ("org-1", "--data", folder.path, "--as-of", AS_OF)
         change(folder, "UPDATE contacts SET birth_date = 'soon' WHERE id <= 3")

@@ -134,7 +134,7 @@ class TestKeys:
     def test_one_without_the_other(self, home: dict[str, str]) -> None:
         """One key alone is an error that names the missing one's variable.
 
-        No unencrypted fallback.
+        There is no unencrypted fallback.
         """
         public, secret = (key.decode() for key in zmq.curve_keypair())
         with pytest.raises(SettingsError, match="server_key is missing") as caught:

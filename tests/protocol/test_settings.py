@@ -168,7 +168,7 @@ def test_bucket_settings_of_daemon_and_bucket_agree() -> None:
 def test_each_package_has_its_own_exception(tmp_path: Path) -> None:
     """Daemon and bucket turn a wrong setting into their own errors.
 
-    Tests/client has the client's.
+    The client's test is in tests/client.
     """
     with pytest.raises(FatalError) as fatal:
         daemon_settings.load({"drain_s": "x"}, {})

@@ -31,7 +31,7 @@ _SHOWN = 10
 def read_plan(path: Path) -> Plan:
     """Return the plan that a scheduled file holds.
 
-    Its pre-scheduled and skipped rows, and its issues.
+    The plan has its pre-scheduled and skipped rows, and its issues.
     """
     uri = f"{Path(path).resolve().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True)) as connection:

@@ -63,7 +63,7 @@ def latest_parent(
 ) -> HistoryRow | None:
     """Return the row that a follow-up would follow.
 
-    The largest send date, then the largest row id.
+    It has the largest send date, then the largest row id.
     """
     oldest = shift(as_of, -configuration.followup_lookback_days)
     parents = [

@@ -34,7 +34,7 @@ def limit_contact(
 def one_per_key(rows: list[Row]) -> list[Row]:
     """Return the rows with one for each key.
 
-    The one that is sent, else the first by priority and instance.
+    The row that is sent stays, else the first by priority and instance.
     """
     by_key: dict[tuple[int, str, date], list[Row]] = defaultdict(list)
     for row in rows:

@@ -127,7 +127,7 @@ def latest_aep(event: date, configuration: Configuration) -> date:
 def is_base(day: date, of: date, *, month_start: bool) -> bool:
     """Return whether a window depends on this day.
 
-    The anniversary, or the first of the anniversary's month.
+    The day is the anniversary, or the first of its month.
     """
     if month_start:
         return (day.month, day.day) == (of.month, 1)

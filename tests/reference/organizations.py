@@ -108,7 +108,7 @@ def _script(tables: list[Table]) -> str:
 def _take_keys(history: History, found: Plan, as_of: date, instance_ids: list[int]) -> None:
     """Add rows on the very keys that would be planned.
 
-    An older plan's, failed ones, and ones being sent.
+    They are rows of an older plan, failed ones, and ones being sent.
     """
     source = history.source
     share = source.choice([0.0, 0.1, 0.5])

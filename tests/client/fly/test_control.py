@@ -193,7 +193,7 @@ def test_token_refused(server: MachinesApiServer, status: int) -> None:
 def test_no_app_no_machine(server: MachinesApiServer) -> None:
     """An app that does not exist, one without machines, and a machine that does not exist.
 
-    Each is said at once.
+    Each is reported at once.
     """
     with pytest.raises(MachineMissingError, match="has no machine"):
         up(control_of(server))
@@ -427,7 +427,7 @@ def check_rounds(rounds: list[tuple[str, list[Fault]]], seed: int) -> None:
 def test_random_rounds(rounds: list[tuple[str, list[Fault]]], seed: int) -> None:
     """Start, stop, idle exits, deployments, leases and faults in any order.
 
-    Whoever wants the machine up gets it.
+    Each client that needs the machine gets it.
     """
     check_rounds(rounds, seed)
 

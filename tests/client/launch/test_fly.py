@@ -73,7 +73,7 @@ def test_machine_starts_for_a_job_and_stops(site: Site) -> None:
 def test_machine_starts_again_after_each_idle_exit(site: Site) -> None:
     """One client schedules again after each time that the machine has stopped itself.
 
-    Nobody tells it.
+    The client gets no notice of the stop.
     """
     add_organization(site)
     site.body.idle_timeout_s = 10.0
@@ -219,7 +219,7 @@ def test_api_faults_at_every_call(site: Site) -> None:
 def test_daemon_of_a_started_machine_is_dead(site: Site) -> None:
     """A machine that is started though nothing listens in it.
 
-    An error within the time, which says where.
+    The error comes within the time limit and names the address.
     """
     site.machine.body = lambda _: None
     with (

@@ -201,7 +201,7 @@ def test_keys_where_nobody_listens(keys: Keys) -> None:
 def test_killed_in_the_handshake(tmp_path: Path) -> None:
     """Whoever hangs up in the middle of the greeting has died, as far as a Unix socket can tell.
 
-    No key is blamed.
+    The error does not mention keys.
     """
     path = tmp_path / "dying.sock"
     with socket.socket(socket.AF_UNIX) as listener:

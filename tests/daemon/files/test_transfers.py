@@ -47,7 +47,7 @@ def folder(make_folder: MakeFolder) -> Folder:
 def test_push_and_pull_round_trip(folder: Folder, tmp_path: Path) -> None:
     """A database that is pushed is the organization's; pulled, it is what it was.
 
-    Nothing is left lying about.
+    No temporary files remain.
     """
     here = tmp_path / "here"
     here.mkdir()

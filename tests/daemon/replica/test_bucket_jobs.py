@@ -143,7 +143,7 @@ def test_other_changes_are_published(
 ) -> None:
     """A configuration, a file that is sent, a backup that is restored: each is published.
 
-    What is asked is current.
+    Replies show the current version.
     """
     copy = site.publish_new(organization)
     one, two = site.machine("one"), site.machine("two")
@@ -275,7 +275,7 @@ def test_eviction(site: Site, organization: str, layout: str) -> None:
 def test_batch(site: Site, organization: str, layout: str, tmp_path: Path) -> None:
     """Several organizations in one call.
 
-    A bounded number at once, an outcome for each, sums, exit codes.
+    A bounded number runs at once; there are an outcome for each, sums, and exit codes.
     """
     names = [f"{organization}-{number}" for number in range(6)]
     for number, name in enumerate(names):

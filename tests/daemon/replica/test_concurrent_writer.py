@@ -187,7 +187,7 @@ def connection_has_newer(path: Path, run: RunResult) -> bool:
 def make_again(daemon: BucketDaemon, path: Path) -> list[tuple[object, ...]]:
     """The plan of a file's inputs, computed from nothing.
 
-    Without the scheduler's rows that were not sent.
+    The scheduler's rows that were not sent are removed first.
     """
     fresh = daemon.data / "fresh.db"
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(fresh)) as target:

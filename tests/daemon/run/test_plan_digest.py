@@ -196,7 +196,7 @@ def test_follow_ups_and_issues() -> None:
 def test_golden_plans(case: str, tmp_path: Path) -> None:
     """A plan has one digest.
 
-    Of any number of workers, in either mode, before and after it was written.
+    It is equal for any number of workers, in either mode, before and after the plan is written.
     """
     path = make_database(tmp_path / "org.db", (GOLDEN / f"{case}.sql").read_text())
     day, config = golden(case)["as_of"], golden(case).get("config", {})

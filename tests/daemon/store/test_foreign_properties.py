@@ -293,7 +293,7 @@ def holds(path: Path, foreign: Foreign, scratch: Path) -> None:
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(foreign=foreign_tables())
 def test_small(people: dict[int, Path], foreign: Foreign) -> None:
-    """No crash and no internal error.
+    """A run neither crashes nor ends with an internal error.
 
     Nothing is lost, indexes agree, and a second run changes nothing.
     """

@@ -164,7 +164,7 @@ def _dump(path: Path, table: str) -> list[tuple[object, ...]]:
 def test_foreign_tables_stay(folder: Path, tmp_path: Path) -> None:
     """Tables, indexes and rows of the main application are the same after a run.
 
-    The journal mode too.
+    So is the journal mode.
     """
     path = make_database(folder / "org.db", (GOLDEN / "01-november.sql").read_text())
     schema = _schema(path)
