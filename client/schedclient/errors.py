@@ -39,7 +39,8 @@
         │   │                         bucket_busy, bucket_conflict
         │   └── LeaseError                lease_held, lease_lost
         ├── JobCancelledError         cancelled
-        └── ExecutionError            worker_died, out_of_memory, internal, and unknown codes
+        └── ExecutionError            worker_died, out_of_memory, too_slow, internal,
+                                      and unknown codes
 
 Catch the class that you can do something about, and let the others pass:
 
@@ -393,6 +394,7 @@ BY_CODE: dict[ErrorCode, type[DaemonError | IncompatibleError]] = {
     ErrorCode.CANCELLED: JobCancelledError,
     ErrorCode.WORKER_DIED: ExecutionError,
     ErrorCode.OUT_OF_MEMORY: ExecutionError,
+    ErrorCode.TOO_SLOW: ExecutionError,
     ErrorCode.INTERNAL: ExecutionError,
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -35,11 +36,14 @@ from .server.keys import admitted_clients, server_secret
 from .server.metrics import Metrics, MetricsServer
 from .server.server import Server
 from .settings import Settings
+from .store.limits import limit_memory
 from .workers.pool import Pool
 
 ZAP_DOMAIN = "schedd"
 #: Time for idle workers to end before they are killed.
 POOL_CLOSE_S = 3.0
+#: Time from the end of all else until a thread that is left does not keep the process any longer.
+FORCED_EXIT_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,8 @@ class Daemon:
     async def _serve(self, access: _Access, defaults: str) -> ExitCode:
         """Assemble all parts and serve; closes them in the reverse order."""
         settings = self.settings
+        memory_bytes = settings.worker_memory_mb * 1_000_000
+        limit_memory(memory_bytes)
         here = identity(os.environ, len(os.sched_getaffinity(0)))
         alive_file = wait_for_old_workers(self.state)
         remove_temporary(self.state)
@@ -166,18 +172,24 @@ class Daemon:
                 settings.backup_days,
                 replica,
                 on_fly=here is not None,
+                max_request_s=settings.max_request_s,
             )
             server = Server(service, files, settings, self._lost_log_lines)
             async with self._listening(server, access), self._metrics(service, server):
                 self._watch_signals()
                 service.resume()
-                pool = Pool(settings.workers, alive_file, service.start_next)
+                pool = Pool(
+                    settings.workers,
+                    alive_file,
+                    service.start_next,
+                    memory_bytes=memory_bytes,
+                )
                 service.pool = pool
                 self._log_start(access, replica, here)
                 server.start()
                 pool.start()
                 await self._until_stopped(server)
-                return await self._end(service, pool)
+                return await self._end(service, pool, server)
         finally:
             journal.close()
 
@@ -260,15 +272,17 @@ class Daemon:
             except TimeoutError:
                 continue
 
-    async def _end(self, service: JobService, pool: Pool) -> ExitCode:
-        """Let running jobs end within the drain time; a second signal ends the wait."""
+    async def _end(self, service: JobService, pool: Pool, server: Server) -> ExitCode:
+        """Let jobs and requests end within the drain time; a second signal ends the wait."""
         service.accepting = False
         self._stop.clear()
         drained = asyncio.create_task(service.drain(self.settings.drain_s))
+        replied = asyncio.create_task(server.end_requests(self.settings.drain_s))
         second_signal = asyncio.create_task(self._stop.wait())
         if service.running:
             self._log.info("draining", running=service.running, drain_s=self.settings.drain_s)
-        await asyncio.wait({drained, second_signal}, return_when=asyncio.FIRST_COMPLETED)
+        ended = asyncio.create_task(_all_ended(drained, replied))
+        await asyncio.wait({ended, second_signal}, return_when=asyncio.FIRST_COMPLETED)
         second_signal.cancel()
 
         complete = await drained if drained.done() else False
@@ -276,9 +290,26 @@ class Daemon:
             drained.cancel()
             service.abandon()
         await pool.close(POOL_CLOSE_S if complete else 0.0)
-        code = ExitCode.OK if complete else ExitCode.FORCED
+        answered = await replied if replied.done() else False
+        if not answered:
+            replied.cancel()
+            _exit_soon(ExitCode.FORCED)
+        code = ExitCode.OK if complete and answered else ExitCode.FORCED
         self._log.info("exit", code=int(code), name=code.name, why=self._reason)
         return code
+
+
+async def _all_ended(*tasks: asyncio.Task[bool]) -> bool:
+    await asyncio.wait(tasks)
+    return True
+
+
+def _exit_soon(code: ExitCode) -> None:
+    """End the process in `FORCED_EXIT_S` even if a thread of a request does not end."""
+    structlog.get_logger().warning("a request does not end; exiting without it")
+    timer = threading.Timer(FORCED_EXIT_S, os._exit, (int(code),))
+    timer.daemon = True
+    timer.start()
 
 
 @contextmanager

@@ -65,6 +65,7 @@ class ErrorCode(StrEnum):
     CANCELLED = "cancelled"
     WORKER_DIED = "worker_died"
     OUT_OF_MEMORY = "out_of_memory"
+    TOO_SLOW = "too_slow"
     INTERNAL = "internal"
 
 

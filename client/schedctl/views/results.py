@@ -242,6 +242,9 @@ def print_health(health: Health) -> None:
             "log": f"{health.log_lines_lost:,} lines could not be written"
             if health.log_lines_lost
             else None,
+            "journal": f"cannot be written; {health.jobs_unwritten:,} ended jobs are in memory"
+            if health.jobs_unwritten
+            else None,
         },
     )
 

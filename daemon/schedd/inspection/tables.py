@@ -13,6 +13,7 @@ import apsw
 from schedd.engine.configuration import PLAN_STATUSES, Configuration
 from schedd.store import foreign
 from schedd.store import schema as schema_module
+from schedd.store.limits import connect
 from schedd.store.odd_values import OddValues
 from schedd.store.probe import Sample, try_rows
 from schedd.store.schema import OWN_TABLES, PLAN, PLAN_COLUMNS, PLAN_KEY, READ_TABLES, Schema
@@ -160,7 +161,7 @@ def _concerns_plan(names: set[str], sql: str) -> bool:
     condition = sql[sql.lower().rindex("where") + len("where") :]
     if set(re.findall(r"\w+", condition.lower())) & names != {"status"}:
         return True
-    scratch = apsw.Connection(":memory:")
+    scratch = connect(":memory:")
     try:
         scratch.execute("CREATE TABLE plan(status)")
         scratch.executemany("INSERT INTO plan VALUES (?)", [(status,) for status in PLAN_STATUSES])

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import apsw
 import msgspec
 
 from schedd.store.errors import sqlite_errors
+from schedd.store.limits import connect
 from schedproto import (
     ErrorCode,
     ErrorInfo,
@@ -88,7 +88,7 @@ class Journal:
     def __init__(self, path: Path, now: Callable[[], float]) -> None:
         self._path, self._now = path, now
         with sqlite_errors(path):
-            self._connection = apsw.Connection(str(path))
+            self._connection = connect(str(path))
             self._connection.set_busy_timeout(5000)
             self._connection.execute("PRAGMA journal_mode = WAL")
             # Accepted means on disk: every commit is synced.

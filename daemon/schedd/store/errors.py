@@ -16,6 +16,8 @@ import apsw
 from schedproto import ErrorCode, SchedulerError
 from schedproto.sqlite_files import is_disk_full
 
+from .limits import MAX_VALUE_BYTES, deadline_error
+
 _TABLE: list[tuple[type[Exception] | tuple[type[Exception], ...], ErrorCode, str, str]] = [
     (
         apsw.NotADBError,
@@ -69,7 +71,7 @@ _TABLE: list[tuple[type[Exception] | tuple[type[Exception], ...], ErrorCode, str
         apsw.NoMemError,
         ErrorCode.OUT_OF_MEMORY,
         "needs more memory than available",
-        "Use a machine with more memory, or fewer workers.",
+        "Use a machine with more memory or fewer workers, or raise SCHEDD_WORKER_MEMORY_MB.",
     ),
     (
         apsw.InterruptError,
@@ -214,9 +216,27 @@ def _of_corruption(error: apsw.Error, path: Path) -> SchedulerError | None:
     return None
 
 
+def _special(error: apsw.Error, path: Path) -> SchedulerError | None:
+    """Return the error for what the kind of exception alone does not say; None if it does."""
+    if isinstance(error, apsw.InterruptError):
+        return deadline_error()
+    if isinstance(error, apsw.CorruptError):
+        return _of_corruption(error, path)
+    if isinstance(error, apsw.TooBigError):
+        return SchedulerError(
+            ErrorCode.FOREIGN_SCHEMA,
+            f"{path.name} has a value, or makes one, that is larger than "
+            f"{MAX_VALUE_BYTES >> 20} MiB",
+            hint="Shorten the value, or drop the generated column, index, view or trigger that "
+            "makes it. Nothing was changed.",
+            details={"path": str(path), "sqlite": str(error)},
+        )
+    return None
+
+
 def translate(error: apsw.Error, path: Path) -> SchedulerError:
     """Return the scheduler's error for one of SQLite's."""
-    if isinstance(error, apsw.CorruptError) and (found := _of_corruption(error, path)):
+    if found := _special(error, path):
         return found
     full = is_disk_full(error)
     for kind, code, says, hint in _TABLE:
@@ -231,9 +251,7 @@ def translate(error: apsw.Error, path: Path) -> SchedulerError:
     if isinstance(error, apsw.ConstraintError) and (refusal := of_constraint(error)):
         refusal.details |= details
         return refusal
-    if isinstance(
-        error, (apsw.ConstraintError, apsw.SQLError, apsw.MismatchError, apsw.TooBigError)
-    ):
+    if isinstance(error, (apsw.ConstraintError, apsw.SQLError, apsw.MismatchError)):
         return SchedulerError(
             ErrorCode.FOREIGN_SCHEMA,
             f"SQLite cannot process {path.name}: {error}",

@@ -13,6 +13,7 @@ from schedproto import ErrorCode, Mode, SchedulerError, sqlite_files
 from . import integrity
 from .connection import open_reader
 from .errors import sqlite_errors, translate
+from .limits import connect
 from .schema import PLAN
 
 #: Maximum size of files that are checked before a reliable run, in some tens of milliseconds.
@@ -100,7 +101,7 @@ def whole_copy(source: Path, path: Path) -> None:
 
     It opens a connection of its own, as SQLite does not copy from one that is writing.
     """
-    origin, target = open_reader(source), apsw.Connection(str(path))
+    origin, target = open_reader(source), connect(str(path))
     try:
         target.execute("PRAGMA synchronous = OFF")
         with target.backup("main", origin, "main") as copying:
@@ -113,9 +114,8 @@ def whole_copy(source: Path, path: Path) -> None:
 def check_file(path: Path, organization: str) -> None:
     """Raise `SchedulerError` and remove an uploaded file if it is not an intact database."""
     try:
-        connection = apsw.Connection(
-            sqlite_files.immutable_uri(path),
-            flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
+        connection = connect(
+            sqlite_files.immutable_uri(path), apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
         )
         try:
             found = sqlite_files.faults(connection, indexes=True)
