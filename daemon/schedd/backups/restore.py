@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from schedd.store.connection import open_writer
+from schedd.store.connection import check_file, open_writer
 from schedd.store.errors import sqlite_errors
 from schedd.store.limits import connect
 from schedproto import ErrorCode, Mode, SchedulerError, sqlite_files
@@ -134,6 +134,7 @@ def back_up_current(backups: Backups, database: Path, reason: str) -> bool:
     """Back up the current state; returns False if there is no file that SQLite can open."""
     if not database.exists():
         return False
+    check_file(database)
     descriptor = os.open(database, os.O_RDONLY | os.O_CLOEXEC)
     try:
         connection = open_writer(database, Mode.RELIABLE)

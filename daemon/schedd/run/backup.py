@@ -12,6 +12,7 @@ import apsw
 
 from schedd.backups.backups import Backups, disk_errors
 from schedd.store import maintenance
+from schedd.store.connection import check_file
 from schedproto import JobSpec, Mode
 from schedproto.layout import temporary_folder
 
@@ -81,6 +82,7 @@ def backup_scope(spec: JobSpec, database: Path, context: RunContext) -> Iterator
     wanted = context.backups is not None and spec.mode == Mode.RELIABLE and not spec.dry_run
     descriptor = -1
     if wanted:
+        check_file(database)  # the opening of a named pipe would wait for its other end
         try:
             descriptor = os.open(database, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:

@@ -27,10 +27,14 @@ HIGHPERF_CACHE_KIB = 2 * 1024 * 1024
 def resolve_database(data_dir: Path, organization: str) -> Path:
     """Return an organization's file; raises if a symbolic link leads out of the data folder."""
     path = database_path(data_dir, organization)
-    if path.resolve().parent != data_dir.resolve():
+    try:
+        folder = path.resolve().parent
+    except (OSError, RuntimeError):  # a link that leads to itself
+        folder = None
+    if folder != data_dir.resolve():
         raise SchedulerError(
             ErrorCode.INVALID_ORGANIZATION,
-            f"{path.name} is a link to a file outside the data folder",
+            f"{path.name} is a link to a file outside the data folder, or to itself",
             hint="Put the file itself into the data folder.",
         )
     return path
