@@ -226,7 +226,7 @@ def _special(error: apsw.Error, path: Path) -> SchedulerError | None:
         return SchedulerError(
             ErrorCode.FOREIGN_SCHEMA,
             f"{path.name} has a value, or makes one, that is larger than "
-            f"{MAX_VALUE_BYTES >> 20} MiB",
+            f"{MAX_VALUE_BYTES >> 20} MiB ({error})",
             hint="Shorten the value, or drop the generated column, index, view or trigger that "
             "makes it. Nothing was changed.",
             details={"path": str(path), "sqlite": str(error)},
@@ -273,3 +273,12 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         yield
     except apsw.Error as error:
         raise translate(error, path) from error
+    except UnicodeDecodeError as error:
+        # apsw decodes names and messages, which SQLite does not check.
+        raise SchedulerError(
+            ErrorCode.DATABASE_DAMAGED,
+            f"{path.name} is damaged, or has a name that is not valid text: {error}",
+            hint="`PRAGMA integrity_check` in the sqlite3 shell shows damage; restore the file "
+            "from a backup.",
+            details={"path": str(path)},
+        ) from error
