@@ -26,7 +26,7 @@
         │   ├── DatabaseMissingError      database_missing
         │   ├── DatabaseUnusableError     database_not_sqlite, _damaged, _unreadable, _read_only,
         │   │                             duplicate_keys
-        │   ├── DatabaseLockedError       database_locked
+        │   ├── DatabaseLockedError       database_locked, database_replaced
         │   ├── DiskFullError             disk_full
         │   ├── BackupError               backup_failed, backup_damaged
         │   ├── TransferError             transfer_unknown, transfer_damaged
@@ -372,6 +372,7 @@ BY_CODE: dict[ErrorCode, type[DaemonError | IncompatibleError]] = {
     ErrorCode.DATABASE_LOCKED: DatabaseLockedError,
     ErrorCode.DATABASE_READ_ONLY: DatabaseUnusableError,
     ErrorCode.DATABASE_UNREADABLE: DatabaseUnusableError,
+    ErrorCode.DATABASE_REPLACED: DatabaseLockedError,
     ErrorCode.DISK_FULL: DiskFullError,
     ErrorCode.BACKUP_FAILED: BackupError,
     ErrorCode.BACKUP_DAMAGED: BackupError,

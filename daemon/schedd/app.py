@@ -36,6 +36,7 @@ from .server.keys import admitted_clients, server_secret
 from .server.metrics import Metrics, MetricsServer
 from .server.server import Server
 from .settings import Settings
+from .store.file_identity import FileIdentity
 from .store.limits import limit_memory
 from .workers.pool import Pool
 
@@ -71,6 +72,8 @@ class Daemon:
         self._stop = asyncio.Event()
         self._signals = 0
         self._reason = ""
+        self._lock: FileIdentity | None = None
+        self._lost_state = False
 
     async def run(self) -> ExitCode:
         """Serve until a signal or idleness ends it. Raises `FatalError` if it cannot start."""
@@ -80,6 +83,7 @@ class Daemon:
         if settings.data.is_dir():
             drop_privileges(settings.user, settings.data)
         lock = lock_folder(settings.data, self.state)
+        self._lock = FileIdentity.of(self.state / "lock")
         try:
             return await self._serve(access, defaults)
         finally:
@@ -188,7 +192,7 @@ class Daemon:
                 self._log_start(access, replica, here)
                 server.start()
                 pool.start()
-                await self._until_stopped(server)
+                await self._until_stopped(server, journal)
                 return await self._end(service, pool, server)
         finally:
             journal.close()
@@ -205,13 +209,15 @@ class Daemon:
                 try:
                     for endpoint in access.endpoints:
                         router = open_router(context, endpoint, access.server_secret, ZAP_DOMAIN)
-                        server.listen(router)
+                        server.listen(router, endpoint)
                     yield
                 finally:
                     server.close()
         finally:
             context.destroy(linger=500)
-            remove_unix_sockets(access.endpoints)
+            # Without the state folder, the socket may be that of another daemon.
+            if not self._lost_state:
+                remove_unix_sockets(access.endpoints)
 
     @asynccontextmanager
     async def _metrics(self, service: JobService, server: Server) -> AsyncIterator[None]:
@@ -253,9 +259,25 @@ class Daemon:
         self._stop.set()
         self._log.info("signal", signal=name, count=self._signals)
 
-    async def _until_stopped(self, server: Server) -> None:
-        """Wait for a signal, or for the idle timeout."""
+    def _state_is_gone(self, journal: Journal) -> bool:
+        """Return whether the lock or the journal was removed or replaced.
+
+        Then another daemon may start over the same folder, and nothing here is on the disk.
+        """
+        return self._lock is None or not (self._lock.is_current and journal.is_present)
+
+    async def _until_stopped(self, server: Server, journal: Journal) -> None:
+        """Wait for a signal, for the idle timeout, or for the loss of the state folder."""
         while not self._stop.is_set():
+            if self._state_is_gone(journal):
+                server.service.accepting = False
+                self._reason, self._lost_state = "state folder removed", True
+                self._log.error(
+                    "the lock or the journal was removed or replaced; exiting",
+                    folder=str(self.state),
+                )
+                return
+            server.listen_again()
             left = server.idle_exit_in_s
             if left is not None and left <= 0:
                 if await server.has_pending():
@@ -295,6 +317,8 @@ class Daemon:
             replied.cancel()
             _exit_soon(ExitCode.FORCED)
         code = ExitCode.OK if complete and answered else ExitCode.FORCED
+        if self._lost_state:
+            code = ExitCode.DATA
         self._log.info("exit", code=int(code), name=code.name, why=self._reason)
         return code
 

@@ -40,6 +40,11 @@ class PreRunBackup:
         if self._backups is not None:
             maintenance.empty_log(connection)
 
+    def check(self) -> None:
+        """Raise if the backup that was made is gone, before the run relies on it."""
+        if self._backups is not None and self.backup_id is not None:
+            self._backups.check_present(self.backup_id)
+
     def make(self) -> None:
         """Back up the state in which the run's transaction began, unless that is done.
 

@@ -26,6 +26,7 @@ from schedproto.ids import check_organization
 from schedproto.message import Reply
 from schedproto.messages import AnyRequest, Failure
 
+from .endpoints import bind_again, is_lost
 from .handlers import DaemonRequestHandler, JobRequestHandler
 from .idle import IdleTimer
 from .table import Access, RequestTable, Route
@@ -44,7 +45,7 @@ class Server:
     lost_log_lines: returns how many log lines could not be written.
 
         server = Server(service, files, settings, log_output.lost)
-        server.listen(open_router(context, "ipc:///data/.schedd/socket", None, "schedd"))
+        server.listen(open_router(context, endpoint, None, "schedd"), endpoint)
         server.start()
         ...
         server.close()
@@ -63,6 +64,7 @@ class Server:
         daemon = DaemonRequestHandler(service, self._idle, settings.queue_limit, lost_log_lines)
         self._table = RequestTable(daemon, JobRequestHandler(service), self._watches, files)
         self._sockets: list[zmq.asyncio.Socket] = []
+        self._endpoints: dict[str, zmq.asyncio.Socket] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._files = files
         self._requests: set[asyncio.Task[None]] = set()
@@ -76,10 +78,22 @@ class Server:
         self._file_locks: dict[str, asyncio.Lock] = {}
         self._log = structlog.get_logger()
 
-    def listen(self, socket: zmq.asyncio.Socket) -> None:
-        """Begin to serve a bound socket."""
+    def listen(self, socket: zmq.asyncio.Socket, endpoint: str) -> None:
+        """Begin to serve a socket that is bound to an endpoint."""
         self._sockets.append(socket)
+        self._endpoints[endpoint] = socket
         self._spawn(self._receive(socket))
+
+    def listen_again(self) -> None:
+        """Bind Unix sockets again whose files were removed: nobody can connect to them."""
+        for endpoint, socket in self._endpoints.items():
+            if is_lost(endpoint):
+                try:
+                    bind_again(socket, endpoint)
+                except (zmq.ZMQError, OSError) as error:
+                    self._log.error("cannot listen", endpoint=endpoint, error=str(error))
+                else:
+                    self._log.warning("the socket was removed; listening again", endpoint=endpoint)
 
     def start(self) -> None:
         """Begin to push to watchers."""

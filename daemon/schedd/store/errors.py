@@ -16,6 +16,7 @@ import apsw
 from schedproto import ErrorCode, SchedulerError
 from schedproto.sqlite_files import is_disk_full
 
+from .file_identity import replaced
 from .limits import MAX_VALUE_BYTES, deadline_error
 
 _TABLE: list[tuple[type[Exception] | tuple[type[Exception], ...], ErrorCode, str, str]] = [
@@ -222,6 +223,8 @@ def _special(error: apsw.Error, path: Path) -> SchedulerError | None:
         return deadline_error()
     if isinstance(error, apsw.CorruptError):
         return _of_corruption(error, path)
+    if extended_result(error) == apsw.SQLITE_READONLY_DBMOVED:
+        return replaced(path, "Nothing was written.")
     if isinstance(error, apsw.TooBigError):
         return SchedulerError(
             ErrorCode.FOREIGN_SCHEMA,
