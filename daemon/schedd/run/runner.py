@@ -201,6 +201,8 @@ class _Job:
                 raise
             if self.spec.dry_run:
                 connection.execute("ROLLBACK")
+            else:
+                result.warnings.extend(maintenance.log_warning(connection, self.database))
         return self._timed(result)
 
     def _timed(self, result: RunResult) -> RunResult:
