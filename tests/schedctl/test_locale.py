@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.command_line import SCHEDCTL
 from tests.support.daemons import RunningDaemon
-from tests.support.folders import SCHEDCTL
 
 _CLIENT = """
 import sys
