@@ -26,7 +26,7 @@
         │   ├── DatabaseMissingError      database_missing
         │   ├── DatabaseUnusableError     database_not_sqlite, _damaged, _unreadable, _read_only,
         │   │                             duplicate_keys
-        │   ├── DatabaseLockedError       database_locked
+        │   ├── DatabaseLockedError       database_locked, database_replaced
         │   ├── DiskFullError             disk_full
         │   ├── BackupError               backup_failed, backup_damaged
         │   ├── TransferError             transfer_unknown, transfer_damaged
@@ -39,7 +39,8 @@
         │   │                         bucket_busy, bucket_conflict
         │   └── LeaseError                lease_held, lease_lost
         ├── JobCancelledError         cancelled
-        └── ExecutionError            worker_died, out_of_memory, internal, and unknown codes
+        └── ExecutionError            worker_died, out_of_memory, too_slow, internal,
+                                      and unknown codes
 
 Catch the class that you can do something about, and let the others pass:
 
@@ -371,6 +372,7 @@ BY_CODE: dict[ErrorCode, type[DaemonError | IncompatibleError]] = {
     ErrorCode.DATABASE_LOCKED: DatabaseLockedError,
     ErrorCode.DATABASE_READ_ONLY: DatabaseUnusableError,
     ErrorCode.DATABASE_UNREADABLE: DatabaseUnusableError,
+    ErrorCode.DATABASE_REPLACED: DatabaseLockedError,
     ErrorCode.DISK_FULL: DiskFullError,
     ErrorCode.BACKUP_FAILED: BackupError,
     ErrorCode.BACKUP_DAMAGED: BackupError,
@@ -393,6 +395,7 @@ BY_CODE: dict[ErrorCode, type[DaemonError | IncompatibleError]] = {
     ErrorCode.CANCELLED: JobCancelledError,
     ErrorCode.WORKER_DIED: ExecutionError,
     ErrorCode.OUT_OF_MEMORY: ExecutionError,
+    ErrorCode.TOO_SLOW: ExecutionError,
     ErrorCode.INTERNAL: ExecutionError,
 }
 

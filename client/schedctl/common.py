@@ -15,6 +15,7 @@ import msgspec
 
 from schedclient.errors import DaemonError, SchedulerClientError
 from schedclient.settings import TABLE
+from schedproto.printable import printable
 from schedproto.settings import did_you_mean
 
 from .exitcodes import ExitCode, of_error
@@ -169,9 +170,9 @@ def report_error(error: SchedulerClientError, *, as_json: bool) -> ExitCode:
     else:
         colour = None if os.environ.get("NO_COLOR") else "red"
         click.secho("Error: ", fg=colour, bold=True, nl=False, err=True)
-        click.echo(error.message, err=True)
+        click.echo(printable(error.message), err=True)
         if error.hint:
-            click.echo(f"  {error.hint}", err=True)
+            click.echo(f"  {printable(error.hint, lines=True)}", err=True)
     return of_error(error)
 
 

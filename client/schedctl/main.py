@@ -12,6 +12,7 @@ import sys
 import click
 
 from schedproto import __version__
+from schedproto.utf8 import ensure_utf8
 
 from .common import TypoGroup, print_error
 from .exitcodes import ExitCode
@@ -88,6 +89,7 @@ def cli(context: click.Context) -> None:
 
 def main() -> None:
     """Run the command. With --json even a wrong command line is answered with one JSON document."""
+    ensure_utf8()
     # This process holds keys and tokens: no core dump. The library leaves its process as it is.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     try:

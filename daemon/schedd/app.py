@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -35,11 +36,15 @@ from .server.keys import admitted_clients, server_secret
 from .server.metrics import Metrics, MetricsServer
 from .server.server import Server
 from .settings import Settings
+from .store.file_identity import FileIdentity
+from .store.limits import limit_memory
 from .workers.pool import Pool
 
 ZAP_DOMAIN = "schedd"
 #: Time for idle workers to end before they are killed.
 POOL_CLOSE_S = 3.0
+#: Time from the end of all else until a thread that is left does not keep the process any longer.
+FORCED_EXIT_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class Daemon:
         self._stop = asyncio.Event()
         self._signals = 0
         self._reason = ""
+        self._lock: FileIdentity | None = None
+        self._lost_state = False
 
     async def run(self) -> ExitCode:
         """Serve until a signal or idleness ends it. Raises `FatalError` if it cannot start."""
@@ -76,6 +83,7 @@ class Daemon:
         if settings.data.is_dir():
             drop_privileges(settings.user, settings.data)
         lock = lock_folder(settings.data, self.state)
+        self._lock = FileIdentity.of(self.state / "lock")
         try:
             return await self._serve(access, defaults)
         finally:
@@ -145,6 +153,8 @@ class Daemon:
     async def _serve(self, access: _Access, defaults: str) -> ExitCode:
         """Assemble all parts and serve; closes them in the reverse order."""
         settings = self.settings
+        memory_bytes = settings.worker_memory_mb * 1_000_000
+        limit_memory(memory_bytes)
         here = identity(os.environ, len(os.sched_getaffinity(0)))
         alive_file = wait_for_old_workers(self.state)
         remove_temporary(self.state)
@@ -166,18 +176,24 @@ class Daemon:
                 settings.backup_days,
                 replica,
                 on_fly=here is not None,
+                max_request_s=settings.max_request_s,
             )
             server = Server(service, files, settings, self._lost_log_lines)
             async with self._listening(server, access), self._metrics(service, server):
                 self._watch_signals()
                 service.resume()
-                pool = Pool(settings.workers, alive_file, service.start_next)
+                pool = Pool(
+                    settings.workers,
+                    alive_file,
+                    service.start_next,
+                    memory_bytes=memory_bytes,
+                )
                 service.pool = pool
                 self._log_start(access, replica, here)
                 server.start()
                 pool.start()
-                await self._until_stopped(server)
-                return await self._end(service, pool)
+                await self._until_stopped(server, journal)
+                return await self._end(service, pool, server)
         finally:
             journal.close()
 
@@ -193,13 +209,15 @@ class Daemon:
                 try:
                     for endpoint in access.endpoints:
                         router = open_router(context, endpoint, access.server_secret, ZAP_DOMAIN)
-                        server.listen(router)
+                        server.listen(router, endpoint)
                     yield
                 finally:
                     server.close()
         finally:
             context.destroy(linger=500)
-            remove_unix_sockets(access.endpoints)
+            # Without the state folder, the socket may be that of another daemon.
+            if not self._lost_state:
+                remove_unix_sockets(access.endpoints)
 
     @asynccontextmanager
     async def _metrics(self, service: JobService, server: Server) -> AsyncIterator[None]:
@@ -241,9 +259,25 @@ class Daemon:
         self._stop.set()
         self._log.info("signal", signal=name, count=self._signals)
 
-    async def _until_stopped(self, server: Server) -> None:
-        """Wait for a signal, or for the idle timeout."""
+    def _state_is_gone(self, journal: Journal) -> bool:
+        """Return whether the lock or the journal was removed or replaced.
+
+        Then another daemon may start over the same folder, and nothing here is on the disk.
+        """
+        return self._lock is None or not (self._lock.is_current and journal.is_present)
+
+    async def _until_stopped(self, server: Server, journal: Journal) -> None:
+        """Wait for a signal, for the idle timeout, or for the loss of the state folder."""
         while not self._stop.is_set():
+            if self._state_is_gone(journal):
+                server.service.accepting = False
+                self._reason, self._lost_state = "state folder removed", True
+                self._log.error(
+                    "the lock or the journal was removed or replaced; exiting",
+                    folder=str(self.state),
+                )
+                return
+            server.listen_again()
             left = server.idle_exit_in_s
             if left is not None and left <= 0:
                 if await server.has_pending():
@@ -260,15 +294,17 @@ class Daemon:
             except TimeoutError:
                 continue
 
-    async def _end(self, service: JobService, pool: Pool) -> ExitCode:
-        """Let running jobs end within the drain time; a second signal ends the wait."""
+    async def _end(self, service: JobService, pool: Pool, server: Server) -> ExitCode:
+        """Let jobs and requests end within the drain time; a second signal ends the wait."""
         service.accepting = False
         self._stop.clear()
         drained = asyncio.create_task(service.drain(self.settings.drain_s))
+        replied = asyncio.create_task(server.end_requests(self.settings.drain_s))
         second_signal = asyncio.create_task(self._stop.wait())
         if service.running:
             self._log.info("draining", running=service.running, drain_s=self.settings.drain_s)
-        await asyncio.wait({drained, second_signal}, return_when=asyncio.FIRST_COMPLETED)
+        ended = asyncio.create_task(_all_ended(drained, replied))
+        await asyncio.wait({ended, second_signal}, return_when=asyncio.FIRST_COMPLETED)
         second_signal.cancel()
 
         complete = await drained if drained.done() else False
@@ -276,9 +312,28 @@ class Daemon:
             drained.cancel()
             service.abandon()
         await pool.close(POOL_CLOSE_S if complete else 0.0)
-        code = ExitCode.OK if complete else ExitCode.FORCED
+        answered = await replied if replied.done() else False
+        if not answered:
+            replied.cancel()
+            _exit_soon(ExitCode.FORCED)
+        code = ExitCode.OK if complete and answered else ExitCode.FORCED
+        if self._lost_state:
+            code = ExitCode.DATA
         self._log.info("exit", code=int(code), name=code.name, why=self._reason)
         return code
+
+
+async def _all_ended(*tasks: asyncio.Task[bool]) -> bool:
+    await asyncio.wait(tasks)
+    return True
+
+
+def _exit_soon(code: ExitCode) -> None:
+    """End the process in `FORCED_EXIT_S` even if a thread of a request does not end."""
+    structlog.get_logger().warning("a request does not end; exiting without it")
+    timer = threading.Timer(FORCED_EXIT_S, os._exit, (int(code),))
+    timer.daemon = True
+    timer.start()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from schedproto import __version__
+from schedproto.utf8 import ensure_utf8
 
 from . import log_output
 from .exitcodes import ExitCode, FatalError
@@ -99,6 +100,7 @@ def show_settings(as_markdown: bool) -> None:
 def main() -> None:
     """Run the command."""
     multiprocessing.freeze_support()
+    ensure_utf8()
     output = log_output.install()
     try:
         cli(prog_name="schedd", obj=output)

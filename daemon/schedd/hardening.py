@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+from contextlib import suppress
+from pathlib import Path
 
 #: linux/prctl.h
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
@@ -26,6 +28,24 @@ def protect_memory() -> None:
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def machine_memory_bytes() -> int:
+    """Return the memory of this machine, or of the container (cgroup) if that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [total]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # "max", or another version of cgroups
+            limits.append(int(Path("/sys/fs/cgroup", name).read_text(encoding="ascii")))
+    return min(limits)
+
+
+def limit_memory(limit_bytes: int) -> None:
+    """Limit the private memory of this process; beyond it, allocations fail.
+
+    Memory that is shared between workers (/dev/shm) does not count.
+    """
+    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
 
 
 def forbid_new_privileges() -> None:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, TextIO, cast
 
+from schedproto.printable import printable
+
 from .log_output import LogOutput
 
 
@@ -46,7 +48,7 @@ def configure(log_format: str, level: str, output: LogOutput) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=not pretty),
         structlog.processors.StackInfoRenderer(),
-        *([] if pretty else [structlog.processors.format_exc_info]),
+        *([_printable_values] if pretty else [structlog.processors.format_exc_info]),
         renderer,
     ]
     render = _Renderer(processors, output)
@@ -59,6 +61,14 @@ def configure(log_format: str, level: str, output: LogOutput) -> None:
         cache_logger_on_first_use=True,
     )
     output.lost_lines_text = render.lost_lines_text
+
+
+def _printable_values(_logger: Any, _name: str, event: EventDict) -> EventDict:
+    """Escape what controls a terminal; JSON escapes it anyway."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = printable(value, lines=key == "traceback")
+    return event
 
 
 class _Renderer:

@@ -27,6 +27,7 @@ from schedproto.settings import (
 )
 
 from .exitcodes import ExitCode, FatalError
+from .hardening import machine_memory_bytes
 
 MAX_WORKERS = 32
 
@@ -49,6 +50,10 @@ def _metrics_address(value: Any) -> str:
 
 def _usable_cores() -> int:
     return min(MAX_WORKERS, len(os.sched_getaffinity(0)))
+
+
+def _worker_memory_mb() -> int:
+    return max(256, machine_memory_bytes() * 3 // 4 // 1_000_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +153,28 @@ class Settings:
         integer(0, 100),
         "0 to 100",
         "Retries after a worker crash.",
+    )
+    max_run_s: float = setting(
+        3600.0,
+        number(1, 86400 * 7),
+        "seconds",
+        "Time limit of a job, from its start. A job that takes longer ends with the error "
+        "`too_slow` and changes nothing.",
+    )
+    max_request_s: float = setting(
+        600.0,
+        number(1, 86400),
+        "seconds",
+        "Time limit of a request that reads or writes a complete file (check, doctor, adopt, push, "
+        "pull, restore). Other requests have at most 60 s.",
+    )
+    worker_memory_mb: int = setting(
+        _worker_memory_mb,
+        integer(128, 100_000_000),
+        "megabytes",
+        "Memory limit of a worker process. A job that needs more ends with the error "
+        "`out_of_memory`.",
+        default_text="three quarters of the machine's memory",
     )
     drain_s: float = setting(
         30.0,

@@ -40,6 +40,7 @@ class ErrorCode(StrEnum):
     DATABASE_LOCKED = "database_locked"
     DATABASE_READ_ONLY = "database_read_only"
     DATABASE_UNREADABLE = "database_unreadable"
+    DATABASE_REPLACED = "database_replaced"
     DISK_FULL = "disk_full"
     BACKUP_FAILED = "backup_failed"
     BACKUP_DAMAGED = "backup_damaged"
@@ -65,6 +66,7 @@ class ErrorCode(StrEnum):
     CANCELLED = "cancelled"
     WORKER_DIED = "worker_died"
     OUT_OF_MEMORY = "out_of_memory"
+    TOO_SLOW = "too_slow"
     INTERNAL = "internal"
 
 
@@ -75,6 +77,7 @@ RETRYABLE = frozenset(
         ErrorCode.SHUTTING_DOWN,
         ErrorCode.ORGANIZATION_BUSY,
         ErrorCode.DATABASE_LOCKED,
+        ErrorCode.DATABASE_REPLACED,
         ErrorCode.TRANSFER_UNKNOWN,
         ErrorCode.TRANSFER_DAMAGED,
         ErrorCode.BUCKET_UNREACHABLE,

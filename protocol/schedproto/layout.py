@@ -103,5 +103,10 @@ def prepare_socket_folder(data_dir: Path) -> None:
 
 
 def socket_endpoint(data_dir: Path) -> str:
-    """Return the ZeroMQ endpoint of the data folder's Unix socket."""
-    return f"ipc://{socket_path(data_dir)}"
+    """Return the ZeroMQ endpoint of the data folder's Unix socket.
+
+    ZeroMQ takes texts in UTF-8. In a process with another encoding of file names, such as one under
+    the locale `C`, a path is another text for the same bytes.
+    """
+    path = os.fsencode(socket_path(data_dir)).decode("utf-8", "surrogateescape")
+    return f"ipc://{path}"

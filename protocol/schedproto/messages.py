@@ -74,6 +74,7 @@ class Health(Reply, tag="health", frozen=True, kw_only=True):
 
     idle_exit_in_s: None while a job runs, and if the daemon never exits for idleness.
     log_lines_lost: log lines that could not be written since the daemon started.
+    jobs_unwritten: ended jobs that the journal does not have yet, as it cannot be written.
     """
 
     status: str
@@ -88,6 +89,7 @@ class Health(Reply, tag="health", frozen=True, kw_only=True):
     idle_exit_in_s: float | None = None
     free_bytes: int = 0
     log_lines_lost: int = 0
+    jobs_unwritten: int = 0
 
 
 class JobReply(Reply, tag="job", frozen=True, kw_only=True):

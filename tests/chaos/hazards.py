@@ -362,7 +362,8 @@ def _use(client: Client, tally: Tally, kind: str, path: Path) -> None:
 def _require_sound(tally: Tally, kind: str, path: Path) -> None:
     """Require that a file that was scheduled is sound where the plan is.
 
-    Damage in the tables of others is neither found nor repaired by a run.
+    Damage in the tables of others is neither found nor repaired by a run. Nor is an index of a
+    large plan that was inconsistent before; `schedctl check` reports it (`damaged_index`).
     """
     found = integrity(path)
     if found == "ok":

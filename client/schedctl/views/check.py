@@ -12,6 +12,7 @@ from rich.text import Text
 from schedclient.toml import dotted, inline
 from schedctl.terminal import console
 from schedproto.checks import ERROR, NOTE, SEVERITIES, WARNING, Adoption, CheckFinding, CheckReport
+from schedproto.printable import shows_printable
 
 _STYLES = {ERROR: "bold red", WARNING: "yellow", NOTE: "cyan"}
 #: Errors that are named before a first run.
@@ -33,6 +34,7 @@ def summary(report: CheckReport) -> str:
     return ", ".join(parts) or "nothing to report"
 
 
+@shows_printable
 def print_report(
     report: CheckReport, next_steps: Sequence[str] = (), out: Console | None = None
 ) -> None:
@@ -80,6 +82,7 @@ def _print_finding(out: Console, item: CheckFinding) -> None:
         out.print(Padding(line, (0, 0, 0, _INDENT), expand=False))
 
 
+@shows_printable
 def print_first_run(report: CheckReport, command: str) -> None:
     """Show the errors that a check before the first run has found, on standard error."""
     errors = [item for item in report.findings if item.severity == ERROR]
@@ -95,6 +98,7 @@ def print_first_run(report: CheckReport, command: str) -> None:
     out.print(Text(f"Show all of them and how to fix them: {command}"), soft_wrap=True)
 
 
+@shows_printable
 def print_adoption(adoption: Adoption) -> None:
     """Show what an adoption would change, and what it leaves."""
     out = console()
@@ -125,6 +129,7 @@ def print_adoption(adoption: Adoption) -> None:
             out.print(Text.assemble(mark, f"{item.message} {item.fix}"), soft_wrap=True)
 
 
+@shows_printable
 def print_adopted(adoption: Adoption, command: str) -> None:
     """Say what was done."""
     if not adoption.applied:

@@ -12,6 +12,7 @@ from rich.text import Text
 from schedclient.toml import dotted, inline, render
 from schedctl.terminal import console
 from schedproto import OrganizationConfiguration
+from schedproto.printable import shows_printable
 
 #: Settings that depend on the number of contacts if they are not set.
 _BY_SIZE = ("balance.daily_cap_percent", "balance.effective_date_soft_limit")
@@ -30,6 +31,7 @@ def print_toml(configuration: OrganizationConfiguration) -> None:
     print_error(configuration)
 
 
+@shows_printable
 def print_configuration(configuration: OrganizationConfiguration) -> None:
     """Show every setting, and the source of each set one."""
     out = console()
@@ -48,6 +50,7 @@ def print_configuration(configuration: OrganizationConfiguration) -> None:
         out.print(f"\n{' and '.join(missing)}: by the organization's size (rules, section 9)")
 
 
+@shows_printable
 def print_error(configuration: OrganizationConfiguration) -> None:
     """Say what is wrong with the stored version that applies."""
     if configuration.error is not None:
@@ -71,6 +74,7 @@ def print_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     out.print(table if table.row_count else "  No setting changes.")
 
 
+@shows_printable
 def print_versions(configuration: OrganizationConfiguration) -> None:
     """List the stored versions."""
     out = console()

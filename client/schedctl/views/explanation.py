@@ -10,6 +10,7 @@ from rich.text import Text
 
 from schedctl.terminal import console, print_pairs, seconds
 from schedproto import EventExplanation, Explanation, Preview, RowChange, RunResult
+from schedproto.printable import shows_printable
 
 from .review import print_review
 
@@ -19,6 +20,7 @@ _CHANGES = ("inserted", "moved", "updated", "deleted", "unchanged")
 _DAYS, _EXAMPLES = 10, 1
 
 
+@shows_printable
 def print_explanation(contact: Explanation, result: RunResult) -> None:
     """Show why a contact gets what it gets."""
     out = console()
@@ -69,6 +71,7 @@ def _print_event(out: Console, event: EventExplanation) -> None:
     out.print(steps)
 
 
+@shows_printable
 def print_preview(result: RunResult) -> None:
     """Show what a run would change."""
     out = console()

@@ -19,6 +19,7 @@ from schedctl.terminal import (
 )
 from schedproto import Job, OrganizationInfo, RunResult, VolumeInfo
 from schedproto.messages import Health
+from schedproto.printable import shows_printable
 
 from .review import print_review
 
@@ -29,6 +30,7 @@ _PICTURE_ROWS = 8
 _WIDE_COLUMNS = 110
 
 
+@shows_printable
 def print_result(result: RunResult) -> None:
     """Show what a run did."""
     out = console()
@@ -160,6 +162,7 @@ def _local(moment: dt.datetime | None) -> str:
     return "" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
+@shows_printable
 def print_jobs(jobs: list[Job]) -> None:
     """List jobs."""
     out = console()
@@ -202,6 +205,7 @@ def print_jobs(jobs: list[Job]) -> None:
     out.print(table)
 
 
+@shows_printable
 def print_job(job: Job) -> None:
     """Show one job."""
     out = console()
@@ -227,6 +231,7 @@ def print_job(job: Job) -> None:
         print_result(job.result)
 
 
+@shows_printable
 def print_health(health: Health) -> None:
     """Show the daemon's state."""
     idle = None if health.idle_exit_in_s is None else f"idle exit in {health.idle_exit_in_s:.0f} s"
@@ -242,10 +247,14 @@ def print_health(health: Health) -> None:
             "log": f"{health.log_lines_lost:,} lines could not be written"
             if health.log_lines_lost
             else None,
+            "journal": f"cannot be written; {health.jobs_unwritten:,} ended jobs are in memory"
+            if health.jobs_unwritten
+            else None,
         },
     )
 
 
+@shows_printable
 def print_volume(volume: VolumeInfo) -> None:
     """Show the data folder."""
     out = console()
@@ -268,6 +277,7 @@ def print_volume(volume: VolumeInfo) -> None:
     out.print(table)
 
 
+@shows_printable
 def print_organization(info: OrganizationInfo) -> None:
     """Show an organization's file."""
     out = console()

@@ -7,11 +7,13 @@ from rich.table import Table
 from rich.text import Text
 
 from schedproto import RunResult
+from schedproto.printable import shows_printable
 
 #: Kinds of warnings that are shown.
 _MAX_WARNINGS = 10
 
 
+@shows_printable
 def print_review(out: Console, result: RunResult) -> None:
     """Show the guards that a result exceeds and its warnings, if any."""
     _print_guards(out, result)

@@ -141,6 +141,17 @@ class Backups:
         except (OSError, msgspec.DecodeError):
             return Index()
 
+    def check_present(self, backup_id: str) -> None:
+        """Raise `backup_failed` unless all files of a backup are still in the folder."""
+        chain = self.index().chain_of(backup_id)
+        if not chain or not all((self.folder / entry.file).exists() for entry in chain):
+            raise SchedulerError(
+                ErrorCode.BACKUP_FAILED,
+                f"the backup {backup_id} was removed before the run ended",
+                hint="Nothing was changed. Submit again when no other program changes the folder.",
+                details={"path": str(self.folder)},
+            )
+
     def list(self) -> list[Backup]:
         """Return the states that can be restored, newest first."""
         return [

@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from schedd.store.connection import open_writer
+from schedd.store.connection import check_file, open_writer
 from schedd.store.errors import sqlite_errors
+from schedd.store.limits import connect
 from schedproto import ErrorCode, Mode, SchedulerError, sqlite_files
 from schedproto.layout import temporary_folder
 
@@ -49,7 +50,7 @@ def rebuild(backups: Backups, backup_id: str, target: Path) -> None:
                 _apply(backups.folder / entry.file, file.fileno())
             os.fsync(file.fileno())
             _verify(file.fileno(), chain[-1], source)
-    connection = apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READONLY)
+    connection = connect(str(target), apsw.SQLITE_OPEN_READONLY)
     try:
         found = sqlite_files.faults(connection)
     except apsw.Error as error:
@@ -133,6 +134,7 @@ def back_up_current(backups: Backups, database: Path, reason: str) -> bool:
     """Back up the current state; returns False if there is no file that SQLite can open."""
     if not database.exists():
         return False
+    check_file(database)
     descriptor = os.open(database, os.O_RDONLY | os.O_CLOEXEC)
     try:
         connection = open_writer(database, Mode.RELIABLE)
@@ -156,7 +158,7 @@ def back_up_current(backups: Backups, database: Path, reason: str) -> bool:
 def _overwrite(source: Path, database: Path) -> None:
     """Copy a database over another one, in one transaction: readers see the old or the new one."""
     target = open_writer(database, Mode.RELIABLE)
-    origin = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)
+    origin = connect(str(source), apsw.SQLITE_OPEN_READONLY)
     try:
         with sqlite_errors(database), target.backup("main", origin, "main") as copying:
             while not copying.done:

@@ -100,7 +100,9 @@ def _bucket(replica: BucketLocation) -> Check:
 
 def _organizations(data: Path) -> list[str]:
     files = [
-        path for path in data.glob(f"*{DATABASE_SUFFIX}") if ORGANIZATION_ID.fullmatch(path.stem)
+        path
+        for path in data.glob(f"*{DATABASE_SUFFIX}")
+        if ORGANIZATION_ID.fullmatch(path.stem) and path.is_file()
     ]
     return [
         path.stem for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
@@ -147,7 +149,8 @@ def _writable(data: Path) -> Check:
 
 def _room(data: Path) -> Check:
     usage = shutil.disk_usage(data)
-    largest = max((path.stat().st_size for path in data.glob(f"*{DATABASE_SUFFIX}")), default=0)
+    files = [path for path in data.glob(f"*{DATABASE_SUFFIX}") if path.is_file()]
+    largest = max((path.stat().st_size for path in files), default=0)
     text = (
         f"{usage.free / 1e9:.1f} of {usage.total / 1e9:.1f} GB are free; "
         f"the largest file has {largest / 1e9:.1f} GB"

@@ -10,7 +10,7 @@ checks, the bucket) is therefore imported inside the functions that use it.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from schedd.replica.location import BucketLocation
 from schedd.run.specification import parse_as_of
 from schedd.store import configurations, info
 from schedd.store.connection import resolve_database
+from schedd.store.limits import Deadlines
 from schedd.store.reports import read_report
 from schedproto import BackupList
 from schedproto.checks import (
@@ -31,7 +32,7 @@ from schedproto.checks import (
     PlanAdoption,
 )
 from schedproto.layout import backup_folder
-from schedproto.message import Done
+from schedproto.message import Done, Reply
 from schedproto.messages import (
     BackupsReply,
     CheckConfiguration,
@@ -75,6 +76,10 @@ if TYPE_CHECKING:
     from schedd.inspection.adopt import Adopter
 
 
+#: Time limit of requests that read only a part of a file.
+QUICK_REQUEST_S = 60.0
+
+
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
@@ -92,6 +97,7 @@ class FileRequestHandler:
 
     defaults_toml: the text of the daemon's configuration file.   backup_days: how long backups are
     kept; 0 for no backups.   replica: the bucket that contains the organizations, if there is one.
+    max_request_s: the time limit of requests that read or write a complete file.
 
         files = FileRequestHandler(Path("/data"), "", 30.0)
         reply = files.get_organization(GetOrganization(id="1", organization="org-123"))
@@ -106,13 +112,32 @@ class FileRequestHandler:
         replica: BucketLocation | None = None,
         *,
         on_fly: bool = False,
+        max_request_s: float = 600.0,
     ) -> None:
         self._data = data
         self._backup_days = backup_days
         self._replica = replica
         self._on_fly = on_fly
+        self._max_request_s = max_request_s
+        self._deadlines = Deadlines()
         self._defaults: Layer = parse_toml(defaults_toml, "the daemon's configuration file")
         self._transfers = Transfers(data, _now)
+
+    # Limits ---------------------------------------------------------------------------------------
+
+    def within_limits(self, call: Callable[[], Reply], *, slow: bool, exclusive: bool) -> Reply:
+        """Return the reply of a call of this object, made on a thread; raises `too_slow`.
+
+        slow: it may read a complete file.   exclusive: it may replace a file, so it is given time
+        to end when the daemon is stopped.
+        """
+        limit_s = self._max_request_s if slow else min(QUICK_REQUEST_S, self._max_request_s)
+        with self._deadlines.limited(limit_s, may_be_cancelled=not exclusive):
+            return call()
+
+    def cancel(self, *, everything: bool) -> None:
+        """End the running requests, those that may replace a file only if `everything` is set."""
+        self._deadlines.cancel(everything=everything)
 
     # Access to an organization's file -------------------------------------------------------------
 

@@ -218,7 +218,7 @@ class Transfers:
             push.digests[start : start + len(request.digests)] = request.digests
             data = os.pread(descriptor, count * BLOCK_BYTES, at)
             wanted = differing(request.digests, digests_of(data))
-            if wanted and path.exists():
+            if wanted and path.is_file():
                 wanted = self._copy_existing(descriptor, path, request, wanted)
         return [request.first + number for number in wanted]
 

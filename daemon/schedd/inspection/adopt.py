@@ -25,6 +25,7 @@ from schedd.store import schema as schema_module
 from schedd.store.configurations import invalid, store_version
 from schedd.store.connection import open_reader, open_writer
 from schedd.store.errors import sqlite_errors
+from schedd.store.limits import connect
 from schedd.store.runs import applicable_configuration
 from schedd.store.schema import (
     OWN_TABLES,
@@ -238,7 +239,7 @@ def _changes(connection: apsw.Connection, schema: Schema) -> Iterator[TableChang
 
 
 def _own_columns(name: str) -> frozenset[str]:
-    scratch = apsw.Connection(":memory:")
+    scratch = connect(":memory:")
     scratch.execute(OWN_TABLES[name])
     columns = table_columns(scratch, name)
     scratch.close()

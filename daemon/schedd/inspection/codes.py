@@ -51,6 +51,11 @@ CODES: dict[str, Code] = {
         "Several planned rows have the same key; a run keeps at most one of them.",
         "`schedctl adopt` removes the surplus rows.",
     ),
+    "damaged_index": Code(
+        (ERROR,),
+        "An index of `email_schedules` is inconsistent with its table, or the table is damaged.",
+        "Run `REINDEX` in the sqlite3 shell; if the finding stays, restore the file from a backup.",
+    ),
     "unique_index": Code(
         (ERROR,),
         "A unique index other than the scheduler's key can reject rows of a plan.",

@@ -13,11 +13,12 @@ import apsw
 from schedd.engine.configuration import PLAN_STATUSES, Configuration
 from schedd.store import foreign
 from schedd.store import schema as schema_module
+from schedd.store.limits import connect
 from schedd.store.odd_values import OddValues
 from schedd.store.probe import Sample, try_rows
 from schedd.store.schema import OWN_TABLES, PLAN, PLAN_COLUMNS, PLAN_KEY, READ_TABLES, Schema
 from schedd.store.tables import Table, read_table, texts
-from schedproto import SchedulerError
+from schedproto import SchedulerError, sqlite_files
 from schedproto.checks import NOTE, WARNING, CheckFinding
 
 from .codes import CODES
@@ -160,7 +161,7 @@ def _concerns_plan(names: set[str], sql: str) -> bool:
     condition = sql[sql.lower().rindex("where") + len("where") :]
     if set(re.findall(r"\w+", condition.lower())) & names != {"status"}:
         return True
-    scratch = apsw.Connection(":memory:")
+    scratch = connect(":memory:")
     try:
         scratch.execute("CREATE TABLE plan(status)")
         scratch.executemany("INSERT INTO plan VALUES (?)", [(status,) for status in PLAN_STATUSES])
@@ -204,6 +205,7 @@ def plan_findings(
     """Yield the findings on the plan's table. refused: whether a run would refuse the table."""
     if PLAN not in schema.columns:
         return
+    yield from _damage(connection)
     if schema.has(PLAN, *PLAN_KEY, "id", "status"):
         count = surplus_rows(connection)
         if count:
@@ -234,6 +236,24 @@ def plan_findings(
     yield from _triggers(connection)
     if not refused:
         yield from _incomplete(connection, schema)
+
+
+def _damage(connection: apsw.Connection) -> Iterator[CheckFinding]:
+    """Yield damage of the plan's table and of its indexes, each compared with the table.
+
+    A run does not look for it in large tables: it would take longer than the run.
+    """
+    try:
+        faults = sqlite_files.table_faults(connection, PLAN)
+    except apsw.SQLError:  # an index needs a function that only its application has
+        return
+    if faults:
+        yield finding(
+            "damaged_index",
+            f"SQLite reports damage of {PLAN}: {faults[0]}.",
+            table=PLAN,
+            count=len(faults),
+        )
 
 
 def surplus_rows(connection: apsw.Connection) -> int:

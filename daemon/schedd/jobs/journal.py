@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import apsw
 import msgspec
 
 from schedd.store.errors import sqlite_errors
+from schedd.store.file_identity import FileIdentity
+from schedd.store.limits import connect
 from schedproto import (
     ErrorCode,
     ErrorInfo,
@@ -88,7 +89,7 @@ class Journal:
     def __init__(self, path: Path, now: Callable[[], float]) -> None:
         self._path, self._now = path, now
         with sqlite_errors(path):
-            self._connection = apsw.Connection(str(path))
+            self._connection = connect(str(path))
             self._connection.set_busy_timeout(5000)
             self._connection.execute("PRAGMA journal_mode = WAL")
             # Accepted means on disk: every commit is synced.
@@ -110,6 +111,7 @@ class Journal:
             with self._connection:
                 self._connection.execute(_SCHEMA)
                 self._connection.execute(f"PRAGMA user_version = {VERSION}")
+        self._opened = FileIdentity.of(path)
 
     def close(self) -> None:
         """Close the file."""
@@ -123,7 +125,14 @@ class Journal:
     def _change(self, sql: str, bindings: Sequence[Any]) -> int:
         with sqlite_errors(self._path), self._connection:
             self._connection.execute(sql, tuple(bindings))
+        # What is written to a file that is gone is not on the disk.
+        self._opened.check("The journal of the daemon is gone, so the daemon stops.")
         return self._connection.changes()
+
+    @property
+    def is_present(self) -> bool:
+        """Return whether the journal is still where it was opened."""
+        return self._opened.is_current
 
     def add(self, job_id: str, spec: JobSpec, key: str | None) -> tuple[Job, bool]:
         """Accept a job.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,13 +37,15 @@ from schedproto import (
 from schedproto.ids import new_job_id
 from schedproto.layout import backup_folder, database_path
 
+from .ends import JOURNAL_RETRY_S, JobEnds
 from .journal import Journal
 from .subscriptions import Subscriptions
 
 #: Time for a cancelled job to end before its worker is killed.
 CANCEL_GRACE_S = 5.0
-#: Time between tries to write the journal, for example on a full disk.
-JOURNAL_RETRY_S = 1.0
+#: Time that jobs wait for a journal that cannot be written, for example on a full disk. After that,
+#: they end with the error.
+JOURNAL_WAIT_S = 10.0
 #: Longest idempotency key.
 MAX_KEY_LENGTH = 200
 
@@ -92,6 +95,13 @@ class JobService:
         self._reserved: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._followers: set[asyncio.Task[None]] = set()
+        self._ends = JobEnds(journal, settings.keep_jobs)
+        #: since when no job could be started, as the journal cannot be written
+        self._unwritable_since: float | None = None
+        self._starts_later = False
+        #: running jobs -> the timers of their time limits; the jobs that have exceeded theirs
+        self._limits: dict[str, asyncio.TimerHandle] = {}
+        self._too_slow: set[str] = set()
         self._stopping = False
         self._log = structlog.get_logger()
 
@@ -122,6 +132,11 @@ class JobService:
     def waiting(self) -> int:
         """Return how many jobs wait."""
         return len(self._queue)
+
+    @property
+    def unwritten(self) -> int:
+        """Return how many jobs have ended without the journal, as it cannot be written."""
+        return len(self._ends)
 
     # Requests -------------------------------------------------------------------------------------
 
@@ -171,6 +186,8 @@ class JobService:
 
     def job(self, job_id: str) -> Job:
         """Return a job with its progress and its position in the queue."""
+        if (ended := self._ends.get(job_id)) is not None:
+            return ended
         job = self.journal.get(job_id)
         position = None
         if job.state == JobState.QUEUED:
@@ -206,7 +223,7 @@ class JobService:
 
         A job that has ended stays as it is.
         """
-        job = self.journal.get(job_id)
+        job = self.job(job_id)
         if job.final:
             return job
         self.journal.cancel_requested(job_id)
@@ -217,7 +234,7 @@ class JobService:
             self._log.info("job to be cancelled", job_id=job_id)
         else:
             self._queue = [waiting for waiting in self._queue if waiting.job_id != job_id]
-            self._finish(job_id, JobState.CANCELLED, error=_cancelled())
+            self._finish(job, JobState.CANCELLED, error=_cancelled())
         return self.job(job_id)
 
     @contextmanager
@@ -244,9 +261,19 @@ class JobService:
 
     async def _kill_after_grace(self, job_id: str) -> None:
         await asyncio.sleep(CANCEL_GRACE_S)
+        # Other workers may still run a part of a job that has ended.
+        if self.pool is not None and self.pool.kill_job(job_id):
+            self._log.warning("job does not end; its workers are killed", job_id=job_id)
+
+    def _exceed(self, job_id: str) -> None:
+        """End a job that has reached its time limit."""
         if job_id in self._running and self.pool is not None:
-            self.pool.kill_coordinator(job_id)
-            self._log.warning("job does not end; its worker is killed", job_id=job_id)
+            self._too_slow.add(job_id)
+            self.pool.cancel(job_id)
+            self._spawn(self._kill_after_grace(job_id))
+            self._log.warning(
+                "job exceeds its time limit", job_id=job_id, max_run_s=self._settings.max_run_s
+            )
 
     # Running --------------------------------------------------------------------------------------
 
@@ -260,19 +287,33 @@ class JobService:
             try:
                 attempt = self.journal.started(job.job_id)
             except SchedulerError as error:
-                self._spawn(self._start_later())
-                self._log.error(
-                    "the journal cannot be written; waiting",
-                    code=str(error.code),
-                    error=error.message,
-                )
-                return
+                if self._waits_for_journal(error):
+                    return
+                self._queue.remove(job)
+                self._finish(job, JobState.FAILED, error=error.info())
+                continue
+            self._unwritable_since = None
             self._queue.remove(job)
             self._running[job.job_id] = job
             self._start(job, attempt, self.pool)
 
+    def _waits_for_journal(self, error: SchedulerError) -> bool:
+        """Return whether jobs still wait for the journal, and then try again later."""
+        now = time.monotonic()
+        if self._unwritable_since is None:
+            self._unwritable_since = now
+            self._log.error(
+                "the journal cannot be written; waiting", code=str(error.code), error=error.message
+            )
+        waits = now - self._unwritable_since < JOURNAL_WAIT_S
+        if waits and not self._starts_later:
+            self._starts_later = True
+            self._spawn(self._start_later())
+        return waits
+
     async def _start_later(self) -> None:
         await asyncio.sleep(JOURNAL_RETRY_S)
+        self._starts_later = False
         self.start_next()
 
     def _start(self, job: Job, attempt: int, pool: Pool) -> None:
@@ -283,6 +324,9 @@ class JobService:
             folder.mkdir(parents=True, exist_ok=True)
         message = self._message(job, run_id, folder)
         done = pool.run_job(message, job.spec.workers, self._on_progress)
+        self._limits[job.job_id] = asyncio.get_running_loop().call_later(
+            self._settings.max_run_s, self._exceed, job.job_id
+        )
         follower = self._spawn(self._follow(job, run_id, folder, done))
         self._followers.add(follower)
         follower.add_done_callback(self._followers.discard)
@@ -328,13 +372,19 @@ class JobService:
         try:
             result = await done
         except SchedulerError as error:
+            if error.code == ErrorCode.CANCELLED and job.job_id in self._too_slow:
+                error = self._time_limit_error()
             state = JobState.CANCELLED if error.code == ErrorCode.CANCELLED else JobState.FAILED
             self._remove_running(job)
-            self._finish(job.job_id, state, error=error.info())
+            self._finish(job, state, error=error.info())
             log.warning("job ended", state=state.value, code=str(error.code), error=error.message)
         except WorkerDiedError as error:
+            late = job.job_id in self._too_slow
             self._remove_running(job)
-            self._worker_died(job, error, log)
+            if late:
+                self._finish(job, JobState.FAILED, error=self._time_limit_error().info())
+            else:
+                self._worker_died(job, error, log)
         else:
             self._remove_running(job)
             self._succeeded(job, result, log)
@@ -345,7 +395,7 @@ class JobService:
     def _succeeded(self, job: Job, result: RunResult, log: structlog.stdlib.BoundLogger) -> None:
         if self._price_per_s is not None:
             result = msgspec.structs.replace(result, cost_usd=result.wall_s * self._price_per_s)
-        self._finish(job.job_id, JobState.SUCCEEDED, result=result)
+        self._finish(job, JobState.SUCCEEDED, result=result)
         log.info(
             "job ended",
             state="succeeded",
@@ -360,17 +410,36 @@ class JobService:
     def _remove_running(self, job: Job) -> None:
         self._running.pop(job.job_id, None)
         self._progress.pop(job.job_id, None)
+        self._too_slow.discard(job.job_id)
+        timer = self._limits.pop(job.job_id, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _time_limit_error(self) -> SchedulerError:
+        limit = f"{self._settings.max_run_s:g}"
+        return SchedulerError(
+            ErrorCode.TOO_SLOW,
+            f"the job took longer than {limit} s and was ended",
+            hint="Nothing was changed. Look for a trigger, generated column, index or CHECK "
+            "constraint in the file that is slow or never ends. If the file is only large or the "
+            "machine slow, raise SCHEDD_MAX_RUN.",
+            details={"limit_s": limit},
+        )
 
     def _worker_died(
         self, job: Job, error: WorkerDiedError, log: structlog.stdlib.BoundLogger
     ) -> None:
-        if self._stopping:
-            self.journal.requeued(job.job_id)
+        try:
+            if self._stopping:
+                self.journal.requeued(job.job_id)
+                return
+            if self.journal.get(job.job_id).cancel_requested:
+                self._finish(job, JobState.CANCELLED, error=_cancelled())
+                return
+            deaths = self.journal.worker_died(job.job_id)
+        except SchedulerError as journal_error:
+            self._finish(job, JobState.FAILED, error=journal_error.info())
             return
-        if self.journal.get(job.job_id).cancel_requested:
-            self._finish(job.job_id, JobState.CANCELLED, error=_cancelled())
-            return
-        deaths = self.journal.worker_died(job.job_id)
         if deaths <= self._settings.worker_retries:
             self._queue.insert(0, self.journal.get(job.job_id))
             self.on_job_changed.notify(job.job_id)
@@ -382,36 +451,19 @@ class JobService:
             hint="Nothing was changed. The machine may be out of memory; use fewer workers or a "
             "larger machine.",
         )
-        self._finish(job.job_id, JobState.FAILED, error=cause.info())
+        self._finish(job, JobState.FAILED, error=cause.info())
         log.warning("worker of job died", exit_code=error.exit_code, deaths=deaths)
 
     def _finish(
         self,
-        job_id: str,
+        job: Job,
         state: JobState,
         result: RunResult | None = None,
         error: ErrorInfo | None = None,
     ) -> None:
-        try:
-            self.journal.finished(job_id, state, result, error)
-            self.journal.forget(self._settings.keep_jobs)
-        except SchedulerError as journal_error:
-            # The work is done and in the organization's file; only the journal's entry has to wait.
-            self._spawn(self._finish_later(job_id, state, result, error))
-            self._log.error(
-                "the journal cannot be written; trying again",
-                code=str(journal_error.code),
-                job_id=job_id,
-            )
-            return
-        self.on_job_finished.notify(self.journal.get(job_id))
-        self.on_job_changed.notify(job_id)
-
-    async def _finish_later(
-        self, job_id: str, state: JobState, result: RunResult | None, error: ErrorInfo | None
-    ) -> None:
-        await asyncio.sleep(JOURNAL_RETRY_S)
-        self._finish(job_id, state, result, error)
+        """Report the end of a job, whether or not the journal can be written."""
+        self.on_job_finished.notify(self._ends.finish(job, state, result, error))
+        self.on_job_changed.notify(job.job_id)
 
     # The end --------------------------------------------------------------------------------------
 
@@ -426,7 +478,9 @@ class JobService:
     def abandon(self) -> None:
         """Leave the running jobs to the next daemon; their workers are about to be killed."""
         for job_id in list(self._running):
-            self.journal.requeued(job_id)
+            # Without the entry, the job counts as running, which the next daemon starts as well.
+            with suppress(SchedulerError):
+                self.journal.requeued(job_id)
 
 
 def _cancelled() -> ErrorInfo:

@@ -12,6 +12,7 @@ import apsw
 
 from schedd.backups.backups import Backups, disk_errors
 from schedd.store import maintenance
+from schedd.store.connection import check_file
 from schedproto import JobSpec, Mode
 from schedproto.layout import temporary_folder
 
@@ -38,6 +39,11 @@ class PreRunBackup:
         """Copy the log into the file, if nobody has to wait for it; before the transaction."""
         if self._backups is not None:
             maintenance.empty_log(connection)
+
+    def check(self) -> None:
+        """Raise if the backup that was made is gone, before the run relies on it."""
+        if self._backups is not None and self.backup_id is not None:
+            self._backups.check_present(self.backup_id)
 
     def make(self) -> None:
         """Back up the state in which the run's transaction began, unless that is done.
@@ -81,6 +87,7 @@ def backup_scope(spec: JobSpec, database: Path, context: RunContext) -> Iterator
     wanted = context.backups is not None and spec.mode == Mode.RELIABLE and not spec.dry_run
     descriptor = -1
     if wanted:
+        check_file(database)  # the opening of a named pipe would wait for its other end
         try:
             descriptor = os.open(database, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:

@@ -30,6 +30,7 @@ from schedd.store.configurations import invalid
 from schedd.store.connection import interrupt_when, open_reader, open_writer
 from schedd.store.contacts import chunk_starts
 from schedd.store.errors import sqlite_errors, translate
+from schedd.store.file_identity import FileIdentity
 from schedd.store.outside_rows import OutsideRows, read_outside_rows
 from schedd.store.probe import Sample, try_rows
 from schedd.store.runs import RunRecord, StoredConfiguration, applicable_configuration, record_run
@@ -99,7 +100,9 @@ def _run_connected(job: _Job) -> RunResult:
     context.on_cancel(connection.interrupt)
     try:
         with sqlite_errors(database):
-            return job.run(connection)
+            result = job.run(connection)
+            job.check_file("The plan was written to the earlier file, not to the present one.")
+            return result
     except (SchedulerError, apsw.Error) as error:
         job.note_failure(connection, error)
         context.check()
@@ -152,9 +155,12 @@ class _Job:
         self.contacts = self.schema_version = 0
         self.warnings: list[RunWarning] = []
         self.workers = 1
+        self.opened: FileIdentity | None = None
 
     def open(self) -> apsw.Connection:
         """Open the file; a dry run works with a read-only file, too."""
+        with suppress(OSError):  # `open_writer` says why the file cannot be opened
+            self.opened = FileIdentity.of(self.database)
         try:
             connection = open_writer(self.database, self.mode)
         except SchedulerError as error:
@@ -163,6 +169,11 @@ class _Job:
             connection = open_reader(self.database)
         interrupt_when(connection, self._cancelled)
         return connection
+
+    def check_file(self, consequence: str) -> None:
+        """Raise unless the path still names the file that was opened, or nothing is written."""
+        if self.opened is not None and not self.spec.dry_run:
+            self.opened.check(consequence)
 
     def _cancelled(self) -> bool:
         try:
@@ -190,6 +201,8 @@ class _Job:
                 raise
             if self.spec.dry_run:
                 connection.execute("ROLLBACK")
+            else:
+                result.warnings.extend(maintenance.log_warning(connection, self.database))
         return self._timed(result)
 
     def _timed(self, result: RunResult) -> RunResult:
@@ -364,6 +377,8 @@ class _Job:
             self.context.progress("commit", 0.97, self.contacts, self.contacts)
             self.context.check()
             record_run(connection, self._record(result))
+            self.check_file("Nothing was written.")
+            self.backup.check()
             connection.execute("COMMIT")
 
     # Configuration and tasks ----------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import zmq
@@ -105,6 +106,24 @@ def _prepare_unix_socket(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.is_socket():
         path.unlink()
+
+
+def is_lost(endpoint: str) -> bool:
+    """Return whether the file of a Unix socket was removed."""
+    return endpoint.startswith("ipc://") and not Path(endpoint.removeprefix("ipc://")).exists()
+
+
+def bind_again(socket: zmq.asyncio.Socket, endpoint: str) -> None:
+    """Bind a Unix socket whose file was removed; connections that exist stay.
+
+    Raises `zmq.ZMQError` or `OSError`.
+    """
+    with suppress(zmq.ZMQError):  # an earlier try may have got this far
+        socket.unbind(endpoint)
+    path = Path(endpoint.removeprefix("ipc://"))
+    _prepare_unix_socket(path)
+    socket.bind(endpoint)
+    path.chmod(0o600)
 
 
 def remove_unix_sockets(endpoints: Iterable[str]) -> None:

@@ -93,6 +93,7 @@ class DaemonRequestHandler:
             queue_limit=self._queue_limit,
             idle_exit_in_s=self._idle.exit_in_s,
             free_bytes=stats.f_bavail * stats.f_frsize,
+            jobs_unwritten=self._service.unwritten,
             log_lines_lost=self._lost_log_lines(),
         )
 

@@ -7,9 +7,10 @@ does not send can stop the loop or make it wait.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import structlog
@@ -25,13 +26,17 @@ from schedproto.ids import check_organization
 from schedproto.message import Reply
 from schedproto.messages import AnyRequest, Failure
 
+from .endpoints import bind_again, is_lost
 from .handlers import DaemonRequestHandler, JobRequestHandler
 from .idle import IdleTimer
 from .table import Access, RequestTable, Route
 from .watches import Peer, Watches
 
-#: Requests that run on threads at the same time; they read the disk.
+#: Requests that run on threads at the same time, of each kind: those that read a part of a file,
+#: and those that read complete files. The second kind cannot keep the first waiting.
 MAX_THREADS = 4
+#: Time for interrupted requests to end.
+INTERRUPT_S = 2.0
 
 
 class Server:
@@ -40,7 +45,7 @@ class Server:
     lost_log_lines: returns how many log lines could not be written.
 
         server = Server(service, files, settings, log_output.lost)
-        server.listen(open_router(context, "ipc:///data/.schedd/socket", None, "schedd"))
+        server.listen(open_router(context, endpoint, None, "schedd"), endpoint)
         server.start()
         ...
         server.close()
@@ -59,18 +64,36 @@ class Server:
         daemon = DaemonRequestHandler(service, self._idle, settings.queue_limit, lost_log_lines)
         self._table = RequestTable(daemon, JobRequestHandler(service), self._watches, files)
         self._sockets: list[zmq.asyncio.Socket] = []
+        self._endpoints: dict[str, zmq.asyncio.Socket] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._threads = asyncio.Semaphore(MAX_THREADS)
+        self._files = files
+        self._requests: set[asyncio.Task[None]] = set()
+        self._quick_slots = asyncio.Semaphore(MAX_THREADS)
+        self._slow_slots = asyncio.Semaphore(MAX_THREADS)
+        self._threads = ThreadPoolExecutor(2 * MAX_THREADS, thread_name_prefix="request")
         # A restore closes a descriptor of its own on the file. That drops every lock that SQLite
         # holds on the file in this process (POSIX), so only one request at a time may use an
-        # organization's file.
-        self._file_locks: dict[str, threading.Lock] = {}
+        # organization's file. A request waits for that without a slot, so one organization whose
+        # requests are slow takes no more than one slot of each kind.
+        self._file_locks: dict[str, asyncio.Lock] = {}
         self._log = structlog.get_logger()
 
-    def listen(self, socket: zmq.asyncio.Socket) -> None:
-        """Begin to serve a bound socket."""
+    def listen(self, socket: zmq.asyncio.Socket, endpoint: str) -> None:
+        """Begin to serve a socket that is bound to an endpoint."""
         self._sockets.append(socket)
+        self._endpoints[endpoint] = socket
         self._spawn(self._receive(socket))
+
+    def listen_again(self) -> None:
+        """Bind Unix sockets again whose files were removed: nobody can connect to them."""
+        for endpoint, socket in self._endpoints.items():
+            if is_lost(endpoint):
+                try:
+                    bind_again(socket, endpoint)
+                except (zmq.ZMQError, OSError) as error:
+                    self._log.error("cannot listen", endpoint=endpoint, error=str(error))
+                else:
+                    self._log.warning("the socket was removed; listening again", endpoint=endpoint)
 
     def start(self) -> None:
         """Begin to push to watchers."""
@@ -96,10 +119,26 @@ class Server:
                 return True
         return False
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    async def end_requests(self, timeout_s: float) -> bool:
+        """End the requests on threads and return whether all have ended; blocks up to the time.
+
+        Those that only read are ended at once: their clients send them again. Those that may
+        replace a file get the time, and are then ended as well.
+        """
+        self._files.cancel(everything=False)
+        if self._requests:
+            await asyncio.wait(set(self._requests), timeout=timeout_s)
+        self._files.cancel(everything=True)
+        if self._requests:
+            await asyncio.wait(set(self._requests), timeout=INTERRUPT_S)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        return not self._requests
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # Receiving ------------------------------------------------------------------------------------
 
@@ -123,7 +162,9 @@ class Server:
         self._watches.heard(peer)
         route = self._table.route(peer, request)
         if route.on_thread:
-            self._spawn(self._reply_from_thread(peer, request, route))
+            task = self._spawn(self._reply_from_thread(peer, request, route))
+            self._requests.add(task)
+            task.add_done_callback(self._requests.discard)
             return
         try:
             reply = route.call()
@@ -133,27 +174,34 @@ class Server:
 
     async def _reply_from_thread(self, peer: Peer, request: AnyRequest, route: Route) -> None:
         with self._idle.busy():
-            async with self._threads:
-                try:
-                    reply = await self._run_on_thread(route)
-                except Exception as error:  # noqa: BLE001 - nothing that arrives may end the loop
-                    reply = self._failure(request, error)
+            try:
+                reply = await self._run_with_access(route)
+            except Exception as error:  # noqa: BLE001 - nothing that arrives may end the loop
+                reply = self._failure(request, error)
         self._send(peer, reply)
 
-    async def _run_on_thread(self, route: Route) -> Reply:
+    async def _run_with_access(self, route: Route) -> Reply:
         """Return a handler's reply, with the access to an organization's file that it needs."""
         if route.access is Access.NONE:
-            return await asyncio.to_thread(route.call)
+            return await self._run_on_thread(route)
         check_organization(route.organization)
-        lock = self._file_locks.setdefault(route.organization, threading.Lock())
-
-        def call() -> Reply:
-            with lock:
-                return route.call()
+        lock = self._file_locks.setdefault(route.organization, asyncio.Lock())
 
         exclusive = route.access is Access.EXCLUSIVE
         with self.service.reserve(route.organization) if exclusive else nullcontext():
-            return await asyncio.to_thread(call)
+            async with lock:
+                return await self._run_on_thread(route)
+
+    async def _run_on_thread(self, route: Route) -> Reply:
+        """Return a handler's reply; it runs within its limits, in a slot of its kind."""
+        call = partial(
+            self._files.within_limits,
+            route.call,
+            slow=route.slow,
+            exclusive=route.access is Access.EXCLUSIVE,
+        )
+        async with self._slow_slots if route.slow else self._quick_slots:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def _failure(self, request: AnyRequest, error: Exception) -> Failure:
         """Return the reply to a request that failed; logs an error that is our fault."""

@@ -7,6 +7,7 @@
 | handler    | `RequestTable.route`                                                            |
 | runs on    | `RequestTable.route`: `Route.loop`, or a thread (all others)                    |
 | access     | `RequestTable.route`: `Route.thread`, `Route.shared`, `Route.exclusive`         |
+| time limit | `RequestTable.route`: `slow=True`, and all of `Route.exclusive`                 |
 
 The type checker refuses a request without a row, and a handler that returns another reply.
 """
@@ -77,6 +78,7 @@ class Route:
     """A row of the table: the handler of one request, and where it runs.
 
     call: the handler with its request.   organization: whose file it accesses, if any.
+    slow: it may read or write a complete file, so it has a longer time limit and slots of its own.
 
         Route.loop(request.bind(daemon.get_health))
         Route.shared(request.organization, request.bind(files.get_report))
@@ -86,6 +88,7 @@ class Route:
     on_thread: bool
     access: Access = Access.NONE
     organization: str = ""
+    slow: bool = False
 
     @classmethod
     def loop(cls, call: Callable[[], Reply]) -> Self:
@@ -93,19 +96,21 @@ class Route:
         return cls(call, on_thread=False)
 
     @classmethod
-    def thread(cls, call: Callable[[], Reply]) -> Self:
+    def thread(cls, call: Callable[[], Reply], *, slow: bool = False) -> Self:
         """Return a row whose handler blocks, but does not use an organization's file."""
-        return cls(call, on_thread=True)
+        return cls(call, on_thread=True, slow=slow)
 
     @classmethod
-    def shared(cls, organization: str, call: Callable[[], Reply]) -> Self:
+    def shared(cls, organization: str, call: Callable[[], Reply], *, slow: bool = False) -> Self:
         """Return a row whose handler uses an organization's file, next to its jobs."""
-        return cls(call, on_thread=True, access=Access.SHARED, organization=organization)
+        return cls(call, on_thread=True, access=Access.SHARED, organization=organization, slow=slow)
 
     @classmethod
     def exclusive(cls, organization: str, call: Callable[[], Reply]) -> Self:
         """Return a row whose handler uses an organization's file while no job of it runs."""
-        return cls(call, on_thread=True, access=Access.EXCLUSIVE, organization=organization)
+        return cls(
+            call, on_thread=True, access=Access.EXCLUSIVE, organization=organization, slow=True
+        )
 
 
 class RequestTable:
@@ -156,7 +161,7 @@ class RequestTable:
             case ListOrganizations():
                 return Route.thread(request.bind(files.list_organizations))
             case Diagnose():
-                return Route.thread(request.bind(files.diagnose))
+                return Route.thread(request.bind(files.diagnose), slow=True)
             # One organization
             case GetOrganization():
                 return Route.shared(request.organization, request.bind(files.get_organization))
@@ -177,9 +182,13 @@ class RequestTable:
             case RestoreBackup():
                 return Route.exclusive(request.organization, request.bind(files.restore_backup))
             case CheckOrganization():
-                return Route.shared(request.organization, request.bind(files.check_organization))
+                return Route.shared(
+                    request.organization, request.bind(files.check_organization), slow=True
+                )
             case PlanAdoption():
-                return Route.shared(request.organization, request.bind(files.plan_adoption))
+                return Route.shared(
+                    request.organization, request.bind(files.plan_adoption), slow=True
+                )
             case AdoptOrganization():
                 return Route.exclusive(request.organization, request.bind(files.adopt_organization))
             # Transfers
@@ -192,7 +201,9 @@ class RequestTable:
             case GetBlocks():
                 return Route.thread(request.bind(files.get_blocks))
             case OfferDigests():
-                return Route.shared(request.organization, request.bind(files.offer_digests))
+                return Route.shared(
+                    request.organization, request.bind(files.offer_digests), slow=True
+                )
             case PutBlocks():
                 return Route.thread(request.bind(files.put_blocks))
             case CommitPush():

@@ -143,6 +143,8 @@ class BulkLoad:
         self._insert_new("skipped", keys[skipped_from:])
         self._copy_existing(first, "status >= 'skipped'")
         [(version,)] = execute("PRAGMA main.schema_version")
+        # The only statement of the daemon that a defensive connection refuses.
+        self._connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
         execute("PRAGMA writable_schema = ON")
         try:
             execute(
@@ -154,6 +156,7 @@ class BulkLoad:
             execute(f"PRAGMA main.schema_version = {version + 1}")
         finally:
             execute("PRAGMA writable_schema = RESET")
+            self._connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
 
     def _copy_existing(self, first: int, condition: str) -> None:
         """Copy the rows of some statuses that existed before."""

@@ -12,6 +12,7 @@ from schedproto import ErrorCode, Mode, SchedulerError
 from schedproto.layout import database_path
 
 from .errors import sqlite_errors
+from .limits import PROGRESS_STEPS, connect
 
 #: Maximum time to wait for a lock of another program.
 BUSY_TIMEOUT_MS = 5_000
@@ -21,17 +22,19 @@ READER_CACHE_KIB = 16 * 1024
 #: existing pages. New pages are not read again and need not be kept.
 WRITER_CACHE_KIB = 64 * 1024
 HIGHPERF_CACHE_KIB = 2 * 1024 * 1024
-#: Steps of SQLite's virtual machine between two checks for cancellation.
-PROGRESS_STEPS = 200_000
 
 
 def resolve_database(data_dir: Path, organization: str) -> Path:
     """Return an organization's file; raises if a symbolic link leads out of the data folder."""
     path = database_path(data_dir, organization)
-    if path.resolve().parent != data_dir.resolve():
+    try:
+        folder = path.resolve().parent
+    except (OSError, RuntimeError):  # a link that leads to itself
+        folder = None
+    if folder != data_dir.resolve():
         raise SchedulerError(
             ErrorCode.INVALID_ORGANIZATION,
-            f"{path.name} is a link to a file outside the data folder",
+            f"{path.name} is a link to a file outside the data folder, or to itself",
             hint="Put the file itself into the data folder.",
         )
     return path
@@ -83,8 +86,6 @@ def _base(connection: apsw.Connection) -> apsw.Connection:
     connection.execute("PRAGMA cell_size_check = ON")
     # Sorting and temporary tables stay off the volume.
     connection.execute("PRAGMA temp_store = MEMORY")
-    # The schema belongs to another program; it must not call functions with side effects.
-    connection.execute("PRAGMA trusted_schema = OFF")
     # Foreign keys are the application's: a plan deletes nothing in other tables.
     connection.execute("PRAGMA foreign_keys = OFF")
     connection.execute("PRAGMA recursive_triggers = OFF")
@@ -95,9 +96,7 @@ def open_reader(path: Path) -> apsw.Connection:
     """Open a file for reading; SQLite refuses writes. Raises `SchedulerError`."""
     check_file(path)
     with sqlite_errors(path):
-        connection = _base(
-            apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX)
-        )
+        connection = _base(connect(str(path), apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX))
         connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
         # Fails if the file is not a database.
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
@@ -110,7 +109,7 @@ def open_writer(path: Path, mode: Mode) -> apsw.Connection:
     check_writable(path)
     with sqlite_errors(path):
         connection = _base(
-            apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX)
+            connect(str(path), apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX)
         )
         cache_kib = WRITER_CACHE_KIB
         if mode is Mode.HIGHPERF:

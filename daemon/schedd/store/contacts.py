@@ -20,7 +20,7 @@ from schedd.engine.findings import MAX_EXAMPLES, Finding, Findings, shown
 from . import blocks
 from .blocks import MisalignedError
 from .email_check import odd_emails
-from .odd_values import Dictionary, Learned, OddValues, octets
+from .odd_values import Dictionary, Learned, OddValues, octets, paired
 from .schema import Schema
 from .tables import quoted
 
@@ -325,7 +325,7 @@ class ContactReader:
             names,
             (apsw.carray(np.ascontiguousarray(contacts.ids[odd])),),
         )
-        for index, row in zip(odd.tolist(), rows, strict=True):
+        for index, row in paired(odd.tolist(), rows):
             email, zip_value, birth, effective, status, failed, *opt_outs = row
             contact_id = contacts.ids[index]
             contacts.birth[index], readable = contact_date(birth, formats)

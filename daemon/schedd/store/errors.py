@@ -16,6 +16,9 @@ import apsw
 from schedproto import ErrorCode, SchedulerError
 from schedproto.sqlite_files import is_disk_full
 
+from .file_identity import replaced
+from .limits import MAX_VALUE_BYTES, deadline_error
+
 _TABLE: list[tuple[type[Exception] | tuple[type[Exception], ...], ErrorCode, str, str]] = [
     (
         apsw.NotADBError,
@@ -69,7 +72,7 @@ _TABLE: list[tuple[type[Exception] | tuple[type[Exception], ...], ErrorCode, str
         apsw.NoMemError,
         ErrorCode.OUT_OF_MEMORY,
         "needs more memory than available",
-        "Use a machine with more memory, or fewer workers.",
+        "Use a machine with more memory or fewer workers, or raise SCHEDD_WORKER_MEMORY_MB.",
     ),
     (
         apsw.InterruptError,
@@ -214,9 +217,29 @@ def _of_corruption(error: apsw.Error, path: Path) -> SchedulerError | None:
     return None
 
 
+def _special(error: apsw.Error, path: Path) -> SchedulerError | None:
+    """Return the error for what the kind of exception alone does not say; None if it does."""
+    if isinstance(error, apsw.InterruptError):
+        return deadline_error()
+    if isinstance(error, apsw.CorruptError):
+        return _of_corruption(error, path)
+    if extended_result(error) == apsw.SQLITE_READONLY_DBMOVED:
+        return replaced(path, "Nothing was written.")
+    if isinstance(error, apsw.TooBigError):
+        return SchedulerError(
+            ErrorCode.FOREIGN_SCHEMA,
+            f"{path.name} has a value, or makes one, that is larger than "
+            f"{MAX_VALUE_BYTES >> 20} MiB ({error})",
+            hint="Shorten the value, or drop the generated column, index, view or trigger that "
+            "makes it. Nothing was changed.",
+            details={"path": str(path), "sqlite": str(error)},
+        )
+    return None
+
+
 def translate(error: apsw.Error, path: Path) -> SchedulerError:
     """Return the scheduler's error for one of SQLite's."""
-    if isinstance(error, apsw.CorruptError) and (found := _of_corruption(error, path)):
+    if found := _special(error, path):
         return found
     full = is_disk_full(error)
     for kind, code, says, hint in _TABLE:
@@ -231,9 +254,7 @@ def translate(error: apsw.Error, path: Path) -> SchedulerError:
     if isinstance(error, apsw.ConstraintError) and (refusal := of_constraint(error)):
         refusal.details |= details
         return refusal
-    if isinstance(
-        error, (apsw.ConstraintError, apsw.SQLError, apsw.MismatchError, apsw.TooBigError)
-    ):
+    if isinstance(error, (apsw.ConstraintError, apsw.SQLError, apsw.MismatchError)):
         return SchedulerError(
             ErrorCode.FOREIGN_SCHEMA,
             f"SQLite cannot process {path.name}: {error}",
@@ -255,3 +276,12 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         yield
     except apsw.Error as error:
         raise translate(error, path) from error
+    except UnicodeDecodeError as error:
+        # apsw decodes names and messages, which SQLite does not check.
+        raise SchedulerError(
+            ErrorCode.DATABASE_DAMAGED,
+            f"{path.name} is damaged, or has a name that is not valid text: {error}",
+            hint="`PRAGMA integrity_check` in the sqlite3 shell shows damage; restore the file "
+            "from a backup.",
+            details={"path": str(path)},
+        ) from error

@@ -16,7 +16,7 @@ from schedd.engine.calendar import NONE, iso
 from schedd.engine.coercions import integer_of, text_of
 
 from .existing import NUMBER_COLUMNS, SKIPPED, ExistingRows
-from .odd_values import OddValues
+from .odd_values import OddValues, paired
 from .schema import PLAN, PLAN_CONTENT, Schema
 
 
@@ -117,7 +117,7 @@ def existing_followups(
         for name in PLAN_CONTENT
     ]
     result = []
-    for index, (row_id, email_type, date, *values) in zip(chosen.tolist(), rows, strict=True):
+    for index, (row_id, email_type, date, *values) in paired(chosen.tolist(), rows):
         exact, day = bool(existing.exact_key[index]), int(existing.date[index])
         # A date that is not written as a planned row's is shown as the day that it stands for.
         written = date if exact else iso(day) if day != NONE else None

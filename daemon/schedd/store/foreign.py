@@ -17,6 +17,7 @@ import apsw
 from schedproto import ErrorCode, SchedulerError
 
 from .errors import add_to_message, extended_result, foreign_schema, of_constraint, unique_violation
+from .limits import connect
 from .schema import OWN_TABLES, PLAN, PLAN_COLUMNS, READ_TABLES, Schema
 from .tables import TABLE, Table, quoted, read_table, texts
 
@@ -209,7 +210,7 @@ def not_ours(table: Table) -> str:
     if table.kind != TABLE:
         return f"it is a {table.kind}"
     name = table.name.lower()
-    scratch = apsw.Connection(":memory:")
+    scratch = connect(":memory:")
     scratch.execute(OWN_TABLES[name])
     own = read_table(scratch, name)
     scratch.close()

@@ -7,7 +7,7 @@ U+FFFD for invalid bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedd.engine.coercions import text_of
+from schedproto import ErrorCode, SchedulerError
 
 from .tables import encoding_of
 
@@ -28,6 +29,22 @@ def typed(expression: str) -> str:
     """Return the SQL of two columns: whether the value is a text, and the value or its bytes."""
     is_text = f"typeof({expression}) = 'text'"
     return f"{is_text}, CASE WHEN {is_text} THEN CAST({expression} AS BLOB) ELSE {expression} END"
+
+
+def paired(numbers: Sequence[int], rows: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    """Yield numbers with the rows that were read for them.
+
+    Raises `SchedulerError` if there are not as many: then reading by key does not find what reading
+    the table has found, so the file is damaged.
+    """
+    if len(numbers) != len(rows):
+        raise SchedulerError(
+            ErrorCode.DATABASE_DAMAGED,
+            f"the file is damaged: of {len(numbers):,} rows, {len(rows):,} are found by their key",
+            hint="Restore it from a backup. `PRAGMA integrity_check` in the sqlite3 shell shows "
+            "the damage. Nothing was changed.",
+        )
+    return zip(numbers, rows, strict=True)
 
 
 def octets(connection: apsw.Connection, characters: int) -> int:

@@ -16,6 +16,7 @@ from schedd.engine.calendar import iso, to_date
 from schedproto import SchedulerError
 
 from .errors import add_to_message, extended_result, foreign_schema, of_constraint
+from .limits import connect
 from .schema import OWN_TABLES, PLAN, complete, read_schema
 from .tables import texts
 
@@ -75,7 +76,7 @@ def _copy(connection: apsw.Connection) -> apsw.Connection | None:
 
     None if the file's SQL does not work here; `foreign` has reported the reason.
     """
-    copy = apsw.Connection(":memory:")
+    copy = connect(":memory:")
     try:
         copy.execute("PRAGMA trusted_schema = OFF")
         copy.execute(f"PRAGMA encoding = '{connection.execute('PRAGMA main.encoding').get}'")

@@ -29,7 +29,7 @@ from .existing import (
     VOID,
     ExistingRows,
 )
-from .odd_values import OddValues
+from .odd_values import OddValues, paired
 from .packing import NO_EVENT, unpack_events
 from .schema import PLAN, Schema
 
@@ -141,8 +141,8 @@ class RowEvaluator:
         odd: indices of the rows.   odd_status: which of all rows have a status to evaluate.
         """
         names = [self._source(name) for name in ("status", "email_type", "campaign_instance_id")]
-        for index, (status, email_type, instance) in zip(
-            odd.tolist(), self._of(rows.row_id[odd], names), strict=True
+        for index, (status, email_type, instance) in paired(
+            odd.tolist(), self._of(rows.row_id[odd], names)
         ):
             row_id = int(rows.row_id[index])
             if odd_status[index]:
@@ -157,7 +157,7 @@ class RowEvaluator:
     def read_dates(self, rows: ExistingRows, odd: NDArray[Any]) -> None:
         """Fill in, in place, the send dates that are not written as a planned row's."""
         column = self._source("scheduled_send_date")
-        for index, (value,) in zip(odd.tolist(), self._of(rows.row_id[odd], [column]), strict=True):
+        for index, (value,) in paired(odd.tolist(), self._of(rows.row_id[odd], [column])):
             rows.date[index] = self._day(int(rows.row_id[index]), int(rows.kind[index]), value)
 
     def _day(self, row_id: int, kind: int, value: Any) -> int:
@@ -170,7 +170,7 @@ class RowEvaluator:
         """Return the rows with these ids, whose contacts are not known."""
         found = Orphans([], [])
         names = [self._source(name) for name in ("status", "scheduled_send_date")]
-        for row_id, (status, date) in zip(row_ids.tolist(), self._of(row_ids, names), strict=True):
+        for row_id, (status, date) in paired(row_ids.tolist(), self._of(row_ids, names)):
             kind, _ = self.kind_of(row_id, status)
             if kind in {SCHEDULED, SKIPPED}:
                 found.plan.append(row_id)

@@ -9,6 +9,7 @@ import apsw
 from schedproto import ErrorCode, SchedulerError
 
 from .errors import foreign_schema
+from .limits import connect
 from .tables import TABLE, Index, Table, affinity_of, quoted, read_table, texts
 
 #: The largest integer up to which floating-point numbers hold all integers exactly.
@@ -403,7 +404,7 @@ def sender_indexes(connection: apsw.Connection) -> dict[str, str]:
 
 def is_complete(connection: apsw.Connection, schema: Schema) -> bool:
     """Return whether `complete` and `complete_key` would change nothing."""
-    own = apsw.Connection(":memory:")
+    own = connect(":memory:")
     for sql in OWN_TABLES.values():
         own.execute(sql)
     wanted = {name: table_columns(own, name) for name in OWN_TABLES} | {
@@ -446,7 +447,7 @@ def complete(connection: apsw.Connection, schema: Schema) -> None:
 
 def add_missing_columns(connection: apsw.Connection, table: str, existing: frozenset[str]) -> None:
     """Add the columns that one of the scheduler's tables lacks since an older release."""
-    scratch = apsw.Connection(":memory:")
+    scratch = connect(":memory:")
     scratch.execute(OWN_TABLES[table])
     for name, kind in scratch.execute("SELECT name, type FROM pragma_table_info(?)", (table,)):
         if name.lower() not in existing:

@@ -74,6 +74,14 @@ class Worker:
         """Return whether it can be given work."""
         return self.ready and self.job is None and self.shard is None and not self.stopping
 
+    @property
+    def job_id(self) -> str | None:
+        """Return the job that it runs, or runs a part of."""
+        if self.job is not None:
+            return self.job.job_id
+        # The name of a batch begins with that of the run, `JOB.ATTEMPT`.
+        return None if self.shard is None else self.shard[0].name.partition(".")[0]
+
     def send(self, message: Any) -> None:
         """Send; a dead worker is noticed by its sentinel."""
         try:
@@ -93,7 +101,7 @@ class _RunningJob:
 class Pool:
     """`size` workers, more while a job asks for more.
 
-    `on_idle` is called whenever a job could start.
+    `on_idle` is called whenever a job could start.   memory_bytes: the limit of a worker's memory.
 
         pool = Pool(4, alive_file, on_idle=service.start_next)
         pool.start()
@@ -108,11 +116,13 @@ class Pool:
         alive_file: Path,
         on_idle: Callable[[], None],
         log: Any = None,
+        memory_bytes: int | None = None,
     ) -> None:
         self.size = size
         self.workers: list[Worker] = []
         self._batches: list[Batch] = []
         self._alive_file = alive_file
+        self._memory_bytes = memory_bytes
         self._on_idle = on_idle
         self._log = log or structlog.get_logger()
         self._closing = False
@@ -138,7 +148,7 @@ class Pool:
         ours, theirs = self._context.Pipe(duplex=True)
         process = self._context.Process(
             target=worker_main,
-            args=(theirs, str(self._alive_file)),
+            args=(theirs, str(self._alive_file), self._memory_bytes),
             name="schedd-worker",
             daemon=True,
         )
@@ -208,11 +218,15 @@ class Pool:
         if worker is not None:
             worker.send(messages.CancelJob(job_id))
 
-    def kill_coordinator(self, job_id: str) -> None:
-        """Kill the coordinator of a job."""
-        worker = self._coordinator_of(job_id)
-        if worker is not None:
+    def kill_job(self, job_id: str) -> bool:
+        """Kill all workers that run a job or a part of it; returns whether there were any.
+
+        Another worker's part of a job only reads the file, and its results are not wanted any more.
+        """
+        found = [worker for worker in self.workers if worker.job_id == job_id]
+        for worker in found:
             self.kill(worker)
+        return bool(found)
 
     def _coordinator_of(self, job_id: str) -> Worker | None:
         return next((w for w in self.workers if w.job is not None and w.job.job_id == job_id), None)
@@ -276,6 +290,7 @@ class Pool:
         if shard is not None:
             batch, number = shard
             batch.running.pop(number, None)
+            self._replace_if_exhausted(worker, message.error)
             if batch in self._batches:
                 batch.coordinator.send(
                     messages.ShardResult(batch.name, number, message.payload, message.error)
@@ -285,6 +300,7 @@ class Pool:
     def _job_done(self, worker: Worker, message: messages.JobDone) -> None:
         job, worker.job = worker.job, None
         self._forget_batches(worker)
+        self._replace_if_exhausted(worker, message.error)
         if job is not None and not job.done.done():
             if message.result is not None:
                 job.done.set_result(message.result)
@@ -295,6 +311,13 @@ class Pool:
                 job.done.set_exception(SchedulerError.from_info(error))
         self._resize()
         self._dispatch()
+
+    def _replace_if_exhausted(self, worker: Worker, error: ErrorInfo | None) -> None:
+        """Replace a worker that ran out of memory: its memory may be fragmented or not be freed."""
+        if error is not None and error.code == ErrorCode.OUT_OF_MEMORY and not worker.stopping:
+            worker.stopping = True
+            worker.send(messages.Stop())
+            self._resize()
 
     def _forget_batches(self, coordinator: Worker) -> None:
         self._batches = [batch for batch in self._batches if batch.coordinator is not coordinator]

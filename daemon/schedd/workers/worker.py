@@ -157,7 +157,9 @@ def _as_error(
         return error
     if isinstance(error, MemoryError):
         return SchedulerError(
-            ErrorCode.OUT_OF_MEMORY, f"{what} ran out of memory", hint="Use a larger machine."
+            ErrorCode.OUT_OF_MEMORY,
+            f"{what} ran out of memory",
+            hint="Nothing was changed. Use a larger machine, or raise SCHEDD_WORKER_MEMORY_MB.",
         )
     if sqlite_files.is_disk_full(error):
         return SchedulerError(

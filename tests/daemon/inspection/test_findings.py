@@ -37,6 +37,17 @@ CASES: dict[str, list[tuple[str, dict[str, Any]]]] = {
             {"count": 3, "row_ids": [10, 11, 12], "severity": WARNING},
         )
     ],
+    "damaged_index": [
+        (
+            # The index has fewer rows than its declaration says.
+            (
+                "CREATE INDEX lost ON email_schedules(status) WHERE id > 2;"
+                "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET "
+                "sql = 'CREATE INDEX lost ON email_schedules(status)' WHERE name = 'lost'"
+            ),
+            {"severity": ERROR},
+        )
+    ],
     "unique_index": [
         (
             "CREATE UNIQUE INDEX one_a_year ON email_schedules(contact_id, email_type, event_year)",

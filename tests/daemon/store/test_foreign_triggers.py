@@ -34,6 +34,10 @@ IGNORES = (
     "CREATE TRIGGER no_contact BEFORE INSERT ON email_schedules WHEN new.contact_id % 7 = 0 BEGIN "
     "SELECT RAISE(IGNORE); END;"
 )
+DROPS = (
+    "CREATE TRIGGER gone AFTER INSERT ON email_schedules WHEN new.contact_id % 7 = 0 BEGIN "
+    "DELETE FROM email_schedules WHERE id = new.id; END;"
+)
 ADDS = (
     "CREATE TRIGGER twin AFTER INSERT ON email_schedules WHEN new.email_type = 'birthday' BEGIN "
     "INSERT INTO "
@@ -45,7 +49,7 @@ KEEPS = "CREATE TRIGGER keep BEFORE DELETE ON email_schedules BEGIN SELECT RAISE
 
 
 @pytest.mark.parametrize("mode", ["reliable", "highperf"])
-@pytest.mark.parametrize("trigger", [MOVES, IGNORES, ADDS])
+@pytest.mark.parametrize("trigger", [MOVES, IGNORES, DROPS, ADDS])
 @pytest.mark.parametrize("count", [50, pytest.param(12_000, marks=pytest.mark.slow)])
 def test_triggers_that_change_rows(
     tmp_path: Path, trigger: str, count: int, mode: str, monkeypatch: pytest.MonkeyPatch
@@ -56,7 +60,7 @@ def test_triggers_that_change_rows(
     path = build(tmp_path / "org.db", contacts(count), script)
     build(tmp_path / "plain.db", contacts(count))
     plain = run(tmp_path / "plain.db", tmp_path)
-    [name] = [word for word in ("no_sunday", "no_contact", "twin") if word in trigger]
+    [name] = [word for word in ("no_sunday", "no_contact", "gone", "twin") if word in trigger]
     for run_id in ("job-a.1", "job-b.1"):
         result = run(path, tmp_path, run_id, mode=mode)
         assert is_sound(path)
@@ -68,6 +72,12 @@ def test_triggers_that_change_rows(
             assert (warning.code, warning.table) == ("trigger_changed_rows", "email_schedules")
             assert name in warning.message
             assert warning.count >= len(differing) / 2
+        in_file = select(path, "SELECT count(*) FROM email_schedules")
+        if name in {"no_contact", "gone"}:
+            # What was dropped is counted: the rows that were meant, less those, are in the file.
+            [warning] = result.warnings
+            assert in_file == [(plain.rows_planned - warning.count,)]
+            assert warning.count > 0
     assert result.rows_planned == plain.rows_planned
     assert sender_rows(path) == []
 
