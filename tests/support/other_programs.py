@@ -14,7 +14,7 @@ from pathlib import Path
 _LOCK = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("BEGIN EXCLUSIVE")
+connection.execute("BEGIN {kind}")
 print("locked", flush=True)
 sys.stdin.readline()
 connection.close()
@@ -51,8 +51,11 @@ def other_program(script: str, path: Path) -> Iterator[OtherProgram]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[OtherProgram]:
-    """Hold the lock of a file until the end of the block, or until `end` is called."""
-    with other_program(_LOCK, path) as program:
+def locked(path: Path, kind: str = "EXCLUSIVE") -> Iterator[OtherProgram]:
+    """Hold the lock of a file until the end of the block, or until `end` is called.
+
+    kind: `EXCLUSIVE` locks readers out as well, `IMMEDIATE` only writers.
+    """
+    with other_program(_LOCK.format(kind=kind), path) as program:
         assert program.said == "locked"
         yield program

@@ -24,7 +24,6 @@ DEFAULTS = Layer("the daemon's configuration file", {})
 NOW = "2026-11-23 12:00:00"
 
 
-#: A program that holds the write lock from its first line of output until its first line of input.
 def test_locked_file(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While another program writes, a change ends with `database_locked`, which may be tried again.
 
@@ -32,7 +31,7 @@ def test_locked_file(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 50)
     path = data / "org-a.db"
-    with locked(path):
+    with locked(path, "IMMEDIATE"):
         for change in (
             lambda: configurations.set_version(path, "org-a", DEFAULTS, "# new", "ann", NOW),
             lambda: configurations.withdraw(path, "org-a", DEFAULTS, 1, "ann", NOW),
