@@ -13,8 +13,12 @@ import zmq.asyncio
 from schedd.exitcodes import ExitCode, FatalError
 from schedproto.codec import MAX_REQUEST_BYTES
 
+from .connections import BACKLOG, ConnectionLimit, Listener
+
 #: Messages queued for a slow client before it is given up.
 HIGH_WATER_MARK = 1000
+#: Time for a new connection to complete its handshake, before it is closed.
+HANDSHAKE_MS = 10_000
 
 
 def is_private(endpoint: str) -> bool:
@@ -58,9 +62,13 @@ def check_endpoint(endpoint: str, *, has_keys: bool) -> None:
 
 
 def open_router(
-    context: zmq.asyncio.Context, endpoint: str, server_secret: bytes | None, domain: str
+    context: zmq.asyncio.Context,
+    endpoint: str,
+    server_secret: bytes | None,
+    domain: str,
+    limit: ConnectionLimit,
 ) -> zmq.asyncio.Socket:
-    """Return a listening ROUTER socket.
+    """Return a listening ROUTER socket whose connections count towards a limit.
 
     With a secret key it speaks CURVE, except on Unix sockets.
     """
@@ -74,6 +82,8 @@ def open_router(
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     # A client that reconnects with the same identity replaces its old connection.
     socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    socket.setsockopt(zmq.BACKLOG, BACKLOG)
     socket.setsockopt(zmq.HEARTBEAT_IVL, 10_000)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 30_000)
     if endpoint.startswith("tcp://"):
@@ -85,9 +95,10 @@ def open_router(
     try:
         if endpoint.startswith("ipc://"):
             _prepare_unix_socket(Path(endpoint.removeprefix("ipc://")))
-        socket.bind(endpoint)
-        if endpoint.startswith("ipc://"):
-            Path(endpoint.removeprefix("ipc://")).chmod(0o600)
+        listener = Listener(socket, endpoint)
+        limit.monitor(socket)
+        limit.watch(listener)
+        listener.open()
     except (zmq.ZMQError, OSError) as error:
         socket.close(0)
         raise FatalError(

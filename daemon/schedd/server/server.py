@@ -45,7 +45,7 @@ class Server:
     lost_log_lines: returns how many log lines could not be written.
 
         server = Server(service, files, settings, log_output.lost)
-        server.listen(open_router(context, endpoint, None, "schedd"), endpoint)
+        server.listen(open_router(context, endpoint, None, "schedd", limit), endpoint)
         server.start()
         ...
         server.close()
