@@ -17,6 +17,9 @@ from .connections import BACKLOG, ConnectionLimit, Listener
 
 #: Messages queued for a slow client before it is given up.
 HIGH_WATER_MARK = 1000
+#: Messages of one client that the daemon reads ahead. Each may have `MAX_REQUEST_BYTES`; more stay
+#: in the network.
+READ_AHEAD = 4
 #: Time for a new connection to complete its handshake, before it is closed.
 HANDSHAKE_MS = 10_000
 
@@ -75,7 +78,7 @@ def open_router(
     socket: zmq.asyncio.Socket = context.socket(zmq.ROUTER)
     socket.setsockopt(zmq.LINGER, 500)
     socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
-    socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
+    socket.setsockopt(zmq.RCVHWM, READ_AHEAD)
     # A peer that sends more loses its connection; the daemon never holds it.
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
     # Sending to a peer that has gone is an error instead of nothing, so that its watches end.
