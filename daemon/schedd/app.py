@@ -29,6 +29,7 @@ from .folder import lock_folder, make_scratch_folder, remove_temporary, wait_for
 from .jobs.journal import Journal
 from .jobs.service import JobService
 from .log_output import LogOutput
+from .orphans import reap_orphans
 from .privileges import drop_privileges
 from .replica.location import BucketLocation, holder_name
 from .server.connections import ConnectionLimit, connection_limit, raise_descriptor_limit
@@ -257,6 +258,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number.name)
+        reap_orphans()
 
     def _on_signal(self, name: str) -> None:
         self._signals += 1
