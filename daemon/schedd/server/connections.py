@@ -2,8 +2,8 @@
 
 libzmq accepts connections on a thread of its own, as long as a socket is bound. On a Unix socket it
 aborts the process when no descriptor is left. So the daemon counts connections by the events of
-socket monitors and stops listening at a limit that leaves descriptors for itself. Connections that
-exist are still served.
+socket monitors and refuses others above a limit that leaves descriptors for itself. Connections
+below the limit are still served.
 """
 
 from __future__ import annotations
@@ -32,9 +32,12 @@ RESERVED_DESCRIPTORS = 256
 UNREAD_EVENTS = 1000 + 1
 #: Share of the descriptors for connections where the unread events alone could use up all of them.
 _SMALL_SHARE = 0.25
-#: Connections that wait in the kernel until they are accepted.
-BACKLOG = 128
-#: Share of the limit at which a full daemon listens again, and the interval of that check.
+#: Connections that wait in the kernel until they are accepted, and their share of the limit: a
+#: hidden socket still accepts these.
+_MAX_BACKLOG, _BACKLOG_SHARE = 128, 0.1
+#: What is added to the name of a Unix socket that is hidden.
+HIDDEN = ".full"
+#: Share of the limit below which a full daemon accepts others, and the interval of that check.
 _RESUME_SHARE, _RESUME_CHECK_S = 0.9, 0.5
 _EVENTS = zmq.Event.ACCEPTED | zmq.Event.DISCONNECTED
 
@@ -60,72 +63,60 @@ def connection_limit(descriptors: int) -> int:
 
 
 class Listener:
-    """One endpoint of a ROUTER socket, which can be closed and opened again.
+    """One endpoint of a ROUTER socket that can be hidden from new clients.
 
-    The daemon creates a Unix socket itself and keeps it, so that clients wait in the kernel's queue
-    while the limit is reached. A TCP endpoint refuses them.
+    `unbind` would close the connections that the endpoint has accepted, so the path of a Unix
+    socket is renamed: connecting then fails. A TCP endpoint remains.
     """
 
-    def __init__(self, socket: zmq.asyncio.Socket, endpoint: str) -> None:
-        self._socket = socket
-        self._endpoint = endpoint
-        self._unix: sockets.socket | None = None
-        if endpoint.startswith("ipc://"):
-            self._unix = _listen_on_path(Path(endpoint.removeprefix("ipc://")))
+    def __init__(self, endpoint: str) -> None:
+        path = endpoint.removeprefix("ipc://") if endpoint.startswith("ipc://") else None
+        self._path = Path(path) if path is not None else None
+        self.local: str | int = path if path is not None else int(endpoint.rpartition(":")[2])
 
-    def open(self) -> None:
-        """Accept connections. Raises `zmq.ZMQError`."""
-        if self._unix is None:
-            self._socket.bind(self._endpoint)
-            self._endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
-            return
-        # libzmq closes the descriptor that it is given.
-        descriptor = os.dup(self._unix.fileno())
-        self._socket.setsockopt(zmq.USE_FD, descriptor)
-        try:
-            self._socket.bind(self._endpoint)
-        except zmq.ZMQError:
-            os.close(descriptor)
-            raise
+    @property
+    def hidden_path(self) -> Path | None:
+        """Return the path of a Unix socket while it is hidden."""
+        return self._path.with_name(self._path.name + HIDDEN) if self._path is not None else None
 
-    def pause(self) -> None:
-        """Accept no more connections."""
-        self._socket.unbind(self._endpoint)
+    def hide(self) -> None:
+        """Have new clients fail to connect."""
+        if self._path is not None and self.hidden_path is not None:
+            with suppress(FileNotFoundError):
+                self._path.rename(self.hidden_path)
 
-    def close(self) -> None:
-        """Close the Unix socket; the ROUTER socket is the caller's."""
-        if self._unix is not None:
-            self._unix.close()
+    def show(self) -> None:
+        """Let new clients connect."""
+        if self._path is not None and self.hidden_path is not None:
+            with suppress(FileNotFoundError):
+                self.hidden_path.rename(self._path)
 
+    def shut_down(self, descriptor: int) -> None:
+        """End a connection that libzmq has accepted. It notices, and closes the descriptor.
 
-def _listen_on_path(path: Path) -> sockets.socket:
-    unix = sockets.socket(sockets.AF_UNIX)
-    try:
-        unix.bind(os.fspath(path))
-        path.chmod(0o600)
-        unix.listen(BACKLOG)
-        unix.setblocking(False)
-    except OSError:
-        unix.close()
-        raise
-    return unix
+        Does nothing if the descriptor has become something else.
+        """
+        with suppress(OSError), sockets.socket(fileno=os.dup(descriptor)) as connection:
+            name = connection.getsockname()
+            if (name if isinstance(name, str) else name[1]) == self.local:
+                connection.shutdown(sockets.SHUT_RDWR)
 
 
 class ConnectionLimit:
-    """Counts the connections of all sockets and stops listening at the limit.
+    """Counts the connections of all sockets, and refuses those above the limit.
 
     limit = ConnectionLimit(connection_limit(raise_descriptor_limit()))
-    limit.watch(router, listener)  # an open listener
+    limit.watch(router, "ipc:///data/.schedd/schedd.sock")  # before it is bound
     ...
-    limit.close()
+    limit.close()  # before the sockets are closed
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self._descriptors: set[int] = set()
+        self._full = False
         self._listeners: list[Listener] = []
-        self._paused: list[Listener] = []
-        self._sockets: list[tuple[zmq.asyncio.Socket, zmq.asyncio.Socket]] = []
+        self._monitors: list[tuple[zmq.asyncio.Socket, zmq.asyncio.Socket]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger()
 
@@ -133,84 +124,72 @@ class ConnectionLimit:
         return len(self._descriptors)
 
     @property
-    def full(self) -> bool:
-        """Return whether the daemon has stopped listening."""
-        return bool(self._paused)
+    def backlog(self) -> int:
+        """Return how many connections may wait until they are accepted."""
+        return max(1, min(_MAX_BACKLOG, int(self.most * _BACKLOG_SHARE)))
 
-    def monitor(self, socket: zmq.asyncio.Socket) -> None:
-        """Count the connections of a socket; call it before the socket is bound."""
+    def watch(self, socket: zmq.asyncio.Socket, endpoint: str) -> None:
+        """Count the connections of a socket that is about to be bound to an endpoint."""
         address = f"inproc://connections-{id(socket)}"
         socket.monitor(address, _EVENTS)
         # With the smallest queue of its own, so that libzmq's thread waits early.
         monitor = zmq.asyncio.Socket(socket.context, zmq.PAIR)
         monitor.setsockopt(zmq.RCVHWM, 1)
         monitor.connect(address)
-        self._sockets.append((socket, monitor))
-        self._spawn(self._count(monitor))
-
-    def watch(self, listener: Listener) -> None:
-        """Close this listener while there are too many connections."""
+        listener = Listener(endpoint)
         if not self._listeners:
-            self._spawn(self._resume_when_possible())
+            self._spawn(self._show_when_possible())
         self._listeners.append(listener)
+        self._monitors.append((socket, monitor))
+        self._spawn(self._count(monitor, listener))
 
     def close(self) -> None:
-        """Stop counting."""
+        """Stop counting, and show what is hidden."""
         for task in self._tasks:
             task.cancel()
-        for socket, monitor in self._sockets:
+        for socket, monitor in self._monitors:
             socket.disable_monitor()
             monitor.close(0)
         for listener in self._listeners:
-            listener.close()
+            listener.show()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _count(self, monitor: zmq.asyncio.Socket) -> None:
+    async def _count(self, monitor: zmq.asyncio.Socket, listener: Listener) -> None:
         while True:
             event = parse_monitor_message(await monitor.recv_multipart())
+            descriptor = int(event["value"])
             # A set, because libzmq reports no end of a connection that another one replaces (equal
             # identities). The kernel uses its number again soon.
             if event["event"] == zmq.Event.ACCEPTED:
-                self._descriptors.add(int(event["value"]))
-                if len(self._descriptors) >= self.most and not self._paused:
-                    self._pause()
+                self._descriptors.add(descriptor)
+                if len(self._descriptors) > self.most:
+                    self._refuse(descriptor, listener)
             else:
-                self._descriptors.discard(int(event["value"]))
+                self._descriptors.discard(descriptor)
 
-    def _pause(self) -> None:
-        self._drop_closed()
-        if len(self._descriptors) < self.most:
-            return
-        for listener in self._listeners:
-            with suppress(zmq.ZMQError):
-                listener.pause()
-            self._paused.append(listener)
-        self._log.warning("too many connections, not listening", connections=len(self))
+    def _refuse(self, descriptor: int, listener: Listener) -> None:
+        if not self._full:
+            self._descriptors = {number for number in self._descriptors if _is_socket(number)}
+            if len(self._descriptors) <= self.most:
+                return
+            self._full = True
+            for one in self._listeners:
+                one.hide()
+            self._log.warning("too many connections, refusing others", connections=self.most)
+        listener.shut_down(descriptor)
 
-    def _drop_closed(self) -> None:
-        self._descriptors = {number for number in self._descriptors if _is_socket(number)}
-
-    async def _resume_when_possible(self) -> None:
+    async def _show_when_possible(self) -> None:
         while True:
             await asyncio.sleep(_RESUME_CHECK_S)
-            if not self._paused:
-                continue
-            self._drop_closed()
-            if len(self._descriptors) > self.most * _RESUME_SHARE:
-                continue
-            try:
-                while self._paused:
-                    self._paused[-1].open()
-                    self._paused.pop()
-            except (zmq.ZMQError, OSError) as error:
-                # libzmq closes an endpoint a moment later; then the next attempt succeeds.
-                self._log.debug("cannot listen yet", error=str(error))
-                continue
-            self._log.info("listening again", connections=len(self))
+            if self._full and len(self._descriptors) <= self.most * _RESUME_SHARE:
+                self._full = False
+                for listener in self._listeners:
+                    listener.show()
+                self._log.info("accepting connections again", connections=len(self))
 
 
 def _is_socket(descriptor: int) -> bool:

@@ -13,7 +13,7 @@ import zmq.asyncio
 from schedd.exitcodes import ExitCode, FatalError
 from schedproto.codec import MAX_REQUEST_BYTES
 
-from .connections import BACKLOG, ConnectionLimit, Listener
+from .connections import HIDDEN, ConnectionLimit
 
 #: Messages queued for a slow client before it is given up.
 HIGH_WATER_MARK = 1000
@@ -86,7 +86,7 @@ def open_router(
     # A client that reconnects with the same identity replaces its old connection.
     socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-    socket.setsockopt(zmq.BACKLOG, BACKLOG)
+    socket.setsockopt(zmq.BACKLOG, limit.backlog)
     socket.setsockopt(zmq.HEARTBEAT_IVL, 10_000)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 30_000)
     if endpoint.startswith("tcp://"):
@@ -98,10 +98,10 @@ def open_router(
     try:
         if endpoint.startswith("ipc://"):
             _prepare_unix_socket(Path(endpoint.removeprefix("ipc://")))
-        listener = Listener(socket, endpoint)
-        limit.monitor(socket)
-        limit.watch(listener)
-        listener.open()
+        limit.watch(socket, endpoint)
+        socket.bind(endpoint)
+        if endpoint.startswith("ipc://"):
+            Path(endpoint.removeprefix("ipc://")).chmod(0o600)
     except (zmq.ZMQError, OSError) as error:
         socket.close(0)
         raise FatalError(
@@ -118,8 +118,9 @@ def _prepare_unix_socket(path: Path) -> None:
     This process holds the data folder's lock, so no daemon uses an existing socket.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.is_socket():
-        path.unlink()
+    for left in (path, path.with_name(path.name + HIDDEN)):
+        if left.is_socket():
+            left.unlink()
 
 
 def is_lost(endpoint: str) -> bool:

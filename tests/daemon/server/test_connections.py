@@ -8,11 +8,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+import zmq
 
 from schedd.server.connections import MAX_CONNECTIONS, connection_limit
 from tests.support.daemons import RawClient, RunningDaemon
@@ -72,7 +73,7 @@ def limited(data: Path, request: pytest.FixtureRequest) -> Iterator[LimitedDaemo
 
 def silent_connections(endpoint: str, count: int) -> list[socket.socket]:
     """Open connections that never greet; as many as the daemon lets in and the kernel queues."""
-    opened = []
+    opened: list[socket.socket] = []
     for _ in range(count):
         one = socket.socket(socket.AF_UNIX)
         one.setblocking(False)
@@ -81,6 +82,9 @@ def silent_connections(endpoint: str, count: int) -> list[socket.socket]:
             try:
                 one.connect(endpoint.removeprefix("ipc://"))
                 opened.append(one)
+                break
+            except FileNotFoundError:  # the daemon refuses others
+                one.close()
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
@@ -93,6 +97,7 @@ def silent_connections(endpoint: str, count: int) -> list[socket.socket]:
 def test_connections_that_never_greet(limited: LimitedDaemon) -> None:
     """A thousand of them leave an established client served, and the daemon as it was."""
     with closing(RawClient(limited.endpoint)) as client:
+        lost = client.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         assert client.healthy()
         before = descriptors(limited)
         opened = silent_connections(limited.endpoint, 1000)
@@ -105,6 +110,9 @@ def test_connections_that_never_greet(limited: LimitedDaemon) -> None:
             one.close()
         wait_until(lambda: descriptors(limited) <= before + 5, "the end of the connections")
         assert client.healthy()
+        assert not lost.poll(0), "the established client lost its connection"
+        client.socket.disable_monitor()
+        lost.close(0)
     with closing(RawClient(limited.endpoint)) as other:
         assert other.healthy()
 
@@ -153,20 +161,29 @@ def test_limit_leaves_descriptors(descriptors_: int) -> None:
     assert limit <= descriptors_ // 2
 
 
-def test_tcp_listens_again(daemons: Callable[..., RunningDaemon]) -> None:
+def test_tcp_accepts_again(data: Path) -> None:
     """After a flood of a TCP endpoint, new clients are served over it."""
-    port = free_port("127.0.0.1")
-    daemon = daemons("--listen", f"tcp://127.0.0.1:{port}")
-    with closing(RawClient(f"tcp://127.0.0.1:{port}")) as client:
-        assert client.healthy()
-        opened = []
-        with suppress(OSError):
-            for _ in range(MAX_CONNECTIONS + 500):
-                opened.append(socket.create_connection(("127.0.0.1", port), 2))
-        wait_until(lambda: "not listening" in daemon.log(), "the limit")
-        assert client.healthy()
-        for one in opened:
-            one.close()
-    wait_until(lambda: "listening again" in daemon.log(), "the end of the flood")
-    with closing(RawClient(f"tcp://127.0.0.1:{port}")) as client:
-        assert client.healthy()
+    endpoint = f"tcp://127.0.0.1:{(port := free_port('127.0.0.1'))}"
+    daemon = LimitedDaemon(data, "--listen", endpoint)
+    daemon.soft = daemon.hard = 1024
+    daemon.start()
+    try:
+        with closing(RawClient(endpoint)) as client:
+            lost = client.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            assert client.healthy()
+            opened = []
+            for _ in range(2 * connection_limit(1024)):
+                with suppress(OSError):
+                    opened.append(socket.create_connection(("127.0.0.1", port), 5))
+            wait_until(lambda: "refusing others" in daemon.log(), "the limit")
+            assert client.healthy()
+            assert not lost.poll(0), "the established client lost its connection"
+            client.socket.disable_monitor()
+            lost.close(0)
+            for one in opened:
+                one.close()
+        wait_until(lambda: "accepting connections again" in daemon.log(), "the end of the flood")
+        with closing(RawClient(endpoint)) as client:
+            assert client.healthy()
+    finally:
+        daemon.clean_up()
