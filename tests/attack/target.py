@@ -135,7 +135,7 @@ class Target:
                 thread.join(ANSWER_S)
 
     def attack(self, name: str, size: int, quiet_s: float = 3.0) -> Measured:
-        """Run an attack in a process of its own, and measure the daemon before, during and after."""
+        """Run an attack in a process of its own; measure the daemon before, during and after."""
         measured = Measured(name, size, before=self.memory(), quiet=self.measure_quiet(quiet_s))
         measured.peak = measured.before
         descriptors = self.descriptors()

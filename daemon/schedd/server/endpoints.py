@@ -124,8 +124,11 @@ def _prepare_unix_socket(path: Path) -> None:
 
 
 def is_lost(endpoint: str) -> bool:
-    """Return whether the file of a Unix socket was removed."""
-    return endpoint.startswith("ipc://") and not Path(endpoint.removeprefix("ipc://")).exists()
+    """Return whether the file of a Unix socket was removed; one that is hidden was not."""
+    if not endpoint.startswith("ipc://"):
+        return False
+    path = Path(endpoint.removeprefix("ipc://"))
+    return not path.exists() and not path.with_name(path.name + HIDDEN).exists()
 
 
 def bind_again(socket: zmq.asyncio.Socket, endpoint: str) -> None:

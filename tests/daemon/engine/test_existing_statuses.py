@@ -102,16 +102,16 @@ def test_any_statuses(
 
 #: What the sender or the agency does to the contacts with `id / run % 4 = turn`.
 CHANGES = (
-    "DELETE FROM email_schedules WHERE contact_id / {run} % 4 = {turn}",
-    "UPDATE email_schedules SET status = 'sent' WHERE contact_id / {run} % 4 = {turn}",
-    "UPDATE email_schedules SET status = 'strange' WHERE contact_id / {run} % 4 = {turn}",
-    "UPDATE email_schedules SET scheduled_send_date = 'day ' || id WHERE contact_id / {run} % 4 = {turn}",
-    "UPDATE OR IGNORE email_schedules SET contact_id = 1000 + contact_id WHERE contact_id / {run} % 4 = {turn}",
-    "UPDATE OR IGNORE email_schedules SET contact_id = -contact_id WHERE contact_id / {run} % 4 = {turn}",
-    "UPDATE contacts SET email = 'none' WHERE id / {run} % 4 = {turn}",
-    "UPDATE contacts SET zip_code = '94107' WHERE id / {run} % 4 = {turn}",
-    "UPDATE contacts SET birth_date = NULL, effective_date = NULL WHERE id / {run} % 4 = {turn}",
-    "DELETE FROM contacts WHERE id / {run} % 4 = {turn}",
+    "DELETE FROM email_schedules WHERE {rows}",
+    "UPDATE email_schedules SET status = 'sent' WHERE {rows}",
+    "UPDATE email_schedules SET status = 'strange' WHERE {rows}",
+    "UPDATE email_schedules SET scheduled_send_date = 'day ' || id WHERE {rows}",
+    "UPDATE OR IGNORE email_schedules SET contact_id = 1000 + contact_id WHERE {rows}",
+    "UPDATE OR IGNORE email_schedules SET contact_id = -contact_id WHERE {rows}",
+    "UPDATE contacts SET email = 'none' WHERE {contacts}",
+    "UPDATE contacts SET zip_code = '94107' WHERE {contacts}",
+    "UPDATE contacts SET birth_date = NULL, effective_date = NULL WHERE {contacts}",
+    "DELETE FROM contacts WHERE {contacts}",
 )
 
 
@@ -132,7 +132,10 @@ def test_any_chunk_is_empty_at_any_step(
 ) -> None:
     """Chunks without eligible contacts, without rows, with dispatched rows alone, or nothing."""
     folder = tmp_path_factory.mktemp("chunks")
-    sql = "; ".join(change.format(run=run, turn=turn) for change, turn in changes)
+    sql = "; ".join(
+        change.format(rows=f"contact_id / {run} % 4 = {turn}", contacts=f"id / {run} % 4 = {turn}")
+        for change, turn in changes
+    )
     path = folder / "org.db"
     path.write_bytes(planned.read_bytes())
     with closing(sqlite3.connect(path)) as connection:
