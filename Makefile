@@ -9,7 +9,7 @@ COVERAGE_FLOOR := 90
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-loaded lint coverage pythons binary test-binary image-check bench bench-pool \
-	bench-startup faults chaos lock sbom licences audit docs measure clean
+	bench-startup faults chaos attack lock sbom licences audit docs measure clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ faults: setup ## Try every kind of disk fault and write docs/FAULTS.md
 
 chaos: setup ## Kill, fill disks, move clocks and damage files at full length; add the results to docs/FAULTS.md
 	@$(BIN)/python -m tests.chaos.table $(ARGS)
+
+attack: setup ## Attack the daemon's sockets at full length; add the results to docs/FAULTS.md (ARGS="watchers")
+	@$(BIN)/python -m tests.attack.table $(ARGS)
 
 sbom: setup ## Write build/sbom.cdx.json, the bill of materials of the locked packages
 	@$(BIN)/python tools/sbom.py --out build/sbom.cdx.json

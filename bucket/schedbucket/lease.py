@@ -10,6 +10,7 @@ the others out.
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
 import threading
@@ -76,6 +77,7 @@ class Lease:
         self._head_document, self._state, self._now = head_document, state, now
         self.lost = False
         self.last_error: SchedulerError | None = None
+        self._pid = os.getpid()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -149,8 +151,22 @@ class Lease:
 
         self._head_document.change(edit)
 
+    def check_process(self) -> None:
+        """Raise `SchedulerError` (`lease_lost`) in a child that was forked from the holder.
+
+        The thread that renews the lease is the parent's, and so is the right to write.
+        """
+        if self._pid != os.getpid():
+            raise SchedulerError(
+                ErrorCode.LEASE_LOST,
+                f"the lease of {self._head_document.organization} is held by the process "
+                f"{self._pid}, from which this process was forked",
+                hint="Take a lease in the process that writes.",
+            )
+
     def check(self, head: Head) -> LeaseState:
         """Return this lease as the document has it. Raises `SchedulerError` (`lease_lost`)."""
+        self.check_process()
         if head.lease is None or head.lease.nonce != self._state.nonce:
             self.lost = True
             other = "nobody" if head.lease is None else head.lease.holder
@@ -184,7 +200,12 @@ class Lease:
         return msgspec.structs.replace(head, lease=None)
 
     def release(self) -> None:
-        """Give the lease back, unless it was lost. Never raises `SchedulerError`."""
+        """Give the lease back, unless it was lost. Never raises `SchedulerError`.
+
+        In a child that was forked from the holder it does nothing.
+        """
+        if self._pid != os.getpid():
+            return
         self._ended.set()
 
         def edit(head: Head) -> Head:

@@ -47,6 +47,24 @@ _TRIES, _PAUSE_S = 4, 0.2
 _MIN_BYTES_PER_S = 2 << 20
 
 
+#: The process that first used obstore: its threads serve all stores, and do not survive a fork.
+_runtime_pid: int | None = None
+
+
+def _claim_runtime() -> None:
+    """Raise `SchedulerError` in a forked child whose parent has used obstore: calls would hang."""
+    global _runtime_pid  # noqa: PLW0603 - obstore has one runtime for each process
+    if _runtime_pid is None:
+        _runtime_pid = os.getpid()
+    elif _runtime_pid != os.getpid():
+        raise SchedulerError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"this process was forked from the process {_runtime_pid}, which had used a bucket",
+            hint="Use the bucket after the fork only, or start processes with `spawn` or "
+            "`forkserver`.",
+        )
+
+
 class BucketStore:
     """Objects in one S3 bucket; see `object_store.ObjectStore`.
 
@@ -58,7 +76,7 @@ class BucketStore:
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
-        self._store = self._make(
+        self._retrying = self._make(
             {
                 "max_retries": settings.retries,
                 "retry_timeout": timedelta(seconds=settings.retry_timeout_s),
@@ -69,7 +87,17 @@ class BucketStore:
                 },
             }
         )
-        self._no_retry_store = self._make_no_retry_store()
+        self._no_retry = self._make_no_retry_store()
+
+    @property
+    def _store(self) -> S3Store:
+        _claim_runtime()
+        return self._retrying
+
+    @property
+    def _no_retry_store(self) -> S3Store:
+        _claim_runtime()
+        return self._no_retry
 
     def _make_no_retry_store(self, size_bytes: int = 0) -> S3Store:
         """Return a store that repeats nothing, with a timeout for this amount of data.

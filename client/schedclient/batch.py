@@ -9,6 +9,7 @@ Example:
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -117,11 +118,20 @@ class AsyncBatch:
         self._active: dict[str, AsyncJobHandle] = {}
         self._ended: dict[str, Outcome] = {}
         self._task: asyncio.Task[None] | None = None
+        self._pid = os.getpid()
 
     def start(self, concurrency: int) -> AsyncBatch:
         """Start to submit; called once, by `submit_many`."""
         self._task = asyncio.create_task(self._run(max(1, concurrency)))
         return self
+
+    def _check_process(self) -> None:
+        """Raise `RuntimeError` in a forked child: the batch submits in its parent."""
+        if self._pid != os.getpid():
+            raise RuntimeError(
+                f"this batch belongs to the process {self._pid}, from which this process was "
+                "forked; wait for it there, or look at its jobs with `client.list()`"
+            )
 
     async def _run(self, concurrency: int) -> None:
         slots = asyncio.Semaphore(concurrency)
@@ -138,12 +148,14 @@ class AsyncBatch:
 
         Cancelling the wait does not stop the batch.
         """
+        self._check_process()
         assert self._task is not None  # `submit_many` has started it
         await asyncio.shield(self._task)
         return self.snapshot()
 
     def snapshot(self) -> Outcomes:
         """Return the outcomes so far. One that runs has neither result nor error yet."""
+        self._check_process()
         # A copy, as jobs may end meanwhile.
         active = {name: handle.job_id for name, handle in self._active.copy().items()}
         outcomes = [
@@ -154,10 +166,12 @@ class AsyncBatch:
 
     async def stop(self) -> None:
         """Submit no more; accepted jobs continue."""
+        self._check_process()
         self._stopped = True
 
     async def cancel(self) -> None:
         """Submit no more, and cancel the running jobs. Raises `SchedulerClientError`."""
+        self._check_process()
         self._stopped = self._cancelled = True
         await asyncio.gather(*(handle.cancel() for handle in self._active.values()))
 

@@ -108,13 +108,17 @@ class OrganizationLease:
         self.organization = organization
         self._repository = repository_of(organization, settings)
         self._wait_s, self._duration_s = wait_s, duration_s
-        self._holder = holder or f"{socket.gethostname()}/{os.getpid()}/{id(self):x}"
+        self._given_holder, self._holder = holder, ""
         self._lease: Lease | None = None
 
     def __enter__(self) -> Self:
         with translated():
             from schedbucket import Lease  # noqa: PLC0415
 
+            # Not named before: forked children must not share a holder.
+            self._holder = (
+                self._given_holder or f"{socket.gethostname()}/{os.getpid()}/{id(self):x}"
+            )
             self._lease = Lease.acquire(
                 self._repository.head_document,
                 self._holder,
@@ -140,6 +144,8 @@ class OrganizationLease:
     def _held(self) -> Lease:
         if self._lease is None:
             raise SettingsError("the lease is not held", "Use it in a `with` block.")
+        with translated():
+            self._lease.check_process()
         return self._lease
 
     def parts(self) -> tuple[Repository, Lease]:

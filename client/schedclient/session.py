@@ -49,6 +49,9 @@ KEEPALIVE_S = 20.0
 #: After this many broken handshakes the other side wants other keys; a crash does not repeat so
 #: often.
 BROKEN_HANDSHAKES = 4
+#: What a forked child has of its parent: closed or collected, it would remove the parent's
+#: descriptors from the epoll instance that both share.
+INHERITED: list[object] = []
 _BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -88,8 +91,11 @@ class Session:
 
     def __del__(self) -> None:
         context, loop = self._context, self._loop
-        if context is None or self._pid != os.getpid():
-            return  # closed, or the parent's
+        if context is None:
+            return  # closed
+        if self._pid != os.getpid():
+            INHERITED.append((self.connection, context, loop))
+            return
         warnings.warn(f"unclosed client of {self._endpoint}", ResourceWarning, stacklevel=2)
         if loop is not None and loop.is_running():
             loop.call_soon_threadsafe(_discard, self.connection, context)
@@ -102,9 +108,17 @@ class Session:
 
     # Connections ----------------------------------------------------------------------------------
 
+    def _leave_to_parent(self) -> None:
+        """Begin anew in a forked child; what the session had is the parent's."""
+        INHERITED.append((self.connection, self._context, self._loop))
+        self.connection = self._context = self._loop = None
+        self._pid = os.getpid()
+
     def _enter_loop(self) -> None:
         """Make the running event loop the session's own, without what an earlier loop has left."""
         loop = asyncio.get_running_loop()
+        if self._pid != os.getpid():
+            self._leave_to_parent()
         if self._loop is loop:
             return
         if self._loop is not None and self._loop.is_running():

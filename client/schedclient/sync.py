@@ -17,6 +17,7 @@ from contextlib import aclosing, closing
 from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+from weakref import WeakSet
 
 from schedproto import Job, RunResult
 
@@ -26,7 +27,7 @@ from .errors import SchedulerClientError, UnreachableError
 from .handles import AsyncJobHandle, OnProgress, result_of
 from .launch import Launcher
 from .plans import Expected
-from .session import DEFAULT_TIMEOUT_S
+from .session import DEFAULT_TIMEOUT_S, INHERITED
 from .settings import ClientSettings, SettingArguments
 
 _P = ParamSpec("_P")
@@ -85,6 +86,7 @@ class Client:
             AsyncClient, endpoint, launcher=launcher, timeout_s=timeout_s, **settings
         )
         self._client = self._make()
+        _clients.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -112,10 +114,12 @@ class Client:
 
     def close(self) -> None:
         """Close the connection and end the thread; the client can be used again afterwards."""
+        if self._pid != os.getpid():
+            return  # the parent's
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
-        if loop is None or thread is None or self._pid != os.getpid():
+        if loop is None or thread is None:
             return
         asyncio.run_coroutine_threadsafe(_finish(self._client), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
@@ -125,7 +129,10 @@ class Client:
         with self._lock:
             if self._pid != os.getpid():
                 # A forked child has neither the thread nor a right to its parent's connection.
-                self._client, self._loop, self._pid = self._make(), None, os.getpid()
+                INHERITED.append((self._client, self._loop, self._thread))
+                self._client = self._make()
+                self._loop = self._thread = None
+                self._pid = os.getpid()
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
@@ -322,6 +329,16 @@ class Client:
     # The daemon.
     health = _blocking(AsyncClient.health)
     welcome = _blocking(AsyncClient.welcome)
+
+
+def _after_fork() -> None:
+    """Give a forked child's clients new locks: a thread that the child lacks may hold the old."""
+    for client in list(_clients):
+        client._lock = threading.Lock()  # noqa: SLF001 - of the class above
+
+
+_clients: WeakSet[Client] = WeakSet()
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

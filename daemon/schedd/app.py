@@ -29,8 +29,10 @@ from .folder import lock_folder, make_scratch_folder, remove_temporary, wait_for
 from .jobs.journal import Journal
 from .jobs.service import JobService
 from .log_output import LogOutput
+from .orphans import reap_orphans
 from .privileges import drop_privileges
 from .replica.location import BucketLocation, holder_name
+from .server.connections import ConnectionLimit, connection_limit, raise_descriptor_limit
 from .server.endpoints import check_endpoint, open_router, remove_unix_sockets
 from .server.keys import admitted_clients, server_secret
 from .server.metrics import Metrics, MetricsServer
@@ -204,14 +206,18 @@ class Daemon:
     async def _listening(self, server: Server, access: _Access) -> AsyncIterator[None]:
         """Listen on all endpoints."""
         context = zmq.asyncio.Context()
+        limit = ConnectionLimit(connection_limit(raise_descriptor_limit()))
         try:
             with _authentication(context, access):
                 try:
                     for endpoint in access.endpoints:
-                        router = open_router(context, endpoint, access.server_secret, ZAP_DOMAIN)
+                        router = open_router(
+                            context, endpoint, access.server_secret, ZAP_DOMAIN, limit
+                        )
                         server.listen(router, endpoint)
                     yield
                 finally:
+                    limit.close()
                     server.close()
         finally:
             context.destroy(linger=500)
@@ -252,6 +258,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number.name)
+        reap_orphans()
 
     def _on_signal(self, name: str) -> None:
         self._signals += 1

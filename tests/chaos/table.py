@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from tests.support.sections import keep_section
+
 from .hazards import (
     can_mount,
     clock_jumps,
@@ -76,22 +78,6 @@ def _counts(counter: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in sorted(counter.items()))
 
 
-def keep_section(page: str, lines: list[str]) -> str:
-    """Return the page with its chaos section replaced, or added at the end."""
-    block = "\n".join([BEGIN, "", *lines, "", END])
-    if BEGIN in page:
-        before, _, rest = page.partition(BEGIN)
-        return before + block + rest.partition(END)[2]
-    return page.rstrip("\n") + "\n\n" + block + "\n"
-
-
-def section_of(page: str) -> str:
-    """Return the chaos section of a page with its markers, or an empty text."""
-    if BEGIN not in page:
-        return ""
-    return BEGIN + page.partition(BEGIN)[2].partition(END)[0] + END
-
-
 def main() -> int:
     """Run the scenarios and print what each found; write the page if all of them ran."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -106,7 +92,7 @@ def main() -> int:
         tallies.append(tally)
         print(f"{name}: {tally} in {time.monotonic() - started:.0f} s", flush=True)
     if not options.scenarios and options.share == 1.0:
-        PAGE.write_text(keep_section(PAGE.read_text(), section(tallies, options.seed)))
+        PAGE.write_text(keep_section(PAGE.read_text(), section(tallies, options.seed), BEGIN, END))
     return 1 if any(tally.broken for tally in tallies) else 0
 
 

@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 
-from tests.chaos.table import BEGIN, END, SCENARIOS, keep_section, run, section, section_of
+from tests.chaos.table import BEGIN, END, SCENARIOS, run, section
 from tests.chaos.world import Tally
+from tests.support.sections import keep_section, section_of
 
 #: Rounds of the short form: enough for a check of all promises, or several.
 ROUNDS = {
@@ -38,12 +39,12 @@ def test_no_promise_is_broken(name: str) -> None:
 
 def test_the_section_is_replaced() -> None:
     """The page keeps what is around its chaos section, whether it had one or not."""
-    first = keep_section("# Faults\n\ntable\n", section([Tally("one")], 1))
-    second = keep_section(first + "after\n", section([Tally("two")], 2))
+    first = keep_section("# Faults\n\ntable\n", section([Tally("one")], 1), BEGIN, END)
+    second = keep_section(first + "after\n", section([Tally("two")], 2), BEGIN, END)
     assert second.startswith("# Faults\n\ntable\n")
     assert second.endswith("after\n")
     assert "| two |" in second
     assert "| one |" not in second
-    assert section_of(second).startswith(BEGIN)
-    assert section_of(second).endswith(END)
-    assert section_of("# Faults\n") == ""
+    assert section_of(second, BEGIN, END).startswith(BEGIN)
+    assert section_of(second, BEGIN, END).endswith(END)
+    assert section_of("# Faults\n", BEGIN, END) == ""

@@ -13,9 +13,13 @@ from typing import Any
 
 import apsw
 
-from tests.chaos.table import section_of
+from tests.attack.table import BEGIN as ATTACK
+from tests.attack.table import END as ATTACK_END
+from tests.chaos.table import BEGIN as CHAOS
+from tests.chaos.table import END as CHAOS_END
 from tests.faults.harness import SCENARIOS
 from tests.faults.vfs import KINDS
+from tests.support.sections import section_of
 
 ROOT = Path(__file__).parent.parent.parent
 MEANING = {
@@ -103,8 +107,11 @@ def main() -> None:
         ),
     ]
     page = ROOT / "docs" / "FAULTS.md"
-    chaos = section_of(page.read_text(encoding="utf-8"))
-    page.write_text("\n".join([*lines, *(["", chaos] if chaos else [])]) + "\n", encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    for begin, end in ((CHAOS, CHAOS_END), (ATTACK, ATTACK_END)):
+        if kept := section_of(text, begin, end):
+            lines += ["", kept]
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if wrong:
         sys.exit("\n".join(line for found in results for line in found["wrong"]))
 

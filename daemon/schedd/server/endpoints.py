@@ -13,8 +13,15 @@ import zmq.asyncio
 from schedd.exitcodes import ExitCode, FatalError
 from schedproto.codec import MAX_REQUEST_BYTES
 
+from .connections import HIDDEN, ConnectionLimit
+
 #: Messages queued for a slow client before it is given up.
 HIGH_WATER_MARK = 1000
+#: Messages of one client that the daemon reads ahead. Each may have `MAX_REQUEST_BYTES`; more stay
+#: in the network.
+READ_AHEAD = 4
+#: Time for a new connection to complete its handshake, before it is closed.
+HANDSHAKE_MS = 10_000
 
 
 def is_private(endpoint: str) -> bool:
@@ -58,22 +65,28 @@ def check_endpoint(endpoint: str, *, has_keys: bool) -> None:
 
 
 def open_router(
-    context: zmq.asyncio.Context, endpoint: str, server_secret: bytes | None, domain: str
+    context: zmq.asyncio.Context,
+    endpoint: str,
+    server_secret: bytes | None,
+    domain: str,
+    limit: ConnectionLimit,
 ) -> zmq.asyncio.Socket:
-    """Return a listening ROUTER socket.
+    """Return a listening ROUTER socket whose connections count towards a limit.
 
     With a secret key it speaks CURVE, except on Unix sockets.
     """
     socket: zmq.asyncio.Socket = context.socket(zmq.ROUTER)
     socket.setsockopt(zmq.LINGER, 500)
     socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
-    socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
+    socket.setsockopt(zmq.RCVHWM, READ_AHEAD)
     # A peer that sends more loses its connection; the daemon never holds it.
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
     # Sending to a peer that has gone is an error instead of nothing, so that its watches end.
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     # A client that reconnects with the same identity replaces its old connection.
     socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    socket.setsockopt(zmq.BACKLOG, limit.backlog)
     socket.setsockopt(zmq.HEARTBEAT_IVL, 10_000)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 30_000)
     if endpoint.startswith("tcp://"):
@@ -85,6 +98,7 @@ def open_router(
     try:
         if endpoint.startswith("ipc://"):
             _prepare_unix_socket(Path(endpoint.removeprefix("ipc://")))
+        limit.watch(socket, endpoint)
         socket.bind(endpoint)
         if endpoint.startswith("ipc://"):
             Path(endpoint.removeprefix("ipc://")).chmod(0o600)
@@ -104,13 +118,17 @@ def _prepare_unix_socket(path: Path) -> None:
     This process holds the data folder's lock, so no daemon uses an existing socket.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.is_socket():
-        path.unlink()
+    for left in (path, path.with_name(path.name + HIDDEN)):
+        if left.is_socket():
+            left.unlink()
 
 
 def is_lost(endpoint: str) -> bool:
-    """Return whether the file of a Unix socket was removed."""
-    return endpoint.startswith("ipc://") and not Path(endpoint.removeprefix("ipc://")).exists()
+    """Return whether the file of a Unix socket was removed; one that is hidden was not."""
+    if not endpoint.startswith("ipc://"):
+        return False
+    path = Path(endpoint.removeprefix("ipc://"))
+    return not path.exists() and not path.with_name(path.name + HIDDEN).exists()
 
 
 def bind_again(socket: zmq.asyncio.Socket, endpoint: str) -> None:

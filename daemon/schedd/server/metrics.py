@@ -199,7 +199,8 @@ class MetricsServer:
     def __init__(self, metrics: Metrics, address: str | None) -> None:
         self._metrics, self._address = metrics, address
         self._server: asyncio.Server | None = None
-        self._connections = 0
+        #: whose request is being read, the oldest first
+        self._reading: dict[asyncio.StreamWriter, None] = {}
 
     async def start(self) -> None:
         """Listen if an address is set; raises `FatalError` if that is not possible."""
@@ -234,16 +235,22 @@ class MetricsServer:
             self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
+        self._reading[writer] = None
+        # Of too many, the one that has not sent its request for longest gives way. A scraper sends
+        # its request at once, so that others cannot keep it out.
+        if len(self._reading) > MAX_CONNECTIONS:
+            oldest = next(iter(self._reading))
+            self._reading.pop(oldest)
+            oldest.transport.abort()
         try:
             async with asyncio.timeout(REQUEST_S):
-                if self._connections <= MAX_CONNECTIONS:
-                    writer.write(await self._reply(reader))
-                    await writer.drain()
+                reply = await self._reply(reader)
+                writer.write(reply)
+                await writer.drain()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # an invalid request gets no reply
         finally:
-            self._connections -= 1
+            self._reading.pop(writer, None)
             writer.close()
             with suppress(OSError, TimeoutError):
                 async with asyncio.timeout(1.0):

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 import zmq
@@ -29,6 +30,7 @@ from schedproto.messages import AnyRequest, Failure
 from .endpoints import bind_again, is_lost
 from .handlers import DaemonRequestHandler, JobRequestHandler
 from .idle import IdleTimer
+from .load import PendingRequests, UnsentReplies
 from .table import Access, RequestTable, Route
 from .watches import Peer, Watches
 
@@ -37,6 +39,9 @@ from .watches import Peer, Watches
 MAX_THREADS = 4
 #: Time for interrupted requests to end.
 INTERRUPT_S = 2.0
+#: Messages of one socket that are handled before everything else in the loop has its turn.
+#: `await` does not pass control while a message is ready.
+_MESSAGES_IN_TURN = 16
 
 
 class Server:
@@ -45,7 +50,7 @@ class Server:
     lost_log_lines: returns how many log lines could not be written.
 
         server = Server(service, files, settings, log_output.lost)
-        server.listen(open_router(context, endpoint, None, "schedd"), endpoint)
+        server.listen(open_router(context, endpoint, None, "schedd", limit), endpoint)
         server.start()
         ...
         server.close()
@@ -71,11 +76,14 @@ class Server:
         self._quick_slots = asyncio.Semaphore(MAX_THREADS)
         self._slow_slots = asyncio.Semaphore(MAX_THREADS)
         self._threads = ThreadPoolExecutor(2 * MAX_THREADS, thread_name_prefix="request")
+        self._pending = PendingRequests()
+        self._unsent = UnsentReplies()
         # A restore closes a descriptor of its own on the file. That drops every lock that SQLite
         # holds on the file in this process (POSIX), so only one request at a time may use an
         # organization's file. A request waits for that without a slot, so one organization whose
-        # requests are slow takes no more than one slot of each kind.
-        self._file_locks: dict[str, asyncio.Lock] = {}
+        # requests are slow takes no more than one slot of each kind. The locks live as long as
+        # requests that use them: clients may name any number of organizations.
+        self._file_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._log = structlog.get_logger()
 
     def listen(self, socket: zmq.asyncio.Socket, endpoint: str) -> None:
@@ -144,11 +152,13 @@ class Server:
 
     async def _receive(self, socket: zmq.asyncio.Socket) -> None:
         while True:
-            frames = await socket.recv_multipart()
-            try:
-                self._handle(Peer(socket, frames[0]), frames[1:])
-            except Exception:  # noqa: BLE001 - nothing that arrives may end the loop
-                self._log.exception("a message could not be handled")
+            for _ in range(_MESSAGES_IN_TURN):
+                frames = await socket.recv_multipart()
+                try:
+                    self._handle(Peer(socket, frames[0]), frames[1:])
+                except Exception:  # noqa: BLE001 - nothing that arrives may end the loop
+                    self._log.exception("a message could not be handled")
+            await asyncio.sleep(0)
 
     def _handle(self, peer: Peer, frames: list[bytes]) -> None:
         self._idle.touch()
@@ -161,23 +171,29 @@ class Server:
 
         self._watches.heard(peer)
         route = self._table.route(peer, request)
-        if route.on_thread:
-            task = self._spawn(self._reply_from_thread(peer, request, route))
-            self._requests.add(task)
-            task.add_done_callback(self._requests.discard)
-            return
         try:
+            if route.on_thread:
+                size_bytes = sum(map(len, frames))
+                self._pending.add(peer, size_bytes)
+                task = self._spawn(self._reply_from_thread(peer, request, route, size_bytes))
+                self._requests.add(task)
+                task.add_done_callback(self._requests.discard)
+                return
             reply = route.call()
         except Exception as error:  # noqa: BLE001 - nothing that arrives may end the loop
             reply = self._failure(request, error)
         self._send(peer, reply)
 
-    async def _reply_from_thread(self, peer: Peer, request: AnyRequest, route: Route) -> None:
-        with self._idle.busy():
-            try:
+    async def _reply_from_thread(
+        self, peer: Peer, request: AnyRequest, route: Route, size_bytes: int
+    ) -> None:
+        try:
+            with self._idle.busy():
                 reply = await self._run_with_access(route)
-            except Exception as error:  # noqa: BLE001 - nothing that arrives may end the loop
-                reply = self._failure(request, error)
+        except Exception as error:  # noqa: BLE001 - nothing that arrives may end the loop
+            reply = self._failure(request, error)
+        finally:
+            self._pending.remove(peer, size_bytes)
         self._send(peer, reply)
 
     async def _run_with_access(self, route: Route) -> Reply:
@@ -185,7 +201,9 @@ class Server:
         if route.access is Access.NONE:
             return await self._run_on_thread(route)
         check_organization(route.organization)
-        lock = self._file_locks.setdefault(route.organization, asyncio.Lock())
+        lock = self._file_locks.get(route.organization)
+        if lock is None:
+            lock = self._file_locks[route.organization] = asyncio.Lock()
 
         exclusive = route.access is Access.EXCLUSIVE
         with self.service.reserve(route.organization) if exclusive else nullcontext():
@@ -226,8 +244,15 @@ class Server:
             frames = encode(reply)
         except CodecError as error:
             frames = encode(Failure(id=reply.id, error=error.info()))
+        body = self._unsent.frame(peer, frames[-1])
+        if body is None:
+            self._log.warning("a client does not read its replies")
+            self._watches.forget(peer)
+            return False
         # With NOBLOCK the socket takes the message, or says at once why not.
-        sent = peer.socket.send_multipart([peer.identity, *frames], flags=zmq.NOBLOCK)
+        sent = peer.socket.send_multipart(
+            [peer.identity, *frames[:-1], body], flags=zmq.NOBLOCK, copy=False
+        )
         assert isinstance(sent, asyncio.Future)
         if sent.done() and sent.exception() is not None:
             self._watches.forget(peer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -23,6 +23,8 @@ PUSH_INTERVAL_S = 0.1
 #: A watch ends when its client has sent nothing for this long (clients that watch send
 #: `GetHealth`).
 WATCH_EXPIRY_S = 60.0
+#: Events that are sent before requests have their turn.
+EVENTS_IN_TURN = 20
 #: Watches of one client, and of all.
 MAX_WATCHES_PER_CLIENT, MAX_WATCHES = 1000, 10_000
 
@@ -81,6 +83,7 @@ class Watches:
         if not job.final:
             watches[request.id] = _Watch(request.id, request.job_id, time.monotonic())
             self._watches[peer] = watches
+            self._heard[peer] = time.monotonic()
         return JobEvent(id=request.id, job=job)
 
     def unwatch(self, peer: Peer, request: Unwatch) -> Done:
@@ -92,7 +95,8 @@ class Watches:
 
     def heard(self, peer: Peer) -> None:
         """Note that a client has sent something: its watches continue."""
-        self._heard[peer] = time.monotonic()
+        if peer in self._watches:
+            self._heard[peer] = time.monotonic()
 
     def forget(self, peer: Peer) -> None:
         """End all watches of a client that is gone or does not read."""
@@ -117,7 +121,7 @@ class Watches:
                 await asyncio.wait_for(self._changed.wait(), HEARTBEAT_S / 4)
             self._changed.clear()
             try:
-                self.push()
+                await self._push_in_turns()
             except Exception:  # noqa: BLE001 - nothing may end the loop
                 self._log.exception("cannot notify watchers")
             # A finished job is sent at once; other changes wait for the interval.
@@ -127,23 +131,34 @@ class Watches:
 
     def push(self, *, final_only: bool = False) -> None:
         """Send the events that are due: a change, or a heartbeat."""
+        for _ in self._push_each(final_only=final_only):
+            pass
+
+    async def _push_in_turns(self) -> None:
+        """Do the same without delaying requests: thousands of events take seconds."""
+        for sent, _ in enumerate(self._push_each(), start=1):
+            if sent % EVENTS_IN_TURN == 0:
+                await asyncio.sleep(0)
+
+    def _push_each(self, *, final_only: bool = False) -> Iterator[None]:
+        """Send the events that are due, and yield after each."""
         now = time.monotonic()
         for peer in list(self._watches):
             if now - self._heard.get(peer, 0.0) > WATCH_EXPIRY_S:
-                self._watches.pop(peer, None)
+                self.forget(peer)
                 continue
-            self._push_to(peer, now, final_only=final_only)
+            yield from self._push_to(peer, now, final_only=final_only)
             if not self._watches.get(peer, True):
-                self._watches.pop(peer)
-        for peer, heard in list(self._heard.items()):
-            if now - heard > WATCH_EXPIRY_S and peer not in self._watches:
-                self._heard.pop(peer)
+                self.forget(peer)
 
-    def _push_to(self, peer: Peer, now: float, *, final_only: bool) -> None:
-        watches = self._watches[peer]
+    def _push_to(self, peer: Peer, now: float, *, final_only: bool) -> Iterator[None]:
+        watches = self._watches.get(peer, {})
         for watch in list(watches.values()):
             if not watch.dirty and now - watch.sent_at < HEARTBEAT_S:
                 continue
+            if watches.get(watch.request_id) is not watch:
+                continue  # the client has ended it meanwhile
+            yield
             job = self._service.job(watch.job_id)
             if final_only and not job.final:
                 continue

@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schedctl.synthetic import make_organization
+from schedd.run import runner
+from schedproto import ErrorCode, SchedulerError
 from tests.reference.compare import differences
 from tests.reference.compare import read_plan as read_whole_plan
 from tests.reference.plan import plan as reference_plan
@@ -96,3 +98,69 @@ def test_any_statuses(
     sql = f"UPDATE email_schedules SET status = CASE id / {every} % {len(statuses)} {cases} END"
     folder = tmp_path_factory.mktemp("statuses")
     check(changed(planned, folder, sql), folder / "scratch", workers)
+
+
+#: What the sender or the agency does to the contacts with `id / run % 4 = turn`.
+CHANGES = (
+    "DELETE FROM email_schedules WHERE {rows}",
+    "UPDATE email_schedules SET status = 'sent' WHERE {rows}",
+    "UPDATE email_schedules SET status = 'strange' WHERE {rows}",
+    "UPDATE email_schedules SET scheduled_send_date = 'day ' || id WHERE {rows}",
+    "UPDATE OR IGNORE email_schedules SET contact_id = 1000 + contact_id WHERE {rows}",
+    "UPDATE OR IGNORE email_schedules SET contact_id = -contact_id WHERE {rows}",
+    "UPDATE contacts SET email = 'none' WHERE {contacts}",
+    "UPDATE contacts SET zip_code = '94107' WHERE {contacts}",
+    "UPDATE contacts SET birth_date = NULL, effective_date = NULL WHERE {contacts}",
+    "DELETE FROM contacts WHERE {contacts}",
+)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(CHANGES), st.integers(0, 3)), min_size=1, max_size=8, unique=True
+    ),
+    st.sampled_from([1, 2, 5, 17]),
+    st.integers(1, 20),
+)
+def test_any_chunk_is_empty_at_any_step(
+    planned: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    changes: list[tuple[str, int]],
+    run: int,
+    size: int,
+) -> None:
+    """Chunks without eligible contacts, without rows, with dispatched rows alone, or nothing."""
+    folder = tmp_path_factory.mktemp("chunks")
+    sql = "; ".join(
+        change.format(rows=f"contact_id / {run} % 4 = {turn}", contacts=f"id / {run} % 4 = {turn}")
+        for change, turn in changes
+    )
+    path = folder / "org.db"
+    path.write_bytes(planned.read_bytes())
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(sql)
+        [(contacts,)] = connection.execute("SELECT count(*) FROM contacts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "CHUNK_CONTACTS", size)
+        if not contacts:
+            refuse(path, folder / "scratch")
+            return
+        check(path, folder / "scratch", 1)
+
+
+def refuse(path: Path, scratch: Path) -> None:
+    """A run over no contacts is refused."""
+    with pytest.raises(SchedulerError) as caught:
+        run_locally(path, scratch, AS_OF, accept_changes=True)
+    assert caught.value.code == ErrorCode.CONTACTS_EMPTY
+
+
+def test_an_empty_plan(planned: Path, tmp_path: Path) -> None:
+    """A table without a single row is a chunk that is empty at every step."""
+    check(changed(planned, tmp_path, "DELETE FROM email_schedules"), tmp_path / "scratch", 1)
+
+
+def test_no_contacts(planned: Path, tmp_path: Path) -> None:
+    """A file without contacts is refused, though it has a plan."""
+    refuse(changed(planned, tmp_path, "DELETE FROM contacts"), tmp_path / "scratch")

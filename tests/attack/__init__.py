@@ -1,0 +1,1 @@
+"""Attacks on the sockets of a real daemon: `make attack`."""
