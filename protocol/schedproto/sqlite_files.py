@@ -315,6 +315,15 @@ def is_disk_full(error: BaseException) -> bool:
     return _result_of(error) in _FULL_RESULTS
 
 
+def free_space(folder: Path) -> str:
+    """Return how much space is free for ordinary users in a folder, for messages."""
+    try:
+        stats = os.statvfs(folder)
+    except OSError:
+        return "the free space is not known"
+    return f"{stats.f_bavail * stats.f_frsize / 1e6:,.1f} MB are free"
+
+
 def disk_full(message: str, hint: str, path: Path) -> SchedulerError:
     """Return the error for a full disk. path: the file or folder that could not be written."""
     return SchedulerError(ErrorCode.DISK_FULL, message, hint=hint, details={"path": str(path)})

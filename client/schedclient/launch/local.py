@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from schedclient.errors import LaunchError
+from schedproto import ErrorCode, sqlite_files
 from schedproto.layout import (
     prepare_socket_folder,
     socket_endpoint,
@@ -120,6 +121,8 @@ class LocalLauncher:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             lock = os.open(state / "launch.lock", flags, 0o600)
         except OSError as error:
+            if sqlite_files.is_disk_full(error):
+                raise _disk_full(self.data_dir, str(error.strerror)) from None
             raise LaunchError(
                 f"cannot write to the data folder {self.data_dir}: {error.strerror}",
                 "Check ownership and permissions.",
@@ -210,6 +213,8 @@ class LocalLauncher:
                 code = process.poll()
                 if code == _EXIT_LOCKED and time.monotonic() < deadline:
                     break  # an earlier daemon is exiting and still held the folder
+                if code is not None and _says_disk_full(said := _tail(log, position)):
+                    raise _disk_full(self.data_dir, said)
                 if code is not None:
                     raise LaunchError(
                         f"the daemon could not be started (exit code {code}): "
@@ -229,6 +234,22 @@ class LocalLauncher:
                 self._process = process
                 return
             time.sleep(_POLL_S * 5)
+
+
+def _says_disk_full(text: str) -> bool:
+    """Return whether the output of a daemon says that it ended because a disk is full."""
+    return any(words in text for words in ("No space left", "disk is full", "Disk quota exceeded"))
+
+
+def _disk_full(data_dir: Path, text: str) -> LaunchError:
+    """Return the error for a daemon that cannot start as a disk is full."""
+    error = LaunchError(
+        f"the daemon for {data_dir} cannot start: a disk is full "
+        f"({sqlite_files.free_space(data_dir)}): {text}",
+        "Free space in the data folder and in the temporary folder (TMPDIR), or extend the volume.",
+    )
+    error.code = ErrorCode.DISK_FULL
+    return error
 
 
 def _tail(log: Path, position: int) -> str:
