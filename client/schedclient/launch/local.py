@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -78,6 +79,12 @@ def daemon_command() -> list[str]:
     )
 
 
+#: What the output of a daemon says of a full disk.
+_FULL_DISK_WORDS = ("No space left", "disk is full", "Disk quota exceeded")
+#: With less free space a daemon cannot even write its log.
+_LITTLE_BYTES = 64 * 1024
+
+
 class LocalLauncher:
     """Starts a daemon over `data_dir` if none runs there.
 
@@ -134,6 +141,13 @@ class LocalLauncher:
                 self._start(state, deadline)
         finally:
             os.close(lock)
+
+    def _is_disk_full(self, output: str) -> bool:
+        """Return whether a daemon ended because a disk is full: by its output, or without one."""
+        if any(words in output for words in _FULL_DISK_WORDS):
+            return True
+        folders = (self.data_dir, Path(tempfile.gettempdir()))
+        return any(shutil.disk_usage(folder).free < _LITTLE_BYTES for folder in folders)
 
     def stop(self) -> None:
         """End the daemon that this launcher started, if it did, and wait until it has ended."""
@@ -213,7 +227,7 @@ class LocalLauncher:
                 code = process.poll()
                 if code == _EXIT_LOCKED and time.monotonic() < deadline:
                     break  # an earlier daemon is exiting and still held the folder
-                if code is not None and _says_disk_full(said := _tail(log, position)):
+                if code is not None and self._is_disk_full(said := _tail(log, position)):
                     raise _disk_full(self.data_dir, said)
                 if code is not None:
                     raise LaunchError(
@@ -234,11 +248,6 @@ class LocalLauncher:
                 self._process = process
                 return
             time.sleep(_POLL_S * 5)
-
-
-def _says_disk_full(text: str) -> bool:
-    """Return whether the output of a daemon says that it ended because a disk is full."""
-    return any(words in text for words in ("No space left", "disk is full", "Disk quota exceeded"))
 
 
 def _disk_full(data_dir: Path, text: str) -> LaunchError:
