@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -46,6 +47,8 @@ _OF_VALUES = re.compile(
 _COPY_BYTES = 64 << 20
 #: A check reads through a mapping of this size, which saves a copy of each page.
 _CHECK_MAP_BYTES = 1 << 30
+#: The longest time of a check, and SQLite's steps between looks at the clock.
+_CHECK_LIMIT_S, _CHECK_STEPS = 1800.0, 100_000
 
 
 class _Connection(Protocol):
@@ -275,6 +278,11 @@ def quick_check(path: Path) -> str | None:
 
     try:
         with closing(sqlite3.connect(immutable_uri(path), uri=True)) as connection:
+            # The schema is a program of others: it must not call functions with side effects, and
+            # its CHECK constraints and generated columns have to come to an end.
+            connection.execute("PRAGMA trusted_schema = OFF")
+            ends = time.monotonic() + _CHECK_LIMIT_S
+            connection.set_progress_handler(lambda: time.monotonic() > ends, _CHECK_STEPS)
             connection.execute(f"PRAGMA mmap_size = {_CHECK_MAP_BYTES}")
             return next(iter(faults(connection)), None)
     except sqlite3.DatabaseError as error:
@@ -305,6 +313,15 @@ def is_disk_full(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in _FULL_ERRNOS
     return _result_of(error) in _FULL_RESULTS
+
+
+def free_space(folder: Path) -> str:
+    """Return how much space is free for ordinary users in a folder, for messages."""
+    try:
+        stats = os.statvfs(folder)
+    except OSError:
+        return "the free space is not known"
+    return f"{stats.f_bavail * stats.f_frsize / 1e6:,.1f} MB are free"
 
 
 def disk_full(message: str, hint: str, path: Path) -> SchedulerError:

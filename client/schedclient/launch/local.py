@@ -12,12 +12,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from schedclient.errors import LaunchError
+from schedproto import ErrorCode, sqlite_files
 from schedproto.layout import (
     prepare_socket_folder,
     socket_endpoint,
@@ -77,6 +79,12 @@ def daemon_command() -> list[str]:
     )
 
 
+#: What the output of a daemon says of a full disk.
+_FULL_DISK_WORDS = ("No space left", "disk is full", "Disk quota exceeded")
+#: With less free space a daemon cannot even write its log.
+_LITTLE_BYTES = 64 * 1024
+
+
 class LocalLauncher:
     """Starts a daemon over `data_dir` if none runs there.
 
@@ -120,6 +128,8 @@ class LocalLauncher:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             lock = os.open(state / "launch.lock", flags, 0o600)
         except OSError as error:
+            if sqlite_files.is_disk_full(error):
+                raise _disk_full(self.data_dir, str(error.strerror)) from None
             raise LaunchError(
                 f"cannot write to the data folder {self.data_dir}: {error.strerror}",
                 "Check ownership and permissions.",
@@ -131,6 +141,13 @@ class LocalLauncher:
                 self._start(state, deadline)
         finally:
             os.close(lock)
+
+    def _is_disk_full(self, output: str) -> bool:
+        """Return whether a daemon ended because a disk is full: by its output, or without one."""
+        if any(words in output for words in _FULL_DISK_WORDS):
+            return True
+        folders = (self.data_dir, Path(tempfile.gettempdir()))
+        return any(shutil.disk_usage(folder).free < _LITTLE_BYTES for folder in folders)
 
     def stop(self) -> None:
         """End the daemon that this launcher started, if it did, and wait until it has ended."""
@@ -210,6 +227,8 @@ class LocalLauncher:
                 code = process.poll()
                 if code == _EXIT_LOCKED and time.monotonic() < deadline:
                     break  # an earlier daemon is exiting and still held the folder
+                if code is not None and self._is_disk_full(said := _tail(log, position)):
+                    raise _disk_full(self.data_dir, said)
                 if code is not None:
                     raise LaunchError(
                         f"the daemon could not be started (exit code {code}): "
@@ -229,6 +248,17 @@ class LocalLauncher:
                 self._process = process
                 return
             time.sleep(_POLL_S * 5)
+
+
+def _disk_full(data_dir: Path, text: str) -> LaunchError:
+    """Return the error for a daemon that cannot start as a disk is full."""
+    error = LaunchError(
+        f"the daemon for {data_dir} cannot start: a disk is full "
+        f"({sqlite_files.free_space(data_dir)}): {text}",
+        "Free space in the data folder and in the temporary folder (TMPDIR), or extend the volume.",
+    )
+    error.code = ErrorCode.DISK_FULL
+    return error
 
 
 def _tail(log: Path, position: int) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 
 from schedproto import ErrorCode, SchedulerError
-from schedproto.sqlite_files import is_disk_full
+from schedproto.sqlite_files import free_space, is_disk_full
 
 from .file_identity import replaced
 from .limits import MAX_VALUE_BYTES, deadline_error
@@ -244,9 +244,10 @@ def translate(error: apsw.Error, path: Path) -> SchedulerError:
     full = is_disk_full(error)
     for kind, code, says, hint in _TABLE:
         if isinstance(error, kind) or (full and code is ErrorCode.DISK_FULL):
+            space = f"; {free_space(path.parent)}" if code is ErrorCode.DISK_FULL else ""
             return SchedulerError(
                 code,
-                f"{path.name} {says} ({error})",
+                f"{path.name} {says} ({error}{space})",
                 hint=hint,
                 details={"path": str(path), "sqlite": str(error)},
             )

@@ -55,7 +55,7 @@ ENDLESS_TRIGGER = PLAN.format("") + (
     "CREATE TRIGGER endless BEFORE INSERT ON email_schedules WHEN new.contact_id > 2 BEGIN "
     f"SELECT count(*) FROM ({ENDLESS} SELECT x FROM n); END"
 )
-BURNING_CHECK = PLAN.format(", CHECK (length(hex(zeroblob(30000000))) > contact_id)")
+BURNING_CHECK = PLAN.format(", CHECK (length(hex(zeroblob(30000000 + contact_id))) > 0)")
 BURNING_COLUMN = PLAN.format(
     ", burned INTEGER AS (length(hex(zeroblob(30000000 + contact_id)))) STORED"
 )
