@@ -44,6 +44,7 @@ VALUES = {
     "api": ("http://127.0.0.1:1", "http://127.0.0.1:2"),
     "resolver": ("fdaa::3", "fdaa::4"),
     "app": ("one", "two"),
+    "worker_memory_mb": ("512", "1024"),
 }
 EACH = [(name, each) for name, table in TABLES.items() for each in table]
 
