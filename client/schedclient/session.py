@@ -109,7 +109,7 @@ class Session:
     # Connections ----------------------------------------------------------------------------------
 
     def _leave_to_parent(self) -> None:
-        """Begin anew in a forked child; what the session had is the parent's."""
+        """Start without the connections of the parent in a forked child."""
         INHERITED.append((self.connection, self._context, self._loop))
         self.connection = self._context = self._loop = None
         self._pid = os.getpid()

@@ -77,11 +77,13 @@ def random_frames(where: Addresses, size: int) -> None:
 
 def broken_messages(where: Addresses, size: int) -> None:
     """MessagePack that is truncated, or nested a hundred thousand levels deep."""
-    whole = msgspec.msgpack.encode({"type": "submit", "id": "1", "spec": {"organization": "org-1"}})
+    message = msgspec.msgpack.encode(
+        {"type": "submit", "id": "1", "spec": {"organization": "org-1"}}
+    )
     deep = b"\x82\xa4type\xa6submit\xa4spec" + b"\x91" * 100_000 + b"\xc0"
     _send_each(
         where,
-        lambda number: [MAGIC, deep if number % 2 else whole[: number // 2 % len(whole)]],
+        lambda number: [MAGIC, deep if number % 2 else message[: number // 2 % len(message)]],
         size,
     )
 

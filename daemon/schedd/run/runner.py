@@ -101,7 +101,7 @@ def _run_connected(job: _Job) -> RunResult:
     try:
         with sqlite_errors(database):
             result = job.run(connection)
-            job.check_file("The plan was written to the earlier file, not to the present one.")
+            job.check_file("The plan was written to the earlier file, not to the current one.")
             return result
     except (SchedulerError, apsw.Error) as error:
         job.note_failure(connection, error)

@@ -28,7 +28,7 @@ MAX_CONNECTIONS = 2000
 #: Descriptors for files, workers, transfers and databases.
 RESERVED_DESCRIPTORS = 256
 #: libzmq's thread waits when this many events of a monitor are unread (the sum of the high-water
-#: marks of both of its ends), so it accepts at most so many connections before the daemon knows.
+#: marks of both of its ends), so it accepts at most this many connections before the daemon knows.
 UNREAD_EVENTS = 1000 + 1
 #: Share of the descriptors for connections where the unread events alone could use up all of them.
 _SMALL_SHARE = 0.25

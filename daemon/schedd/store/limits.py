@@ -39,7 +39,7 @@ LIMITS: dict[int, int] = {
     apsw.SQLITE_LIMIT_TRIGGER_DEPTH: 50,
     apsw.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
-#: Time between two interruptions of statements that go on after their deadline.
+#: Time between two interruptions of statements that continue after their deadline.
 _INTERRUPT_S = 0.1
 
 
@@ -151,7 +151,7 @@ class Deadlines:
             self._changed.notify()
 
     def _enforce(self) -> None:
-        """Interrupt what is over, again and again: a later statement must not go on either."""
+        """Interrupt what is over, again and again: a later statement must not continue either."""
         while True:
             with self._changed:
                 over = [deadline for deadline in self._active if deadline.over]

@@ -18,7 +18,7 @@ from .schema import PLAN
 
 #: Maximum size of files that are checked before a reliable run, in some tens of milliseconds.
 QUICK_CHECK_BYTES = 64 * 1024 * 1024
-#: A write-ahead log that is larger after a run, and cannot be emptied, is told.
+#: A write-ahead log that is larger after a run, and cannot be emptied, causes a warning.
 LARGE_LOG_BYTES = 64 * 1024 * 1024
 #: Maximum rows of a plan whose indexes are compared with it before a reliable run. That takes 0.4 %
 #: of a run over 1,000 rows, but 4 % over 7,000 and 12 % over 14,000.

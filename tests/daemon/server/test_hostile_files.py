@@ -152,7 +152,7 @@ def test_plans_that_burn_time(
 
 
 def test_signal_ends_the_daemon(data: Path, daemons: Callable[..., RunningDaemon]) -> None:
-    """SIGTERM ends a daemon at once whose request would go on for minutes."""
+    """SIGTERM ends a daemon at once whose request would take minutes."""
     run_script(data / "org-a.db", ENDLESS_CONTACTS)
     daemon = daemons()
     with daemon.client(timeout_s=30) as client:
