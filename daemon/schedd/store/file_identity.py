@@ -1,6 +1,6 @@
 """Which file a path names, so that success is never reported for a file that is gone.
 
-A restore, rsync or a deployment may rename another file over one that is open. SQLite continues with
+A restore, rsync or a deployment may rename a file over one that is open. SQLite continues with
 the open one, which nobody will ever see again.
 """
 
