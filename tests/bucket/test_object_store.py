@@ -1,11 +1,11 @@
-"""The contract of a store, held by a folder and by a real S3 server alike."""
+"""The contract of a store, held by a folder and by two implementations of S3 alike."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +21,37 @@ from schedbucket.object_store import (
 )
 from schedbucket.settings import BucketSettings
 from schedproto import ErrorCode, SchedulerError
+from tests.support.s3_server import MotoServer, S3Server
 
 NEW = Condition(None)
+
+
+@pytest.fixture(scope="session")
+def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MotoServer]:
+    server = MotoServer(tmp_path_factory.mktemp("moto"))
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(
+    params=[
+        "folder",
+        pytest.param("s3", marks=pytest.mark.slow),
+        pytest.param("moto", marks=pytest.mark.slow),
+    ]
+)
+def settings_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., BucketSettings]:
+    """Settings of each store that holds the contract."""
+
+    def make(layout: str = "versions") -> BucketSettings:
+        if request.param == "folder":
+            return BucketSettings(folder=tmp_path / "bucket", layout=layout)
+        name = "s3_server" if request.param == "s3" else "moto_server"
+        server: S3Server = request.getfixturevalue(name)
+        return server.settings(layout=layout)
+
+    return make
 
 
 @pytest.fixture

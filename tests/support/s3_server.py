@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import deque
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,7 @@ from schedproto import SchedulerError
 
 BUCKET, KEY, SECRET = "organizations", "test", "testtest"
 WEED = Path(sys.executable).with_name("weed")
+MOTO = Path(sys.executable).with_name("moto_server")
 READY_S = 30.0
 
 
@@ -137,6 +139,28 @@ class S3Server:
     def close(self) -> None:
         self.kill()
         shutil.rmtree(self.folder / "data", ignore_errors=True)
+
+
+class MotoServer(S3Server):
+    """A second implementation of S3, in Python and in memory: it shares no code with SeaweedFS."""
+
+    def start(self) -> MotoServer:
+        command = [str(MOTO), "-H", "127.0.0.1", "-p", str(self.s3)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
+            )
+        request = urllib.request.Request(f"{self.endpoint}/{BUCKET}", method="PUT")
+        deadline = time.monotonic() + READY_S
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=READY_S):
+                    return self
+            except OSError as error:
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    log_text = self.log.read_text()[-3000:]
+                    raise RuntimeError(f"moto does not answer: {error}\n{log_text}") from error
+                time.sleep(0.1)
 
 
 @dataclass
