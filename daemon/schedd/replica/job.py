@@ -194,7 +194,7 @@ class BucketJob:
                 contention.lost_race()
                 if contention.exhausted:
                     raise self._given_up(contention.lost) from None
-                # Writers without a lease that respect this can not win a second time.
+                # Writers without a lease that respect this cannot win a second time.
                 lease.make_exclusive()
                 self._pause(contention.pause_s())
                 result = self._rebase(result)
