@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import msgspec
@@ -174,6 +174,26 @@ def report_error(error: SchedulerClientError, *, as_json: bool) -> ExitCode:
         if error.hint:
             click.echo(f"  {printable(error.hint, lines=True)}", err=True)
     return of_error(error)
+
+
+def run_command(
+    command: click.Command,
+    name: str,
+    show: Callable[[click.ClickException], None] = click.ClickException.show,
+) -> NoReturn:
+    """Run a command with the arguments of this process, and exit with its code.
+
+    show: reports a wrong command line.
+    """
+    try:
+        code: Any = command.main(prog_name=name, standalone_mode=False)
+    except click.ClickException as error:
+        show(error)
+        code = error.exit_code
+    except click.Abort:
+        click.echo("Interrupted.", err=True)
+        code = ExitCode.DETACHED
+    sys.exit(code if isinstance(code, int) else ExitCode.OK)
 
 
 def handles_errors(command: Callable[..., Any]) -> Callable[..., Any]:

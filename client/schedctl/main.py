@@ -14,8 +14,7 @@ import click
 from schedproto import __version__
 from schedproto.utf8 import ensure_utf8
 
-from .common import TypoGroup, print_error
-from .exitcodes import ExitCode
+from .common import TypoGroup, print_error, run_command
 
 #: command -> module, in the order of the help
 COMMANDS = {
@@ -92,18 +91,14 @@ def main() -> None:
     ensure_utf8()
     # This process holds keys and tokens: no core dump. The library leaves its process as it is.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    try:
-        code = cli.main(prog_name="schedctl", standalone_mode=False)
-    except click.ClickException as error:
-        if "--json" in sys.argv:
-            print_error("usage", error.format_message(), f"See {_help_of(error)}.")
-        else:
-            error.show()
-        code = error.exit_code
-    except click.Abort:
-        click.echo("Interrupted.", err=True)
-        code = ExitCode.DETACHED
-    sys.exit(code if isinstance(code, int) else ExitCode.OK)
+    run_command(cli, "schedctl", _show_usage_error)
+
+
+def _show_usage_error(error: click.ClickException) -> None:
+    if "--json" in sys.argv:
+        print_error("usage", error.format_message(), f"See {_help_of(error)}.")
+    else:
+        error.show()
 
 
 def _help_of(error: click.ClickException) -> str:

@@ -22,7 +22,7 @@ from schedclient.errors import DaemonError, SchedulerClientError
 from schedproto.layout import socket_endpoint
 
 from .kills import publish_all
-from .world import AS_OF, Tally, World, integrity, wait_until
+from .world import AS_OF, ClientProcess, Tally, World, came_true, integrity
 
 #: What a run may say when a disk is full; anything else is a fault of ours.
 FULL_CODES = {"disk_full", "backup_failed", "launch"}
@@ -93,7 +93,7 @@ def full_disks(root: Path, rounds: int, seed: int) -> Tally:
             world.stop_daemons(tally)
         finally:
             world.end()
-            wait_until(lambda: not world.processes(), 10)
+            came_true(lambda: not world.processes(), 10)
     return tally
 
 
@@ -146,7 +146,7 @@ def clock_jumps(root: Path, rounds: int, seed: int) -> Tally:
                 with suppress(subprocess.TimeoutExpired):
                     client.wait(rng.uniform(0.05, 0.3))
             tally.outcomes[f"exit {client.returncode}"] += 1
-            text = client.output_path.read_text()  # type: ignore[attr-defined]
+            text = client.output.read_text()
             tally.require(client.returncode == 0, f"a client ended with {text[-500:]}")
             if number % 5 == 4 or number == rounds - 1:
                 _set(clock, 0)
@@ -195,7 +195,7 @@ def paused_holder(root: Path, rounds: int, seed: int) -> Tally:
         for _ in range(rounds):
             day = f"2026-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}"
             client = first.start_client("submit", "org-0", "--as-of", day, "--json")
-            wait_until(partial(_ended_or_leased, client, head), 60)
+            came_true(partial(_ended_or_leased, client, head), 60)
             with suppress(subprocess.TimeoutExpired):
                 client.wait(rng.uniform(0, 0.3))
             paused = [process for pair in first.daemons_and_workers() for process in pair]
@@ -210,7 +210,7 @@ def paused_holder(root: Path, rounds: int, seed: int) -> Tally:
                 with suppress(psutil.Error):
                     process.send_signal(signal.SIGCONT)
             client.wait(120)
-            text = client.output_path.read_text()  # type: ignore[attr-defined]
+            text = client.output.read_text()
             known = client.returncode == 0 or '"lease_lost"' in text or '"bucket_conflict"' in text
             tally.outcomes[
                 "holder: succeeded" if client.returncode == 0 else "holder: refused"
@@ -226,7 +226,7 @@ def paused_holder(root: Path, rounds: int, seed: int) -> Tally:
     return tally
 
 
-def _ended_or_leased(client: subprocess.Popen[bytes], head: Path) -> bool:
+def _ended_or_leased(client: ClientProcess, head: Path) -> bool:
     """Return whether a client has ended, or somebody holds the organization's lease."""
     return client.poll() is not None or json.loads(head.read_text()).get("lease") is not None
 

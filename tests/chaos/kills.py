@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from .world import AS_OF, Tally, World, kill
+from .world import AS_OF, ClientProcess, Tally, World, kill
 
 #: Clients that submit everything at the same time.
 CLIENTS = 2
@@ -48,9 +48,7 @@ while True:
 """
 
 
-def _targets(
-    world: World, clients: list[subprocess.Popen[bytes]]
-) -> dict[str, list[psutil.Process]]:
+def _targets(world: World, clients: list[ClientProcess]) -> dict[str, list[psutil.Process]]:
     daemons, workers = world.daemons_and_workers()
     own = []
     for client in clients:
@@ -61,7 +59,7 @@ def _targets(
     return {"daemon": daemons, "worker": workers, "client": own}
 
 
-def _replace_ended(world: World, clients: list[subprocess.Popen[bytes]], tally: Tally) -> None:
+def _replace_ended(world: World, clients: list[ClientProcess], tally: Tally) -> None:
     """Collect the clients that have ended, and start others in their place."""
     for client in [client for client in clients if client.poll() is not None]:
         clients.remove(client)
@@ -70,9 +68,9 @@ def _replace_ended(world: World, clients: list[subprocess.Popen[bytes]], tally: 
         clients.append(world.start_client("submit", "--all", "--as-of", AS_OF, "--json"))
 
 
-def _outcome(client: subprocess.Popen[bytes]) -> str:
+def _outcome(client: ClientProcess) -> str:
     """Return how a client has ended, with the codes of its errors, and remove its output."""
-    path: Path = client.output_path  # type: ignore[attr-defined]
+    path = client.output
     text = path.read_text(errors="replace")
     path.unlink()
     if client.returncode == 0:
@@ -83,12 +81,12 @@ def _outcome(client: subprocess.Popen[bytes]) -> str:
     return f"exit {client.returncode}: {', '.join(codes) or text[-200:]}"
 
 
-def _end_clients(clients: list[subprocess.Popen[bytes]], tally: Tally) -> None:
+def _end_clients(clients: list[ClientProcess], tally: Tally) -> None:
     for client in clients:
         try:
             client.wait(300)
         except subprocess.TimeoutExpired:
-            text = client.output_path.read_text()[-400:]  # type: ignore[attr-defined]
+            text = client.output.read_text()[-400:]
             tally.broken.append(f"a client hangs although nothing is killed any more: {text}")
             client.kill()
             client.wait()
@@ -111,7 +109,7 @@ def kills(root: Path, rounds: int, seed: int, *, bucket: bool) -> Tally:
     if bucket:
         publish_all(world)
     first: dict[str, int] | None = None
-    clients: list[subprocess.Popen[bytes]] = []
+    clients: list[ClientProcess] = []
     try:
         while tally.faults.total() < rounds:
             _start_other_program(world, rng, bucket=bucket)
@@ -133,7 +131,7 @@ def kills(root: Path, rounds: int, seed: int, *, bucket: bool) -> Tally:
 
 def _kill_some(
     world: World,
-    clients: list[subprocess.Popen[bytes]],
+    clients: list[ClientProcess],
     tally: Tally,
     rng: random.Random,
     wanted: int,

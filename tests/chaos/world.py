@@ -16,7 +16,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,8 @@ from typing import Any
 import psutil
 
 from schedctl.synthetic import make_organization
+from tests.support.command_line import SCHEDCTL
+from tests.support.waiting import wait_until
 
 AS_OF = "2026-11-23"
 MARK = "CHAOS_WORLD"
@@ -34,7 +36,6 @@ CLIENT_TIMEOUT_S = 300
 LEASE_TIMEOUT_S = 120
 #: Files of one kind that may be there more often at the last check than at the first.
 _ALLOWED_GROWTH = 4
-_SCHEDCTL = [sys.executable, "-c", "from schedctl import main; main()"]
 #: Another program that changes contacts, commits or rolls back, and waits, again and again.
 _WRITER = """
 import random, sqlite3, sys, time
@@ -89,6 +90,21 @@ class Tally:
             self.broken.append(text)
 
 
+class ClientProcess(subprocess.Popen[bytes]):
+    """A client whose output goes into a file of its own."""
+
+    def __init__(self, command: list[str], output: Path, environment: dict[str, str]) -> None:
+        self.output = output
+        with output.open("wb") as file:
+            super().__init__(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+
 class World:
     """A folder `root` with a data folder of synthetic organizations."""
 
@@ -120,21 +136,12 @@ class World:
 
     def schedctl(self, *arguments: str, data: Path | None = None) -> list[str]:
         """Return the command line of `schedctl` over the data folder."""
-        return [*self.prefix, *_SCHEDCTL, *arguments, "--data", str(data or self.data)]
+        return [*self.prefix, *SCHEDCTL, *arguments, "--data", str(data or self.data)]
 
-    def start_client(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def start_client(self, *arguments: str) -> ClientProcess:
         """Start a client whose output goes into a file of its own."""
         path = self.root / f"client-{uuid.uuid4().hex[:8]}.json"
-        with path.open("wb") as output:
-            process = subprocess.Popen(
-                self.schedctl(*arguments),
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        process.output_path = path  # type: ignore[attr-defined]
-        return process
+        return ClientProcess(self.schedctl(*arguments), path, self.environment)
 
     def run(self, *arguments: str, data: Path | None = None) -> tuple[int, dict[str, Any]]:
         """Run a client to its end and return its exit code and its JSON document."""
@@ -199,7 +206,7 @@ class World:
         for daemon in self.daemons_and_workers()[0]:
             with suppress(psutil.Error):
                 daemon.send_signal(signal.SIGTERM)
-        left = wait_until(lambda: not self.processes(), 90)
+        left = came_true(lambda: not self.processes(), 90)
         names = [] if left else [describe(process) for process in self.processes()]
         tally.require(left, f"processes are left after the daemon was stopped: {names}")
 
@@ -279,14 +286,13 @@ def describe(process: psutil.Process) -> str:
         return f"{process.pid} (ended)"
 
 
-def wait_until(condition: Any, timeout_s: float) -> bool:
+def came_true(condition: Callable[[], object], timeout_s: float) -> bool:
     """Return whether a condition came true in time."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return bool(condition())
+    try:
+        wait_until(condition, timeout_s=timeout_s)
+    except AssertionError:
+        return False
+    return True
 
 
 def kill(processes: Sequence[psutil.Process], rng: Any) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from schedbucket.settings import S3Settings
+from tests.support.loopback_server import LoopbackServer
 
 ERROR = (
     '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -34,7 +34,7 @@ class Failure:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class AnsweringServer:
+class AnsweringServer(LoopbackServer):
     """Answers each request with the next of `failures`, or with success if there is none left.
 
     always: a failure for every request.   requests: method, path and headers of each.
@@ -44,30 +44,7 @@ class AnsweringServer:
         self.failures: deque[Failure] = deque()
         self.always: Failure | None = None
         self.requests: list[tuple[str, str, dict[str, str]]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def log_message(self, *_: Any) -> None:
-                return
-
-            def handle_one(self) -> None:
-                outer.answer(self)
-
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_one  # noqa: N815 - the library's names
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-        threading.Thread(
-            target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-        ).start()
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+        super().__init__()
 
     def settings(self, **options: Any) -> S3Settings:
         values: dict[str, Any] = {"timeout_s": 5.0, "retry_timeout_s": 5.0, "retries": 0}
@@ -79,7 +56,7 @@ class AnsweringServer:
             **(values | options),
         )
 
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
+    def handle(self, request: BaseHTTPRequestHandler) -> None:
         request.rfile.read(int(request.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.requests.append((request.command, request.path, headers))

@@ -17,9 +17,11 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.support.loopback_server import LoopbackServer
 
 APP, TOKEN = "email-scheduler", "FlyV1 fm2_test"
 STARTABLE = {"created", "stopped", "suspended", "failed"}
@@ -185,8 +187,10 @@ class Machine:
             self.changed.notify_all()
 
 
-class MachinesApiServer:
+class MachinesApiServer(LoopbackServer):
     """One app's machines behind HTTP on loopback."""
+
+    methods = ("GET", "POST")
 
     def __init__(self, app: str = APP, token: str = TOKEN, limits: Limits | None = None) -> None:
         self.app, self.token, self.limits = app, token, limits
@@ -198,33 +202,10 @@ class MachinesApiServer:
         self.refusals: list[tuple[str, int, str]] = []
         self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
         self._lock = threading.Lock()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = (
-                True  # the head and the body are two writes: 40 ms each answer otherwise
-            )
-
-            def log_message(self, *_: Any) -> None:
-                return
-
-            def do_GET(self) -> None:
-                outer.handle(self)
-
-            def do_POST(self) -> None:  # the library's own names
-                outer.handle(self)
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-        threading.Thread(
-            target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-        ).start()
+        super().__init__()
 
     def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+        super().close()
         for machine in self.machines.values():
             machine.stop()
             machine.retries = 0

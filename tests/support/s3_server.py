@@ -14,13 +14,14 @@ import time
 import urllib.request
 from collections import deque
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from schedbucket import open_store
 from schedbucket.settings import BucketSettings, S3Settings
 from schedproto import SchedulerError
+from tests.support.loopback_server import LoopbackServer
 
 BUCKET, KEY, SECRET = "organizations", "test", "testtest"
 WEED = Path(sys.executable).with_name("weed")
@@ -194,7 +195,7 @@ def corrupted(content: bytes) -> bytes:
     )
 
 
-class Proxy:
+class Proxy(LoopbackServer):
     """Passes requests on to a server and does to them what the test has put in."""
 
     def __init__(self, server: S3Server) -> None:
@@ -204,31 +205,7 @@ class Proxy:
         self.seen: list[tuple[str, str, str]] = []
         self.met: list[Fault] = []
         self._lock = threading.Lock()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def log_message(self, *_: Any) -> None:
-                return
-
-            def handle_one(self) -> None:
-                outer.handle(self)
-
-            do_GET = do_PUT = do_POST = handle_one  # noqa: N815 - the library's names
-            do_DELETE = do_HEAD = handle_one  # noqa: N815
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-        threading.Thread(
-            target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-        ).start()
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+        super().__init__()
 
     def _fault(self, method: str, path: str, span: str) -> Fault | None:
         with self._lock:

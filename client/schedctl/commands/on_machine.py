@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
 from schedclient.errors import SettingsError
 from schedctl import terminal
-from schedctl.common import handles_errors, json_option, print_json
+from schedctl.common import handles_errors, json_option, print_json, run_command
 from schedctl.exitcodes import ExitCode
 from schedctl.views import results
 from schedproto.ids import DATABASE_SUFFIX
@@ -153,31 +151,18 @@ def _db_info(*, as_json: bool) -> None:
     results.print_volume(volume)
 
 
-def _main(name: str, command: click.Command) -> None:
-    """Run a command; the words that follow its name are its arguments."""
-    try:
-        code: Any = command.main(prog_name=name, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except click.Abort:
-        click.echo("Interrupted.", err=True)
-        code = ExitCode.DETACHED
-    sys.exit(code if isinstance(code, int) else ExitCode.OK)
-
-
 def db_info() -> None:
     """Run `db-info`."""
-    _main("db-info", _db_info)
+    run_command(_db_info, "db-info")
 
 
 def run_reliable_scheduler() -> None:
     """Run `run-reliable-scheduler`."""
     text = "Schedule DB in mode reliable: a backup first, and every write is synced."
-    _main("run-reliable-scheduler", _run("run-reliable-scheduler", "reliable", text))
+    run_command(_run("run-reliable-scheduler", "reliable", text), "run-reliable-scheduler")
 
 
 def run_highperf_scheduler() -> None:
     """Run `run-highperf-scheduler`."""
     text = "Schedule DB in mode highperf: 2 GB cache, fewer syncs, no backup."
-    _main("run-highperf-scheduler", _run("run-highperf-scheduler", "highperf", text))
+    run_command(_run("run-highperf-scheduler", "highperf", text), "run-highperf-scheduler")
