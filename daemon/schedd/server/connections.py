@@ -148,7 +148,9 @@ class ConnectionLimit:
         for task in self._tasks:
             task.cancel()
         for socket, monitor in self._monitors:
-            socket.disable_monitor()
+            # A socket that could not be bound is closed already, and its monitoring with it.
+            if not socket.closed:
+                socket.disable_monitor()
             monitor.close(0)
         for listener in self._listeners:
             listener.show()

@@ -186,3 +186,11 @@ def test_no_keys_no_network(daemons: Callable[..., RunningDaemon], endpoint: str
     daemon = daemons("--listen", endpoint)
     assert daemon.wait() == 4
     assert "without keys" in daemon.log()
+
+
+def test_endpoint_in_use(daemons: Callable[..., RunningDaemon]) -> None:
+    """A daemon whose address another program has says so and ends (exit code 4)."""
+    with sockets.create_server(("127.0.0.1", 0)) as taken:
+        daemon = daemons("--listen", f"tcp://127.0.0.1:{taken.getsockname()[1]}")
+        assert daemon.wait() == 4
+    assert "cannot listen on tcp://127.0.0.1" in daemon.log()
